@@ -1,0 +1,209 @@
+"""Typed settings: one frozen model per section of ``params.yaml``, checked before any work starts.
+
+``params.yaml`` names a task and overrides; what it leaves ``null`` comes from the task's preset. Unknown keys, wrong types
+and values out of range are errors that name the key, what was given and what is allowed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+__all__ = [
+    "AlignConfig",
+    "EvaluateConfig",
+    "FlowConfig",
+    "SampleConfig",
+    "Settings",
+    "SettingsError",
+    "TrainingConfig",
+    "VelocityConfig",
+    "ZooConfig",
+    "load_settings",
+]
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+
+
+class SettingsError(ValueError):
+    """A setting is unknown, of the wrong type or out of range; the message lists every such key."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ZooConfig(Section):
+    """How base networks are trained."""
+
+    seed: Seed
+    widths: Annotated[list[Count], Field(min_length=1)] = Field(description="Neurons of each hidden layer.")
+    activation: Literal["relu", "leaky_relu", "tanh", "gelu", "identity"]
+    networks: Annotated[int, Field(ge=2, strict=True, description="Training runs, two at least: one may be held out.")]
+    held_out: Annotated[float, Field(gt=0, lt=1, description="Share of training runs that no flow sees.")]
+    optimizer: Literal["adam", "sgd"]
+    learning_rate: Positive
+    momentum: Fraction
+    weight_decay: NonNegative
+    batch_size: Count
+    epochs: Count
+    skip_epochs: Annotated[int, Field(ge=0, strict=True, description="Epochs before the first snapshot.")]
+    snapshot_every: Count = Field(description="Iterations between two snapshots.")
+    init_std: Positive = Field(description="Standard deviation of initial weights, which is the flows' prior too.")
+    device: Device
+
+    @model_validator(mode="after")
+    def leaves_snapshots(self) -> ZooConfig:
+        if self.skip_epochs >= self.epochs:
+            raise ValueError(f"skip_epochs ({self.skip_epochs}) must be smaller than epochs ({self.epochs})")
+        return self
+
+
+class AlignConfig(Section):
+    """How networks are aligned to one reference."""
+
+    seed: Seed
+    method: Literal["none", "weight-matching"]
+    restarts: Count = Field(description="Starts of the coordinate descent.")
+
+
+class FlowConfig(Section):
+    """Which flow is learned."""
+
+    geometry: Literal["euclidean", "normalized", "geometric"]
+    coupling: Literal["independent", "ot", "initialization"]
+    time_distribution: Literal["beta", "uniform"] = Field(description="t ~ Beta(1, 2) or uniform.")
+    path_noise: NonNegative = Field(description="Standard deviation σ of noise added to x_t.")
+
+
+class VelocityConfig(Section):
+    """The network that predicts where a flow goes."""
+
+    kind: Literal["relational-transformer", "neuron-tokens"]
+    dimension: Annotated[int, Field(ge=4, strict=True, description="Features of a neuron.")]
+    edge_dimension: Annotated[int, Field(ge=4, strict=True, description="Features of an edge (neuron-tokens).")]
+    layers: Count
+    heads: Count
+
+    @model_validator(mode="after")
+    def heads_divide(self) -> VelocityConfig:
+        if self.dimension % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide dimension ({self.dimension})")
+        return self
+
+
+class TrainingConfig(Section):
+    """How a flow is trained."""
+
+    seed: Seed
+    iterations: Count
+    batch_size: Annotated[int, Field(ge=2, strict=True)]
+    learning_rate: Positive
+    warmup: Annotated[int, Field(ge=0, strict=True, description="Iterations of linear warm-up before cosine decay.")]
+    gradient_clip: Positive
+    ema_decay: Fraction
+    loss: Literal["standardized", "function", "mean-squared"]
+    function_floor: Annotated[float, Field(gt=0, le=1, description="Weight that every coordinate keeps in loss: function.")]
+    precision: Literal["float32", "bfloat16"]
+    validate_every: Count
+    checkpoint_every: Count
+    device: Device
+
+
+class SampleConfig(Section):
+    """How networks are drawn."""
+
+    seed: Seed
+    networks: Annotated[int, Field(ge=2, strict=True)]
+    steps: Count = Field(description="Euler steps, which is also the number of evaluations.")
+    guidance: NonNegative = Field(description="Strength λ of descent along task gradients while sampling.")
+    guidance_batch: Count = Field(description="Training examples of each guidance gradient.")
+    device: Device
+
+
+class EvaluateConfig(Section):
+    """What drawn networks are compared with, and how finely."""
+
+    seed: Seed
+    zoo_networks: Annotated[int, Field(ge=2, strict=True, description="Zoo networks evaluated beside the samples.")]
+    barrier_networks: Annotated[int, Field(ge=2, strict=True, description="Last snapshots in the barrier matrices.")]
+    calibration_bins: Count
+    noise: Positive = Field(description="Noise of the baseline training network + noise, relative to the zoo's deviation.")
+    steps: Annotated[list[Count], Field(min_length=1)] = Field(description="Euler steps compared in the report.")
+    guidance: Annotated[list[NonNegative], Field(min_length=1)] = Field(description="Guidance strengths compared.")
+    curve_networks: Annotated[int, Field(ge=2, strict=True, description="Networks per point of that comparison.")]
+    device: Device
+
+
+class Settings(Section):
+    """All sections, presets and overrides merged."""
+
+    task: str
+    zoo: ZooConfig
+    align: AlignConfig
+    flow: FlowConfig
+    velocity: VelocityConfig
+    training: TrainingConfig
+    sample: SampleConfig
+    evaluate: EvaluateConfig
+
+
+def load_settings(params: str | Path = "params.yaml", presets: str | Path = "stages/presets") -> Settings:
+    """Read overrides and the task's preset, merge and validate them.
+
+    Args:
+        params: File with ``task`` and one mapping per section; ``null`` means "as the preset says".
+        presets: Folder with one complete preset per task.
+
+    Returns:
+        Every setting of every stage.
+
+    Raises:
+        SettingsError: A file is missing or unreadable, or settings are wrong; lists each key with what is allowed.
+    """
+    overrides = read_mapping(params)
+    task = overrides.pop("task", None)
+    known = sorted(path.stem for path in Path(presets).glob("*.yaml"))
+    if task not in known:
+        raise SettingsError(f"{params}: task: got {task!r}; allowed: {', '.join(known) or 'none'} (files in {presets}).")
+    merged: dict[str, Any] = {"task": task, **read_mapping(Path(presets) / f"{task}.yaml")}
+    for section, values in overrides.items():
+        if section not in merged:
+            raise SettingsError(f"{params}: {section}: unknown section; allowed: task, {', '.join(list(merged)[1:])}.")
+        if not isinstance(values, (dict, type(None))):
+            raise SettingsError(f"{params}: {section}: expected a mapping of settings, got {values!r}.")
+        merged[section] = merged[section] | {key: value for key, value in (values or {}).items() if value is not None}
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise SettingsError("\n".join(describe(params, item) for item in error.errors())) from error
+
+
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    # ruamel reads 1e-3 as a number, as DVC does; PyYAML would read a string.
+    try:
+        content = YAML(typ="safe").load(Path(path).read_text())
+    except (OSError, YAMLError) as error:
+        raise SettingsError(f"{path}: expected a YAML file with settings; {error}") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: expected a mapping of sections, got {type(content).__name__}.")
+    return content
+
+
+def describe(params: str | Path, item: Any) -> str:
+    key = ".".join(map(str, item["loc"]))
+    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "allowed:")
+    if item["type"] == "extra_forbidden":
+        section = Settings.model_fields.get(str(item["loc"][0]))
+        allowed = sorted(section.annotation.model_fields) if section and len(item["loc"]) > 1 else []
+        message = f"unknown setting; allowed: {', '.join(allowed)}"
+    given = "" if isinstance(item["input"], dict) else f" got {item['input']!r};"
+    return f"{params}: {key}:{given} {message}."

@@ -1,0 +1,85 @@
+"""Artifacts: safetensors files whose header says what they are, checked on reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wflib.storage.atomic import atomic_path
+
+__all__ = ["FORMAT_VERSION", "ArtifactError", "load_artifact", "save_artifact"]
+
+FORMAT_VERSION = 1
+
+
+class ArtifactError(ValueError):
+    """A file that is missing, damaged or of another kind than expected; the message says which and what to rerun."""
+
+
+def save_artifact(path: str | Path, kind: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and metadata as one artifact, atomically.
+
+    Args:
+        path: File to write, by convention ``*.safetensors``.
+        kind: What it holds: ``dataset``, ``zoo``, ``flow`` …
+        tensors: Name → tensor; moved to the CPU.
+        metadata: JSON-serializable facts needed to read the tensors alone.
+
+    Raises:
+        ArtifactError: A floating-point tensor holds NaN or infinity; nothing is written.
+    """
+    refuse_non_finite(path, tensors, remedy="nothing was written; lower the learning rate or look at the input")
+    header = {"wflib": json.dumps({"format": FORMAT_VERSION, "kind": kind, **metadata})}
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata=header)
+
+
+def load_artifact(path: str | Path, kind: str, stage: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read and validate an artifact.
+
+    Args:
+        path: File to read.
+        kind: The kind the caller needs.
+        stage: The pipeline stage that makes the file, named in errors.
+
+    Returns:
+        Tensors on the CPU, and the metadata.
+
+    Raises:
+        ArtifactError: Missing or truncated file, no wflib header, wrong kind or version, NaN or infinity.
+    """
+    path = Path(path)
+    remedy = f"rerun the stage that makes it: dvc repro --single-item --force {stage}"
+    if not path.is_file():
+        raise ArtifactError(f"{path}: expected a {kind} artifact, found no file; {remedy}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path}: expected a safetensors file, found a damaged one ({error}); {remedy}.") from error
+    try:
+        metadata = json.loads(header["wflib"])
+        found_kind, found_format = metadata.pop("kind"), metadata.pop("format")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{path}: expected a wflib header, found {sorted(header) or 'none'}; {remedy}.") from error
+    if found_kind != kind:
+        raise ArtifactError(f"{path}: expected a {kind} artifact, found a {found_kind} one; {remedy}.")
+    if found_format != FORMAT_VERSION:
+        raise ArtifactError(f"{path}: expected format version {FORMAT_VERSION}, found {found_format}; {remedy}.")
+    refuse_non_finite(path, tensors, remedy=remedy)
+    return tensors, metadata
+
+
+def refuse_non_finite(path: str | Path, tensors: Mapping[str, Tensor], remedy: str) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            count = int((~torch.isfinite(tensor)).sum())
+            raise ArtifactError(f"{path}: expected finite numbers, found {count} NaN or infinite ones in {name}; {remedy}.")

@@ -1,0 +1,102 @@
+"""Parquet tables with a fixed schema and small JSON files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wflib.storage.artifact import ArtifactError
+from wflib.storage.atomic import atomic_path
+
+__all__ = ["load_json", "load_table", "save_json", "save_table"]
+
+
+def save_table(path: str | Path, table: pd.DataFrame, schema: Mapping[str, str]) -> None:
+    """Write a table whose columns and dtypes are exactly the schema's.
+
+    Args:
+        path: File to write.
+        table: The rows.
+        schema: Column → pandas dtype.
+
+    Raises:
+        ValueError: The columns are not the schema's.
+    """
+    check_columns(path, table, schema)
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pandas(table[list(schema)].astype(dict(schema)), preserve_index=False), temporary)
+
+
+def load_table(path: str | Path, schema: Mapping[str, str], stage: str) -> pd.DataFrame:
+    """Read a table and check it against its schema.
+
+    Args:
+        path: File to read.
+        schema: Column → pandas dtype.
+        stage: The stage that makes the file, named in errors.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ArtifactError: The file is missing, damaged or has other columns.
+    """
+    remedy = f"rerun the stage that makes it: dvc repro --single-item --force {stage}"
+    if not Path(path).is_file():
+        raise ArtifactError(f"{path}: expected a parquet table, found no file; {remedy}.")
+    try:
+        table = pq.read_table(path).to_pandas()
+        check_columns(path, table, schema)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: expected a table with columns {list(schema)}; {error}; {remedy}.") from error
+    return table
+
+
+def check_columns(path: str | Path, table: pd.DataFrame, schema: Mapping[str, str]) -> None:
+    if set(table.columns) != set(schema):
+        raise ValueError(f"{path}: expected columns {sorted(schema)}, found {sorted(map(str, table.columns))}")
+
+
+def save_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, numbers rounded to six significant digits so that diffs stay readable."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(rounded(content), indent=2, allow_nan=False) + "\n")
+
+
+def load_json(path: str | Path, stage: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: File to read.
+        stage: The stage that makes the file, named in errors.
+
+    Returns:
+        The object.
+
+    Raises:
+        ArtifactError: The file is missing or no JSON object.
+    """
+    remedy = f"rerun the stage that makes it: dvc repro --single-item --force {stage}"
+    try:
+        content = json.loads(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: expected a JSON file, found no file; {remedy}.") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path}: expected a JSON file, found {error}; {remedy}.") from error
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{path}: expected a JSON object, found {type(content).__name__}; {remedy}.")
+    return content
+
+
+def rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

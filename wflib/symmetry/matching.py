@@ -1,0 +1,123 @@
+"""Weight matching: permute every network's hidden neurons to bring it as close as possible to a reference.
+
+Ainsworth, Hayase and Srinivasa, "Git Re-Basin" (2023), section 3.2; coordinate descent over hidden groups, each step an
+exact linear assignment, here for a whole zoo at once and with random restarts.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from wflib.architecture import Architecture
+from wflib.symmetry.assignment import solve_assignments
+from wflib.symmetry.permutation import Permutations, identity, permute, random_permutations
+
+__all__ = ["squared_distance", "weight_matching"]
+
+
+def squared_distance(architecture: Architecture, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
+    """‖θ_A − θ_B‖² per network; either side may hold a single network."""
+    return ((architecture.flatten(a) - architecture.flatten(b)) ** 2).sum(-1)
+
+
+def matching_gains(architecture: Architecture, reference: Mapping[str, Tensor], weights: Mapping[str, Tensor], group: str) -> Tensor:
+    """Inner products between the reference's neurons k and the networks' neurons j of one group.
+
+    gains[n, k, j] = Σ over tensors of the group of ⟨reference slice k, network n's slice j⟩.
+    """
+    gains = torch.zeros(())
+    for spec in architecture.tensors:
+        if group not in spec.axes:
+            continue
+        letters = string.ascii_lowercase[: len(spec.axes)]
+        here = letters[spec.axes.index(group)]
+        ours = letters.replace(here, "K")
+        theirs = letters.replace(here, "J")
+        gains = gains + torch.einsum(f"N{ours},N{theirs}->NKJ", reference[spec.name], weights[spec.name])
+    return gains
+
+
+def weight_matching(
+    architecture: Architecture,
+    reference: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    generator: torch.Generator,
+    restarts: int = 1,
+    max_sweeps: int = 100,
+    progress: Callable[[str], None] | None = None,
+) -> Permutations:
+    """Permutations that (locally) minimize ‖θ_reference − π(θ)‖² for every network.
+
+    Exact for one hidden group; for more, a coordinate descent whose result depends on where it starts, so the best of
+    several starts is kept. The first start is the identity, so the result is never worse than no alignment.
+
+    Args:
+        architecture: Which axis counts which neurons.
+        reference: One network for all, tensors of shape (1, *shape), or one per network, (networks, *shape).
+        weights: Networks to align, tensors of shape (networks, *shape).
+        generator: Draws the starts after the first.
+        restarts: Number of starts, at least one.
+        max_sweeps: Bound on sweeps over the groups; the objective grows with every sweep, so it ends by itself.
+        progress: Called with a line of text after each start.
+
+    Returns:
+        Indices per hidden group, to be applied with :func:`~wflib.symmetry.permutation.permute`.
+
+    Raises:
+        ValueError: ``restarts`` is below one, or there is neither one reference nor one per network.
+    """
+    if restarts < 1:
+        raise ValueError(f"weight_matching: restarts must be at least 1, got {restarts}.")
+    architecture.validate(weights)
+    architecture.validate(reference)
+    networks, references = (next(iter(side.values())).shape[0] for side in (weights, reference))
+    if references not in (1, networks):
+        raise ValueError(f"weight_matching: expected 1 reference or one for each of {networks} networks, got {references}.")
+    reference = {name: tensor.expand(networks, *tensor.shape[1:]) for name, tensor in reference.items()}
+    best, best_distance = identity(architecture, networks), None
+    for restart in range(restarts):
+        start = identity(architecture, networks) if restart == 0 else random_permutations(architecture, networks, generator)
+        found = descend(architecture, reference, weights, start, generator, max_sweeps)
+        distance = squared_distance(architecture, reference, permute(architecture, weights, found))
+        if best_distance is None:
+            best, best_distance = found, distance
+        else:
+            better = distance < best_distance
+            best = {name: torch.where(better[:, None], found[name], best[name]) for name in best}
+            best_distance = torch.minimum(distance, best_distance)
+        if progress is not None:
+            progress(f"start {restart + 1}/{restarts}: mean squared distance {best_distance.mean():.4f}")
+    return best
+
+
+def descend(architecture, reference, weights, start: Permutations, generator: torch.Generator, max_sweeps: int) -> Permutations:
+    """Coordinate descent from one start; networks leave the batch as soon as a sweep changes nothing for them."""
+    found = {name: indices.clone() for name, indices in start.items()}
+    groups = list(found)
+    active = torch.arange(next(iter(weights.values())).shape[0])
+    for _ in range(max_sweeps):
+        if len(active) == 0 or not groups:
+            break
+        current = {name: tensor[active] for name, tensor in weights.items()}
+        target = {name: tensor[active] for name, tensor in reference.items()}
+        indices = {name: found[name][active] for name in groups}
+        changed = torch.zeros(len(active), dtype=torch.bool)
+        for position in torch.randperm(len(groups), generator=generator).tolist():
+            group = groups[position]
+            others = permute(architecture, current, {name: indices[name] for name in groups if name != group})
+            gains = matching_gains(architecture, target, others, group)
+            proposal = solve_assignments(gains)
+            # Compare objectives, not indices: ties must not count as progress or the sweep would never end.
+            gain = gains.gather(2, proposal.unsqueeze(2).to(gains.device)).sum((1, 2)).cpu()
+            before = gains.gather(2, indices[group].unsqueeze(2).to(gains.device)).sum((1, 2)).cpu()
+            better = gain > before + 1e-6 * before.abs().clamp_min(1e-6)
+            indices[group] = torch.where(better[:, None], proposal, indices[group])
+            changed |= better
+        for name in groups:
+            found[name][active] = indices[name]
+        active = active[changed] if len(groups) > 1 else active[:0]
+    return found

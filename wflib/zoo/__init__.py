@@ -1,0 +1,19 @@
+"""Zoos: base tasks, training many networks at once, reading and writing networks as tensors."""
+
+from wflib.zoo.tasks import TASKS, Dataset, Split, load_dataset, save_dataset
+from wflib.zoo.training import initialize, network_losses, train_zoo
+from wflib.zoo.zoo import Zoo, load_zoo, save_zoo
+
+__all__ = [
+    "TASKS",
+    "Dataset",
+    "Split",
+    "Zoo",
+    "initialize",
+    "load_dataset",
+    "load_zoo",
+    "network_losses",
+    "save_dataset",
+    "save_zoo",
+    "train_zoo",
+]

@@ -1,0 +1,102 @@
+"""Base tasks: data in three parts, and what a base network's output means.
+
+A task's test part touches nothing but the final evaluation: zoo training sees ``train``, choices and barriers on the way
+see ``validation``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wflib.storage import ArtifactError, load_artifact, save_artifact
+
+__all__ = ["TASKS", "Dataset", "Split", "load_dataset", "load_wdbc", "save_dataset"]
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs (examples, features) in float32 and targets: class indices (int64) or values (float32, one column)."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def to(self, device: str | torch.device) -> Split:
+        """The same examples on another device."""
+        return Split(self.inputs.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A task's data, standardized with the training part's statistics."""
+
+    task: str
+    task_type: str
+    outputs: int
+    train: Split
+    validation: Split
+    test: Split
+
+    @property
+    def features(self) -> int:
+        """Number of input features."""
+        return self.train.inputs.shape[1]
+
+
+def load_wdbc() -> Dataset:
+    """UCI Wisconsin Breast Cancer Diagnostic, as shipped with scikit-learn: 455 / 57 / 57 examples, 30 features."""
+    from sklearn.datasets import load_breast_cancer
+    from sklearn.model_selection import train_test_split
+    from sklearn.preprocessing import StandardScaler
+
+    inputs, targets = load_breast_cancer(return_X_y=True)
+    x_train, x_rest, y_train, y_rest = train_test_split(inputs, targets, train_size=0.8, random_state=42)
+    x_validation, x_test, y_validation, y_test = train_test_split(x_rest, y_rest, test_size=0.5, random_state=42)
+    scaler = StandardScaler().fit(x_train)
+
+    def split(x, y) -> Split:
+        return Split(torch.tensor(scaler.transform(x), dtype=torch.float32), torch.tensor(y, dtype=torch.int64))
+
+    return Dataset(
+        "wdbc", "classification", 2, split(x_train, y_train), split(x_validation, y_validation), split(x_test, y_test)
+    )
+
+
+TASKS: dict[str, Callable[[], Dataset]] = {"wdbc": load_wdbc}
+"""Task name → function that loads its data."""
+
+
+def save_dataset(path: str | Path, dataset: Dataset) -> None:
+    """Write a dataset artifact."""
+    tensors = {}
+    for part in PARTS:
+        split: Split = getattr(dataset, part)
+        tensors |= {f"{part}.inputs": split.inputs, f"{part}.targets": split.targets}
+    save_artifact(
+        path, "dataset", tensors, {"task": dataset.task, "task_type": dataset.task_type, "outputs": dataset.outputs}
+    )
+
+
+def load_dataset(path: str | Path) -> Dataset:
+    """Read a dataset artifact.
+
+    Raises:
+        ArtifactError: The file is damaged, or its parts do not belong together.
+    """
+    tensors, metadata = load_artifact(path, "dataset", stage="fetch-data")
+    try:
+        splits = {part: Split(tensors[f"{part}.inputs"], tensors[f"{part}.targets"]) for part in PARTS}
+    except KeyError as error:
+        raise ArtifactError(f"{path}: expected tensor {error}, found {sorted(tensors)}; rerun fetch-data.") from error
+    for part, split in splits.items():
+        if split.inputs.ndim != 2 or len(split.inputs) != len(split.targets) or len(split.inputs) == 0:
+            raise ArtifactError(
+                f"{path}: {part} has inputs {tuple(split.inputs.shape)} and targets {tuple(split.targets.shape)}; rerun fetch-data."
+            )
+    return Dataset(metadata["task"], metadata["task_type"], metadata["outputs"], **splits)

@@ -1,0 +1,168 @@
+"""A zoo: many networks of one architecture as whole tensors, with where each of them comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wflib.architecture import Architecture, Weights
+from wflib.storage import ArtifactError, load_artifact, save_artifact
+from wflib.symmetry import Permutations, Scales, permute
+
+__all__ = ["FORMS", "Zoo", "load_zoo", "save_zoo"]
+
+FORMS = {"trained": "train-zoo", "aligned": "align", "canonical": "canonicalize", "sampled": "sample"}
+"""What was done to a zoo → the stage that does it."""
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """Networks as tensors.
+
+    Attributes:
+        architecture: What a network is.
+        weights: Tensors of shape (networks, *shape).
+        trajectory: Training run of each network, (networks,) int64.
+        step: Optimizer step at which it was taken, (networks,) int64.
+        held_out: Whether its trajectory is kept from the flow, (networks,) bool; whole trajectories, never snapshots.
+        form: A key of ``FORMS``.
+        initial: Weights at initialization, one network per trajectory, unaligned; None where unknown.
+        initial_architecture: Architecture of ``initial``, which is never canonical.
+        permutations: What alignment did to each network, indices per hidden group; empty if nothing.
+        record: Norms that canonicalization divided out; empty if none.
+        metadata: Task, seed, provenance: JSON-serializable.
+    """
+
+    architecture: Architecture
+    weights: Weights
+    trajectory: Tensor
+    step: Tensor
+    held_out: Tensor
+    form: str
+    initial: Weights | None = None
+    initial_architecture: Architecture | None = None
+    permutations: Permutations = field(default_factory=dict)
+    record: Scales = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.architecture.validate(self.weights)
+        networks = len(self)
+        for name in ("trajectory", "step", "held_out"):
+            if tuple(getattr(self, name).shape) != (networks,):
+                raise ValueError(f"Zoo: {name} expected shape ({networks},), got {tuple(getattr(self, name).shape)}.")
+        if self.form not in FORMS:
+            raise ValueError(f"Zoo: form must be one of {sorted(FORMS)}, got {self.form!r}.")
+        split = torch.unique(torch.stack([self.trajectory, self.held_out.long()], 1), dim=0)
+        if len(split) != len(torch.unique(self.trajectory)):
+            raise ValueError("Zoo: a trajectory is partly held out; hold out whole trajectories.")
+        if self.initial is not None:
+            self.initial_architecture.validate(self.initial)
+
+    def __len__(self) -> int:
+        return next(iter(self.weights.values())).shape[0]
+
+    @property
+    def flat(self) -> Tensor:
+        """All networks as flat vectors, (networks, D)."""
+        return self.architecture.flatten(self.weights)
+
+    def __getitem__(self, index: Tensor | slice) -> Zoo:
+        """Some of the networks; an index tensor, a mask or a slice."""
+        return replace(
+            self,
+            weights={name: tensor[index] for name, tensor in self.weights.items()},
+            trajectory=self.trajectory[index],
+            step=self.step[index],
+            held_out=self.held_out[index],
+            permutations={name: tensor[index] for name, tensor in self.permutations.items()},
+            record={name: tensor[index] for name, tensor in self.record.items()},
+        )
+
+    @property
+    def training_part(self) -> Zoo:
+        """Networks a flow may learn from."""
+        return self[~self.held_out]
+
+    @property
+    def held_out_part(self) -> Zoo:
+        """Networks of trajectories no flow sees."""
+        return self[self.held_out]
+
+    @property
+    def last_snapshots(self) -> Zoo:
+        """The last network of every trajectory, in order of trajectories."""
+        order = torch.argsort(self.step, stable=True)
+        last = {int(run): int(index) for run, index in zip(self.trajectory[order], order, strict=True)}
+        return self[torch.tensor([last[run] for run in sorted(last)])]
+
+    def initial_of(self, index: Tensor) -> Weights:
+        """Initial weights of the trajectories of some networks, in those networks' neuron order.
+
+        Raises:
+            ValueError: The zoo does not know its initial weights.
+        """
+        if self.initial is None:
+            raise ValueError("Zoo: initial weights are unknown; use coupling: independent or ot.")
+        start = {name: tensor[self.trajectory[index]] for name, tensor in self.initial.items()}
+        return permute(self.initial_architecture, start, {name: p[index] for name, p in self.permutations.items()})
+
+
+def save_zoo(path: str | Path, zoo: Zoo) -> None:
+    """Write a zoo artifact."""
+    tensors = {f"weights.{name}": tensor for name, tensor in zoo.weights.items()}
+    tensors |= {"trajectory": zoo.trajectory, "step": zoo.step, "held_out": zoo.held_out}
+    tensors |= {f"initial.{name}": tensor for name, tensor in (zoo.initial or {}).items()}
+    tensors |= {f"permutations.{name}": tensor for name, tensor in zoo.permutations.items()}
+    tensors |= {f"record.{name}": tensor for name, tensor in zoo.record.items()}
+    metadata = {"form": zoo.form, "architecture": zoo.architecture.to_json(), **zoo.metadata}
+    if zoo.initial_architecture is not None:
+        metadata["initial_architecture"] = zoo.initial_architecture.to_json()
+    save_artifact(path, "zoo", tensors, metadata)
+
+
+def load_zoo(path: str | Path, form: str) -> Zoo:
+    """Read a zoo artifact and check that it is what the caller needs.
+
+    Args:
+        path: File to read.
+        form: Expected form, a key of ``FORMS``.
+
+    Returns:
+        The zoo.
+
+    Raises:
+        ArtifactError: The file is damaged, of another form, or its tensors do not fit its architecture.
+    """
+    tensors, metadata = load_artifact(path, "zoo", stage=FORMS[form])
+    remedy = f"rerun the stage that makes it: dvc repro --single-item --force {FORMS[form]}"
+    found = metadata.pop("form", None)
+    if found != form:
+        raise ArtifactError(f"{path}: expected a zoo of form {form}, found {found}; {remedy}.")
+    try:
+        architecture = Architecture.from_json(metadata.pop("architecture"))
+        initial_text = metadata.pop("initial_architecture", None)
+        return Zoo(
+            architecture=architecture,
+            weights=with_prefix(tensors, "weights."),
+            trajectory=tensors["trajectory"],
+            step=tensors["step"],
+            held_out=tensors["held_out"],
+            form=form,
+            initial=with_prefix(tensors, "initial.") or None,
+            initial_architecture=Architecture.from_json(initial_text) if initial_text else None,
+            permutations=with_prefix(tensors, "permutations."),
+            record=with_prefix(tensors, "record."),
+            metadata=metadata,
+        )
+    except (KeyError, ValueError) as error:
+        raise ArtifactError(f"{path}: {error}; {remedy}.") from error
+
+
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
