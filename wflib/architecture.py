@@ -114,8 +114,6 @@ class Architecture:
         if self.log_scale is not None and self.log_scale not in tensor_names:
             raise ValueError(f"Architecture: log_scale names {self.log_scale!r}, which is no tensor.")
 
-    # -- shapes -----------------------------------------------------------------------------------------------------
-
     def size(self, group: str) -> int:
         """Number of neurons of a group."""
         return next(g.size for g in self.groups if g.name == group)
@@ -148,8 +146,6 @@ class Architecture:
         """Number of coordinates of one network, D."""
         return sum(math.prod(self.shape(spec.name)) for spec in self.tensors)
 
-    # -- flat vectors -----------------------------------------------------------------------------------------------
-
     def flatten(self, weights: Mapping[str, Tensor]) -> Tensor:
         """Weights → flat vectors (..., D), tensors in the order of ``tensors``.
 
@@ -157,10 +153,9 @@ class Architecture:
             ValueError: A tensor is missing or has the wrong shape.
         """
         self.validate(weights)
-        pieces = []
-        for spec in self.tensors:
-            tensor, rank = weights[spec.name], len(spec.axes)
-            pieces.append(tensor.reshape(*tensor.shape[: tensor.ndim - rank], -1))
+        first = self.tensors[0]
+        batch = weights[first.name].shape[: weights[first.name].ndim - len(first.axes)]
+        pieces = [weights[name].reshape(*batch, where.stop - where.start) for name, where in self.slices.items()]
         return torch.cat(pieces, -1)
 
     def unflatten(self, flat: Tensor) -> Weights:
@@ -191,8 +186,6 @@ class Architecture:
             batches.add(found[: len(found) - len(expected)])
         if len(batches) > 1:
             raise ValueError(f"Shape mismatch: tensors disagree about their batch axes: {sorted(batches)}.")
-
-    # -- the function -----------------------------------------------------------------------------------------------
 
     def forward(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Outputs of all networks as batched matrix products.
@@ -233,8 +226,6 @@ class Architecture:
                 parts[f"{layer.activation}{index}"] = ACTIVATIONS[layer.activation].module()
         return nn.Sequential(parts)
 
-    # -- variants and text ------------------------------------------------------------------------------------------
-
     def with_log_scale(self, name: str = "log_scale") -> Architecture:
         """The same network with outputs multiplied by exp(ρ), ρ one more scalar tensor."""
         return replace(self, tensors=(*self.tensors, TensorSpec(name, ())), log_scale=name)
@@ -245,7 +236,14 @@ class Architecture:
         return replace(self, tensors=tensors, log_scale=None)
 
     def with_widths(self, widths: Mapping[str, int]) -> Architecture:
-        """The same network with other sizes of hidden groups."""
+        """The same network with other sizes of hidden groups.
+
+        Raises:
+            ValueError: A name is no hidden group.
+        """
+        hidden = {group.name for group in self.hidden_groups}
+        if not set(widths) <= hidden:
+            raise ValueError(f"with_widths: expected some of the hidden groups {sorted(hidden)}, got {sorted(widths)}.")
         groups = tuple(replace(group, size=widths.get(group.name, group.size)) for group in self.groups)
         return replace(self, groups=groups)
 
@@ -289,17 +287,14 @@ def mlp(widths: list[int], activation: str = "relu", task_type: str = "classific
         raise ValueError(f"mlp: widths need an input and an output of at least one neuron, got {widths}.")
     last = len(widths) - 1
     names = ["input", *(f"hidden{index}" for index in range(1, last)), "output"]
-    groups = tuple(
-        NeuronGroup(name, size, permutable=0 < index < last) for index, (name, size) in enumerate(zip(names, widths, strict=True))
-    )
+    sizes = enumerate(zip(names, widths, strict=True))
+    groups = tuple(NeuronGroup(name, size, permutable=0 < index < last) for index, (name, size) in sizes)
     tensors, layers = [], []
     for index in range(1, last + 1):
         source, target = names[index - 1], names[index]
         weight = TensorSpec(f"linear{index}.weight", (target, source))
-        tensors.append(weight)
-        if bias:
-            tensors.append(TensorSpec(f"linear{index}.bias", (target,)))
-        layers.append(
-            Layer(source, target, weight.name, f"linear{index}.bias" if bias else None, activation if index < last else "identity")
-        )
+        offset = TensorSpec(f"linear{index}.bias", (target,)) if bias else None
+        tensors += [weight, offset] if offset else [weight]
+        nonlinearity = activation if index < last else "identity"
+        layers.append(Layer(source, target, weight.name, offset.name if offset else None, nonlinearity))
     return Architecture(groups, tuple(tensors), tuple(layers), task_type)

@@ -27,9 +27,9 @@ __all__ = [
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
 
@@ -48,7 +48,7 @@ class ZooConfig(Section):
     widths: Annotated[list[Count], Field(min_length=1)] = Field(description="Neurons of each hidden layer.")
     activation: Literal["relu", "leaky_relu", "tanh", "gelu", "identity"]
     networks: Annotated[int, Field(ge=2, strict=True, description="Training runs, two at least: one may be held out.")]
-    held_out: Annotated[float, Field(gt=0, lt=1, description="Share of training runs that no flow sees.")]
+    held_out: Annotated[float, Field(gt=0, lt=1, strict=True, description="Share of training runs that no flow sees.")]
     optimizer: Literal["adam", "sgd"]
     learning_rate: Positive
     momentum: Fraction
@@ -62,6 +62,7 @@ class ZooConfig(Section):
 
     @model_validator(mode="after")
     def leaves_snapshots(self) -> ZooConfig:
+        """Some epochs must be left after the skipped ones."""
         if self.skip_epochs >= self.epochs:
             raise ValueError(f"skip_epochs ({self.skip_epochs}) must be smaller than epochs ({self.epochs})")
         return self
@@ -95,6 +96,7 @@ class VelocityConfig(Section):
 
     @model_validator(mode="after")
     def heads_divide(self) -> VelocityConfig:
+        """Every head gets the same number of features."""
         if self.dimension % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide dimension ({self.dimension})")
         return self
@@ -111,7 +113,9 @@ class TrainingConfig(Section):
     gradient_clip: Positive
     ema_decay: Fraction
     loss: Literal["standardized", "function", "mean-squared"]
-    function_floor: Annotated[float, Field(gt=0, le=1, description="Weight that every coordinate keeps in loss: function.")]
+    function_floor: Annotated[float, Field(gt=0, le=1, strict=True)] = Field(
+        description="Weight that every coordinate keeps in loss: function."
+    )
     precision: Literal["float32", "bfloat16"]
     validate_every: Count
     checkpoint_every: Count
@@ -191,7 +195,7 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     # ruamel reads 1e-3 as a number, as DVC does; PyYAML would read a string.
     try:
         content = YAML(typ="safe").load(Path(path).read_text())
-    except (OSError, YAMLError) as error:
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise SettingsError(f"{path}: expected a YAML file with settings; {error}") from error
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: expected a mapping of sections, got {type(content).__name__}.")

@@ -4,4 +4,13 @@ from wflib.storage.artifact import ArtifactError, load_artifact, save_artifact
 from wflib.storage.atomic import atomic_path
 from wflib.storage.tables import load_json, load_table, save_json, save_table
 
-__all__ = ["ArtifactError", "atomic_path", "load_artifact", "load_json", "load_table", "save_artifact", "save_json", "save_table"]
+__all__ = [
+    "ArtifactError",
+    "atomic_path",
+    "load_artifact",
+    "load_json",
+    "load_table",
+    "save_artifact",
+    "save_json",
+    "save_table",
+]

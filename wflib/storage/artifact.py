@@ -34,11 +34,25 @@ def save_artifact(path: str | Path, kind: str, tensors: Mapping[str, Tensor], me
 
     Raises:
         ArtifactError: A floating-point tensor holds NaN or infinity; nothing is written.
+        ValueError: The metadata uses the reserved keys ``format`` or ``kind``.
     """
+    if reserved := {"format", "kind"} & set(metadata):
+        raise ValueError(f"{path}: metadata keys {sorted(reserved)} are reserved; rename them.")
     refuse_non_finite(path, tensors, remedy="nothing was written; lower the learning rate or look at the input")
     header = {"wflib": json.dumps({"format": FORMAT_VERSION, "kind": kind, **metadata})}
     with atomic_path(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata=header)
+        save_file(separate(tensors), temporary, metadata=header)
+
+
+def separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same numbers, contiguous on the CPU; safetensors refuses tensors that share memory."""
+    separated, storages = {}, set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        storage = plain.untyped_storage().data_ptr()
+        separated[name] = plain.clone() if storage in storages else plain
+        storages.add(storage)
+    return separated
 
 
 def load_artifact(path: str | Path, kind: str, stage: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -68,7 +82,7 @@ def load_artifact(path: str | Path, kind: str, stage: str) -> tuple[dict[str, Te
     try:
         metadata = json.loads(header["wflib"])
         found_kind, found_format = metadata.pop("kind"), metadata.pop("format")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path}: expected a wflib header, found {sorted(header) or 'none'}; {remedy}.") from error
     if found_kind != kind:
         raise ArtifactError(f"{path}: expected a {kind} artifact, found a {found_kind} one; {remedy}.")

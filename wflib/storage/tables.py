@@ -45,7 +45,7 @@ def load_table(path: str | Path, schema: Mapping[str, str], stage: str) -> pd.Da
         The rows.
 
     Raises:
-        ArtifactError: The file is missing, damaged or has other columns.
+        ArtifactError: The file is missing, damaged or has other columns or dtypes.
     """
     remedy = f"rerun the stage that makes it: dvc repro --single-item --force {stage}"
     if not Path(path).is_file():
@@ -53,14 +53,21 @@ def load_table(path: str | Path, schema: Mapping[str, str], stage: str) -> pd.Da
     try:
         table = pq.read_table(path).to_pandas()
         check_columns(path, table, schema)
+        check_dtypes(table, schema)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ArtifactError(f"{path}: expected a table with columns {list(schema)}; {error}; {remedy}.") from error
-    return table
+    return table[list(schema)]
 
 
 def check_columns(path: str | Path, table: pd.DataFrame, schema: Mapping[str, str]) -> None:
     if set(table.columns) != set(schema):
         raise ValueError(f"{path}: expected columns {sorted(schema)}, found {sorted(map(str, table.columns))}")
+
+
+def check_dtypes(table: pd.DataFrame, schema: Mapping[str, str]) -> None:
+    for column, dtype in schema.items():
+        if table[column].dtype != pd.api.types.pandas_dtype(dtype):
+            raise ValueError(f"column {column}: expected {dtype}, found {table[column].dtype}")
 
 
 def save_json(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -87,7 +94,7 @@ def load_json(path: str | Path, stage: str) -> dict[str, Any]:
         content = json.loads(Path(path).read_text())
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: expected a JSON file, found no file; {remedy}.") from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: expected a JSON file, found {error}; {remedy}.") from error
     if not isinstance(content, dict):
         raise ArtifactError(f"{path}: expected a JSON object, found {type(content).__name__}; {remedy}.")

@@ -54,7 +54,8 @@ def canonicalize(architecture: Architecture, weights: Mapping[str, Tensor]) -> C
         weights: Tensors of shape (networks, *shape).
 
     Returns:
-        Canonical networks and the record that :func:`decanonicalize` inverts them with. Idempotent; constant on orbits.
+        Canonical networks and the record that :func:`decanonicalize` inverts them with. Idempotent;
+        constant on orbits of positive scalings. Signs, where an activation admits them, are left as they are.
     """
     architecture.validate(weights)
     canonical, record, zeros = dict(weights), {}, 0

@@ -24,7 +24,9 @@ def squared_distance(architecture: Architecture, a: Mapping[str, Tensor], b: Map
     return ((architecture.flatten(a) - architecture.flatten(b)) ** 2).sum(-1)
 
 
-def matching_gains(architecture: Architecture, reference: Mapping[str, Tensor], weights: Mapping[str, Tensor], group: str) -> Tensor:
+def matching_gains(
+    architecture: Architecture, reference: Mapping[str, Tensor], weights: Mapping[str, Tensor], group: str
+) -> Tensor:
     """Inner products between the reference's neurons k and the networks' neurons j of one group.
 
     gains[n, k, j] = Σ over tensors of the group of ⟨reference slice k, network n's slice j⟩.
@@ -94,7 +96,9 @@ def weight_matching(
     return best
 
 
-def descend(architecture, reference, weights, start: Permutations, generator: torch.Generator, max_sweeps: int) -> Permutations:
+def descend(
+    architecture, reference, weights, start: Permutations, generator: torch.Generator, max_sweeps: int
+) -> Permutations:
     """Coordinate descent from one start; networks leave the batch as soon as a sweep changes nothing for them."""
     found = {name: indices.clone() for name, indices in start.items()}
     groups = list(found)

@@ -52,7 +52,7 @@ def permute(architecture: Architecture, weights: Mapping[str, Tensor], permutati
         New tensors of the same shapes.
 
     Raises:
-        ValueError: A group is unknown or not permutable, or an index array has the wrong shape.
+        ValueError: A group is unknown or not permutable, or its indices have the wrong shape or are no permutation.
     """
     hidden = {group.name: group.size for group in architecture.hidden_groups}
     networks = next(iter(weights.values())).shape[0]
@@ -61,6 +61,8 @@ def permute(architecture: Architecture, weights: Mapping[str, Tensor], permutati
             raise ValueError(f"permute: {name!r} is no hidden group; hidden groups are {sorted(hidden)}.")
         if tuple(indices.shape) != (networks, hidden[name]):
             raise ValueError(f"Shape mismatch: {name} expected ({networks}, {hidden[name]}), got {tuple(indices.shape)}.")
+        if not bool((indices.sort(1).values == torch.arange(hidden[name], device=indices.device)).all()):
+            raise ValueError(f"permute: the indices of {name} are no permutation; they must name each neuron once.")
     permuted = {}
     for spec in architecture.tensors:
         tensor = weights[spec.name]

@@ -53,14 +53,21 @@ def scale(architecture: Architecture, weights: Mapping[str, Tensor], scales: Sca
         New tensors of the same shapes.
 
     Raises:
-        ValueError: A factor is one the group's activation does not commute with, or zero.
+        ValueError: A group is unknown, its factors have the wrong shape, or a factor is zero, not finite or one that the
+            group's activation does not commute with.
     """
+    hidden = {group.name: group.size for group in architecture.hidden_groups}
+    networks = next(iter(weights.values())).shape[0]
     scaled = dict(weights)
     for group, factor in scales.items():
+        if group not in hidden:
+            raise ValueError(f"scale: {group!r} is no hidden group; hidden groups are {sorted(hidden)}.")
+        if tuple(factor.shape) != (networks, hidden[group]):
+            raise ValueError(f"Shape mismatch: {group} expected ({networks}, {hidden[group]}), got {tuple(factor.shape)}.")
         kind = scaling_kind(architecture, group)
         admissible = {"positive": factor > 0, "sign": factor.abs() == 1, "any": factor != 0, "none": factor == 1}[kind]
-        if not bool(admissible.all()):
-            raise ValueError(f"scale: {group}'s activation admits factors of kind {kind!r} only.")
+        if not bool((admissible & torch.isfinite(factor)).all()):
+            raise ValueError(f"scale: {group}'s activation admits finite factors of kind {kind!r} only.")
         for layer in architecture.layers:
             if layer.target == group:
                 scaled[layer.weight] = scaled[layer.weight] / factor.unsqueeze(-1)

@@ -92,11 +92,12 @@ def load_dataset(path: str | Path) -> Dataset:
     tensors, metadata = load_artifact(path, "dataset", stage="fetch-data")
     try:
         splits = {part: Split(tensors[f"{part}.inputs"], tensors[f"{part}.targets"]) for part in PARTS}
+        task, task_type, outputs = (metadata[key] for key in ("task", "task_type", "outputs"))
     except KeyError as error:
-        raise ArtifactError(f"{path}: expected tensor {error}, found {sorted(tensors)}; rerun fetch-data.") from error
+        found = sorted([*tensors, *metadata])
+        raise ArtifactError(f"{path}: expected {error}, found {found}; rerun fetch-data.") from error
     for part, split in splits.items():
         if split.inputs.ndim != 2 or len(split.inputs) != len(split.targets) or len(split.inputs) == 0:
-            raise ArtifactError(
-                f"{path}: {part} has inputs {tuple(split.inputs.shape)} and targets {tuple(split.targets.shape)}; rerun fetch-data."
-            )
-    return Dataset(metadata["task"], metadata["task_type"], metadata["outputs"], **splits)
+            shapes = f"inputs {tuple(split.inputs.shape)} and targets {tuple(split.targets.shape)}"
+            raise ArtifactError(f"{path}: {part} has {shapes}; rerun fetch-data.")
+    return Dataset(task, task_type, outputs, **splits)

@@ -31,12 +31,14 @@ def network_losses(architecture: Architecture, weights: Weights, split: Split) -
     if architecture.task_type == "regression":
         return 0.5 * (outputs - split.targets).square().mean((1, 2))
     targets = split.targets.expand(outputs.shape[:2])
-    return nn.functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none").view(outputs.shape[:2]).mean(1)
+    losses = nn.functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+    return losses.view(outputs.shape[:2]).mean(1)
 
 
 def initialize(architecture: Architecture, networks: int, std: float, random: torch.Generator) -> Weights:
     """All weights and biases from N(0, std²): the prior that flows start from as well."""
-    return architecture.unflatten(torch.randn(networks, architecture.dimension, generator=random, device=random.device) * std)
+    flat = torch.randn(networks, architecture.dimension, generator=random, device=random.device)
+    return architecture.unflatten(flat * std)
 
 
 def build_optimizer(config: ZooConfig, parameters: list[Tensor]) -> torch.optim.Optimizer:
@@ -56,7 +58,8 @@ def train_zoo(
     """Train ``config.networks`` networks together and keep snapshots of their trajectories.
 
     Every network has its own initialization and its own order of examples. After ``skip_epochs`` epochs a snapshot of all
-    networks is kept every ``snapshot_every`` iterations. The last ``held_out`` share of trajectories is marked held out.
+    networks is kept every ``snapshot_every`` iterations. The last ``held_out`` share of trajectories is marked held out,
+    one at least and never all.
 
     Args:
         architecture: What a network is.
@@ -69,11 +72,17 @@ def train_zoo(
         The zoo, on the CPU, with its initial weights.
 
     Raises:
-        ValueError: A network diverged to NaN or infinity.
+        ValueError: No snapshot would be kept, or a network diverged to NaN or infinity.
     """
     inputs, targets = dataset.train.inputs.to(device), dataset.train.targets.to(device)
     examples, networks = len(inputs), config.networks
     iterations = max(1, examples // config.batch_size)
+    kept_iterations = (config.epochs - config.skip_epochs) * iterations
+    if kept_iterations < config.snapshot_every:
+        raise ValueError(
+            f"train_zoo: no snapshot would be kept: {kept_iterations} iterations follow the skipped epochs and "
+            f"zoo.snapshot_every is {config.snapshot_every}; lower it, or raise zoo.epochs."
+        )
     weights = initialize(architecture, networks, config.init_std, generator(config.seed, "zoo", "init", device=device))
     initial = {name: tensor.cpu().clone() for name, tensor in weights.items()}
     weights = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
@@ -99,7 +108,8 @@ def train_zoo(
     diverged = ~torch.isfinite(flat).all(-1).all(-1)
     if bool(diverged.any()):
         raise ValueError(f"train_zoo: {int(diverged.sum())} of {networks} networks diverged; lower zoo.learning_rate.")
-    kept_out = torch.arange(networks) >= networks - round(networks * config.held_out)
+    held_out = min(max(1, round(networks * config.held_out)), networks - 1)
+    kept_out = torch.arange(networks) >= networks - held_out
     count = len(steps)
     return Zoo(
         architecture=architecture,

@@ -53,16 +53,27 @@ class Zoo:
     def __post_init__(self) -> None:
         self.architecture.validate(self.weights)
         networks = len(self)
-        for name in ("trajectory", "step", "held_out"):
-            if tuple(getattr(self, name).shape) != (networks,):
-                raise ValueError(f"Zoo: {name} expected shape ({networks},), got {tuple(getattr(self, name).shape)}.")
+        for name, dtype in {"trajectory": torch.int64, "step": torch.int64, "held_out": torch.bool}.items():
+            found = getattr(self, name)
+            if tuple(found.shape) != (networks,) or found.dtype != dtype:
+                raise ValueError(f"Zoo: {name} expected ({networks},) {dtype}, got {tuple(found.shape)} {found.dtype}.")
         if self.form not in FORMS:
             raise ValueError(f"Zoo: form must be one of {sorted(FORMS)}, got {self.form!r}.")
         split = torch.unique(torch.stack([self.trajectory, self.held_out.long()], 1), dim=0)
         if len(split) != len(torch.unique(self.trajectory)):
             raise ValueError("Zoo: a trajectory is partly held out; hold out whole trajectories.")
+        hidden = {group.name: group.size for group in self.architecture.hidden_groups}
+        for name in ("permutations", "record"):
+            for group, tensor in getattr(self, name).items():
+                if tuple(tensor.shape) != (networks, hidden.get(group)):
+                    raise ValueError(f"Zoo: {name} of {group} do not fit {networks} networks with hidden groups {hidden}.")
         if self.initial is not None:
+            if self.initial_architecture is None:
+                raise ValueError("Zoo: initial weights need an initial_architecture.")
             self.initial_architecture.validate(self.initial)
+            runs = len(next(iter(self.initial.values())))
+            if networks and not 0 <= int(self.trajectory.min()) <= int(self.trajectory.max()) < runs:
+                raise ValueError(f"Zoo: trajectories must lie in 0 … {runs - 1}, one for each of the initial networks.")
 
     def __len__(self) -> int:
         return next(iter(self.weights.values())).shape[0]
@@ -160,8 +171,9 @@ def load_zoo(path: str | Path, form: str) -> Zoo:
             record=with_prefix(tensors, "record."),
             metadata=metadata,
         )
-    except (KeyError, ValueError) as error:
-        raise ArtifactError(f"{path}: {error}; {remedy}.") from error
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"expected {error}, found none" if isinstance(error, KeyError) else error
+        raise ArtifactError(f"{path}: {message}; {remedy}.") from error
 
 
 def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,0 +1,45 @@
+# Everything from a fresh checkout: `make repro` computes all results, `make test` checks the code.
+# Another interpreter: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+
+# Stages run as `python -m stages.x`; the environment's Python must come first.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## make .venv with pinned dependencies
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "wflib needs Python 3.11 or newer, but there is no $(PYTHON); name one: make PYTHON=python3.12 $(or $(MAKECMDGOALS),setup)" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "wflib needs Python 3.11 or newer, but $(PYTHON) is $$("$(PYTHON)" --version 2>&1); name another: make PYTHON=python3.12 $(or $(MAKECMDGOALS),setup)" >&2; exit 1; }
+	test -x $(VENV)/bin/pip || "$(PYTHON)" -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+repro: $(STAMP) ## run every stage of the pipeline that is not up to date
+	$(VENV)/bin/dvc repro
+
+test: lint ## lint, then run the tests
+	$(VENV)/bin/python -m pytest
+
+lint: $(STAMP) ## check style and formatting
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+
+format: $(STAMP) ## fix style and formatting where that can be done by a machine
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+clean: ## remove the environment and caches, but no results
+	rm -rf $(VENV) .pytest_cache .ruff_cache .benchmarks .hypothesis *.egg-info
+	find wflib stages tests -name __pycache__ -type d -prune -exec rm -rf {} +

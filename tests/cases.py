@@ -1,0 +1,49 @@
+"""The table of architectures that laws are tested over, and double-precision zoos of random networks."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from wflib.architecture import ACTIVATIONS, Architecture, Weights, mlp
+from wflib.rng import generator
+
+TOLERANCE = 1e-10
+HIDDEN = [5, 4, 6, 3]
+
+ARCHITECTURES: dict[str, Architecture] = {
+    f"{depth}-{activation}-{task}-{'bias' if bias else 'nobias'}": mlp([3, *HIDDEN[:depth], 2], activation, task, bias)
+    for depth, activation, task, bias in product(range(1, 5), ACTIVATIONS, ("classification", "regression"), (True, False))
+}
+"""One to four hidden groups, every activation, both kinds of task, with and without biases."""
+
+LINEAR: dict[str, Architecture] = {
+    f"linear-{task}": mlp([3, 2], task_type=task) for task in ("classification", "regression")
+}
+"""No hidden group at all."""
+
+
+def random_weights(architecture: Architecture, networks: int = 3, seed: int = 0) -> Weights:
+    """Networks with N(0, 1) weights in float64."""
+    flat = torch.randn(networks, architecture.dimension, generator=generator(seed, "weights"), dtype=torch.float64)
+    return architecture.unflatten(flat)
+
+
+def random_inputs(architecture: Architecture, examples: int = 7) -> Tensor:
+    """Examples with N(0, 1) features in float64."""
+    features = architecture.groups[0].size
+    return torch.randn(examples, features, generator=generator(0, "inputs"), dtype=torch.float64)
+
+
+def largest_difference(architecture: Architecture, a: Weights, other: Architecture, b: Weights) -> float:
+    """Largest difference between the outputs of two zoos, relative to the size of outputs where that exceeds one."""
+    inputs = random_inputs(architecture)
+    first, second = architecture.forward(a, inputs), other.forward(b, inputs)
+    return float(((first - second).abs() / first.abs().clamp_min(1)).max())
+
+
+def copy_of(weights: Weights) -> Weights:
+    """The same numbers in other memory."""
+    return {name: tensor.clone() for name, tensor in weights.items()}

@@ -1,0 +1,69 @@
+"""Functional diversity and spread of weights against closed forms."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from wflib.evaluation import jensen_shannon_diversity, variance_ratio
+from wflib.rng import generator
+
+
+def test_opposite_certain_predictors_differ_by_ln_2_and_equal_ones_by_nothing():
+    opposite = torch.tensor([[[1.0, 0.0]] * 3, [[0.0, 1.0]] * 3]).log()
+    assert jensen_shannon_diversity(opposite) == pytest.approx(math.log(2))
+    assert jensen_shannon_diversity(opposite[[0, 0, 0]]) == 0
+    soft = torch.randn(1, 6, 4, generator=generator(0, "p")).log_softmax(-1)
+    assert jensen_shannon_diversity(soft.expand(3, -1, -1)) == 0
+
+
+@pytest.mark.parametrize("elements", [1, 100, 2**22])
+def test_diversity_is_the_mean_over_pairs_for_any_chunk(elements):
+    p = torch.randn(5, 6, 3, generator=generator(0, "pairs"), dtype=torch.float64).log_softmax(-1)
+    expected = []
+    for a, b in itertools.combinations(p, 2):
+        mixed = ((a.exp() + b.exp()) / 2).log()
+        expected.append(((a.exp() * (a - mixed)).sum(-1) / 2 + (b.exp() * (b - mixed)).sum(-1) / 2).mean().item())
+    assert jensen_shannon_diversity(p, elements) == pytest.approx(sum(expected) / len(expected))
+
+
+def test_diversity_needs_two_networks():
+    with pytest.raises(ValueError, match="two networks at least"):
+        jensen_shannon_diversity(torch.zeros(1, 4, 2))
+
+
+def test_variance_ratio_of_scaled_copies_is_the_square_of_the_factor():
+    zoo = torch.randn(20, 6, generator=generator(0, "zoo"), dtype=torch.float64) * torch.arange(1, 7)
+    same, half = variance_ratio(zoo + 3, zoo), variance_ratio(zoo / 2, zoo)
+    assert (same.mean, same.total) == pytest.approx((1, 1))
+    assert (half.mean, half.total, half.constant) == pytest.approx((0.25, 0.25, 0))
+
+
+def test_the_two_averages_weigh_coordinates_differently():
+    zoo = torch.tensor([[-1.0, -10.0], [1.0, 10.0]])
+    ratio = variance_ratio(zoo * torch.tensor([2.0, 1.0]), zoo)
+    assert ratio.mean == pytest.approx((4 + 1) / 2)
+    assert ratio.total == pytest.approx((4 + 100) / (1 + 100))
+
+
+def test_coordinates_without_variance_are_left_out_and_counted():
+    zoo = torch.tensor([[-1.0, 5.0], [1.0, 5.0]])
+    assert variance_ratio(zoo, zoo).mean == 1
+    assert variance_ratio(zoo, zoo).constant == 1
+    with pytest.raises(ValueError, match="copies of one"):
+        variance_ratio(zoo, zoo[[0, 0]])
+
+
+def test_neurons_in_random_order_change_the_ratio():
+    # Why alignment comes first: the same networks with shuffled coordinates have another spread.
+    random = generator(0, "shuffle")
+    zoo = torch.arange(8.0) + 0.1 * torch.randn(200, 8, generator=random)
+    shuffled = zoo.gather(1, torch.rand(200, 8, generator=random).argsort(1))
+    assert variance_ratio(shuffled, zoo).mean > 100
+
+
+@pytest.mark.parametrize(("samples", "zoo"), [((1, 3), (4, 3)), ((4, 3), (1, 3)), ((4, 2), (4, 3)), ((4, 3, 1), (4, 3))])
+def test_variance_ratio_refuses_shapes(samples, zoo):
+    with pytest.raises(ValueError, match="variance_ratio expected"):
+        variance_ratio(torch.zeros(samples), torch.zeros(zoo))

@@ -1,0 +1,100 @@
+"""Distances modulo permutation and overlap of errors, with copies that must be found."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from wflib.architecture import mlp
+from wflib.evaluation import error_overlap, nearest_distance, thin_trajectories
+from wflib.rng import generator
+from wflib.symmetry import permute
+from wflib.zoo import Zoo
+
+ARCHITECTURE = mlp([3, 5, 2])
+
+
+def networks(count: int, *names: str | int) -> dict[str, torch.Tensor]:
+    return ARCHITECTURE.unflatten(torch.randn(count, ARCHITECTURE.dimension, generator=generator(0, "networks", *names)))
+
+
+def test_permuted_training_networks_are_at_distance_zero_and_others_are_not():
+    training, chosen = networks(12, "training"), torch.tensor([7, 2, 11])
+    picked = {name: tensor[chosen] for name, tensor in training.items()}
+    copies = permute(ARCHITECTURE, picked, {"hidden1": torch.arange(5).roll(2).expand(3, -1)})
+    distance, index = nearest_distance(ARCHITECTURE, copies, training, generator(0, "match"), chunk=2)
+    assert index.tolist() == [7, 2, 11]
+    assert distance.max() < 1e-6
+    plain = torch.cdist(ARCHITECTURE.flatten(copies), ARCHITECTURE.flatten(training)).min(1).values
+    assert plain.min() > 1
+    fresh, _ = nearest_distance(ARCHITECTURE, networks(3, "fresh"), training, generator(0, "match"))
+    assert fresh.min() > 1
+
+
+def test_distance_agrees_with_brute_force_over_permutations():
+    training, queries = networks(4, "training"), networks(2, "queries")
+    best = torch.full((2,), math.inf)
+    for order in itertools.permutations(range(5)):
+        moved = permute(ARCHITECTURE, queries, {"hidden1": torch.tensor(order).expand(2, -1)})
+        plain = (ARCHITECTURE.flatten(moved)[:, None] - ARCHITECTURE.flatten(training)[None]).norm(dim=-1)
+        best = torch.minimum(best, plain.min(1).values)
+    distance, _ = nearest_distance(ARCHITECTURE, queries, training, generator(0, "match"))
+    torch.testing.assert_close(distance, best)
+
+
+def test_a_shortlist_only_makes_distances_larger():
+    training, queries = networks(30, "training"), networks(5, "queries")
+    short, _ = nearest_distance(ARCHITECTURE, queries, training, generator(0, "match"), shortlist=1)
+    full, _ = nearest_distance(ARCHITECTURE, queries, training, generator(0, "match"), shortlist=30)
+    assert bool((full <= short).all())
+    assert bool((full < short).any())
+
+
+def test_excluded_networks_are_never_found():
+    training = networks(4, "training")
+    _, index = nearest_distance(ARCHITECTURE, training, training, generator(0, "match"))
+    assert index.tolist() == [0, 1, 2, 3]
+    excluded = torch.eye(4, dtype=torch.bool)
+    excluded[0] = True
+    distance, index = nearest_distance(ARCHITECTURE, training, training, generator(0, "match"), excluded=excluded)
+    assert distance[0] == math.inf
+    assert index[0] == -1
+    assert bool((distance[1:] > 1).all())
+    assert bool((index[1:] != torch.arange(1, 4)).all())
+    assert bool((index[1:] >= 0).all())
+
+
+def test_nearest_distance_refuses_mistakes():
+    training = networks(4, "training")
+    with pytest.raises(ValueError, match="at least one training network"):
+        nearest_distance(ARCHITECTURE, training, networks(0), generator(0, "m"))
+    with pytest.raises(ValueError, match="shortlist >= 1"):
+        nearest_distance(ARCHITECTURE, training, training, generator(0, "m"), shortlist=0)
+    with pytest.raises(ValueError, match="excluded expected \\(4, 4\\)"):
+        nearest_distance(ARCHITECTURE, training, training, generator(0, "m"), excluded=torch.zeros(4, dtype=torch.bool))
+
+
+def test_error_overlap_by_hand_and_zero_without_errors():
+    a = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
+    b = torch.tensor([[0, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
+    torch.testing.assert_close(error_overlap(a, b), torch.tensor([[1 / 3, 1, 0], [0, 0, 0]]))
+    with pytest.raises(ValueError, match="expected bool"):
+        error_overlap(a.long(), b)
+    with pytest.raises(ValueError, match="same examples"):
+        error_overlap(a, b[:, :3])
+
+
+def test_thinning_keeps_the_last_snapshot_and_spreads_the_others():
+    trajectory, step = torch.tensor([0, 1, 0, 0, 1, 0, 0]), torch.tensor([50, 20, 10, 30, 10, 20, 40])
+    zoo = Zoo(ARCHITECTURE, networks(7), trajectory, step, torch.zeros(7, dtype=torch.bool), "aligned")
+
+    def kept_steps(snapshots: int) -> list[tuple[int, int]]:
+        kept = zoo[thin_trajectories(zoo, snapshots)]
+        return sorted(zip(kept.trajectory.tolist(), kept.step.tolist(), strict=True))
+
+    assert kept_steps(1) == [(0, 50), (1, 20)]
+    assert kept_steps(3) == [(0, 10), (0, 30), (0, 50), (1, 10), (1, 20)]
+    assert thin_trajectories(zoo, 9).tolist() == list(range(7))
+    with pytest.raises(ValueError, match="snapshots must be at least 1"):
+        thin_trajectories(zoo, 0)

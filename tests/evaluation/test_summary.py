@@ -1,0 +1,115 @@
+"""The whole evaluation on a toy zoo: tables, memorized copies, and what is undefined."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from wflib.architecture import mlp
+from wflib.evaluation import GROUP_SCHEMA, NETWORK_SCHEMA, accuracy, evaluate_networks, predict
+from wflib.rng import generator
+from wflib.storage import load_table, save_table
+from wflib.symmetry import permute, random_permutations
+from wflib.zoo import Split, Zoo
+
+ARCHITECTURE = mlp([4, 6, 3])
+SPLIT = Split(torch.randn(40, 4, generator=generator(0, "x")), torch.randint(3, (40,), generator=generator(0, "y")))
+
+
+def toy_zoo(trajectories: int = 5, snapshots: int = 8) -> Zoo:
+    """Trajectories are well apart, their snapshots close together."""
+    random = generator(0, "zoo")
+    common = torch.randn(1, 1, ARCHITECTURE.dimension, generator=random)
+    ends = common + torch.randn(trajectories, 1, ARCHITECTURE.dimension, generator=random)
+    flat = ends + 0.1 * torch.randn(trajectories, snapshots, ARCHITECTURE.dimension, generator=random)
+    count = trajectories * snapshots
+    return Zoo(
+        ARCHITECTURE,
+        ARCHITECTURE.unflatten(flat.flatten(0, 1)),
+        torch.arange(trajectories).repeat_interleave(snapshots),
+        torch.arange(1, snapshots + 1).repeat(trajectories),
+        torch.zeros(count, dtype=torch.bool),
+        "aligned",
+    )
+
+
+def evaluate(weights, zoo: Zoo, **options):
+    reference = {name: tensor[:1] for name, tensor in zoo.weights.items()}
+    return evaluate_networks("toy", ARCHITECTURE, weights, SPLIT, zoo, 10, generator(0, "evaluate"), reference, **options)
+
+
+def test_tables_have_their_schemas_and_survive_a_file(tmp_path):
+    zoo = toy_zoo()
+    rows, group = evaluate(zoo.weights, zoo, trajectory=zoo.trajectory)
+    assert rows.dtypes.astype(str).to_dict() == NETWORK_SCHEMA
+    assert list(group) == list(GROUP_SCHEMA)
+    save_table(tmp_path / "networks.parquet", rows, NETWORK_SCHEMA)
+    pd.testing.assert_frame_equal(load_table(tmp_path / "networks.parquet", NETWORK_SCHEMA, "evaluate"), rows)
+    save_table(tmp_path / "groups.parquet", pd.DataFrame([group]), GROUP_SCHEMA)
+    expected = accuracy(predict(ARCHITECTURE, zoo.weights, SPLIT.inputs), SPLIT.targets)
+    assert rows.accuracy.tolist() == pytest.approx(expected.tolist())
+    assert group["accuracy_mean"] == pytest.approx(rows.accuracy.mean())
+    assert group["nll_std"] == pytest.approx(rows.nll.std())
+    assert group["bma_nll"] < group["nll_mean"]
+
+
+def test_permuted_copies_of_training_networks_are_unmasked_even_of_thinned_snapshots():
+    zoo = toy_zoo()
+    chosen = torch.tensor([3, 10, 18, 30])  # snapshots 4, 3, 3 and 7 of 8: none is kept by snapshots=1
+    copies = {name: tensor[chosen] for name, tensor in zoo.weights.items()}
+    shuffled = permute(ARCHITECTURE, copies, random_permutations(ARCHITECTURE, 4, generator(0, "order")))
+    rows, _ = evaluate(shuffled, zoo, snapshots=1)
+    assert rows.nearest_distance.max() < 1e-5
+    assert rows.error_overlap.tolist() == [1.0] * 4
+    far = ARCHITECTURE.unflatten(torch.randn(4, ARCHITECTURE.dimension, generator=generator(0, "far")))
+    other, _ = evaluate(far, zoo, snapshots=1)
+    assert other.nearest_distance.min() > 1
+    assert other.error_overlap.max() < 1
+
+
+def test_own_trajectories_do_not_count_when_they_are_named():
+    zoo = toy_zoo()
+    with_self, _ = evaluate(zoo.weights, zoo)
+    without_self, _ = evaluate(zoo.weights, zoo, trajectory=zoo.trajectory)
+    assert with_self.nearest_distance.max() < 1e-5
+    assert without_self.nearest_distance.min() > 1
+    single = zoo[zoo.trajectory == 0]
+    nobody, group = evaluate(single.weights, single, trajectory=single.trajectory)
+    assert nobody.nearest_distance.isna().all()
+    assert nobody.error_overlap.isna().all()
+    assert math.isnan(group["nearest_distance_mean"])
+
+
+def test_neuron_order_changes_nothing():
+    zoo = toy_zoo()
+    shuffled = permute(ARCHITECTURE, zoo.weights, random_permutations(ARCHITECTURE, len(zoo), generator(1, "order")))
+    _, ordered_group = evaluate(zoo.weights, zoo)
+    _, shuffled_group = evaluate(shuffled, zoo)
+    for name in ("accuracy_mean", "bma_nll", "diversity", "variance_ratio"):
+        assert shuffled_group[name] == pytest.approx(ordered_group[name], rel=1e-4), name
+
+
+def test_one_network_has_no_spread_and_novelty_can_be_left_out():
+    zoo = toy_zoo()
+    one = {name: tensor[:1] for name, tensor in zoo.weights.items()}
+    rows, group = evaluate(one, zoo, with_novelty=False)
+    undefined = {name for name, value in group.items() if isinstance(value, float) and math.isnan(value)}
+    novelty = {"nearest_distance_mean", "error_overlap_mean"}
+    assert undefined == {"accuracy_std", "nll_std", "diversity", "variance_ratio"} | novelty
+    assert group["bma_accuracy"] == pytest.approx(group["accuracy_mean"])
+    assert rows[["nearest_distance", "error_overlap"]].isna().all(axis=None)
+
+
+def test_caller_mistakes_are_errors():
+    zoo = toy_zoo()
+    regression = mlp([4, 6, 3], task_type="regression")
+    with pytest.raises(ValueError, match="expected a classification"):
+        evaluate_networks("toy", regression, zoo.weights, SPLIT, zoo, 10, generator(0), zoo.weights)
+    wider = mlp([4, 7, 3])
+    with pytest.raises(ValueError, match="architecture, got another one"):
+        evaluate_networks("toy", wider, zoo.weights, SPLIT, zoo, 10, generator(0), zoo.weights)
+    with pytest.raises(ValueError, match="at least one network of 'toy'"):
+        evaluate({name: tensor[:0] for name, tensor in zoo.weights.items()}, zoo)
+    with pytest.raises(ValueError, match="trajectory expected"):
+        evaluate(zoo.weights, zoo, trajectory=zoo.trajectory[:1])

@@ -1,0 +1,114 @@
+"""The document: complete, the same bytes for the same run, and nothing from the network."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from wflib.report import FIGURES, write_report
+
+
+class Resources(HTMLParser):
+    """Collects every address that a browser would load, and the text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.text = ""
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in {"src", "href", "srcset", "xlink:href", "data", "poster"}:
+                self.loads.append(value or "")
+            if name == "style":
+                self.loads += re.findall(r"url\(([^)]*)\)", value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def network_loads(html: str) -> list[str]:
+    page = Resources()
+    page.feed(html)
+    loads = page.loads + re.findall(r"url\(([^)]*)\)", html) + re.findall(r"@import[^;]*", html)
+    for load in list(loads):
+        if load.startswith("data:image/svg+xml;base64,"):
+            loads += network_loads(base64.b64decode(load.partition(",")[2]).decode())
+    return [load for load in loads if not load.strip("\"' ").startswith(("data:", "#"))]
+
+
+@pytest.fixture
+def written(run, tmp_path):
+    write_report(tmp_path, run)
+    return tmp_path
+
+
+def test_html_loads_nothing(written):
+    html = (written / "report.html").read_text()
+    assert network_loads(html) == []
+    assert "<script" not in html
+
+
+@pytest.mark.parametrize(
+    "bad", ['<img src="https://a/b.png">', "<style>p{background:url(http://a/b)}</style>", '<link href="c.css">']
+)
+def test_the_check_for_loads_finds_them(bad):
+    assert network_loads(bad)
+
+
+def test_every_figure_of_the_markdown_exists_and_is_in_the_html(written):
+    figures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (written / "report.md").read_text())
+    assert figures == [f"figures/{plot.name}.svg" for plot in FIGURES]
+    html = (written / "report.html").read_text()
+    for figure in figures:
+        assert base64.b64encode((written / figure).read_bytes()).decode() in html
+
+
+def test_same_run_same_bytes(run, written, tmp_path_factory):
+    again = tmp_path_factory.mktemp("again")
+    for path in write_report(again, run):
+        assert path.read_bytes() == (written / path.relative_to(again)).read_bytes()
+    assert not [path for path in written.rglob(".*") if path.is_file()]
+
+
+def test_content_in_order(written):
+    heads = re.findall(r"^## (.*)$", (written / "report.md").read_text(), flags=re.MULTILINE)
+    assert heads == ["Summary", "Results", "Figures", "Time", "Settings", "How to obtain it again"]
+    page = Resources()
+    page.feed((written / "report.html").read_text())
+    for word in (
+        "0.960 ± 0.020",
+        "359.8",
+        "zoo.learning_rate",
+        "dvc repro",
+        "1,234,567",
+        "https://example.org/a|b_c_d",
+        "Figure 7.",
+    ):
+        assert word in page.text
+    assert page.tags.count("figure") == page.tags.count("figcaption") == page.tags.count("img") == len(FIGURES)
+    assert page.tags.count("table") == 5
+
+
+def test_markup_in_facts_stays_text(make_run, tmp_path):
+    write_report(
+        tmp_path, make_run(facts={"task": "<script>alert(1)</script>", "note": "![x](http://a/b.png) <img src='http://c'>"})
+    )
+    html = (tmp_path / "report.html").read_text()
+    assert network_loads(html) == []
+    assert "<script" not in html
+
+
+def test_optional_tables_may_be_missing(run, make_run, tmp_path):
+    none = {name: getattr(run, name).head(0) for name in ("barriers", "curve", "history", "stages")}
+    networks = run.networks.assign(nearest_distance=np.nan, error_overlap=np.nan)
+    paths = write_report(tmp_path, make_run(**none, networks=networks, settings={}, facts={}))
+    assert [path.name for path in paths] == ["quality.svg", "calibration.svg", "diversity.svg", "report.md", "report.html"]
+    text = (tmp_path / "report.md").read_text()
+    assert "## Time" not in text
+    assert "## Settings" not in text
+    assert "nan" not in text

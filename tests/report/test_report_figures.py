@@ -1,0 +1,166 @@
+"""Figures show the data they are given, in fixed colours, and leave matplotlib's settings alone."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from wflib.report import (
+    COLOURS,
+    FIGURES,
+    LABELS,
+    barrier_matrix,
+    calibration,
+    distribution,
+    diversity,
+    learning_rate,
+    mean_excess,
+    quality_by_steps,
+    theme,
+    training_loss,
+    variance_ratio,
+)
+from wflib.report.theme import svg_bytes
+
+
+@pytest.fixture
+def axes():
+    with theme():
+        yield Figure().subplots()
+
+
+def ticks(axes):
+    return [text.get_text() for text in axes.get_yticklabels()]
+
+
+def test_distribution_has_every_point_of_every_source_in_its_colour(run, axes):
+    distribution(run.networks, "accuracy", axes, text="test accuracy")
+    assert ticks(axes) == list(LABELS.values())
+    assert axes.get_xlabel() == "test accuracy"
+    for (source, colour), points in zip(COLOURS.items(), axes.collections, strict=True):
+        expected = run.networks.loc[run.networks["source"] == source, "accuracy"]
+        np.testing.assert_allclose(points.get_offsets()[:, 0], expected)
+        assert to_hex(points.get_facecolor()[0]).upper() == colour
+
+
+def test_distribution_leaves_out_sources_without_numbers_and_names_unknown_ones(run, axes):
+    table = run.networks.replace({"source": {"gaussian-full": "swag"}})
+    table.loc[table["source"] == "swag", "nearest_distance"] = 3.0
+    distribution(table, "nearest_distance", axes, text="distance")
+    assert ticks(axes) == ["samples", "held-out", "training + noise", "swag"]
+
+
+def test_log_axis_is_refused_where_a_value_is_not_positive(run, axes):
+    distribution(run.networks, "nll", axes, text="NLL", log=True)
+    assert axes.get_xscale() == "log"
+    other = Figure().subplots()
+    distribution(run.networks.assign(nll=run.networks["nll"] - 1), "nll", other, text="NLL", log=True)
+    assert other.get_xscale() == "linear"
+
+
+def test_barrier_title_is_the_mean_over_different_pairs(run, axes):
+    barrier_matrix(run.barriers, "aligned", axes, limits=(0, 1))
+    pairs = run.barriers.query("stage == 'aligned' and i != j")
+    assert axes.get_title(loc="left") == f"aligned: mean excess {pairs['excess'].mean():.3f}"
+    assert mean_excess(run.barriers, "aligned") == pytest.approx(pairs["excess"].mean())
+    assert np.isnan(mean_excess(run.barriers, "nowhere"))
+
+
+def test_barrier_matrix_is_the_same_from_one_triangle(run, axes):
+    other = Figure().subplots()
+    barrier_matrix(run.barriers, "unaligned", axes, limits=(0, 1))
+    barrier_matrix(run.barriers.query("i <= j"), "unaligned", other, limits=(0, 1))
+    np.testing.assert_array_equal(axes.images[0].get_array(), other.images[0].get_array())
+
+
+def test_barrier_matrices_share_one_colour_scale(run):
+    figure = next(plot for plot in FIGURES if plot.name == "barriers").draw(run)
+    left, right = (panel.images[0].get_clim() for panel in figure.axes[:2])
+    assert left == right
+
+
+def test_training_loss_shows_both_losses_and_marks_the_best(run, axes):
+    training_loss(run.history, axes)
+    raw, _, validation, best = axes.get_lines()
+    np.testing.assert_array_equal(raw.get_ydata(), run.history["loss"])
+    np.testing.assert_array_equal(validation.get_ydata(), run.history["validation_loss"].dropna())
+    assert best.get_ydata()[0] == run.history["validation_loss"].min()
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("iteration", "loss")
+
+
+def test_training_loss_without_validation_is_one_line(run, axes):
+    training_loss(run.history.head(50).assign(validation_loss=np.nan), axes)
+    assert len(axes.get_lines()) == 1
+
+
+def test_learning_rate_is_drawn_as_given(run, axes):
+    learning_rate(run.history, axes)
+    np.testing.assert_array_equal(axes.get_lines()[0].get_ydata(), run.history["learning_rate"])
+
+
+@pytest.mark.parametrize("guidance", [[0.0], [0.0, 0.1]])
+def test_steps_has_a_line_a_guidance_and_the_zoo(run, axes, guidance):
+    curve = run.curve[run.curve["guidance"].isin(guidance)]
+    quality_by_steps(curve, "nll", axes, text="NLL", zoo=(0.072, 0.2), log=True)
+    assert len(axes.containers) == len(guidance)
+    for strength, bars in zip(guidance, axes.containers, strict=True):
+        np.testing.assert_allclose(
+            np.asarray(bars.lines[0].get_ydata(), dtype=float), curve.loc[curve["guidance"] == strength, "nll_mean"]
+        )
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["8", "16", "32", "64"]
+    assert len(axes.patches) == 1
+    assert axes.get_ylim()[0] > 0
+
+
+def test_diversity_and_variance_show_the_numbers(run, axes):
+    diversity(run.groups, axes)
+    expected = run.groups.dropna(subset="diversity")["diversity"]
+    np.testing.assert_allclose([bar.get_width() for bar in axes.patches], expected)
+    other = Figure().subplots()
+    variance_ratio(run.groups, other)
+    dots = [line.get_xdata()[0] for line in other.get_lines() if line.get_marker() == "o"]
+    np.testing.assert_allclose(dots, run.groups["variance_ratio"].dropna())
+
+
+def test_calibration_shows_single_networks_and_their_average(run, axes):
+    calibration(run.groups, "ece", axes, text="ECE")
+    circles = [line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() == "o"]
+    diamonds = [line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() == "D"]
+    np.testing.assert_allclose(circles, run.groups["ece_mean"])
+    np.testing.assert_allclose(diamonds, run.groups["bma_ece"])
+
+
+@pytest.mark.parametrize("plot", FIGURES, ids=lambda plot: plot.name)
+def test_same_data_same_bytes_and_settings_stay(run, plot):
+    before = dict(matplotlib.rcParams)
+    with theme():
+        once, again = svg_bytes(plot.draw(run)), svg_bytes(plot.draw(run))
+    assert once == again
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_other_data_other_bytes(run, make_run):
+    plot = FIGURES[0]
+    with theme():
+        assert svg_bytes(plot.draw(run)) != svg_bytes(plot.draw(make_run(networks=run.networks.assign(nll=1.0))))
+
+
+@pytest.mark.parametrize("name", ["barriers", "steps", "training"])
+def test_figures_without_rows_are_none(make_run, name):
+    table = {"steps": "curve", "training": "history"}.get(name, name)
+    rows = getattr(make_run(), table).head(0)
+    assert next(plot for plot in FIGURES if plot.name == name).draw(make_run(**{table: rows})) is None
+
+
+def test_figures_without_a_metric_leave_out_its_panel(make_run, run):
+    plot = FIGURES[0]
+    with theme():
+        figure = plot.draw(make_run(networks=run.networks.assign(accuracy=np.nan)))
+    assert [panel.get_xlabel() for panel in figure.axes] == ["test negative log-likelihood [nats]"]
+
+
+def test_a_missing_column_is_an_error_that_names_it(make_run):
+    with pytest.raises(ValueError, match=r"curve: expected columns .* missing \['accuracy_mean'"):
+        make_run(curve=pd.DataFrame({"steps": [1], "guidance": [0.0]}))

@@ -1,0 +1,90 @@
+"""Sentences follow the numbers: each flips when its number does."""
+
+import numpy as np
+import pytest
+
+from wflib.report import summary
+
+
+def sentence(data, start):
+    found = [text for text in summary(data) if start in text]
+    assert len(found) == 1, (start, summary(data))
+    return found[0]
+
+
+# a word of the sentence, source and column to change, then value → what it must say
+CASES = [
+    (
+        "Samples reach",
+        "samples",
+        "accuracy_mean",
+        {0.960: "below (worse than)", 0.990: "above (better than)", 0.983: "equal to"},
+    ),
+    ("Their mean negative", "samples", "nll_mean", {0.130: "above (worse than)", 0.050: "below (better than)"}),
+    (
+        "simple baselines",
+        "samples",
+        "nll_mean",
+        {0.140: "0.140: the samples beat it", 0.160: "0.160: the samples do not beat it"},
+    ),
+    (
+        "simple baselines",
+        "gaussian-full",
+        "accuracy_mean",
+        {0.9: "accuracy is the average", 0.999: "accuracy is the full Gaussian"},
+    ),
+    ("Averaging", "samples", "bma_nll", {0.1: "lowers", 0.2: "does not lower"}),
+    ("Averaging", "zoo", "bma_nll", {0.05: "above (worse than)", 0.2: "below (better than)"}),
+    (
+        "variance",
+        "samples",
+        "variance_ratio",
+        {1.04: "inside 0.8 to 1.2", 0.79: "below 0.8 to 1.2", 1.21: "above 0.8 to 1.2"},
+    ),
+    ("their diversity", "samples", "diversity", {0.013: "above the zoo's", 0.001: "below the zoo's"}),
+    ("distance", "samples", "nearest_distance_mean", {12.3: "no smaller than", 12.1: "is 12.1 on average, smaller than"}),
+    ("errors", "samples", "error_overlap_mean", {0.37: "no more than", 0.6: "a sign of copying or"}),
+]
+
+
+@pytest.mark.parametrize(("start", "source", "column", "readings"), CASES)
+def test_sentences_flip_with_their_numbers(change_group, start, source, column, readings):
+    for value, reading in readings.items():
+        text = sentence(change_group(source, **{column: value}), start)
+        assert reading in text
+        assert not [other for other in readings.values() if other != reading and other in text]
+
+
+def test_numbers_of_the_summary_are_those_of_the_tables(run):
+    assert "0.960 ± 0.020" in sentence(run, "Samples reach")
+    assert "0.983 ± 0.020" in sentence(run, "Samples reach")
+
+
+def test_noise_around_training_networks_is_no_baseline_to_beat(change_group):
+    assert "training + noise" not in sentence(change_group("training-noise", accuracy_mean=1.0), "simple baselines")
+
+
+def test_alignment_and_guidance_flip(run, make_run):
+    assert "lowers the mean loss barrier" in sentence(run, "Alignment")
+    swapped = run.barriers.replace({"stage": {"aligned": "unaligned", "unaligned": "aligned"}})
+    assert "raises the mean loss barrier" in sentence(make_run(barriers=swapped), "Alignment")
+    assert " lowers" in sentence(run, "Guidance")
+    worse = run.curve.assign(nll_mean=run.curve["nll_mean"] + 10 * run.curve["guidance"])
+    assert "does not lower" in sentence(make_run(curve=worse), "Guidance")
+
+
+def test_guidance_is_compared_at_a_number_of_steps_both_have(run, make_run):
+    curve = run.curve[(run.curve["guidance"] == 0) | (run.curve["steps"] <= 16)]
+    assert "16 Euler steps" in sentence(make_run(curve=curve), "Guidance")
+
+
+def test_sentences_without_numbers_are_left_out(run, make_run):
+    groups = run.groups[run.groups["source"].isin(["samples", "zoo"])].assign(
+        accuracy_mean=np.nan, nearest_distance_mean=np.nan
+    )
+    curve = run.curve[run.curve["guidance"] == 0]
+    text = " ".join(summary(make_run(groups=groups, curve=curve, barriers=run.barriers.head(0), stages=run.stages.head(0))))
+    assert text.startswith("Their mean negative")
+    assert "nan" not in text
+    for word in ("mean accuracy", "baselines", "nearest", "Alignment", "Guidance", "stages"):
+        assert word not in text

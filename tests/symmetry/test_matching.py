@@ -1,0 +1,148 @@
+"""Weight matching: known permutations are found, brute force does no better, and nothing gets worse."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+import torch
+
+from tests.cases import LINEAR, TOLERANCE, largest_difference, random_weights
+from wflib.architecture import ACTIVATIONS, mlp
+from wflib.rng import generator
+from wflib.symmetry import identity, inverse, permute, random_permutations, squared_distance, weight_matching
+
+NETWORKS = 6
+DEEP = {
+    f"{len(hidden)}-{activation}-{'bias' if bias else 'nobias'}": mlp([6, *hidden, 3], activation, bias=bias)
+    for hidden in ([7], [6, 5], [6, 5, 7], [6, 5, 7, 4])
+    for activation in ACTIVATIONS
+    for bias in (True, False)
+}
+over_deep = pytest.mark.parametrize("architecture", DEEP.values(), ids=DEEP)
+
+
+def match(architecture, reference, weights, restarts=1, name="match"):
+    return weight_matching(architecture, reference, weights, generator(0, name), restarts)
+
+
+def disguised(architecture, weights, noise: float):
+    """Networks in random neuron order with noise, and the permutations that undo the order."""
+    hidden = random_permutations(architecture, NETWORKS, generator(0, "hide"))
+    permuted = permute(architecture, weights, hidden)
+    random = generator(0, "noise")
+    noisy = {
+        name: tensor + noise * torch.randn(tensor.shape, generator=random, dtype=tensor.dtype)
+        for name, tensor in permuted.items()
+    }
+    return noisy, inverse(hidden)
+
+
+@over_deep
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+@pytest.mark.parametrize("references", [1, NETWORKS])
+def test_known_permutations_are_found(architecture, noise, references):
+    reference = random_weights(architecture, references)
+    everywhere = {name: tensor.expand(NETWORKS, *tensor.shape[1:]) for name, tensor in reference.items()}
+    weights, expected = disguised(architecture, everywhere, noise)
+    found = match(architecture, reference, weights, restarts=12)
+    for group, indices in expected.items():
+        assert torch.equal(found[group], indices)
+    assert any(not torch.equal(found[name], same) for name, same in identity(architecture, NETWORKS).items())
+    aligned = permute(architecture, weights, found)
+    assert largest_difference(architecture, weights, architecture, aligned) < TOLERANCE
+    if noise == 0:
+        assert float(squared_distance(architecture, reference, aligned).max()) == 0
+        assert float(squared_distance(architecture, reference, weights).min()) > 1
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("bias", [True, False])
+def test_one_hidden_group_is_matched_as_well_as_by_brute_force(width, bias):
+    architecture = mlp([3, width, 2], bias=bias)
+    reference, weights = random_weights(architecture, 1, seed=1), random_weights(architecture, NETWORKS, seed=2)
+    aligned = permute(architecture, weights, match(architecture, reference, weights))
+    distances = torch.stack(
+        [
+            squared_distance(architecture, reference, permute(architecture, weights, {"hidden1": order}))
+            for order in (torch.tensor(p).expand(NETWORKS, -1) for p in permutations(range(width)))
+        ]
+    )
+    found = squared_distance(architecture, reference, aligned)
+    torch.testing.assert_close(found, distances.min(0).values, rtol=TOLERANCE, atol=TOLERANCE)
+    if width > 1:
+        assert bool((distances.max(0).values > found + 1e-3).all())
+
+
+@over_deep
+@pytest.mark.parametrize("references", [1, NETWORKS])
+def test_matching_is_never_worse_than_no_matching_and_restarts_never_harm(architecture, references):
+    reference, weights = random_weights(architecture, references, seed=1), random_weights(architecture, NETWORKS, seed=2)
+    before = squared_distance(architecture, reference, weights)
+    once, often = (
+        squared_distance(architecture, reference, permute(architecture, weights, match(architecture, reference, weights, restarts)))
+        for restarts in (1, 4)
+    )
+    assert bool((once <= before + TOLERANCE).all())
+    assert bool((once < before - 1e-3).any())
+    worst = permute(architecture, weights, random_permutations(architecture, NETWORKS, generator(0, "worse")))
+    assert bool((squared_distance(architecture, reference, worst) > once + 1e-3).any())
+    assert bool((often <= before + TOLERANCE).all())
+
+
+def test_more_starts_of_the_same_stream_are_never_worse():
+    architecture = mlp([4, 6, 6, 6, 2])
+    reference, weights = random_weights(architecture, 1, seed=1), random_weights(architecture, 20, seed=2)
+    lines = []
+    weight_matching(architecture, reference, weights, generator(0, "match"), restarts=5, progress=lines.append)
+    distances = [float(line.rsplit(" ", 1)[1]) for line in lines]
+    assert len(distances) == 5
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < distances[0]
+
+
+def test_each_network_is_matched_on_its_own():
+    architecture = mlp([4, 5, 4, 2])
+    reference, weights = random_weights(architecture, NETWORKS, seed=1), random_weights(architecture, NETWORKS, seed=2)
+    together = match(architecture, reference, weights)
+    for index in range(NETWORKS):
+        one, other = ({name: tensor[index : index + 1] for name, tensor in side.items()} for side in (reference, weights))
+        alone = match(architecture, one, other)
+        assert all(torch.equal(alone[name][0], together[name][index]) for name in together)
+    assert any(not torch.equal(indices[0], indices[1]) for indices in together.values())
+
+
+def test_the_same_stream_gives_the_same_permutations():
+    architecture = mlp([4, 6, 6, 6, 2])
+    reference, weights = random_weights(architecture, 1, seed=1), random_weights(architecture, 20, seed=2)
+    first, again, other = (match(architecture, reference, weights, 3, name) for name in ("a", "a", "b"))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_identical_neurons_do_not_keep_the_descent_running():
+    architecture = mlp([3, 4, 4, 2])
+    weights = {name: torch.ones_like(tensor) for name, tensor in random_weights(architecture, 2).items()}
+    found = match(architecture, weights, weights, restarts=2)
+    assert float(squared_distance(architecture, weights, permute(architecture, weights, found)).max()) == 0
+
+
+def test_networks_without_hidden_neurons_need_no_matching():
+    for architecture in LINEAR.values():
+        weights = random_weights(architecture)
+        assert match(architecture, weights, weights, restarts=2) == {}
+
+
+@pytest.mark.parametrize(("references", "restarts", "message"), [(1, 0, "restarts.*got 0"), (2, 1, "1 reference .* 3 networks, got 2")])
+def test_wrong_numbers_are_refused(references, restarts, message):
+    architecture = mlp([3, 4, 2])
+    with pytest.raises(ValueError, match=message):
+        match(architecture, random_weights(architecture, references), random_weights(architecture, 3), restarts)
+
+
+def test_weights_of_another_architecture_are_refused():
+    architecture, other = mlp([3, 4, 2]), mlp([3, 5, 2])
+    for sides in ((architecture, other), (other, architecture)):
+        reference, weights = (random_weights(side) for side in sides)
+        with pytest.raises(ValueError, match="Shape mismatch"):
+            match(architecture, reference, weights)

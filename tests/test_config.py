@@ -1,0 +1,136 @@
+"""Settings: presets, overrides, and errors that say what was given and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from wflib.config import SettingsError, load_settings
+
+PRESETS = Path(__file__).resolve().parents[1] / "stages" / "presets"
+
+
+def settings_with(folder: Path, text: str):
+    path = folder / "params.yaml"
+    path.write_text(text)
+    return load_settings(path, PRESETS)
+
+
+def test_null_means_as_the_preset_says(tmp_path):
+    preset = YAML(typ="safe").load((PRESETS / "wdbc.yaml").read_text())
+    settings = settings_with(tmp_path, "task: wdbc\nflow:\n  geometry: null\nzoo: null\n")
+    assert settings.model_dump() == {"task": "wdbc", **preset}
+    assert settings == settings_with(tmp_path, "task: wdbc\n")
+
+
+def test_an_override_changes_one_key_only(tmp_path):
+    before = settings_with(tmp_path, "task: wdbc\n").model_dump()
+    after = settings_with(tmp_path, "task: wdbc\nzoo:\n  learning_rate: 2e-3\n  widths: [4]\n").model_dump()
+    assert after["zoo"].pop("learning_rate") == 2e-3 != before["zoo"].pop("learning_rate")
+    assert after["zoo"].pop("widths") == [4] != before["zoo"].pop("widths")
+    assert after == before
+
+
+def test_settings_cannot_be_changed(tmp_path):
+    settings = settings_with(tmp_path, "task: wdbc\n")
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.flow.geometry = "normalized"
+
+
+WRONG = {
+    "flow:\n  geometry: round": ["flow.geometry", "'round'", "'euclidean'", "'normalized'", "'geometric'"],
+    "flow:\n  coupling: 3": ["flow.coupling", "3", "'independent'", "'ot'", "'initialization'"],
+    "flow:\n  path_noise: -0.5": ["flow.path_noise", "-0.5", "greater than or equal to 0"],
+    "flow:\n  typo: 1": ["flow.typo", "1", "unknown", "coupling", "geometry", "path_noise", "time_distribution"],
+    "flo:\n  geometry: euclidean": ["flo", "unknown section", "task", "zoo", "align", "flow", "evaluate"],
+    "flow: euclidean": ["flow", "'euclidean'", "mapping"],
+    "flow: [euclidean]": ["flow", "['euclidean']", "mapping"],
+    "zoo:\n  networks: 1": ["zoo.networks", "1", "greater than or equal to 2"],
+    "zoo:\n  networks: 10.5": ["zoo.networks", "10.5", "integer"],
+    "zoo:\n  networks: many": ["zoo.networks", "'many'", "integer"],
+    "zoo:\n  networks: '10'": ["zoo.networks", "'10'", "integer"],
+    "zoo:\n  epochs: true": ["zoo.epochs", "True", "integer"],
+    "zoo:\n  learning_rate: '0.1'": ["zoo.learning_rate", "'0.1'", "number"],
+    "zoo:\n  learning_rate: true": ["zoo.learning_rate", "True", "number"],
+    "zoo:\n  learning_rate: 0": ["zoo.learning_rate", "0", "greater than 0"],
+    "zoo:\n  learning_rate: .nan": ["zoo.learning_rate", "nan", "finite"],
+    "zoo:\n  learning_rate: .inf": ["zoo.learning_rate", "inf", "finite"],
+    "zoo:\n  held_out: 1.0": ["zoo.held_out", "1.0", "less than 1"],
+    "zoo:\n  held_out: 0": ["zoo.held_out", "0", "greater than 0"],
+    "zoo:\n  widths: []": ["zoo.widths", "[]", "at least 1"],
+    "zoo:\n  widths: 16": ["zoo.widths", "16", "list"],
+    "zoo:\n  widths: [16, 0]": ["zoo.widths.1", "0", "greater than or equal to 1"],
+    "zoo:\n  skip_epochs: 50": ["zoo", "skip_epochs (50)", "smaller than epochs (50)"],
+    "zoo:\n  device: gpu": ["zoo.device", "'gpu'", "auto", "cpu", "cuda"],
+    "zoo:\n  seed: -1": ["zoo.seed", "-1", "greater than or equal to 0"],
+    "velocity:\n  heads: 3": ["velocity", "heads (3)", "divide dimension (128)"],
+    "training:\n  ema_decay: 1": ["training.ema_decay", "1", "less than 1"],
+    "training:\n  function_floor: 2": ["training.function_floor", "2", "less than or equal to 1"],
+    "evaluate:\n  guidance: [0.1, -1]": ["evaluate.guidance.1", "-1", "greater than or equal to 0"],
+}
+
+
+@pytest.mark.parametrize(("text", "fragments"), WRONG.items(), ids=[text.replace("\n  ", " ") for text in WRONG])
+def test_wrong_settings_are_refused_with_key_value_and_what_is_allowed(tmp_path, text, fragments):
+    with pytest.raises(SettingsError) as caught:
+        settings_with(tmp_path, f"task: wdbc\n{text}\n")
+    message = str(caught.value)
+    assert message.startswith(str(tmp_path / "params.yaml"))
+    for fragment in fragments:
+        assert fragment in message, message
+
+
+RIGHT = [
+    "flow:\n  geometry: normalized",
+    "zoo:\n  networks: 2",
+    "zoo:\n  learning_rate: 1",
+    "zoo:\n  held_out: 0.99",
+    "zoo:\n  skip_epochs: 49",
+    "zoo:\n  device: cuda:1",
+    "velocity:\n  heads: 8",
+]
+
+
+@pytest.mark.parametrize("text", RIGHT)
+def test_settings_at_the_edge_of_what_is_allowed_are_accepted(tmp_path, text):
+    ((section, values),) = YAML(typ="safe").load(text).items()
+    settings = settings_with(tmp_path, f"task: wdbc\n{text}\n").model_dump()
+    assert settings[section].items() >= values.items()
+
+
+def test_every_wrong_key_is_listed_at_once(tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        settings_with(tmp_path, "task: wdbc\nflow:\n  geometry: round\nzoo:\n  networks: 0\n  typo: 1\n")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    for key in ("flow.geometry", "zoo.networks", "zoo.typo"):
+        assert sum(key in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("text", ["task: nothing\n", "flow: null\n", "task: null\n", "task: [wdbc]\n"])
+def test_an_unknown_task_is_refused_with_the_known_ones(tmp_path, text):
+    with pytest.raises(SettingsError, match=r"task: got .*allowed: .*wdbc"):
+        settings_with(tmp_path, text)
+
+
+@pytest.mark.parametrize("content", [b"", b"- 1\n", b"a: [", b"task: wdbc\ntask: wdbc\n", b"\xff\xfe\xfa"])
+def test_a_file_that_holds_no_settings_is_refused_by_name(tmp_path, content):
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"params\.yaml: expected"):
+        load_settings(tmp_path / "params.yaml", PRESETS)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SettingsError, match=r"gone\.yaml"):
+        load_settings(tmp_path / "gone.yaml", PRESETS)
+
+
+def test_a_preset_that_lacks_a_setting_is_refused(tmp_path):
+    preset = (PRESETS / "wdbc.yaml").read_text()
+    (tmp_path / "params.yaml").write_text("task: short\n")
+    (tmp_path / "short.yaml").write_text(preset.replace("  geometry: euclidean\n", ""))
+    with pytest.raises(SettingsError, match=r"flow\.geometry"):
+        load_settings(tmp_path / "params.yaml", tmp_path)

@@ -1,0 +1,183 @@
+"""dvc.yaml says what stages depend on, and params.yaml what can be set: both checked against the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.imports import imported_modules, is_empty, python_files, transitive_imports
+from wflib.config import load_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+PRESETS = sorted((ROOT / "stages" / "presets").glob("*.yaml"))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    return YAML(typ="safe").load(path.read_text())
+
+
+def stage_definitions(pipeline: Path) -> dict[str, dict[str, Any]]:
+    """Stage name → definition; ``foreach`` stages by what they do."""
+    return {name: stage.get("do", stage) for name, stage in read_yaml(pipeline)["stages"].items()}
+
+
+def stage_modules(stage: dict[str, Any]) -> list[str]:
+    """The modules ``stages.x`` that a stage's commands run."""
+    commands = stage["cmd"] if isinstance(stage["cmd"], list) else [stage["cmd"]]
+    return [name for command in commands for name in re.findall(r"python -m (stages(?:\.\w+)+)", command)]
+
+
+def code_deps(stage: dict[str, Any]) -> set[str]:
+    """What a stage lists of wflib and stages, presets excepted."""
+    paths = {path if isinstance(path, str) else next(iter(path)) for path in stage.get("deps", [])}
+    return {path for path in paths if path.split("/")[0] in ("wflib", "stages") and not path.startswith("stages/presets")}
+
+
+def covers(dep: str, file: str) -> bool:
+    return file == dep or file.startswith(dep.rstrip("/") + "/")
+
+
+def dependency_errors(root: Path, name: str, stage: dict[str, Any]) -> list[str]:
+    """What a stage's ``deps`` lack of its code, and what they list without need."""
+    modules = stage_modules(stage)
+    if not modules:
+        return [f"{name}: cmd runs no `python -m stages.<module>`: {stage['cmd']}"]
+    needed, errors = set(), []
+    for module in modules:
+        path = root.joinpath(*module.split(".")).with_suffix(".py")
+        if not path.is_file():
+            errors.append(f"{name}: {module} has no file {path.relative_to(root)}")
+            continue
+        needed |= {str(file.relative_to(root)) for file in transitive_imports(root, path) if not is_empty(file)}
+    deps = code_deps(stage)
+    missing = sorted(file for file in needed if not any(covers(dep, file) for dep in deps))
+    unused = sorted(dep for dep in deps if not any(covers(dep, file) for file in needed))
+    absent = sorted(dep for dep in deps if not (root / dep).exists())
+    errors += [f"{name}: add to deps (or a folder that holds it): {file}" for file in missing]
+    errors += [f"{name}: remove from deps, nothing in it is imported: {dep}" for dep in unused]
+    return errors + [f"{name}: deps names what does not exist: {dep}" for dep in absent]
+
+
+def key_errors(params: dict[str, Any], preset: dict[str, Any]) -> list[str]:
+    """Keys that one of params.yaml and a preset has and the other has not."""
+    errors = [f"params.yaml lacks section {section}" for section in preset.keys() - params.keys()]
+    errors += [f"preset lacks section {section}" for section in params.keys() - preset.keys() - {"task"}]
+    for section in params.keys() & preset.keys():
+        ours, theirs = set(params[section] or {}), set(preset[section])
+        errors += [f"params.yaml lacks {section}.{key}: null" for key in theirs - ours]
+        errors += [f"preset lacks {section}.{key}" for key in ours - theirs]
+    return sorted(errors)
+
+
+@pytest.mark.parametrize("pipeline", ["dvc.yaml", *(["reports/paper/dvc.yaml"] if (ROOT / "reports/paper/dvc.yaml").exists() else [])])
+def test_deps_are_the_code_that_runs(pipeline):
+    errors = [
+        error
+        for name, stage in stage_definitions(ROOT / pipeline).items()
+        for error in dependency_errors(ROOT, name, stage)
+    ]
+    assert errors == [], f"{pipeline}:\n" + "\n".join(errors)
+
+
+def test_every_stage_module_runs_somewhere():
+    run = {module for stage in stage_definitions(ROOT / "dvc.yaml").values() for module in stage_modules(stage)}
+    files = {f"stages.{path.stem}" for path in (ROOT / "stages").glob("*.py")} - {"stages.__init__", "stages.common"}
+    assert run == files
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_presets_and_params_have_the_same_keys(preset):
+    assert key_errors(read_yaml(ROOT / "params.yaml"), read_yaml(preset)) == []
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_presets_are_valid(preset, tmp_path):
+    params = tmp_path / "params.yaml"
+    params.write_text(f"task: {preset.stem}\n")
+    assert load_settings(params, preset.parent).task == preset.stem
+
+
+def test_params_are_valid():
+    assert load_settings(ROOT / "params.yaml", ROOT / "stages" / "presets").task in {preset.stem for preset in PRESETS}
+
+
+def test_key_errors_name_what_differs():
+    params = {"task": "a", "zoo": {"seed": None, "gone": None}, "extra": None}
+    assert key_errors(params, {"zoo": {"seed": 0, "new": 1}, "flow": {}}) == [
+        "params.yaml lacks section flow",
+        "params.yaml lacks zoo.new: null",
+        "preset lacks section extra",
+        "preset lacks zoo.gone",
+    ]
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A stage that imports one module at its top and another inside a function, through packages."""
+    files = {
+        "stages/__init__.py": "",
+        "stages/common.py": "from wflib.rng import generator",
+        "stages/align.py": "from stages.common import generator\n\n\ndef main():\n    from wflib.symmetry import permute",
+        "wflib/__init__.py": '"""Only words."""',
+        "wflib/rng.py": "generator = None",
+        "wflib/unused.py": "x = 1",
+        "wflib/symmetry/__init__.py": "from wflib.symmetry.permutation import permute",
+        "wflib/symmetry/permutation.py": "from ..storage.atomic import permute",
+        "wflib/storage/__init__.py": "x = 1",
+        "wflib/storage/atomic.py": "permute = None",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+COMPLETE = ["stages/align.py", "stages/common.py", "wflib/rng.py", "wflib/symmetry", "wflib/storage", "data/zoo.safetensors"]
+
+
+def test_complete_deps_are_accepted(project):
+    files = {str(path.relative_to(project)) for path in transitive_imports(project, project / "stages/align.py")}
+    assert files == {str(path.relative_to(project)) for path in python_files(project, "stages", "wflib")} - {"wflib/unused.py"}
+    stage = {"cmd": "python -m stages.align --out data", "deps": COMPLETE}
+    assert dependency_errors(project, "align", stage) == []
+
+
+@pytest.mark.parametrize("lacking", [dep for dep in COMPLETE if not dep.startswith("data")])
+def test_a_missing_dep_is_reported(project, lacking):
+    stage = {"cmd": "python -m stages.align", "deps": [dep for dep in COMPLETE if dep != lacking]}
+    errors = dependency_errors(project, "align", stage)
+    assert errors
+    assert all(error.startswith(f"align: add to deps (or a folder that holds it): {lacking}") for error in errors)
+
+
+def test_a_package_is_not_covered_by_one_of_its_modules(project):
+    deps = [dep for dep in COMPLETE if dep != "wflib/storage"] + ["wflib/storage/atomic.py"]
+    errors = dependency_errors(project, "align", {"cmd": "python -m stages.align", "deps": deps})
+    assert errors == ["align: add to deps (or a folder that holds it): wflib/storage/__init__.py"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [
+        ("wflib/unused.py", "align: remove from deps, nothing in it is imported: wflib/unused.py"),
+        ("wflib/gone.py", "align: deps names what does not exist: wflib/gone.py"),
+    ],
+)
+def test_a_needless_dep_is_reported(project, extra, complaint):
+    stage = {"cmd": "python -m stages.align", "deps": [*COMPLETE, extra]}
+    assert complaint in dependency_errors(project, "align", stage)
+
+
+def test_a_stage_without_a_module_is_reported(project):
+    assert "runs no" in dependency_errors(project, "align", {"cmd": "python stages/align.py", "deps": COMPLETE})[0]
+    assert "has no file" in dependency_errors(project, "align", {"cmd": "python -m stages.gone", "deps": []})[0]
+
+
+def test_relative_and_nested_imports_are_seen(project):
+    found = imported_modules(project, project / "wflib/symmetry/permutation.py")
+    assert found == {"wflib.storage.atomic"}
+    assert "wflib.symmetry" in imported_modules(project, project / "stages/align.py")

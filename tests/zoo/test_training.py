@@ -1,0 +1,193 @@
+"""Training a zoo at once is training each network alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests.cases import TOLERANCE, random_inputs, random_weights
+from wflib.architecture import Architecture, mlp
+from wflib.config import ZooConfig
+from wflib.rng import generator
+from wflib.zoo import Dataset, Split, Zoo, initialize, network_losses, train_zoo
+
+RECIPE = {
+    "seed": 3,
+    "widths": [5],
+    "activation": "relu",
+    "networks": 4,
+    "held_out": 0.25,
+    "optimizer": "adam",
+    "learning_rate": 0.02,
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "batch_size": 8,
+    "epochs": 4,
+    "skip_epochs": 1,
+    "snapshot_every": 2,
+    "init_std": 0.3,
+    "device": "cpu",
+}
+
+
+def recipe(**changes) -> ZooConfig:
+    return ZooConfig.model_validate(RECIPE | changes)
+
+
+def dataset(task_type: str = "classification", examples: int = 27) -> Dataset:
+    """Three features; the class is the sign of a nonlinear function, the value is that function."""
+    inputs = torch.randn(examples, 3, generator=generator(0, "data"))
+    values = (inputs[:, :1] * inputs[:, 1:2] + inputs[:, 2:]).tanh()
+    split = Split(inputs, (values[:, 0] > 0).long() if task_type == "classification" else values)
+    return Dataset("toy", task_type, 2 if task_type == "classification" else 1, split, split, split)
+
+
+def architecture_for(data: Dataset, activation: str = "relu", hidden: tuple[int, ...] = (5,)) -> Architecture:
+    return mlp([3, *hidden, data.outputs], activation, data.task_type)
+
+
+def train_alone(architecture: Architecture, data: Dataset, config: ZooConfig, zoo: Zoo, network: int, batches_of: int):
+    """One network with torch.nn and torch.optim, from the zoo's initialization; weights at every snapshot."""
+    module = architecture.module()
+    module.load_state_dict({name: tensor[network] for name, tensor in zoo.initial.items()})
+    options = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if config.optimizer == "adam":
+        optimizer = torch.optim.Adam(module.parameters(), **options)
+    else:
+        optimizer = torch.optim.SGD(module.parameters(), momentum=config.momentum, **options)
+    shuffle, snapshots, step = generator(config.seed, "zoo", "shuffle"), {}, 0
+    examples = len(data.train.inputs)
+    for _ in range(config.epochs):
+        order = torch.rand(config.networks, examples, generator=shuffle).argsort(1)[batches_of]
+        for chosen in order.split(config.batch_size)[: examples // config.batch_size]:
+            outputs, targets = module(data.train.inputs[chosen]), data.train.targets[chosen]
+            classify = data.task_type == "classification"
+            loss = nn.CrossEntropyLoss()(outputs, targets) if classify else 0.5 * nn.MSELoss()(outputs, targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+            snapshots[step] = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    return snapshots
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adam", "weight_decay": 0.1},
+        {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01},
+        {"optimizer": "sgd", "learning_rate": 0.2},
+    ],
+    ids=["adam", "adam-decay", "sgd-momentum-decay", "sgd"],
+)
+@pytest.mark.parametrize("task_type", ["classification", "regression"])
+@pytest.mark.parametrize(("activation", "hidden"), [("relu", (5,)), ("tanh", (4, 3))])
+def test_a_network_in_a_zoo_is_a_network_alone(changes, task_type, activation, hidden):
+    data, config = dataset(task_type), recipe(**changes)
+    architecture = architecture_for(data, activation, hidden)
+    zoo = train_zoo(architecture, data, config)
+    for network in range(config.networks):
+        alone = train_alone(architecture, data, config, zoo, network, batches_of=network)
+        others = train_alone(architecture, data, config, zoo, network, batches_of=(network + 1) % config.networks)
+        rows = torch.nonzero(zoo.trajectory == network)[:, 0]
+        assert len(rows) > 0
+        largest = 0.0
+        for row in rows.tolist():
+            for name, tensor in zoo.weights.items():
+                torch.testing.assert_close(tensor[row], alone[int(zoo.step[row])][name], rtol=1e-5, atol=1e-5)
+                largest = max(largest, float((tensor[row] - others[int(zoo.step[row])][name]).abs().max()))
+        assert largest > 1e-3
+
+
+def test_snapshots_are_taken_when_the_recipe_says():
+    zoo = train_zoo(architecture_for(dataset()), dataset(), recipe())
+    # 27 examples in batches of 8 are 3 iterations an epoch: 3 skipped, then 9, one snapshot every 2.
+    assert zoo.step.view(4, -1).tolist() == [[5, 7, 9, 11]] * 4
+    assert zoo.trajectory.tolist() == [run for run in range(4) for _ in range(4)]
+    assert not torch.equal(zoo.flat[0], zoo.flat[1])
+    everything = train_zoo(architecture_for(dataset()), dataset(), recipe(skip_epochs=0, snapshot_every=1))
+    assert torch.equal(everything[everything.step == 7].flat, zoo[zoo.step == 7].flat)
+    assert not torch.equal(everything[everything.step == 8].flat, zoo[zoo.step == 7].flat)
+
+
+def test_a_batch_larger_than_the_data_is_all_of_it():
+    zoo = train_zoo(architecture_for(dataset()), dataset(), recipe(batch_size=100, snapshot_every=1))
+    assert zoo.step.view(4, -1).tolist() == [[2, 3, 4]] * 4
+
+
+def test_the_seed_decides_everything():
+    first, again, other = (train_zoo(architecture_for(dataset()), dataset(), recipe(seed=seed)) for seed in (1, 1, 2))
+    assert torch.equal(first.flat, again.flat)
+    assert float((first.flat - other.flat).abs().min(1).values.max()) > 0
+    assert not torch.allclose(first.flat, other.flat, atol=0.01)
+
+
+def test_networks_start_and_end_differently():
+    zoo = train_zoo(architecture_for(dataset()), dataset(), recipe())
+    for flat in (zoo.architecture.flatten(zoo.initial), zoo.last_snapshots.flat):
+        distances = torch.cdist(flat, flat) + 10 * torch.eye(4)
+        assert float(distances.min()) > 0.1
+
+
+@pytest.mark.parametrize(("networks", "share", "expected"), [(4, 0.25, 1), (4, 0.5, 2), (2, 0.01, 1), (3, 0.99, 2), (10, 0.3, 3)])
+def test_whole_trajectories_are_held_out_one_at_least_and_never_all(networks, share, expected):
+    zoo = train_zoo(architecture_for(dataset()), dataset(), recipe(networks=networks, held_out=share, epochs=2))
+    assert zoo.trajectory[zoo.held_out].unique().tolist() == list(range(networks - expected, networks))
+    assert set(zoo.training_part.trajectory.tolist()).isdisjoint(zoo.held_out_part.trajectory.tolist())
+    assert len(zoo.training_part) + len(zoo.held_out_part) == len(zoo)
+
+
+def test_initial_weights_are_the_prior():
+    architecture = architecture_for(dataset())
+    zoo = train_zoo(architecture, dataset(), recipe(networks=50, init_std=0.3))
+    flat = architecture.flatten(zoo.initial)
+    assert float(flat.std()) == pytest.approx(0.3, rel=0.05)
+    assert float(flat.mean()) == pytest.approx(0, abs=0.02)
+    assert torch.equal(flat, architecture.flatten(initialize(architecture, 50, 0.3, generator(3, "zoo", "init"))))
+    assert not torch.equal(flat, architecture.flatten(initialize(architecture, 50, 0.3, generator(4, "zoo", "init"))))
+    assert torch.equal(2 * flat, architecture.flatten(initialize(architecture, 50, 0.6, generator(3, "zoo", "init"))))
+
+
+def test_training_learns():
+    data = dataset(examples=200)
+    zoo = train_zoo(architecture_for(data), data, recipe(epochs=10))
+    before = network_losses(zoo.architecture, zoo.initial, data.train)
+    after = network_losses(zoo.architecture, zoo.last_snapshots.weights, data.train)
+    assert bool((after < before - 0.1).all())
+
+
+@pytest.mark.parametrize("task_type", ["classification", "regression"])
+def test_losses_are_those_of_torch(task_type):
+    architecture = mlp([3, 5, 4], task_type=task_type)
+    weights, inputs = random_weights(architecture), random_inputs(architecture)
+    classify = task_type == "classification"
+    shared = torch.arange(7) % 4 if classify else torch.linspace(-1, 1, 28, dtype=torch.float64).view(7, 4)
+    losses = network_losses(architecture, weights, Split(inputs, shared))
+    own = network_losses(architecture, weights, Split(inputs.expand(3, -1, -1), torch.stack([shared, shared, shared.flip(0)])))
+    for index, outputs in enumerate(architecture.forward(weights, inputs)):
+        for found, targets in ((losses, shared), (own, shared.flip(0) if index == 2 else shared)):
+            loss = nn.functional.cross_entropy(outputs, targets) if classify else 0.5 * nn.functional.mse_loss(outputs, targets)
+            assert float(found[index]) == pytest.approx(float(loss), abs=TOLERANCE)
+    assert abs(float(losses[2] - own[2])) > 1e-3
+
+
+def test_progress_is_told_after_every_epoch():
+    told = []
+    train_zoo(architecture_for(dataset()), dataset(), recipe(), progress=lambda *args: told.append(args))
+    assert [line[:2] for line in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told[-1][2] < told[0][2]
+
+
+def test_a_diverged_network_is_an_error():
+    with pytest.raises(ValueError, match=r"of 4 networks diverged; lower zoo\.learning_rate"):
+        train_zoo(architecture_for(dataset("regression")), dataset("regression"), recipe(optimizer="sgd", learning_rate=1e18))
+
+
+def test_a_recipe_without_snapshots_is_refused_before_training():
+    told = []
+    with pytest.raises(ValueError, match=r"9 iterations .* zoo\.snapshot_every is 10"):
+        train_zoo(architecture_for(dataset()), dataset(), recipe(snapshot_every=10), progress=lambda *args: told.append(args))
+    assert told == []
+    assert len(train_zoo(architecture_for(dataset()), dataset(), recipe(snapshot_every=9))) == 4

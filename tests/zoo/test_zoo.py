@@ -1,0 +1,238 @@
+"""Zoos: what belongs together stays together, in memory and on disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.cases import TOLERANCE, largest_difference, random_weights
+from wflib.architecture import mlp
+from wflib.rng import generator
+from wflib.storage import ArtifactError, load_artifact, save_artifact
+from wflib.symmetry import canonicalize, inverse, permute, random_permutations
+from wflib.zoo import Zoo, load_zoo, save_zoo
+from wflib.zoo.zoo import FORMS
+
+ARCHITECTURE = mlp([3, 5, 4, 2])
+RUNS, SNAPSHOTS = 4, 3
+NETWORKS = RUNS * SNAPSHOTS
+
+
+def trained_zoo() -> Zoo:
+    """Four trajectories of three snapshots, the last trajectory held out."""
+    return Zoo(
+        architecture=ARCHITECTURE,
+        weights=random_weights(ARCHITECTURE, NETWORKS),
+        trajectory=torch.arange(RUNS).repeat_interleave(SNAPSHOTS),
+        step=torch.tensor([10, 20, 30]).repeat(RUNS),
+        held_out=(torch.arange(RUNS) == RUNS - 1).repeat_interleave(SNAPSHOTS),
+        form="trained",
+        initial=random_weights(ARCHITECTURE, RUNS, seed=1),
+        initial_architecture=ARCHITECTURE,
+        metadata={"task": "toy", "seed": 7, "nested": {"θ": [1, None]}},
+    )
+
+
+def aligned_zoo() -> Zoo:
+    zoo = trained_zoo()
+    order = random_permutations(ARCHITECTURE, NETWORKS, generator(0, "align"))
+    return replace(zoo, weights=permute(ARCHITECTURE, zoo.weights, order), permutations=order, form="aligned")
+
+
+def canonical_zoo() -> Zoo:
+    zoo = aligned_zoo()
+    canonical = canonicalize(ARCHITECTURE, zoo.weights)
+    return replace(
+        zoo, architecture=canonical.architecture, weights=canonical.weights, record=canonical.record, form="canonical"
+    )
+
+
+def sampled_zoo() -> Zoo:
+    return replace(trained_zoo(), form="sampled", initial=None, initial_architecture=None)
+
+
+ZOOS = {"trained": trained_zoo, "aligned": aligned_zoo, "canonical": canonical_zoo, "sampled": sampled_zoo}
+over_forms = pytest.mark.parametrize("form", FORMS)
+
+
+def same(a: Zoo, b: Zoo) -> bool:
+    pairs = [(getattr(a, name), getattr(b, name)) for name in ("trajectory", "step", "held_out")]
+    for name in ("weights", "permutations", "record", "initial"):
+        one, other = getattr(a, name) or {}, getattr(b, name) or {}
+        if one.keys() != other.keys():
+            return False
+        pairs += [(one[key], other[key]) for key in one]
+    facts = ("architecture", "initial_architecture", "form", "metadata")
+    return all(torch.equal(x, y) for x, y in pairs) and all(getattr(a, f) == getattr(b, f) for f in facts)
+
+
+@over_forms
+def test_round_trip(tmp_path, form):
+    zoo = ZOOS[form]()
+    save_zoo(tmp_path / "zoo.safetensors", zoo)
+    loaded = load_zoo(tmp_path / "zoo.safetensors", form)
+    assert same(loaded, zoo)
+    assert not same(loaded, replace(zoo, step=zoo.step + 1))
+    assert not same(loaded, replace(zoo, metadata={}))
+
+
+def test_one_network_makes_a_round_trip(tmp_path):
+    zoo = trained_zoo()[torch.tensor([11])]
+    save_zoo(tmp_path / "zoo.safetensors", zoo)
+    assert same(load_zoo(tmp_path / "zoo.safetensors", "trained"), zoo)
+
+
+def test_initial_weights_follow_the_permutation():
+    zoo = aligned_zoo()
+    index = torch.tensor([0, 4, 11, 5])
+    start = zoo.initial_of(index)
+    own = {name: tensor[zoo.trajectory[index]] for name, tensor in zoo.initial.items()}
+    order = {name: tensor[index] for name, tensor in zoo.permutations.items()}
+    back = permute(ARCHITECTURE, start, inverse(order))
+    assert all(torch.equal(back[name], own[name]) for name in own)
+    assert all(not torch.equal(start[name], own[name]) for name in ("linear1.weight", "linear2.weight", "linear3.weight"))
+    assert largest_difference(ARCHITECTURE, own, ARCHITECTURE, start) < TOLERANCE
+
+
+def test_initial_weights_of_an_unaligned_zoo_are_those_of_its_trajectories():
+    zoo = trained_zoo()
+    start = zoo.initial_of(torch.tensor([2, 3]))
+    for name, tensor in start.items():
+        assert torch.equal(tensor, zoo.initial[name][:2])
+        assert not torch.equal(tensor[0], tensor[1])
+
+
+def test_initial_weights_that_nobody_knows_are_an_error():
+    with pytest.raises(ValueError, match="coupling: independent or ot"):
+        sampled_zoo().initial_of(torch.tensor([0]))
+
+
+@over_forms
+@pytest.mark.parametrize("index", [torch.tensor([3, 0, 7]), slice(2, 9, 2), torch.arange(NETWORKS) % 3 == 0])
+def test_a_part_keeps_what_belongs_to_its_networks(form, index):
+    zoo = ZOOS[form]()
+    part = zoo[index]
+    rows = torch.arange(NETWORKS)[index]
+    assert torch.equal(part.flat, zoo.flat[rows])
+    assert not torch.equal(part.flat, zoo.flat[rows.flip(0)])
+    assert torch.equal(part.trajectory, zoo.trajectory[rows])
+    assert torch.equal(part.step, zoo.step[rows])
+    for ours, whole in ((part.permutations, zoo.permutations), (part.record, zoo.record)):
+        assert all(torch.equal(ours[name], whole[name][rows]) for name in whole)
+    if form != "sampled":
+        positions = torch.arange(len(part))
+        for name, tensor in part.initial_of(positions).items():
+            assert torch.equal(tensor, zoo.initial_of(rows)[name])
+
+
+def test_the_parts_are_whole_trajectories():
+    zoo = trained_zoo()
+    assert zoo.training_part.trajectory.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert zoo.held_out_part.trajectory.tolist() == [3, 3, 3]
+    mixed = zoo.held_out.clone()
+    mixed[-1] = False
+    with pytest.raises(ValueError, match="hold out whole trajectories"):
+        replace(zoo, held_out=mixed)
+
+
+def test_last_snapshots_are_the_last_of_each_trajectory_in_any_order():
+    zoo = trained_zoo()
+    shuffled = zoo[torch.randperm(NETWORKS, generator=generator(0, "shuffle"))]
+    for one in (zoo, shuffled):
+        assert one.last_snapshots.trajectory.tolist() == [0, 1, 2, 3]
+        assert one.last_snapshots.step.tolist() == [30] * 4
+        assert torch.equal(one.last_snapshots.flat, zoo.flat[2::3])
+    assert not torch.equal(shuffled.flat[2::3], zoo.flat[2::3])
+
+
+def test_a_part_may_be_empty():
+    nothing = trained_zoo()[torch.zeros(NETWORKS, dtype=torch.bool)]
+    assert len(nothing) == 0
+    assert nothing.flat.shape == (0, ARCHITECTURE.dimension)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trajectory": torch.zeros(5, dtype=torch.int64)}, r"trajectory expected \(12,\) torch.int64, got \(5,\)"),
+        ({"step": torch.zeros(NETWORKS)}, r"step expected .*torch.int64, got .*torch.float32"),
+        ({"held_out": torch.zeros(NETWORKS, dtype=torch.int64)}, r"held_out expected .*torch.bool, got .*torch.int64"),
+        ({"form": "baked"}, "aligned.*trained.*'baked'"),
+        ({"architecture": mlp([3, 5, 5, 2])}, "Shape mismatch: linear2.weight"),
+        ({"initial_architecture": mlp([3, 5, 5, 2])}, "Shape mismatch: linear2.weight"),
+        ({"initial_architecture": None}, "initial_architecture"),
+        ({"initial": random_weights(ARCHITECTURE, RUNS - 1)}, "trajectories must lie in 0 … 2"),
+        ({"trajectory": torch.arange(RUNS).repeat_interleave(SNAPSHOTS) - 1}, "trajectories must lie in 0 … 3"),
+        ({"permutations": {"hidden1": torch.arange(4).expand(NETWORKS, -1)}}, "permutations of hidden1 do not fit"),
+        ({"permutations": {"hidden9": torch.arange(4).expand(NETWORKS, -1)}}, "permutations of hidden9 do not fit"),
+        ({"record": {"hidden1": torch.ones(3, 5)}}, "record of hidden1 do not fit"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(trained_zoo(), **changes)
+
+
+def refusal(path, form: str) -> str:
+    with pytest.raises(ArtifactError) as caught:
+        load_zoo(path, form)
+    assert str(path) in str(caught.value)
+    assert f"dvc repro --single-item --force {FORMS[form]}" in str(caught.value)
+    return str(caught.value)
+
+
+@over_forms
+def test_another_form_is_refused_with_the_stage_to_rerun(tmp_path, form):
+    path = tmp_path / "zoo.safetensors"
+    save_zoo(path, ZOOS[form]())
+    for other in set(FORMS) - {form}:
+        assert f"expected a zoo of form {other}, found {form}" in refusal(path, other)
+
+
+@over_forms
+def test_a_missing_or_truncated_zoo_is_refused_with_the_stage_to_rerun(tmp_path, form):
+    path = tmp_path / "zoo.safetensors"
+    assert "found no file" in refusal(path, form)
+    save_zoo(path, ZOOS[form]())
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "damaged" in refusal(path, form)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t, m: t.pop("step"), "'step'"),
+        (lambda t, m: t.pop("weights.linear2.bias"), "linear2.bias"),
+        (lambda t, m: t.update({"weights.linear2.bias": torch.zeros(NETWORKS, 9)}), "linear2.bias expected .*4.*got .*9"),
+        (lambda t, m: t.update({"trajectory": torch.zeros(2, dtype=torch.int64)}), "trajectory expected"),
+        (lambda t, m: t.update({"held_out": torch.zeros(NETWORKS)}), "held_out expected"),
+        (lambda t, m: t.update({"permutations.hidden1": torch.zeros(NETWORKS, 2, dtype=torch.int64)}), "permutations of hidden1"),
+        (lambda t, m: m.pop("architecture"), "'architecture'"),
+        (lambda t, m: m.update(architecture="{"), "Expecting"),
+        (lambda t, m: m.update(architecture=3), "JSON object must be str"),
+        (lambda t, m: m.update(architecture=mlp([3, 5, 5, 2]).to_json()), "linear2.weight"),
+        (lambda t, m: m.update(architecture=ARCHITECTURE.to_json().replace('"permutable"', '"movable"')), "movable"),
+        (lambda t, m: m.pop("initial_architecture"), "initial_architecture"),
+    ],
+)
+def test_a_zoo_whose_parts_do_not_fit_is_refused(tmp_path, spoil, message):
+    path = tmp_path / "zoo.safetensors"
+    save_zoo(path, aligned_zoo())
+    tensors, metadata = load_artifact(path, "zoo", stage="align")
+    save_artifact(path, "zoo", tensors, metadata)
+    assert same(load_zoo(path, "aligned"), aligned_zoo())
+    spoil(tensors, metadata)
+    save_artifact(path, "zoo", tensors, metadata)
+    with pytest.raises(ArtifactError, match=message):
+        load_zoo(path, "aligned")
+    refusal(path, "aligned")
+
+
+def test_a_zoo_with_nan_is_not_written(tmp_path):
+    zoo = trained_zoo()
+    zoo.weights["linear1.weight"][0, 0, 0] = float("nan")
+    with pytest.raises(ArtifactError, match=r"1 NaN or infinite ones in weights\.linear1\.weight"):
+        save_zoo(tmp_path / "zoo.safetensors", zoo)
+    assert list(tmp_path.iterdir()) == []

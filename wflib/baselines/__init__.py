@@ -1,0 +1,34 @@
+"""Baselines: simple ways to make networks from an aligned zoo, which a flow must beat.
+
+Every function of ``BASELINES`` has the signature ``(zoo, networks, generator, noise) → Weights``.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from wflib.architecture import Weights
+from wflib.baselines.average import average_network
+from wflib.baselines.gaussian import sample_diagonal_gaussian, sample_full_gaussian
+from wflib.baselines.noise import sample_training_noise
+from wflib.zoo import Zoo
+
+__all__ = [
+    "BASELINES",
+    "Baseline",
+    "average_network",
+    "sample_diagonal_gaussian",
+    "sample_full_gaussian",
+    "sample_training_noise",
+]
+
+Baseline = Callable[[Zoo, int, torch.Generator, float], Weights]
+"""(aligned training networks, how many to draw, randomness, relative noise) → weights."""
+
+BASELINES: dict[str, Baseline] = {
+    "average": lambda zoo, networks, generator, noise: average_network(zoo),
+    "gaussian-diagonal": lambda zoo, networks, generator, noise: sample_diagonal_gaussian(zoo, networks, generator),
+    "gaussian-full": lambda zoo, networks, generator, noise: sample_full_gaussian(zoo, networks, generator),
+    "training-noise": sample_training_noise,
+}
+"""Name → baseline. ``average`` is one network, whatever number is asked for; only ``training-noise`` reads the noise."""

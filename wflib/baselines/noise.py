@@ -1,0 +1,43 @@
+"""Training networks with a little noise: what a flow that only memorizes would give."""
+
+from __future__ import annotations
+
+import torch
+
+from wflib.architecture import Weights
+from wflib.zoo import Zoo
+
+__all__ = ["sample_training_noise"]
+
+
+def sample_training_noise(zoo: Zoo, networks: int, generator: torch.Generator, noise: float) -> Weights:
+    """θ_n + noise × s ε: random networks of the zoo (with replacement), ε ~ N(0, I), s one deviation per tensor.
+
+    s² of a tensor is the mean over its coordinates of the variance over networks (divisor N − 1): how far the zoo's
+    networks differ from one another, not how far coordinates do.
+
+    Args:
+        zoo: Aligned networks, at least two.
+        networks: How many to draw.
+        generator: Source of randomness.
+        noise: Noise relative to s, for example 0.05; zero gives copies.
+
+    Returns:
+        Tensors of shape (networks, *shape), on the zoo's device.
+
+    Raises:
+        ValueError: Fewer than two networks in the zoo, or negative noise.
+    """
+    if len(zoo) < 2:
+        raise ValueError(f"sample_training_noise: expected at least two networks to know their spread, got {len(zoo)}.")
+    if noise < 0:
+        raise ValueError(f"sample_training_noise: noise must not be negative, got {noise}.")
+    chosen = torch.randint(len(zoo), (networks,), generator=generator, device=generator.device)
+    drawn = {}
+    for name, tensor in zoo.weights.items():
+        deviation = tensor.var(0).mean().sqrt()
+        standard = torch.randn(
+            networks, *tensor.shape[1:], generator=generator, dtype=tensor.dtype, device=generator.device
+        )
+        drawn[name] = tensor[chosen.to(tensor.device)] + noise * deviation * standard.to(tensor.device)
+    return drawn

@@ -1,0 +1,155 @@
+"""How good predictions are, per network, and the average of networks that a Bayesian would predict with.
+
+All functions take natural log-probabilities of shape (networks, examples, classes) from
+:func:`~wflib.evaluation.predictions.predict` and class indices of shape (examples,). A model average is scored like one
+network: ``accuracy(bayesian_model_average(p)[None], targets)``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "accuracy",
+    "bayesian_model_average",
+    "brier_score",
+    "expected_calibration_error",
+    "mean_and_std",
+    "negative_log_likelihood",
+    "wrong_predictions",
+]
+
+
+def check_predictions(log_probabilities: Tensor, targets: Tensor) -> None:
+    if log_probabilities.ndim != 3:
+        raise ValueError(
+            "Shape mismatch: expected log-probabilities (networks, examples, classes), "
+            f"got {tuple(log_probabilities.shape)}; add the network axis with [None]."
+        )
+    if tuple(targets.shape) != (log_probabilities.shape[1],):
+        raise ValueError(f"Shape mismatch: expected targets ({log_probabilities.shape[1]},), got {tuple(targets.shape)}.")
+
+
+def wrong_predictions(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Where the most probable class is not the target.
+
+    Args:
+        log_probabilities: (networks, examples, classes).
+        targets: (examples,) class indices.
+
+    Returns:
+        (networks, examples) bool.
+
+    Raises:
+        ValueError: Shapes do not fit.
+    """
+    check_predictions(log_probabilities, targets)
+    return log_probabilities.argmax(-1) != targets.to(log_probabilities.device)
+
+
+def accuracy(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Share of examples whose most probable class is the target.
+
+    Args:
+        log_probabilities: (networks, examples, classes).
+        targets: (examples,) class indices.
+
+    Returns:
+        (networks,), between 0 and 1.
+
+    Raises:
+        ValueError: Shapes do not fit.
+    """
+    return (~wrong_predictions(log_probabilities, targets)).to(log_probabilities.dtype).mean(1)
+
+
+def negative_log_likelihood(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """−mean_i log p(y_i | x_i), in nats; infinite where a target has probability zero.
+
+    Args:
+        log_probabilities: (networks, examples, classes).
+        targets: (examples,) class indices.
+
+    Returns:
+        (networks,).
+
+    Raises:
+        ValueError: Shapes do not fit.
+    """
+    check_predictions(log_probabilities, targets)
+    chosen = targets.to(log_probabilities.device).expand(log_probabilities.shape[:2]).unsqueeze(-1)
+    return -log_probabilities.gather(-1, chosen).squeeze(-1).mean(1)
+
+
+def brier_score(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """mean_i Σ_c (p(c | x_i) − 1[c = y_i])², between 0 and 2 (Brier 1950, the original two-sided form).
+
+    Args:
+        log_probabilities: (networks, examples, classes).
+        targets: (examples,) class indices.
+
+    Returns:
+        (networks,).
+
+    Raises:
+        ValueError: Shapes do not fit.
+    """
+    check_predictions(log_probabilities, targets)
+    truth = torch.nn.functional.one_hot(targets.to(log_probabilities.device), log_probabilities.shape[-1])
+    return (log_probabilities.exp() - truth).square().sum(-1).mean(1)
+
+
+def expected_calibration_error(log_probabilities: Tensor, targets: Tensor, bins: int) -> Tensor:
+    """Σ_b (n_b / n) |accuracy_b − confidence_b| over equal-width bins ((b−1)/B, b/B] of the top-class probability.
+
+    Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks" (2017), equation 3. The estimate is biased
+    upwards when bins hold few examples: compare values at equal numbers of examples and bins only.
+
+    Args:
+        log_probabilities: (networks, examples, classes).
+        targets: (examples,) class indices.
+        bins: Number of bins B.
+
+    Returns:
+        (networks,), between 0 and 1.
+
+    Raises:
+        ValueError: Shapes do not fit, or ``bins`` is below one.
+    """
+    wrong = wrong_predictions(log_probabilities, targets)
+    if bins < 1:
+        raise ValueError(f"expected_calibration_error: bins must be at least 1, got {bins}.")
+    confidence = log_probabilities.amax(-1).exp()
+    index = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
+    # n_b (confidence_b − accuracy_b) is a plain sum over the bin, so empty bins need no case of their own.
+    gaps = confidence.new_zeros(len(confidence), bins).scatter_add_(1, index, confidence - (~wrong).to(confidence.dtype))
+    return gaps.abs().sum(1) / confidence.shape[1]
+
+
+def bayesian_model_average(log_probabilities: Tensor) -> Tensor:
+    """Logarithm of 1/N Σ_n p_n: the average of probabilities, never of logits, which would be a geometric mean.
+
+    Args:
+        log_probabilities: (networks, examples, classes).
+
+    Returns:
+        (examples, classes), normalized log-probabilities.
+
+    Raises:
+        ValueError: There is no network, or the network axis is missing.
+    """
+    if log_probabilities.ndim != 3 or len(log_probabilities) == 0:
+        raise ValueError(
+            "Shape mismatch: bayesian_model_average expected (networks, examples, classes) with at least one network, "
+            f"got {tuple(log_probabilities.shape)}."
+        )
+    return log_probabilities.logsumexp(0) - math.log(len(log_probabilities))
+
+
+def mean_and_std(values: Tensor) -> tuple[float, float]:
+    """Mean and sample standard deviation (divisor N − 1) over networks; the latter is NaN for one network."""
+    std = values.std().item() if len(values) > 1 else math.nan
+    return values.mean().item(), std

@@ -1,0 +1,188 @@
+"""Everything about one set of networks: a table row per network and one record for the set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from wflib.architecture import Architecture
+from wflib.evaluation.diversity import jensen_shannon_diversity
+from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
+from wflib.evaluation.predictions import predict, require_classification
+from wflib.evaluation.quality import (
+    accuracy,
+    bayesian_model_average,
+    brier_score,
+    expected_calibration_error,
+    mean_and_std,
+    negative_log_likelihood,
+    wrong_predictions,
+)
+from wflib.evaluation.variance import variance_ratio
+from wflib.symmetry import permute, weight_matching
+from wflib.zoo import Split, Zoo
+
+__all__ = ["GROUP_SCHEMA", "NETWORK_SCHEMA", "evaluate_networks"]
+
+QUALITIES = ("accuracy", "nll", "ece", "brier")
+
+NETWORK_SCHEMA: dict[str, str] = {
+    "source": "str",
+    "network": "int64",
+    **dict.fromkeys([*QUALITIES, "nearest_distance", "error_overlap"], "float64"),
+}
+"""Column → dtype of the table with one row per network; novelty is NaN where it does not apply."""
+
+GROUP_SCHEMA: dict[str, str] = {
+    "source": "str",
+    "networks": "int64",
+    **dict.fromkeys(
+        [
+            *("accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "ece_mean", "brier_mean"),
+            *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier"),
+            *("diversity", "variance_ratio", "nearest_distance_mean", "error_overlap_mean"),
+        ],
+        "float64",
+    ),
+}
+"""Column → dtype of the table with one row per source; deviations, diversity and ratio are NaN for a single network."""
+
+
+def score(log_probabilities: Tensor, targets: Tensor, bins: int) -> dict[str, Tensor]:
+    """The four measures of quality, (networks,) each, by their column names."""
+    return {
+        "accuracy": accuracy(log_probabilities, targets),
+        "nll": negative_log_likelihood(log_probabilities, targets),
+        "ece": expected_calibration_error(log_probabilities, targets, bins),
+        "brier": brier_score(log_probabilities, targets),
+    }
+
+
+def novelty(
+    architecture: Architecture,
+    weights: Mapping[str, Tensor],
+    training: Zoo,
+    generator: torch.Generator,
+    trajectory: Tensor | None,
+    snapshots: int,
+    shortlist: int,
+) -> tuple[Tensor, Tensor]:
+    """Distance to and index of the nearest training network: first which trajectory, then which of its snapshots.
+
+    Thinned trajectories keep the shortlist diverse; looking at all snapshots of the one found keeps copies of a snapshot
+    that thinning dropped from looking new.
+
+    Returns:
+        Distance (networks,), infinite where no foreign trajectory exists, and index into ``training``, −1 there.
+    """
+    device = next(iter(weights.values())).device
+    everything = {name: tensor.to(device) for name, tensor in training.weights.items()}
+    kept = thin_trajectories(training, snapshots)
+    candidates = {name: tensor[kept.to(device)] for name, tensor in everything.items()}
+    own = None if trajectory is None else trajectory.cpu()[:, None] == training.trajectory[kept][None, :]
+    distance, index = nearest_distance(architecture, weights, candidates, generator, shortlist, excluded=own)
+    found = distance.isfinite()
+    index = torch.where(found, kept.to(device)[index.clamp_min(0)], -1)
+    elsewhere = training.trajectory[index.clamp_min(0).cpu()][:, None] != training.trajectory[None, :]
+    refined, better = nearest_distance(architecture, weights, everything, generator, shortlist, excluded=elsewhere)
+    closer = found & (refined < distance)
+    return torch.where(closer, refined, distance), torch.where(closer, better, index)
+
+
+@torch.no_grad()
+def evaluate_networks(
+    source: str,
+    architecture: Architecture,
+    weights: Mapping[str, Tensor],
+    split: Split,
+    training: Zoo,
+    bins: int,
+    generator: torch.Generator,
+    reference: Mapping[str, Tensor],
+    *,
+    trajectory: Tensor | None = None,
+    restarts: int = 3,
+    snapshots: int = 3,
+    shortlist: int = 20,
+    diversity_networks: int = 100,
+    with_novelty: bool = True,
+) -> tuple[pd.DataFrame, dict[str, str | int | float]]:
+    """Align networks to the zoo's reference and measure quality, averaging, diversity, spread and novelty.
+
+    Args:
+        source: What the networks are, for the tables: ``"flow"``, ``"held-out"``, ``"gaussian-full"`` …
+        architecture: A classification architecture with ordinary (not canonical) weights, that of ``training``.
+        weights: Tensors of shape (networks, *shape), in any neuron order.
+        split: Test examples.
+        training: The aligned training part of the zoo.
+        bins: Bins of the calibration error.
+        generator: For weight matching, and for which networks enter the diversity.
+        reference: The one network that ``training`` was aligned to, tensors of shape (1, *shape).
+        trajectory: Training run of each network, (networks,), when these are networks of the zoo: training networks of
+            the same run then do not count as neighbours. None for drawn networks.
+        restarts: Starts of the alignment to the reference.
+        snapshots: Training networks per trajectory that compete for the shortlist of neighbours; all snapshots of the
+            nearest trajectory are compared afterwards.
+        shortlist: Neighbours by plain distance that are matched.
+        diversity_networks: Diversity is the mean over pairs of at most this many networks, a random subset of them.
+        with_novelty: False leaves ``nearest_distance`` and ``error_overlap`` NaN.
+
+    Returns:
+        Rows with the columns of ``NETWORK_SCHEMA``, and one record with the keys of ``GROUP_SCHEMA``. What is undefined is
+        NaN: deviations, diversity and variance ratio of one network, novelty of a network without foreign trajectories.
+
+    Raises:
+        ValueError: Regression, no networks, or another architecture than the training networks'.
+    """
+    require_classification(architecture, "evaluate_networks")
+    if training.architecture != architecture:
+        raise ValueError(
+            "evaluate_networks: expected the training networks' architecture, got another one; "
+            "pass the aligned zoo, and decanonicalize drawn networks first."
+        )
+    architecture.validate(weights)
+    networks = next(iter(weights.values())).shape[0]
+    if networks == 0:
+        raise ValueError(f"evaluate_networks: expected at least one network of {source!r}, got none.")
+    if trajectory is not None and tuple(trajectory.shape) != (networks,):
+        raise ValueError(f"Shape mismatch: trajectory expected ({networks},), got {tuple(trajectory.shape)}.")
+    device = next(iter(weights.values())).device
+    split = split.to(device)
+    reference = {name: tensor.to(device) for name, tensor in reference.items()}
+    aligned = permute(architecture, weights, weight_matching(architecture, reference, weights, generator, restarts))
+    log_probabilities = predict(architecture, aligned, split.inputs)
+    columns = score(log_probabilities, split.targets, bins)
+    columns |= {name: torch.full((networks,), math.nan) for name in ("nearest_distance", "error_overlap")}
+    if with_novelty:
+        distance, index = novelty(architecture, aligned, training, generator, trajectory, snapshots, shortlist)
+        chosen = index.clamp_min(0).cpu()
+        nearest = {name: tensor[chosen].to(device) for name, tensor in training.weights.items()}
+        theirs = wrong_predictions(predict(architecture, nearest, split.inputs), split.targets)
+        overlap = error_overlap(wrong_predictions(log_probabilities, split.targets), theirs).diagonal()
+        columns["nearest_distance"] = distance.masked_fill(index < 0, math.nan)
+        columns["error_overlap"] = overlap.masked_fill(index < 0, math.nan)
+    rows = pd.DataFrame(
+        {
+            "source": source,
+            "network": range(networks),
+            **{name: values.double().cpu().numpy() for name, values in columns.items()},
+        }
+    )
+    summary = {name: mean_and_std(values.double()) for name, values in columns.items()}
+    average = score(bayesian_model_average(log_probabilities)[None], split.targets, bins)
+    subset = torch.randperm(networks, generator=generator, device=generator.device)[:diversity_networks].to(device)
+    several = networks > 1
+    group = {
+        "source": source,
+        "networks": networks,
+        **{f"{name}_mean": summary[name][0] for name in columns},
+        **{f"{name}_std": summary[name][1] for name in ("accuracy", "nll")},
+        **{f"bma_{name}": value.item() for name, value in average.items()},
+        "diversity": jensen_shannon_diversity(log_probabilities[subset]) if several else math.nan,
+        "variance_ratio": variance_ratio(architecture.flatten(aligned), training.flat).mean if several else math.nan,
+    }
+    return rows.astype(NETWORK_SCHEMA), {name: group[name] for name in GROUP_SCHEMA}

@@ -1,0 +1,56 @@
+"""Spread of drawn weights against the spread of the zoo's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["VarianceRatio", "variance_ratio"]
+
+
+@dataclass(frozen=True)
+class VarianceRatio:
+    """What :func:`variance_ratio` returns; 1 where samples spread like the zoo.
+
+    Attributes:
+        mean: Mean over coordinates of Var(samples) / Var(zoo); every coordinate counts the same.
+        total: Σ Var(samples) / Σ Var(zoo); coordinates of large variance count more.
+        constant: Coordinates without variance in the zoo, which ``mean`` leaves out.
+    """
+
+    mean: float
+    total: float
+    constant: int
+
+
+def variance_ratio(samples: Tensor, zoo: Tensor) -> VarianceRatio:
+    """Ratio of per-coordinate sample variances (divisor N − 1) of two sets of flat weight vectors.
+
+    Both sides must be aligned to the same reference first: neurons in random order add the variance *between* neurons to
+    every coordinate, and the ratio of unaligned samples to an aligned zoo says nothing about the samples' spread.
+
+    Args:
+        samples: (networks, D) aligned flat vectors, at least two.
+        zoo: (networks, D) aligned flat vectors, at least two.
+
+    Returns:
+        Both ways of averaging the ratio.
+
+    Raises:
+        ValueError: Shapes do not fit, a side has fewer than two networks, or all networks of the zoo are the same.
+    """
+    for name, side in (("samples", samples), ("zoo", zoo)):
+        if side.ndim != 2 or len(side) < 2 or side.shape[1] != zoo.shape[-1]:
+            raise ValueError(
+                f"Shape mismatch: variance_ratio expected {name} (networks >= 2, {zoo.shape[-1]}), got {tuple(side.shape)}."
+            )
+    ours, theirs = samples.var(0).to(zoo.device), zoo.var(0)
+    varies = theirs > 0
+    if not bool(varies.any()):
+        raise ValueError("variance_ratio: expected a zoo of different networks, got copies of one; pass other networks.")
+    return VarianceRatio(
+        mean=(ours[varies] / theirs[varies]).mean().item(),
+        total=(ours.sum() / theirs.sum()).item(),
+        constant=int((~varies).sum()),
+    )

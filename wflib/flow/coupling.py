@@ -1,0 +1,43 @@
+"""Couplings: which x_0 of the prior a batch of networks x_1 is paired with. Each keeps both marginals.
+
+- ``independent``: fresh draws.
+- ``ot``: fresh draws, rearranged to the cheapest one-to-one assignment on the batch (Tong et al. 2024; nothing is dropped
+  or drawn twice), with the geometry's squared distance as cost.
+- ``initialization``: the weights each network's own training started from. They are draws from the prior, training
+  already transports them to the zoo, and the paths are short.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import ot
+import torch
+from torch import Tensor
+
+from wflib.flow.geometry import Geometry
+
+__all__ = ["optimal_assignment"]
+
+
+def optimal_assignment(geometry: Geometry, x_0: Tensor, x_1: Tensor) -> Tensor:
+    """Indices p that minimize Σ_i cost(x_0[p_i], x_1[i]): each x_0 is used exactly once.
+
+    Args:
+        geometry: Gives the cost, its squared distance.
+        x_0: (batch, D).
+        x_1: (batch, D).
+
+    Returns:
+        (batch,) int64, a permutation.
+
+    Raises:
+        ValueError: The two sides have different sizes.
+    """
+    if len(x_0) != len(x_1):
+        raise ValueError(f"Shape mismatch: expected as many x_0 as x_1, got {len(x_0)} and {len(x_1)}.")
+    cost = geometry.squared_distances(x_1, x_0).double().cpu().numpy()
+    # With equal masses a vertex of the transport polytope is a permutation matrix, and the network simplex ends at one.
+    plan = ot.emd(np.full(len(x_1), 1 / len(x_1)), np.full(len(x_0), 1 / len(x_0)), cost)
+    chosen = plan.argmax(1)
+    assert len(np.unique(chosen)) == len(chosen)
+    return torch.from_numpy(chosen).to(x_0.device)

@@ -1,0 +1,137 @@
+"""A flow: coordinates, geometry, prior and a trained prediction of x_1, with its file format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wflib.architecture import Architecture
+from wflib.config import FlowConfig, VelocityConfig
+from wflib.flow.coordinates import Coordinates
+from wflib.flow.geometry import build_geometry
+from wflib.flow.prior import canonical_prior, flat_prior
+from wflib.storage import ArtifactError, load_artifact, save_artifact
+from wflib.velocity import Preconditioner, build_velocity
+
+__all__ = ["Flow", "load_flow", "save_flow"]
+
+
+class Flow(nn.Module):
+    """A generative model of networks: an ordinary differential equation from a prior to a zoo.
+
+    Args:
+        config: Geometry, coupling and path.
+        velocity_config: The network that predicts.
+        coordinates: What the flow's flat vectors mean.
+        prior_std: Standard deviation of the initial weights that the prior is made of.
+        metadata: Task and provenance, JSON-serializable.
+    """
+
+    def __init__(
+        self,
+        config: FlowConfig,
+        velocity_config: VelocityConfig,
+        coordinates: Coordinates,
+        prior_std: float,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if coordinates.canonical != (config.geometry != "euclidean"):
+            expected = "ordinary" if config.geometry == "euclidean" else "canonical"
+            raise ValueError(f"Flow: geometry {config.geometry} works on {expected} networks; the architecture is not.")
+        self.config, self.velocity_config = config, velocity_config
+        self.coordinates, self.prior_std, self.metadata = coordinates, prior_std, dict(metadata or {})
+        self.geometry = build_geometry(config.geometry, coordinates.manifold)
+        architecture = coordinates.architecture
+        if coordinates.canonical:
+            prior = canonical_prior(coordinates.manifold, architecture, prior_std)
+        else:
+            prior = flat_prior(coordinates.manifold, architecture.dimension, prior_std)
+        self.preconditioner = Preconditioner(architecture, config.path_noise)
+        self.network = build_velocity(velocity_config, architecture)
+        self._prior = prior
+
+    @property
+    def device(self) -> torch.device:
+        """Where the flow computes."""
+        return self.preconditioner.index.device
+
+    @property
+    def prior(self):
+        """The prior, on the flow's device."""
+        prior, device = self._prior, self.device
+        return type(prior)(prior.manifold, prior.mean.to(device), prior.std.to(device), prior.fresh.to(device))
+
+    @property
+    def architecture(self) -> Architecture:
+        """Architecture of the coordinates."""
+        return self.coordinates.architecture
+
+    def predict(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The prediction x̂_1 ≈ E[x_1 | x_t] and the scale of what it leaves open.
+
+        Args:
+            x_t: (batch, D).
+            t: (batch,), below one.
+
+        Returns:
+            x̂_1 projected where x_1 must lie, and o(t), both (batch, D).
+        """
+        coefficients = self.preconditioner(t)
+        centred = x_t - coefficients.centre
+        field = self.network(centred * coefficients.input_scale, t).to(x_t.dtype)
+        prediction = self.preconditioner.data_mean + coefficients.skip * centred + coefficients.output_scale * field
+        return self.geometry.project_prediction(prediction), coefficients.output_scale
+
+    def velocity(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """u_t = displacement(x_t, x̂_1) / (1 − t), (batch, D)."""
+        prediction, _ = self.predict(x_t, t)
+        return self.geometry.displacement(x_t, prediction) / (1 - t[:, None])
+
+
+def save_flow(path: str | Path, flow: Flow) -> None:
+    """Write a flow artifact that :func:`load_flow` needs nothing else to read."""
+    tensors = {f"state.{name}": tensor for name, tensor in flow.state_dict().items()}
+    if flow.coordinates.basis is not None:
+        tensors["basis"] = flow.coordinates.basis
+    metadata = {
+        "flow": flow.config.model_dump(),
+        "velocity": flow.velocity_config.model_dump(),
+        "architecture": flow.architecture.to_json(),
+        "prior_std": flow.prior_std,
+        **flow.metadata,
+    }
+    save_artifact(path, "flow", tensors, metadata)
+
+
+def load_flow(path: str | Path, device: str | torch.device = "cpu") -> Flow:
+    """Read a flow artifact.
+
+    Args:
+        path: File to read.
+        device: Where to put it.
+
+    Returns:
+        The flow in evaluation mode.
+
+    Raises:
+        ArtifactError: The file is damaged, no flow, or its tensors do not fit its description.
+    """
+    tensors, metadata = load_artifact(path, "flow", stage="train-flow")
+    try:
+        coordinates = Coordinates(Architecture.from_json(metadata.pop("architecture")), tensors.pop("basis", None))
+        flow = Flow(
+            FlowConfig(**metadata.pop("flow")),
+            VelocityConfig(**metadata.pop("velocity")),
+            coordinates.to(device),
+            metadata.pop("prior_std"),
+            metadata,
+        )
+        flow.load_state_dict({name.removeprefix("state."): tensor for name, tensor in tensors.items()})
+    except (KeyError, ValueError, RuntimeError) as error:
+        remedy = "rerun the stage that makes it: dvc repro --single-item --force train-flow"
+        raise ArtifactError(f"{path}: the flow's tensors do not fit its description ({error}); {remedy}.") from error
+    return flow.to(device).eval()

@@ -1,0 +1,79 @@
+"""Flow-matching losses of an x_1-prediction, and how coordinates are weighted in them.
+
+With the error e = displacement(x_t, x̂_1) − displacement(x_t, x_1), which is x̂_1 − x_1 on straight paths and a difference
+of logarithms at x_t on the manifold, the loss is the weighted mean over batch and coordinates of
+
+- ``mean-squared``:  e²
+- ``standardized``:  e² / o(t)², o the preconditioner's output scale: every coordinate and time counts alike
+- ``function``:      w e² / o(t)², w the share of the network's function that the coordinate decides, plus a floor
+
+A positive diagonal weighting does not move the minimizer E[x_1 | x_t]; it decides where capacity goes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wflib.architecture import Architecture, Weights
+from wflib.flow.geometry import Geometry
+from wflib.velocity.pooling import pool, pooling_index
+
+__all__ = ["flow_matching_loss", "function_sensitivity", "sample_times"]
+
+LATEST_TIME = 0.99
+
+
+def sample_times(distribution: str, count: int, generator: torch.Generator) -> Tensor:
+    """Times in [0, 0.99]: ``beta`` draws Beta(1, 2) by inversion, t = 1 − √(1 − u); ``uniform`` draws u."""
+    uniform = torch.rand(count, generator=generator, device=generator.device)
+    return (1 - (1 - uniform).sqrt() if distribution == "beta" else uniform) * LATEST_TIME
+
+
+def flow_matching_loss(
+    geometry: Geometry, x_t: Tensor, x_1: Tensor, prediction: Tensor, output_scale: Tensor | None, weight: Tensor | None
+) -> Tensor:
+    """The losses above.
+
+    Args:
+        geometry: Gives displacements.
+        x_t: (batch, D).
+        x_1: (batch, D).
+        prediction: x̂_1, already projected, (batch, D).
+        output_scale: o(t), (batch, D); None for the plain mean-squared error.
+        weight: Per-coordinate weights with mean one, (D,); None for equal ones.
+
+    Returns:
+        A scalar.
+    """
+    error = geometry.displacement(x_t, prediction) - geometry.displacement(x_t, x_1)
+    if output_scale is not None:
+        error = error / output_scale
+    squared = error.square()
+    return (squared if weight is None else squared * weight).mean()
+
+
+def function_sensitivity(architecture: Architecture, weights: Weights, inputs: Tensor) -> Tensor:
+    """How strongly outputs feel each coordinate: the diagonal of the mean Gauss–Newton matrix, pooled over permutations.
+
+    h_i = mean over networks and examples of Σ_c (∂f_c / ∂θ_i)², by reverse-mode differentiation of per-example outputs.
+
+    Args:
+        architecture: What a network is.
+        weights: A few tens of networks, tensors of shape (networks, *shape).
+        inputs: Training examples (examples, features), a few hundred.
+
+    Returns:
+        (D,).
+    """
+
+    def outputs(flat: Tensor, example: Tensor) -> Tensor:
+        network = {name: tensor.unsqueeze(0) for name, tensor in architecture.unflatten(flat).items()}
+        return architecture.forward(network, example.unsqueeze(0))[0, 0]
+
+    jacobian = torch.func.vmap(torch.func.jacrev(outputs), in_dims=(None, 0))
+    total = torch.zeros(architecture.dimension, device=inputs.device)
+    for flat in architecture.flatten(weights):
+        total += jacobian(flat, inputs).square().sum(1).mean(0)
+    index = pooling_index(architecture).to(inputs.device)
+    return pool(total / len(architecture.flatten(weights)), index)[index]

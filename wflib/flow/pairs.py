@@ -1,0 +1,60 @@
+"""Batches of coupled pairs (x_0, x_1) from a zoo."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wflib.flow.coupling import optimal_assignment
+from wflib.flow.flow import Flow
+from wflib.symmetry import permute
+from wflib.zoo import Zoo
+
+__all__ = ["PairSource"]
+
+
+class PairSource:
+    """Draws x_1 from a zoo with replacement and x_0 from the prior, coupled as the flow's configuration says.
+
+    Args:
+        flow: Gives coordinates, prior, geometry and coupling.
+        zoo: Networks to learn, of the form the geometry works on.
+
+    Raises:
+        ValueError: The coupling needs initial weights that the zoo does not have, or that came from another prior.
+    """
+
+    def __init__(self, flow: Flow, zoo: Zoo) -> None:
+        self.flow, self.zoo = flow, zoo
+        self.x_1 = flow.coordinates.encode(zoo.weights)
+        self.initial = None
+        if flow.config.coupling == "initialization":
+            if zoo.initial is None:
+                raise ValueError(
+                    "flow.coupling: initialization needs a zoo with initial weights, this one has none; "
+                    "choose flow.coupling: independent or ot."
+                )
+            self.initial = flow.coordinates.encode_initial(zoo.initial_architecture, zoo.initial)
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A batch of pairs on the flow's device.
+
+        Args:
+            count: Pairs.
+            generator: A CPU generator, so that its state can be kept in checkpoints of any device.
+
+        Returns:
+            x_0 and x_1, both (count, D).
+        """
+        flow, device = self.flow, self.flow.device
+        chosen = torch.randint(len(self.x_1), (count,), generator=generator)
+        x_1 = self.x_1[chosen].to(device)
+        if self.initial is not None:
+            start = self.zoo.initial_architecture.unflatten(self.initial[self.zoo.trajectory[chosen]])
+            permutations = {name: indices[chosen] for name, indices in self.zoo.permutations.items()}
+            start = self.zoo.initial_architecture.flatten(permute(self.zoo.initial_architecture, start, permutations))
+            return flow.prior.from_initialization(start.to(device), flow.prior_std, generator), x_1
+        x_0 = flow.prior.sample(count, generator)
+        if flow.config.coupling == "ot":
+            x_0 = x_0[optimal_assignment(flow.geometry, x_0, x_1)]
+        return x_0, x_1

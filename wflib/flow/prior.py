@@ -1,0 +1,94 @@
+"""Where flows start: a closed-form prior over a flow's coordinates, the image of a random initialization."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wflib.architecture import Architecture, Weights
+from wflib.manifold import WeightManifold
+from wflib.symmetry.canonical import normalized_groups
+
+__all__ = ["Prior", "canonical_prior", "flat_prior"]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Uniform on spheres × N(mean, diag(std²)) on flat coordinates.
+
+    Attributes:
+        manifold: Says which coordinates lie on spheres.
+        mean: (D,); zero on spheres.
+        std: (D,); on spheres any constant, since a normalized isotropic Gaussian is uniform.
+        fresh: (D,) bool: coordinates that an initialization does not determine and that are drawn anew.
+    """
+
+    manifold: WeightManifold
+    mean: Tensor
+    std: Tensor
+    fresh: Tensor
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw (count, D) points; random numbers come from the generator's device."""
+        noise = torch.randn(count, len(self.mean), generator=generator, device=generator.device).to(self.mean)
+        return self.manifold.projx(self.mean + self.std * noise)
+
+    def from_initialization(self, initial: Tensor, initial_std: float, generator: torch.Generator) -> Tensor:
+        """The prior's point of given initial weights, distributed exactly as the prior when they are N(0, initial_std²).
+
+        Directions of incoming weights are kept, flat coordinates are rescaled to the prior's width. So a network's own
+        initialization can be coupled with what training made of it.
+
+        Args:
+            initial: Flat initial weights in the flow's tensor order, without the output scale: (count, ≤ D).
+            initial_std: Standard deviation they were drawn with.
+            generator: Draws the coordinates that initial weights do not determine.
+
+        Returns:
+            (count, D).
+        """
+        missing = len(self.mean) - initial.shape[1]
+        standard = torch.cat([initial / initial_std, initial.new_zeros(len(initial), missing)], 1)
+        noise = torch.randn(standard.shape, generator=generator, device=generator.device).to(standard)
+        return self.manifold.projx(self.mean + self.std * torch.where(self.fresh, noise, standard))
+
+
+def flat_prior(manifold: WeightManifold, dimension: int, std: float) -> Prior:
+    """N(0, std² I): the zoo's own initialization."""
+    return Prior(manifold, torch.zeros(dimension), torch.full((dimension,), std), torch.zeros(dimension, dtype=torch.bool))
+
+
+def canonical_prior(manifold: WeightManifold, architecture: Architecture, std: float) -> Prior:
+    """Uniform on spheres × Gaussians of the widths that canonicalized initial weights have.
+
+    Canonicalizing weights drawn from N(0, std²) divides layer l by about s_l = std √fan_in s_{l−1}, s_0 = 1, so a bias has
+    the deviation std / s_l; the log of the last layer's norm r over n entries is about log r̄ with deviation 1/√(2n).
+
+    Args:
+        manifold: The canonical architecture's manifold.
+        architecture: A canonical architecture.
+        std: Deviation of initial weights.
+
+    Returns:
+        The prior over flat canonical coordinates.
+    """
+    weights: Weights = {spec.name: torch.zeros(architecture.shape(spec.name)) for spec in architecture.tensors}
+    deviations: Weights = {name: torch.full_like(tensor, std) for name, tensor in weights.items()}
+    fresh = {name: torch.zeros_like(tensor, dtype=torch.bool) for name, tensor in weights.items()}
+    normalized, scale = set(normalized_groups(architecture)), 1.0
+    for layer in architecture.layers:
+        last = layer is architecture.layers[-1] and architecture.log_scale is not None
+        if layer.target in normalized:
+            scale *= std * math.sqrt(architecture.size(layer.source))
+        elif last:
+            entries = math.prod(architecture.shape(layer.weight))
+            scale *= std * math.sqrt(entries)
+            weights[architecture.log_scale] += math.log(scale)
+            deviations[architecture.log_scale] = torch.tensor(1 / math.sqrt(2 * entries))
+            fresh[architecture.log_scale] = torch.tensor(True)
+        if (layer.target in normalized or last) and layer.bias is not None:
+            deviations[layer.bias] = torch.full_like(deviations[layer.bias], std / scale)
+    return Prior(manifold, architecture.flatten(weights), architecture.flatten(deviations), architecture.flatten(fresh))

@@ -1,0 +1,229 @@
+"""Training a flow by conditional flow matching, with checkpoints from which a killed run goes on by itself."""
+
+from __future__ import annotations
+
+import copy
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wflib.config import TrainingConfig
+from wflib.flow.flow import Flow
+from wflib.flow.objective import flow_matching_loss, function_sensitivity, sample_times
+from wflib.flow.pairs import PairSource
+from wflib.rng import generator
+from wflib.storage import atomic_path
+from wflib.zoo import Split, Zoo
+
+__all__ = ["HISTORY_SCHEMA", "FlowTrainer", "Progress"]
+
+HISTORY_SCHEMA = {
+    "iteration": "int64",
+    "seconds": "float64",
+    "loss": "float64",
+    "validation_loss": "float64",
+    "learning_rate": "float64",
+}
+HISTORY_EVERY = 20
+VALIDATION_PAIRS = 256
+MOMENT_PAIRS = 4096
+SENSITIVITY_NETWORKS, SENSITIVITY_EXAMPLES = 16, 256
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""(iteration, iterations, last history row) → None."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    x_t: Tensor
+    x_1: Tensor
+    t: Tensor
+
+
+class FlowTrainer:
+    """Fits a flow's preconditioner and velocity network to a zoo.
+
+    The exponential moving average of the parameters is what is kept. Every random number comes from generators whose
+    states are part of the checkpoint, so a resumed run ends in the same numbers as an unbroken one.
+
+    Args:
+        flow: The flow to train; already on its device.
+        zoo: The whole zoo of the form its geometry works on; held-out trajectories only measure the validation loss.
+        config: Section ``training``.
+        train_split: The task's training part, for ``loss: function``; its inputs only.
+        checkpoint_folder: Where to keep the state of an unfinished run, a folder that names settings and inputs; None for
+            no checkpoints.
+    """
+
+    def __init__(
+        self, flow: Flow, zoo: Zoo, config: TrainingConfig, train_split: Split | None = None, checkpoint_folder: Path | None = None
+    ) -> None:
+        self.flow, self.config = flow, config
+        self.checkpoint_folder = checkpoint_folder
+        self.pairs = PairSource(flow, zoo.training_part)
+        self.random = generator(config.seed, "flow", "batches")
+        self.fit_preconditioner()
+        self.weight = self.sensitivity_weight(zoo.training_part, train_split) if config.loss == "function" else None
+        self.averaged = copy.deepcopy(flow.network)
+        self.optimizer = torch.optim.AdamW(
+            flow.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
+        )
+        self.iteration, self.seconds = 0, 0.0
+        self.history: list[dict[str, float]] = []
+        self.validation = self.draw(PairSource(flow, zoo.held_out_part), VALIDATION_PAIRS, generator(config.seed, "flow", "validation"))
+
+    # -- preparation ------------------------------------------------------------------------------------------------
+
+    def fit_preconditioner(self) -> None:
+        """Moments of the coupling in use, from pairs drawn as in training."""
+        random, batch = generator(self.config.seed, "flow", "moments"), self.config.batch_size
+        drawn = [self.pairs.draw(batch, random) for _ in range(math.ceil(MOMENT_PAIRS / batch))]
+        x_0, x_1 = (torch.cat(side) for side in zip(*drawn, strict=True))
+        self.flow.preconditioner.fit(x_0, x_1, self.flow.geometry.angles(x_0, x_1))
+
+    def sensitivity_weight(self, zoo: Zoo, split: Split | None) -> Tensor:
+        """Per-coordinate weights (D,) with mean one: share of the function's error at unit standardized error, and a floor."""
+        if split is None:
+            raise ValueError("training.loss: function needs the task's training inputs.")
+        flow, random = self.flow, generator(self.config.seed, "flow", "sensitivity")
+        chosen = torch.randperm(len(zoo), generator=random)[:SENSITIVITY_NETWORKS]
+        examples = torch.randperm(len(split.inputs), generator=random)[:SENSITIVITY_EXAMPLES]
+        coordinates, inputs = flow.coordinates, split.inputs[examples]
+        if coordinates.basis is not None:
+            inputs = inputs @ coordinates.basis.cpu()
+        weights = coordinates.architecture.unflatten(coordinates.encode(zoo[chosen].weights))
+        sensitivity = function_sensitivity(coordinates.architecture, weights, inputs).to(flow.device)
+        statistics = flow.preconditioner
+        left = statistics.deviation_0.square() * statistics.deviation_1.square() - statistics.covariance.square()
+        share = sensitivity * (left / statistics.deviation_0.square())[statistics.index]
+        floor = self.config.function_floor
+        return share / share.mean() * (1 - floor) + floor
+
+    # -- one step ---------------------------------------------------------------------------------------------------
+
+    def draw(self, pairs: PairSource, count: int, random: torch.Generator) -> Batch:
+        """Pairs, times and points between them."""
+        x_0, x_1 = pairs.draw(count, random)
+        t = sample_times(self.flow.config.time_distribution, count, random).to(x_1)
+        x_t = self.flow.geometry.interpolate(x_0, x_1, t)
+        if self.flow.config.path_noise > 0:
+            noise = torch.randn(x_t.shape, generator=random).to(x_t) * self.flow.config.path_noise
+            x_t = self.flow.geometry.step(x_t, self.flow.geometry.tangent(x_t, noise))
+        return Batch(x_t, x_1, t)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The configured flow-matching loss of a batch."""
+        with torch.autocast(self.flow.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            prediction, output_scale = self.flow.predict(batch.x_t, batch.t)
+        if self.config.loss == "mean-squared":
+            output_scale = None
+        return flow_matching_loss(self.flow.geometry, batch.x_t, batch.x_1, prediction, output_scale, self.weight)
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then cosine decay to a fiftieth."""
+        config, step = self.config, self.iteration
+        warm = min(1.0, (step + 1) / max(config.warmup, 1))
+        return config.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.iterations)))
+
+    def step(self) -> float:
+        """One optimizer step; returns its loss."""
+        rate = self.learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.loss(self.draw(self.pairs, self.config.batch_size, self.random))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.flow.network.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        self.iteration += 1
+        decay = min(self.config.ema_decay, (self.iteration + 1) / (self.iteration + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.flow.network.parameters()), 1 - decay)
+        return loss.item()
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """Loss of the averaged network on fixed pairs of held-out trajectories."""
+        network, self.flow.network = self.flow.network, self.averaged
+        try:
+            return self.loss(self.validation).item()
+        finally:
+            self.flow.network = network
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def run(self, progress: Progress | None = None, stop_at: int | None = None) -> Flow:
+        """Train to the end, from the last checkpoint if there is one.
+
+        Args:
+            progress: Called after every iteration.
+            stop_at: Iteration to stop at early, for tests.
+
+        Returns:
+            The flow with averaged parameters.
+
+        Raises:
+            ValueError: The loss became NaN or infinite.
+        """
+        self.resume()
+        config, recent, started = self.config, [], time.perf_counter() - self.seconds
+        while self.iteration < min(config.iterations, stop_at or config.iterations):
+            recent.append(self.step())
+            if not math.isfinite(recent[-1]):
+                raise ValueError(f"train-flow: loss is {recent[-1]} at iteration {self.iteration}; lower training.learning_rate.")
+            last = self.iteration == config.iterations
+            validate = last or self.iteration % config.validate_every == 0
+            if last or validate or self.iteration % HISTORY_EVERY == 0:
+                self.seconds = time.perf_counter() - started
+                row = [self.iteration, self.seconds, sum(recent) / len(recent), math.nan, self.learning_rate()]
+                self.history.append(dict(zip(HISTORY_SCHEMA, row, strict=True)))
+                recent = []
+                if validate:
+                    self.history[-1]["validation_loss"] = self.validation_loss()
+            if self.iteration % config.checkpoint_every == 0 and not last:
+                self.checkpoint(recent)
+            if progress is not None:
+                progress(self.iteration, config.iterations, self.history[-1] if self.history else {})
+        self.flow.network = self.averaged
+        return self.flow.eval()
+
+    def checkpoint(self, recent: list[float]) -> None:
+        """Write everything the rest of the run depends on."""
+        if self.checkpoint_folder is None:
+            return
+        state: dict[str, Any] = {
+            "network": self.flow.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": self.random.get_state(),
+            "iteration": self.iteration,
+            "seconds": self.seconds,
+            "history": self.history,
+        }
+        assert not recent or self.config.checkpoint_every % HISTORY_EVERY
+        with atomic_path(self.checkpoint_folder / "state.pt") as temporary:
+            torch.save(state, temporary)
+
+    def resume(self) -> None:
+        """Read the last checkpoint, if any."""
+        path = None if self.checkpoint_folder is None else self.checkpoint_folder / "state.pt"
+        if path is None or not path.is_file():
+            return
+        state = torch.load(path, map_location=self.flow.device, weights_only=True)
+        self.flow.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.random.set_state(state["random"].cpu())
+        self.iteration, self.seconds, self.history = state["iteration"], state["seconds"], state["history"]
+
+    def discard_checkpoints(self) -> None:
+        """Remove the state of a finished run."""
+        if self.checkpoint_folder is not None:
+            shutil.rmtree(self.checkpoint_folder, ignore_errors=True)

@@ -1,0 +1,75 @@
+"""Unit spheres for geoopt, with formulas that stay accurate in float32 near coincident and antipodal points."""
+
+from __future__ import annotations
+
+import geoopt
+import torch
+from torch import Tensor
+
+__all__ = ["StableSphere"]
+
+
+class StableSphere(geoopt.Sphere):
+    """geoopt's sphere S^{d-1} ⊂ R^d over the last axis, whose distance does not go through ``acos``.
+
+    ``acos`` loses half of the digits near ±1 and returns NaN past them; ``atan2`` of the chord and its complement does
+    neither (Kahan 2006, "How futile are mindless assessments of roundoff", section 12).
+    """
+
+    name = "StableSphere"
+
+    def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
+        """Angle between unit vectors, 2 atan2(‖x − y‖, ‖x + y‖), in [0, π]."""
+        chord = (x - y).norm(dim=-1, keepdim=keepdim)
+        complement = (x + y).norm(dim=-1, keepdim=keepdim)
+        return 2 * torch.atan2(chord, complement)
+
+    def expmap(self, x: Tensor, u: Tensor) -> Tensor:
+        """exp_x(u) = cos‖u‖ x + sinc‖u‖ u, smooth at u = 0, re-projected on the sphere."""
+        norm = u.norm(dim=-1, keepdim=True)
+        return self.projx(torch.cos(norm) * x + torch.sinc(norm / torch.pi) * u)
+
+    def logmap(self, x: Tensor, y: Tensor) -> Tensor:
+        """The tangent vector at x of length dist(x, y) that points to y.
+
+        For antipodal points, where every direction is right, one orthogonal to x is chosen.
+        """
+        direction = self.proju(x, y - x)
+        length = direction.norm(dim=-1, keepdim=True)
+        angle = self.dist(x, y, keepdim=True)
+        tiny = torch.finfo(x.dtype).eps
+        lost = (length < tiny) & (angle > 1)
+        if bool(lost.any()):
+            axis = torch.nn.functional.one_hot(x.abs().argmin(-1), x.shape[-1]).to(x.dtype)
+            direction = torch.where(lost, self.proju(x, axis), direction)
+            length = direction.norm(dim=-1, keepdim=True)
+        return direction * torch.where(length < tiny, torch.ones_like(length), angle / length.clamp_min(tiny))
+
+    def geodesic_point(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        """exp_x(t log_x(y)) by spherical interpolation: (sin((1−t)Ω) x + sin(tΩ) y) / sin Ω.
+
+        Args:
+            x: Start points (..., d).
+            y: End points (..., d).
+            t: Times, broadcastable against (..., 1).
+
+        Returns:
+            Points (..., d).
+        """
+        angle = self.dist(x, y, keepdim=True)
+        return self.projx(sine_ratio(1 - t, angle) * x + sine_ratio(t, angle) * y)
+
+    def geodesic_velocity(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        """d/dt of :meth:`geodesic_point`: Ω (cos(tΩ) y − cos((1−t)Ω) x) / sin Ω.
+
+        Equals log_{x_t}(y) / (1 − t), but loses no digits as t → 1.
+        """
+        angle = self.dist(x, y, keepdim=True)
+        scale = 1 / torch.sinc(angle / torch.pi)
+        velocity = scale * (torch.cos(t * angle) * y - torch.cos((1 - t) * angle) * x)
+        return self.proju(self.geodesic_point(x, y, t), velocity)
+
+
+def sine_ratio(t: Tensor, angle: Tensor) -> Tensor:
+    """sin(tΩ) / sin Ω, which tends to t as Ω → 0."""
+    return t * torch.sinc(t * angle / torch.pi) / torch.sinc(angle / torch.pi)

@@ -1,0 +1,63 @@
+"""What a report is made of: the tables of one pipeline run, checked for their columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+__all__ = ["COLUMNS", "ReportData"]
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "networks": ("source", "network", "accuracy", "nll", "ece", "brier", "nearest_distance", "error_overlap"),
+    "groups": (
+        *("source", "networks", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "ece_mean", "brier_mean"),
+        *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier", "diversity", "variance_ratio"),
+        *("nearest_distance_mean", "error_overlap_mean"),
+    ),
+    "barriers": ("stage", "i", "j", "midpoint", "excess"),
+    "curve": ("steps", "guidance", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std"),
+    "history": ("iteration", "seconds", "loss", "validation_loss", "learning_rate"),
+    "stages": ("stage", "seconds"),
+}
+
+
+def no_rows(name: str) -> Callable[[], pd.DataFrame]:
+    return lambda: pd.DataFrame(columns=list(COLUMNS[name]))
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """The tables of one run; what is left out, or has no rows, is left out of the report.
+
+    Attributes:
+        networks: One row a network: its source, quality, and novelty (NaN where that does not apply).
+        groups: One row a source: means, model average, diversity, novelty.
+        barriers: One row a pair of networks and stage (``unaligned``, ``aligned``).
+        curve: Quality of samples by number of Euler steps and guidance strength.
+        history: Training of the flow; ``validation_loss`` is NaN between validations.
+        stages: Seconds of each pipeline stage, in order.
+        settings: Every setting of the run, nested by section.
+        facts: What else a reader needs. ``task``, ``geometry``, ``coupling`` and ``velocity_parameters`` go into the
+            introduction, everything into a table.
+
+    Raises:
+        ValueError: A table lacks a column.
+    """
+
+    networks: pd.DataFrame
+    groups: pd.DataFrame
+    barriers: pd.DataFrame = field(default_factory=no_rows("barriers"))
+    curve: pd.DataFrame = field(default_factory=no_rows("curve"))
+    history: pd.DataFrame = field(default_factory=no_rows("history"))
+    stages: pd.DataFrame = field(default_factory=no_rows("stages"))
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, columns in COLUMNS.items():
+            found = getattr(self, name).columns
+            if missing := [column for column in columns if column not in found]:
+                raise ValueError(f"{name}: expected columns {list(columns)}, missing {missing}; rerun the stage evaluate.")

@@ -1,0 +1,184 @@
+"""What the numbers say, in sentences that follow from them and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from wflib.report.barriers import mean_excess
+from wflib.report.data import ReportData
+from wflib.report.sources import VARIANCE_RANGE
+from wflib.report.tables import duration, fixed, mean_std, number
+from wflib.report.theme import label, ordered
+
+__all__ = ["summary"]
+
+NO_BASELINE = ("samples", "zoo", "held-out", "training-noise")  # noise around training networks is copying, not a baseline
+
+
+def summary(data: ReportData) -> list[str]:
+    """Sentences for the head of the report; one whose numbers are missing is left out.
+
+    Args:
+        data: The run.
+
+    Returns:
+        Sentences in reading order.
+    """
+    groups = data.groups.set_index("source").astype(float)
+    sentences = [sentence(groups) for sentence in (accuracy, loss, baselines, averaging, variance, distance, overlap)]
+    sentences += [alignment(data.barriers), guidance(data.curve), time(data.stages)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def accuracy(groups: pd.DataFrame) -> str | None:
+    if missing(groups, "accuracy_mean"):
+        return None
+    samples, zoo = groups.loc["samples"], groups.loc["zoo"]
+    verdict = compare(samples["accuracy_mean"], zoo["accuracy_mean"], fixed, "better", "worse")
+    return (
+        f"Samples reach mean accuracy {mean_std(samples, 'accuracy')}, {verdict} the zoo's {mean_std(zoo, 'accuracy')}"
+        f"{distance_in_std(samples, zoo, 'accuracy')}."
+    )
+
+
+def loss(groups: pd.DataFrame) -> str | None:
+    if missing(groups, "nll_mean"):
+        return None
+    samples, zoo = groups.loc["samples"], groups.loc["zoo"]
+    verdict = compare(samples["nll_mean"], zoo["nll_mean"], fixed, "worse", "better")
+    return (
+        f"Their mean negative log-likelihood is {mean_std(samples, 'nll')} nats, {verdict} the zoo's {mean_std(zoo, 'nll')}"
+        f"{distance_in_std(samples, zoo, 'nll')}."
+    )
+
+
+def baselines(groups: pd.DataFrame) -> str | None:
+    rivals = groups.drop(index=[name for name in NO_BASELINE if name in groups.index])
+    parts = []
+    for column, name, best, better in (
+        ("accuracy_mean", "mean accuracy", pd.Series.idxmax, np.greater),
+        ("nll_mean", "mean negative log-likelihood", pd.Series.idxmin, np.less),
+    ):
+        values = rivals[column].dropna()
+        if missing(groups, column, "samples") or values.empty:
+            continue
+        winner, sample = best(values), groups.loc["samples", column]
+        if fixed(sample) == fixed(values[winner]):
+            verdict = "equal it"
+        else:
+            verdict = "beat it" if better(sample, values[winner]) else "do not beat it"
+        numbers = f"{fixed(values[winner])} against the samples' {fixed(sample)}"
+        parts.append(f"the best in {name} is the {label(winner)} ({numbers}: the samples {verdict})")
+    if not parts:
+        return None
+    names = ", ".join(label(source) for source in ordered(rivals.index))
+    return f"Of the simple baselines ({names}), {', and '.join(parts)}."
+
+
+def averaging(groups: pd.DataFrame) -> str | None:
+    if missing(groups, "bma_nll") or missing(groups, "nll_mean", "samples"):
+        return None
+    samples, zoo = groups.loc["samples"], groups.loc["zoo"]
+    gain = "lowers" if samples["bma_nll"] < samples["nll_mean"] else "does not lower"
+    accuracies = "" if missing(groups, "bma_accuracy") else f" (accuracy {fixed(samples['bma_accuracy'])})"
+    verdict = compare(samples["bma_nll"], zoo["bma_nll"], fixed, "worse", "better")
+    return (
+        f"Averaging the predictions of all samples {gain} the negative log-likelihood, to {fixed(samples['bma_nll'])} nats"
+        f"{accuracies}, {verdict} the zoo's average, {fixed(zoo['bma_nll'])}."
+    )
+
+
+def variance(groups: pd.DataFrame) -> str | None:
+    if missing(groups, "variance_ratio", "samples"):
+        return None
+    ratio, (low, high) = groups.loc["samples", "variance_ratio"], VARIANCE_RANGE
+    scope = f"{low} to {high}"
+    if ratio < low:
+        verdict = f"below {scope}: the samples are too much alike"
+    elif ratio > high:
+        verdict = f"above {scope}: the samples spread wider than the zoo"
+    else:
+        verdict = f"inside {scope}: the flow keeps the zoo's spread"
+    text = f"The variance of the samples' weights is {fixed(ratio, 2)} times the zoo's, {verdict}"
+    if missing(groups, "diversity"):
+        return f"{text}."
+    samples, zoo = groups.loc["samples", "diversity"], groups.loc["zoo", "diversity"]
+    verdict = compare(samples, zoo, number)
+    return f"{text}; their diversity in predictions is {number(samples)}, {verdict} the zoo's {number(zoo)}."
+
+
+def distance(groups: pd.DataFrame) -> str | None:
+    column = "nearest_distance_mean"
+    if missing(groups, column, "samples", "held-out"):
+        return None
+    samples, unseen = groups.loc["samples", column], groups.loc["held-out", column]
+    if samples >= unseen:
+        verdict = f"no smaller than for held-out networks ({number(unseen)}): no sign of copying"
+    else:
+        verdict = (
+            f"smaller than for held-out networks ({number(unseen)}; ratio {fixed(samples / unseen, 2)}): samples lie closer "
+            "to the training networks than unseen networks do, which may be copying or a lack of spread"
+        )
+    return f"The distance from a sample to the nearest training network is {number(samples)} on average, {verdict}."
+
+
+def overlap(groups: pd.DataFrame) -> str | None:
+    column = "error_overlap_mean"
+    if missing(groups, column, "samples", "held-out"):
+        return None
+    samples, unseen = groups.loc["samples", column], groups.loc["held-out", column]
+    if samples <= unseen:
+        verdict = f"no more than for held-out networks ({fixed(unseen)}): no sign of copying"
+    else:
+        verdict = f"more than for held-out networks ({fixed(unseen)}): a sign of copying or of a common bias"
+    return f"A sample's errors overlap with those of the training network most like it by {fixed(samples)} (IoU), {verdict}."
+
+
+def alignment(barriers: pd.DataFrame) -> str | None:
+    before, after = mean_excess(barriers, "unaligned"), mean_excess(barriers, "aligned")
+    if not np.isfinite([before, after]).all():
+        return None
+    if fixed(before) == fixed(after):
+        return f"Alignment leaves the mean loss barrier between two networks at {fixed(after)} nats."
+    verb = "lowers" if after < before else "raises"
+    return f"Alignment {verb} the mean loss barrier between two networks from {fixed(before)} to {fixed(after)} nats."
+
+
+def guidance(curve: pd.DataFrame) -> str | None:
+    table = curve.dropna(subset=["nll_mean"]).pivot_table(index="steps", columns="guidance", values="nll_mean").astype(float)
+    if 0 not in table or len(table.columns) < 2:
+        return None
+    strength = table.columns.max()
+    both = table[[0, strength]].dropna()
+    if both.empty:
+        return None
+    steps = both.index.max()
+    before, after = both.loc[steps, 0], both.loc[steps, strength]
+    verb = "lowers" if after < before else "does not lower"
+    return (
+        f"Guidance (λ = {strength:g}, {steps} Euler steps) {verb} the mean negative log-likelihood: "
+        f"{fixed(after)} with it, {fixed(before)} without."
+    )
+
+
+def time(stages: pd.DataFrame) -> str | None:
+    return f"All stages together took {duration(float(stages['seconds'].sum()))}." if len(stages) else None
+
+
+def missing(groups: pd.DataFrame, column: str, *sources: str) -> bool:
+    return any(name not in groups.index or np.isnan(groups.loc[name, column]) for name in sources or ("samples", "zoo"))
+
+
+def compare(ours: float, theirs: float, shown: Callable[[float], str], above: str = "", below: str = "") -> str:
+    if shown(ours) == shown(theirs):
+        return "equal to"
+    word, meaning = ("above", above) if ours > theirs else ("below", below)
+    return f"{word} ({meaning} than)" if meaning else word
+
+
+def distance_in_std(samples: pd.Series, zoo: pd.Series, metric: str) -> str:
+    gap, std = abs(samples[f"{metric}_mean"] - zoo[f"{metric}_mean"]), zoo[f"{metric}_std"]
+    return f", {gap / std:.1f} standard deviations of the zoo away" if std > 0 else ""

@@ -1,0 +1,150 @@
+"""Numbers and settings as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wflib.report.theme import label, ordered
+
+__all__ = [
+    "duration",
+    "facts_table",
+    "fixed",
+    "markdown_table",
+    "mean_std",
+    "novelty_table",
+    "number",
+    "quality_table",
+    "settings_table",
+    "stage_table",
+]
+
+NOTHING = "–"
+
+
+def quality_table(groups: pd.DataFrame) -> str:
+    """Quality of single networks and of their model average, one row a source."""
+    head = ["Source", "Networks", "Accuracy", "NLL [nats]", "ECE", "Brier"]
+    head += [f"Average: {score}" for score in ("accuracy", "NLL", "ECE", "Brier")]
+    columns = ("ece_mean", "brier_mean", "bma_accuracy", "bma_nll", "bma_ece", "bma_brier")
+    rows = [
+        [
+            named(row),
+            f"{row['networks']:.0f}",
+            mean_std(row, "accuracy"),
+            mean_std(row, "nll"),
+            *(fixed(row[c]) for c in columns),
+        ]
+        for row in sorted_rows(groups)
+    ]
+    return markdown_table(head, rows)
+
+
+def novelty_table(groups: pd.DataFrame) -> str:
+    """Diversity and novelty, one row a source; empty where no source has any."""
+    columns = ["diversity", "variance_ratio", "nearest_distance_mean", "error_overlap_mean"]
+    head = ["Source", "Diversity [nats]", "Variance ratio", "Nearest distance", "Error overlap"]
+    some = groups.dropna(subset=columns, how="all")
+    return markdown_table(head, [[named(row), *(number(row[c]) for c in columns)] for row in sorted_rows(some)])
+
+
+def stage_table(stages: pd.DataFrame) -> str:
+    """Seconds of each stage and their total; empty without stages."""
+    seconds = stages["seconds"].astype(float)
+    rows = [[cell(stage), f"{value:.1f}"] for stage, value in zip(stages["stage"], seconds, strict=True)]
+    total = [["**total**", f"**{seconds.sum():.1f}**"]] if rows else []
+    return markdown_table(["Stage", "Seconds"], [*rows, *total])
+
+
+def settings_table(settings: Mapping[str, Any]) -> str:
+    """Every setting with its dotted name, as ``dvc exp run -S`` takes it; empty without settings."""
+    return markdown_table(
+        ["Setting", "Value"], [[code(name), cell(shown(value))] for name, value in flat(settings)], right=()
+    )
+
+
+def facts_table(facts: Mapping[str, Any]) -> str:
+    """Facts of the run; empty without facts."""
+    rows = [[cell(name.replace("_", " ")), cell(shown(value))] for name, value in flat(facts)]
+    return markdown_table(["Fact", "Value"], rows, right=())
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] | None = None) -> str:
+    """A Markdown table, columns from the second on right-aligned unless ``right`` names others; empty without rows."""
+    if not rows:
+        return ""
+    aligned = range(1, len(head)) if right is None else right
+    rule = ["---:" if column in aligned else "---" for column in range(len(head))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def fixed(value: float, digits: int = 3) -> str:
+    """A number with so many decimals; large ones with three significant digits, NaN as a dash."""
+    if not np.isfinite(value):
+        return NOTHING
+    return f"{value:.{digits}f}" if abs(value) < 100 else f"{value:.3g}"
+
+
+def number(value: float) -> str:
+    """A number with three significant digits, NaN as a dash."""
+    if not np.isfinite(value):
+        return NOTHING
+    if value == 0:
+        return "0"
+    exponent = int(np.floor(np.log10(abs(value))))
+    return f"{value:.{max(0, 2 - exponent)}f}" if -4 < exponent < 6 else f"{value:.2e}"
+
+
+def mean_std(row: pd.Series, metric: str) -> str:
+    """``mean ± std`` of a metric, without ``± std`` where there is one network only."""
+    mean, std = row[f"{metric}_mean"], row[f"{metric}_std"]
+    single = not np.isfinite(std) or row["networks"] == 1
+    return fixed(mean) if single or not np.isfinite(mean) else f"{fixed(mean)} ± {fixed(std)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def sorted_rows(groups: pd.DataFrame) -> Iterator[pd.Series]:
+    table = groups.set_index("source")
+    for source in ordered(table.index):
+        yield table.loc[source].astype(float).rename(source)
+
+
+def named(row: pd.Series) -> str:
+    name = cell(label(str(row.name)))
+    return f"**{name}**" if row.name == "samples" else name
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(shown(item) for item in value)
+    if value is None:
+        return NOTHING
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def cell(text: Any) -> str:
+    escaped = "".join(f"\\{letter}" if letter in "\\`*_[]<>|~" else letter for letter in str(text))
+    return " ".join(escaped.split())
+
+
+def code(name: str) -> str:
+    return f"`{name.replace('|', chr(92) + '|')}`"

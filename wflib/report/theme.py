@@ -1,0 +1,97 @@
+"""How figures look: one colour and one name a source everywhere, the same bytes for the same input."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+
+import matplotlib.style
+import numpy as np
+import seaborn as sns
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+__all__ = ["COLOURS", "INK", "LABELS", "colour", "label", "log_scale", "ordered", "svg_bytes", "theme"]
+
+# Okabe and Ito's palette: told apart with every common form of colour blindness.
+COLOURS = {
+    "samples": "#D55E00",
+    "zoo": "#0072B2",
+    "held-out": "#56B4E9",
+    "average": "#009E73",
+    "gaussian-diagonal": "#E69F00",
+    "gaussian-full": "#555555",
+    "training-noise": "#CC79A7",
+}
+LABELS = {
+    "samples": "samples",
+    "zoo": "zoo",
+    "held-out": "held-out",
+    "average": "average network",
+    "gaussian-diagonal": "diagonal Gaussian",
+    "gaussian-full": "full Gaussian",
+    "training-noise": "training + noise",
+}
+INK = "#333333"
+OTHER = "#999999"
+
+
+def theme() -> AbstractContextManager[None]:
+    """A context in which figures are drawn and saved; settings of the caller stay as they are outside of it."""
+    settings = {
+        **sns.axes_style("ticks"),
+        **sns.plotting_context("paper", font_scale=1.1),
+        "font.family": ["sans-serif"],
+        "font.sans-serif": ["DejaVu Sans"],
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.edgecolor": INK,
+        "legend.frameon": False,
+        "figure.facecolor": "white",
+        "savefig.facecolor": "white",
+        "svg.hashsalt": "wflib",
+        "svg.fonttype": "path",
+        "svg.image_inline": True,
+    }
+    return matplotlib.style.context(settings, after_reset=True)
+
+
+def svg_bytes(figure: Figure) -> bytes:
+    """The figure as an SVG without date or names of software, so that nothing but its content can change it."""
+    buffer = io.BytesIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=nothing)
+    return buffer.getvalue()
+
+
+def ordered(sources: Iterable[str]) -> list[str]:
+    """Distinct sources in the report's order, unknown ones last by name."""
+    known = list(COLOURS)
+    return sorted(set(sources), key=lambda source: (known.index(source) if source in known else len(known), source))
+
+
+def colour(source: str) -> str:
+    """The colour of a source, grey for one that has none of its own."""
+    return COLOURS.get(source, OTHER)
+
+
+def label(source: str) -> str:
+    """The name of a source in figures and tables."""
+    return LABELS.get(source, source)
+
+
+def log_scale(axis: Axis, values: Iterable[float]) -> None:
+    """Make an axis logarithmic with plain numbers, or leave it linear if not all values are positive."""
+    numbers = np.asarray([value for value in values if np.isfinite(value)], dtype=float)
+    if not numbers.size or numbers.min() <= 0:
+        return
+    decades = np.log10(numbers.max() / numbers.min())
+    scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
+    scale("log", nonpositive="clip")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1, 3) if decades < 3 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

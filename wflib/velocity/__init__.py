@@ -1,0 +1,23 @@
+"""The networks that predict where a flow goes: (weights, time) → field, equivariant to hidden permutations."""
+
+from torch import nn
+
+from wflib.architecture import Architecture
+from wflib.config import VelocityConfig
+from wflib.velocity.neuron_tokens import NeuronTokens
+from wflib.velocity.preconditioning import Coefficients, Preconditioner
+
+__all__ = ["Coefficients", "NeuronTokens", "Preconditioner", "build_velocity"]
+
+
+def build_velocity(config: VelocityConfig, architecture: Architecture) -> nn.Module:
+    """The velocity network that a configuration names.
+
+    Args:
+        config: Section ``velocity``.
+        architecture: Architecture of the flow's coordinates.
+
+    Returns:
+        A module ``(x (batch, D), t (batch,)) → (batch, D)``.
+    """
+    return NeuronTokens(architecture, config.dimension, config.edge_dimension, config.layers, config.heads)

@@ -1,0 +1,221 @@
+"""Neuron tokens: a transformer whose tokens are hidden neurons and whose edges are the weights between them.
+
+Input and output neurons cannot be permuted, so the weights between them and a hidden neuron are that neuron's features.
+Weights between two hidden layers are edges: they bias attention, are summed along it, and are updated from both ends
+(relational attention after Diao and Loynd, "Relational attention", 2023). What belongs to no hidden neuron (output bias,
+output scale) is the feature of one global token. The network is exactly equivariant to permutations of hidden neurons and
+runs on any hidden width.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wflib.architecture import Architecture
+from wflib.velocity.embedding import TimeEmbedding
+
+__all__ = ["NeuronTokens"]
+
+
+class TokenLayout:
+    """Which tensor becomes a feature of which tokens, read off the architecture's axes."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        permutable = [group.name for group in architecture.hidden_groups]
+        self.groups = permutable
+        self.tokens: dict[str, list[tuple[str, int]]] = {group: [] for group in permutable}
+        self.edges: list[tuple[str, str, str]] = []
+        self.fixed: list[str] = []
+        for spec in architecture.tensors:
+            where = [(axis, group) for axis, group in enumerate(spec.axes, 1) if group in permutable]
+            if len(where) == 0:
+                self.fixed.append(spec.name)
+            elif len(where) == 1:
+                self.tokens[where[0][1]].append((spec.name, where[0][0]))
+            elif len(where) == 2 == len(spec.axes):
+                self.edges.append((spec.name, where[0][1], where[1][1]))
+            else:
+                raise ValueError(f"NeuronTokens: {spec.name} with axes {spec.axes} has no place as token or edge.")
+        sizes = {spec.name: math.prod(architecture.shape(spec.name)) for spec in architecture.tensors}
+        self.token_width = {
+            group: sum(sizes[name] // architecture.size(group) for name, _ in members) for group, members in self.tokens.items()
+        }
+        self.fixed_width = sum(sizes[name] for name in self.fixed)
+
+
+class NeuronTokenLayer(nn.Module):
+    """Attention over tokens with edges, a two-layer network per token, and an update of the edges; time by adaptive norms.
+
+    Args:
+        dimension: Features of a token, d.
+        edge_dimension: Features of an edge.
+        heads: Attention heads.
+        blocks: Number of edge blocks.
+    """
+
+    def __init__(self, dimension: int, edge_dimension: int, heads: int, blocks: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(dimension, elementwise_affine=False)
+        self.network_norm = nn.LayerNorm(dimension, elementwise_affine=False)
+        self.modulation = nn.Linear(dimension, 6 * dimension)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        self.query_key_value = nn.Linear(dimension, 3 * dimension)
+        self.attention_output = nn.Linear(dimension, dimension)
+        self.network = nn.Sequential(
+            nn.Linear(dimension, 4 * dimension), nn.GELU(approximate="tanh"), nn.Linear(4 * dimension, dimension)
+        )
+        if blocks:
+            hidden = 2 * edge_dimension
+            self.edge_norm = nn.LayerNorm(edge_dimension)
+            self.edge_logits = nn.Linear(edge_dimension, 2 * heads)
+            self.message_to_target = nn.Linear(heads * edge_dimension, dimension)
+            self.message_to_source = nn.Linear(heads * edge_dimension, dimension)
+            self.edge_input = nn.Linear(edge_dimension, hidden)
+            self.edge_target = nn.Linear(dimension, hidden, bias=False)
+            self.edge_source = nn.Linear(dimension, hidden, bias=False)
+            self.edge_time = nn.Linear(dimension, hidden)
+            self.edge_output = nn.Linear(hidden, edge_dimension)
+
+    def forward(
+        self, tokens: Tensor, edges: list[Tensor], time: Tensor, ends: list[tuple[slice, slice]]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One round of messages.
+
+        Args:
+            tokens: (batch, tokens, d).
+            edges: Blocks (batch, targets, sources, edge features).
+            time: (batch, d).
+            ends: Token positions of each block's targets and sources.
+
+        Returns:
+            New tokens and edges of the same shapes.
+        """
+        batch, count, dimension = tokens.shape
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(time).unsqueeze(1).chunk(6, -1)
+        attended = self.attention_norm(tokens) * (1 + scale_1) + shift_1
+        queries, keys, values = (
+            self.query_key_value(attended).view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        )
+        normed = [self.edge_norm(edge) for edge in edges]
+        logits = (queries @ keys.transpose(-1, -2)) * (dimension // self.heads) ** -0.5
+        if edges:
+            bias = torch.zeros_like(logits)
+            for edge, (target, source) in zip(normed, ends, strict=True):
+                forward, backward = self.edge_logits(edge).permute(0, 3, 1, 2).chunk(2, 1)
+                bias[:, :, target, source] = forward
+                bias[:, :, source, target] = backward.transpose(-1, -2)
+            logits = logits + bias
+        attention = logits.softmax(-1)
+        mixed = (attention @ values.to(attention.dtype)).transpose(1, 2).reshape(batch, count, dimension)
+        if edges:
+            # Collected per token and added once: in-place writes into slices would defeat autograd's savings.
+            messages = torch.zeros_like(mixed)
+            for edge, (target, source) in zip(normed, ends, strict=True):
+                to_target, to_source = self.messages(attention, edge, target, source)
+                messages[:, target] = messages[:, target] + to_target
+                messages[:, source] = messages[:, source] + to_source
+            mixed = mixed + messages
+        tokens = tokens + (1 + gate_1) * self.attention_output(mixed)
+        tokens = tokens + (1 + gate_2) * self.network(self.network_norm(tokens) * (1 + scale_2) + shift_2)
+        updated = []
+        for edge, normed_edge, (target, source) in zip(edges, normed, ends, strict=True):
+            hidden = self.edge_input(normed_edge) + self.edge_time(time)[:, None, None]
+            hidden = hidden + self.edge_target(tokens[:, target]).unsqueeze(2) + self.edge_source(tokens[:, source]).unsqueeze(1)
+            updated.append(edge + self.edge_output(functional.gelu(hidden, approximate="tanh")))
+        return tokens, updated
+
+    def messages(self, attention: Tensor, edge: Tensor, target: slice, source: slice) -> tuple[Tensor, Tensor]:
+        """Σ_j a_ij e_ij to both ends, scaled by the square root of the neighbours so that their variance stays near one."""
+        edge = edge.to(attention.dtype)
+        forward = torch.einsum("bhts,btse->bthe", attention[:, :, target, source], edge).flatten(2)
+        backward = torch.einsum("bhst,btse->bshe", attention[:, :, source, target], edge).flatten(2)
+        return (
+            self.message_to_target(forward * edge.shape[2] ** 0.5),
+            self.message_to_source(backward * edge.shape[1] ** 0.5),
+        )
+
+
+class NeuronTokens(nn.Module):
+    """Weights and time in, a field over the weights out; equivariant to permutations of hidden neurons.
+
+    Args:
+        architecture: Of the coordinates it works on; hidden widths may differ at call time through ``architecture``.
+        dimension: Features of a token.
+        edge_dimension: Features of an edge.
+        layers: Rounds of messages.
+        heads: Attention heads.
+    """
+
+    def __init__(self, architecture: Architecture, dimension: int, edge_dimension: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.architecture = architecture
+        layout = self.layout = TokenLayout(architecture)
+        self.time = TimeEmbedding(dimension)
+        self.kinds = nn.Parameter(torch.randn(1 + len(layout.groups), dimension) * 0.3)
+        self.token_inputs = nn.ModuleList([nn.Linear(layout.token_width[group], dimension) for group in layout.groups])
+        self.token_outputs = nn.ModuleList([nn.Linear(dimension, layout.token_width[group]) for group in layout.groups])
+        self.fixed_input = nn.Linear(max(layout.fixed_width, 1), dimension)
+        self.fixed_output = nn.Linear(dimension, max(layout.fixed_width, 1))
+        self.edge_inputs = nn.ModuleList([nn.Linear(1, edge_dimension) for _ in layout.edges])
+        self.edge_outputs = nn.ModuleList(
+            [nn.Sequential(nn.LayerNorm(edge_dimension), nn.Linear(edge_dimension, 1)) for _ in layout.edges]
+        )
+        self.layers = nn.ModuleList(
+            [NeuronTokenLayer(dimension, edge_dimension, heads, len(layout.edges)) for _ in range(layers)]
+        )
+        self.norm = nn.LayerNorm(dimension)
+        for output in (*self.token_outputs, self.fixed_output):
+            nn.init.zeros_(output.weight)
+            nn.init.zeros_(output.bias)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Evaluate the field.
+
+        Args:
+            x: Coordinates of unit variance, (batch, D).
+            t: Times, (batch,).
+
+        Returns:
+            (batch, D).
+        """
+        architecture, layout = self.architecture, self.layout
+        batch, weights, time = len(x), architecture.unflatten(x), self.time(t)
+        fixed = torch.cat([weights[name].reshape(batch, -1) for name in layout.fixed] or [x.new_zeros(batch, 1)], -1)
+        tokens = [self.fixed_input(fixed).unsqueeze(1) + self.kinds[0]]
+        for index, group in enumerate(layout.groups):
+            features = [weights[name].movedim(axis, 1).reshape(batch, architecture.size(group), -1) for name, axis in layout.tokens[group]]
+            tokens.append(self.token_inputs[index](torch.cat(features, -1)) + self.kinds[index + 1])
+        bounds = torch.tensor([0, 1, *(architecture.size(group) for group in layout.groups)]).cumsum(0).tolist()
+        place = {group: slice(*bound) for group, bound in zip(layout.groups, list(pairwise(bounds))[1:], strict=True)}
+        ends = [(place[target], place[source]) for _, target, source in layout.edges]
+        edges = [embed(weights[name].unsqueeze(-1)) for embed, (name, _, _) in zip(self.edge_inputs, layout.edges, strict=True)]
+        tokens = torch.cat(tokens, 1)
+        for layer in self.layers:
+            tokens, edges = layer(tokens, edges, time, ends)
+        return architecture.flatten(self.read(self.norm(tokens), edges, place, batch))
+
+    def read(self, tokens: Tensor, edges: list[Tensor], place: dict[str, slice], batch: int) -> dict[str, Tensor]:
+        """Turn final tokens and edges back into tensors of the architecture."""
+        architecture, layout, field = self.architecture, self.layout, {}
+        remaining = self.fixed_output(tokens[:, 0])
+        for name in layout.fixed:
+            shape = architecture.shape(name)
+            field[name], remaining = remaining[:, : math.prod(shape)].view(batch, *shape), remaining[:, math.prod(shape) :]
+        for index, group in enumerate(layout.groups):
+            remaining = self.token_outputs[index](tokens[:, place[group]])
+            for name, axis in layout.tokens[group]:
+                shape = list(architecture.shape(name))
+                rest = shape[: axis - 1] + shape[axis:]
+                width = math.prod(rest)
+                part, remaining = remaining[..., :width], remaining[..., width:]
+                field[name] = part.reshape(batch, shape[axis - 1], *rest).movedim(1, axis)
+        for output, edge, (name, _, _) in zip(self.edge_outputs, edges, layout.edges, strict=True):
+            field[name] = output(edge).squeeze(-1)
+        return field

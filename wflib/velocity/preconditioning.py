@@ -1,0 +1,98 @@
+"""Preconditioning by a Gaussian model of (x_0, x_1), so that a network sees and predicts unit-variance quantities.
+
+With x_t = a x_0 + b x_1 (a = 1 − t, b = t on straight paths; sine ratios of the mean angle on spheres) and, per pool of
+coordinates, means μ_0, μ_1, deviations s_0, s_1 and covariance s_01 of the coupling in use:
+
+    c² = a² s_0² + 2 a b s_01 + b² s_1² + σ²                  variance of x_t
+    k  = (a s_01 + b s_1²) / c²                               regression of x_1 on x_t
+    o² = (a² (s_0² s_1² − s_01²) + σ² s_1²) / c²              what is left of x_1's variance
+    x̂_1 = μ_1 + k (x_t − a μ_0 − b μ_1) + o F((x_t − a μ_0 − b μ_1) / c, t)
+
+F = 0 is the posterior mean of the Gaussian model; k → 1 and o → 0 as t → 1, so x̂_1 → x_t there. After Karras et al.,
+"Elucidating the design space of diffusion-based generative models" (2022), section 5, extended to dependent couplings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wflib.architecture import Architecture
+from wflib.manifold.sphere import sine_ratio
+from wflib.velocity.pooling import pool, pooling_index
+
+__all__ = ["Coefficients", "Preconditioner"]
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """The formulas above at given times: each (batch, D)."""
+
+    centre: Tensor
+    input_scale: Tensor
+    skip: Tensor
+    output_scale: Tensor
+
+
+class Preconditioner(nn.Module):
+    """Moments per pool of coordinates, and the coefficients made of them.
+
+    Args:
+        architecture: Architecture of the flow's coordinates.
+        path_noise: Standard deviation σ of noise on x_t.
+    """
+
+    STATISTICS = ("mean_0", "mean_1", "deviation_0", "deviation_1", "covariance", "angle")
+
+    def __init__(self, architecture: Architecture, path_noise: float = 0.0) -> None:
+        super().__init__()
+        self.path_noise = path_noise
+        self.register_buffer("index", pooling_index(architecture), persistent=False)
+        pools = int(self.index.max()) + 1
+        for name in self.STATISTICS:
+            self.register_buffer(name, torch.ones(pools) if name.startswith("deviation") else torch.zeros(pools))
+
+    def fit(self, x_0: Tensor, x_1: Tensor, angle: Tensor) -> None:
+        """Set the moments from coupled pairs.
+
+        Args:
+            x_0: Prior side of the pairs, (pairs, D).
+            x_1: Data side, (pairs, D).
+            angle: Mean angle between x_0 and x_1 of each coordinate's sphere, zero for flat coordinates, (D,).
+        """
+        index = self.index
+
+        def moment(values: Tensor) -> Tensor:
+            return pool(values.double().mean(0), index)
+
+        mean_0, mean_1 = moment(x_0), moment(x_1)
+        centred_0, centred_1 = x_0 - mean_0[index].to(x_0), x_1 - mean_1[index].to(x_1)
+        deviation_0 = moment(centred_0.square()).sqrt()
+        deviation_1 = moment(centred_1.square()).sqrt()
+        # A pool whose data side never varies would ask for division by zero; give it a thousandth of the prior's width.
+        deviation_1 = torch.maximum(deviation_1, 1e-3 * deviation_0)
+        # Rank one coupling (|correlation| = 1) would leave nothing to predict and a zero output scale.
+        bound = 0.9999 * deviation_0 * deviation_1
+        covariance = moment(centred_0 * centred_1).clamp(-bound, bound)
+        for name, value in zip(
+            self.STATISTICS, (mean_0, mean_1, deviation_0, deviation_1, covariance, pool(angle.double(), index)), strict=True
+        ):
+            getattr(self, name).copy_(value)
+
+    def forward(self, t: Tensor) -> Coefficients:
+        """Coefficients at times (batch,)."""
+        t = t[:, None]
+        a, b = sine_ratio(1 - t, self.angle), sine_ratio(t, self.angle)
+        noise = self.path_noise**2
+        s_0, s_1, s_01 = self.deviation_0.square(), self.deviation_1.square(), self.covariance
+        variance = a.square() * s_0 + 2 * a * b * s_01 + b.square() * s_1 + noise
+        left = (a.square() * (s_0 * s_1 - s_01.square()) + noise * s_1) / variance
+        parts = (a * self.mean_0 + b * self.mean_1, variance.rsqrt(), (a * s_01 + b * s_1) / variance, left.sqrt())
+        return Coefficients(*(part[:, self.index] for part in parts))
+
+    @property
+    def data_mean(self) -> Tensor:
+        """μ_1 of every coordinate, (D,)."""
+        return self.mean_1[self.index]
