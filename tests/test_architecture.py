@@ -35,7 +35,9 @@ def test_scalings_that_an_activation_declares_commute_with_it(activation):
     torch.testing.assert_close(declared.module()(x), f(x), rtol=0, atol=0)
     positive = torch.allclose(f(2.5 * x), 2.5 * f(x), rtol=TOLERANCE, atol=TOLERANCE)
     odd = torch.allclose(f(-x), -f(x), rtol=TOLERANCE, atol=TOLERANCE)
-    assert declared.scaling == {(True, True): "any", (True, False): "positive", (False, True): "sign"}.get((positive, odd), "none")
+    assert declared.scaling == {(True, True): "any", (True, False): "positive", (False, True): "sign"}.get(
+        (positive, odd), "none"
+    )
 
 
 @over_all
@@ -118,7 +120,10 @@ def test_an_mlp_is_described_as_expected():
     [
         (lambda w: w.pop("linear2.bias"), "expected tensors .*linear2.bias"),
         (lambda w: w.update(extra=torch.zeros(3)), "extra"),
-        (lambda w: w.update({"linear1.weight": torch.zeros(3, 3, 5)}), r"linear1.weight expected \(..., 5, 3\), got \(3, 3, 5\)"),
+        (
+            lambda w: w.update({"linear1.weight": torch.zeros(3, 3, 5)}),
+            r"linear1.weight expected \(..., 5, 3\), got \(3, 3, 5\)",
+        ),
         (lambda w: w.update({"linear1.bias": torch.zeros(())}), r"linear1.bias expected \(..., 5\), got \(\)"),
         (lambda w: w.update({"linear1.bias": torch.zeros(2, 5)}), "batch axes"),
     ],

@@ -10,7 +10,7 @@ from tests.imports import imported_modules, module_name, python_files
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
-    {"architecture", "config", "storage", "rng"},
+    {"architecture", "config", "device", "rng", "storage"},
     {"symmetry", "manifold", "graph"},
     {"zoo"},
     {"velocity"},
@@ -61,7 +61,9 @@ def layer_violations(root: Path) -> list[str]:
                 found.append(f"{arrow}: imports run downwards, {target} is above {source}")
             else:
                 edges.setdefault(source, set()).add(target)
-    return found + [f"wflib.{package} imports itself through {edges[package]}" for package in edges if reaches(edges, package)]
+    return found + [
+        f"wflib.{package} imports itself through {edges[package]}" for package in edges if reaches(edges, package)
+    ]
 
 
 def reaches(edges: dict[str, set[str]], start: str) -> bool:
@@ -108,7 +110,16 @@ def test_modules_stay_short():
     ],
 )
 def test_the_checker_reports_what_it_should(tmp_path, files, complaint):
-    packages = ["wflib", "wflib/flow", "wflib/graph", "wflib/report", "wflib/symmetry", "wflib/testing", "wflib/zoo", "stages"]
+    packages = [
+        "wflib",
+        "wflib/flow",
+        "wflib/graph",
+        "wflib/report",
+        "wflib/symmetry",
+        "wflib/testing",
+        "wflib/zoo",
+        "stages",
+    ]
     skeleton = {f"{package}/__init__.py": "" for package in packages} | {"wflib/flow/path.py": "", "stages/sample.py": ""}
     for name, text in (skeleton | files).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -73,12 +73,12 @@ def key_errors(params: dict[str, Any], preset: dict[str, Any]) -> list[str]:
     return sorted(errors)
 
 
-@pytest.mark.parametrize("pipeline", ["dvc.yaml", *(["reports/paper/dvc.yaml"] if (ROOT / "reports/paper/dvc.yaml").exists() else [])])
+@pytest.mark.parametrize(
+    "pipeline", ["dvc.yaml", *(["reports/paper/dvc.yaml"] if (ROOT / "reports/paper/dvc.yaml").exists() else [])]
+)
 def test_deps_are_the_code_that_runs(pipeline):
     errors = [
-        error
-        for name, stage in stage_definitions(ROOT / pipeline).items()
-        for error in dependency_errors(ROOT, name, stage)
+        error for name, stage in stage_definitions(ROOT / pipeline).items() for error in dependency_errors(ROOT, name, stage)
     ]
     assert errors == [], f"{pipeline}:\n" + "\n".join(errors)
 
@@ -141,7 +141,9 @@ COMPLETE = ["stages/align.py", "stages/common.py", "wflib/rng.py", "wflib/symmet
 
 def test_complete_deps_are_accepted(project):
     files = {str(path.relative_to(project)) for path in transitive_imports(project, project / "stages/align.py")}
-    assert files == {str(path.relative_to(project)) for path in python_files(project, "stages", "wflib")} - {"wflib/unused.py"}
+    assert files == {str(path.relative_to(project)) for path in python_files(project, "stages", "wflib")} - {
+        "wflib/unused.py"
+    }
     stage = {"cmd": "python -m stages.align --out data", "deps": COMPLETE}
     assert dependency_errors(project, "align", stage) == []
 

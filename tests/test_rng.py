@@ -24,7 +24,19 @@ def test_the_same_key_gives_the_same_numbers(key):
 
 
 def test_other_keys_give_other_numbers():
-    keys = [(0,), (1,), (0, "a"), (0, "b"), (1, "a"), (0, "a", "b"), (0, "b", "a"), (0, "ab"), (0, "a", 0), (0, "a", 1), (10, "a")]
+    keys = [
+        (0,),
+        (1,),
+        (0, "a"),
+        (0, "b"),
+        (1, "a"),
+        (0, "a", "b"),
+        (0, "b", "a"),
+        (0, "ab"),
+        (0, "a", 0),
+        (0, "a", 1),
+        (10, "a"),
+    ]
     for one, other in combinations(keys, 2):
         assert not torch.equal(draws(*one), draws(*other)), (one, other)
 

@@ -93,6 +93,7 @@ class VelocityConfig(Section):
     edge_dimension: Annotated[int, Field(ge=4, strict=True, description="Features of an edge (neuron-tokens).")]
     layers: Count
     heads: Count
+    basis: Literal["none", "data"] = Field(description="Axes of first-layer weights: inputs, or their second moment's.")
 
     @model_validator(mode="after")
     def heads_divide(self) -> VelocityConfig:

@@ -94,7 +94,9 @@ def test_a_corrupt_header_is_refused(saved, start):
     assert "damaged" in refusal(saved)
 
 
-@pytest.mark.parametrize("header", [None, {}, {"other": "x"}, *({"wflib": text} for text in ("", "{", "[1]", "3", "{}", '{"kind": 1}'))])
+@pytest.mark.parametrize(
+    "header", [None, {}, {"other": "x"}, *({"wflib": text} for text in ("", "{", "[1]", "3", "{}", '{"kind": 1}'))]
+)
 def test_a_file_without_our_header_is_refused(tmp_path, header):
     save_file(TENSORS, tmp_path / "x.safetensors", metadata=header)
     assert "expected a wflib header" in refusal(tmp_path / "x.safetensors")

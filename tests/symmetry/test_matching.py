@@ -80,7 +80,9 @@ def test_matching_is_never_worse_than_no_matching_and_restarts_never_harm(archit
     reference, weights = random_weights(architecture, references, seed=1), random_weights(architecture, NETWORKS, seed=2)
     before = squared_distance(architecture, reference, weights)
     once, often = (
-        squared_distance(architecture, reference, permute(architecture, weights, match(architecture, reference, weights, restarts)))
+        squared_distance(
+            architecture, reference, permute(architecture, weights, match(architecture, reference, weights, restarts))
+        )
         for restarts in (1, 4)
     )
     assert bool((once <= before + TOLERANCE).all())
@@ -133,7 +135,9 @@ def test_networks_without_hidden_neurons_need_no_matching():
         assert match(architecture, weights, weights, restarts=2) == {}
 
 
-@pytest.mark.parametrize(("references", "restarts", "message"), [(1, 0, "restarts.*got 0"), (2, 1, "1 reference .* 3 networks, got 2")])
+@pytest.mark.parametrize(
+    ("references", "restarts", "message"), [(1, 0, "restarts.*got 0"), (2, 1, "1 reference .* 3 networks, got 2")]
+)
 def test_wrong_numbers_are_refused(references, restarts, message):
     architecture = mlp([3, 4, 2])
     with pytest.raises(ValueError, match=message):

@@ -96,7 +96,7 @@ def test_factors_that_are_zero_or_not_finite_are_refused(value, activation):
     factors = torch.ones(NETWORKS, 3, dtype=DOUBLE)
     assert scale(architecture, random_weights(architecture), {"hidden1": factors})
     factors[1, 2] = value
-    with pytest.raises(ValueError, match="hidden1.*finite"):
+    with pytest.raises(ValueError, match=r"hidden1.*finite"):
         scale(architecture, random_weights(architecture), {"hidden1": factors})
 
 

@@ -43,7 +43,9 @@ def test_wdbc_is_what_it_says(wdbc):
 def test_no_example_is_in_two_parts(wdbc):
     train, validation, test = (rows(getattr(wdbc, part)) for part in PARTS)
     assert len(train) + len(validation) + len(test) == 569
-    assert not (train & validation or train & test or validation & test)
+    assert not (train & validation)
+    assert not (train & test)
+    assert not (validation & test)
     assert rows(Split(wdbc.test.inputs[:3], wdbc.test.targets[:3])) & test
 
 

@@ -85,20 +85,19 @@ def train_alone(architecture: Architecture, data: Dataset, config: ZooConfig, zo
 @pytest.mark.parametrize("task_type", ["classification", "regression"])
 @pytest.mark.parametrize(("activation", "hidden"), [("relu", (5,)), ("tanh", (4, 3))])
 def test_a_network_in_a_zoo_is_a_network_alone(changes, task_type, activation, hidden):
-    data, config = dataset(task_type), recipe(**changes)
+    data, config = dataset(task_type), recipe(networks=3, epochs=3, **changes)
     architecture = architecture_for(data, activation, hidden)
     zoo = train_zoo(architecture, data, config)
     for network in range(config.networks):
         alone = train_alone(architecture, data, config, zoo, network, batches_of=network)
-        others = train_alone(architecture, data, config, zoo, network, batches_of=(network + 1) % config.networks)
         rows = torch.nonzero(zoo.trajectory == network)[:, 0]
-        assert len(rows) > 0
-        largest = 0.0
+        assert len(rows) == 3
         for row in rows.tolist():
             for name, tensor in zoo.weights.items():
                 torch.testing.assert_close(tensor[row], alone[int(zoo.step[row])][name], rtol=1e-5, atol=1e-5)
-                largest = max(largest, float((tensor[row] - others[int(zoo.step[row])][name]).abs().max()))
-        assert largest > 1e-3
+    others = train_alone(architecture, data, config, zoo, network, batches_of=0)
+    last = others[int(zoo.step[-1])]
+    assert max(float((tensor[-1] - last[name]).abs().max()) for name, tensor in zoo.weights.items()) > 1e-3
 
 
 def test_snapshots_are_taken_when_the_recipe_says():
@@ -120,7 +119,6 @@ def test_a_batch_larger_than_the_data_is_all_of_it():
 def test_the_seed_decides_everything():
     first, again, other = (train_zoo(architecture_for(dataset()), dataset(), recipe(seed=seed)) for seed in (1, 1, 2))
     assert torch.equal(first.flat, again.flat)
-    assert float((first.flat - other.flat).abs().min(1).values.max()) > 0
     assert not torch.allclose(first.flat, other.flat, atol=0.01)
 
 
@@ -131,7 +129,9 @@ def test_networks_start_and_end_differently():
         assert float(distances.min()) > 0.1
 
 
-@pytest.mark.parametrize(("networks", "share", "expected"), [(4, 0.25, 1), (4, 0.5, 2), (2, 0.01, 1), (3, 0.99, 2), (10, 0.3, 3)])
+@pytest.mark.parametrize(
+    ("networks", "share", "expected"), [(4, 0.25, 1), (4, 0.5, 2), (2, 0.01, 1), (3, 0.99, 2), (10, 0.3, 3)]
+)
 def test_whole_trajectories_are_held_out_one_at_least_and_never_all(networks, share, expected):
     zoo = train_zoo(architecture_for(dataset()), dataset(), recipe(networks=networks, held_out=share, epochs=2))
     assert zoo.trajectory[zoo.held_out].unique().tolist() == list(range(networks - expected, networks))
@@ -165,10 +165,14 @@ def test_losses_are_those_of_torch(task_type):
     classify = task_type == "classification"
     shared = torch.arange(7) % 4 if classify else torch.linspace(-1, 1, 28, dtype=torch.float64).view(7, 4)
     losses = network_losses(architecture, weights, Split(inputs, shared))
-    own = network_losses(architecture, weights, Split(inputs.expand(3, -1, -1), torch.stack([shared, shared, shared.flip(0)])))
+    own = network_losses(
+        architecture, weights, Split(inputs.expand(3, -1, -1), torch.stack([shared, shared, shared.flip(0)]))
+    )
     for index, outputs in enumerate(architecture.forward(weights, inputs)):
         for found, targets in ((losses, shared), (own, shared.flip(0) if index == 2 else shared)):
-            loss = nn.functional.cross_entropy(outputs, targets) if classify else 0.5 * nn.functional.mse_loss(outputs, targets)
+            loss = (
+                nn.functional.cross_entropy(outputs, targets) if classify else 0.5 * nn.functional.mse_loss(outputs, targets)
+            )
             assert float(found[index]) == pytest.approx(float(loss), abs=TOLERANCE)
     assert abs(float(losses[2] - own[2])) > 1e-3
 
@@ -182,12 +186,16 @@ def test_progress_is_told_after_every_epoch():
 
 def test_a_diverged_network_is_an_error():
     with pytest.raises(ValueError, match=r"of 4 networks diverged; lower zoo\.learning_rate"):
-        train_zoo(architecture_for(dataset("regression")), dataset("regression"), recipe(optimizer="sgd", learning_rate=1e18))
+        train_zoo(
+            architecture_for(dataset("regression")), dataset("regression"), recipe(optimizer="sgd", learning_rate=1e18)
+        )
 
 
 def test_a_recipe_without_snapshots_is_refused_before_training():
     told = []
     with pytest.raises(ValueError, match=r"9 iterations .* zoo\.snapshot_every is 10"):
-        train_zoo(architecture_for(dataset()), dataset(), recipe(snapshot_every=10), progress=lambda *args: told.append(args))
+        train_zoo(
+            architecture_for(dataset()), dataset(), recipe(snapshot_every=10), progress=lambda *args: told.append(args)
+        )
     assert told == []
     assert len(train_zoo(architecture_for(dataset()), dataset(), recipe(snapshot_every=9))) == 4

@@ -149,7 +149,7 @@ FIGURES = (
     ReportFigure(
         "quality",
         "Quality of single networks",
-        "Each point is one network on test data that nothing else used; boxes show quartiles, whiskers reach from 5 % to 95 %. "
+        "Each point is one network on test data that nothing else used; boxes show quartiles, whiskers go from 5 to 95 %. "
         "Samples should lie where the zoo and the held-out networks lie: far right for accuracy, far left for the negative "
         "log-likelihood (logarithmic axis).",
         quality,

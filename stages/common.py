@@ -1,0 +1,64 @@
+"""What every stage does around its work: settings, clear errors, seconds, progress bars."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from wflib.storage import save_json
+
+Params = Annotated[Path, typer.Option(help="Task and overrides; null means 'as the preset says'.")]
+Presets = Annotated[Path, typer.Option(help="Folder with one complete preset per task.")]
+
+PARAMS, PRESETS = Path("params.yaml"), Path("stages/presets")
+DATASET = Path("data/dataset.safetensors")
+ZOO, ALIGNED, CANONICAL = (Path(f"data/zoo/{form}.safetensors") for form in ("trained", "aligned", "canonical"))
+FLOW, HISTORY = Path("data/flow.safetensors"), Path("reports/history.csv")
+SAMPLES, NETWORKS = Path("data/samples.safetensors"), Path("data/networks.safetensors")
+EVALUATION, METRICS = Path("data/evaluation"), Path("reports/metrics.json")
+REPORTS, FACTS = Path("reports"), Path("reports/stages")
+STAGES = ("fetch-data", "train-zoo", "align", "canonicalize", "train-flow", "sample", "evaluate")
+
+
+def application(stage: str) -> typer.Typer:
+    """A command whose errors are one sentence, not a traceback."""
+    return typer.Typer(name=stage, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@contextmanager
+def running(stage: str, facts: Path = FACTS) -> Iterator[dict[str, object]]:
+    """Run a stage's work: write its seconds and facts when it ends well, one clear sentence and exit code 1 when not.
+
+    Args:
+        stage: Name in dvc.yaml.
+        facts: Folder for ``<stage>.json``.
+
+    Yields:
+        A mapping to put small results into.
+    """
+    found: dict[str, object] = {"stage": stage}
+    started = time.perf_counter()
+    try:
+        yield found
+    except (ValueError, OSError) as error:
+        typer.secho(f"{stage}: {error}", fg="red", err=True)
+        raise typer.Exit(1) from error
+    found["seconds"] = time.perf_counter() - started
+    save_json(facts / f"{stage}.json", found)
+    typer.echo(f"{stage}: " + ", ".join(f"{key} {show(value)}" for key, value in found.items() if key != "stage"))
+
+
+def show(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def progress_bar(total: int, title: str, unit: str = "it") -> tqdm:
+    """A bar with the time left; in a log one line every half minute."""
+    return tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True, mininterval=0.2 if sys.stderr.isatty() else 30)

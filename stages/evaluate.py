@@ -1,0 +1,143 @@
+"""evaluate: say how good the drawn networks are, beside the zoo and simple baselines."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import torch
+import typer
+
+from stages.common import (
+    ALIGNED,
+    CANONICAL,
+    DATASET,
+    EVALUATION,
+    FLOW,
+    METRICS,
+    PARAMS,
+    PRESETS,
+    SAMPLES,
+    ZOO,
+    Params,
+    Presets,
+    application,
+    progress_bar,
+    running,
+)
+from wflib.baselines import BASELINES
+from wflib.config import load_settings
+from wflib.device import resolve_device
+from wflib.evaluation import (
+    BARRIER_SCHEMA,
+    CURVE_SCHEMA,
+    GROUP_SCHEMA,
+    NETWORK_SCHEMA,
+    barrier_table,
+    evaluate_networks,
+    sampling_quality,
+)
+from wflib.flow import TaskGuidance, load_flow, sample
+from wflib.rng import generator
+from wflib.storage import save_json, save_table
+from wflib.zoo import load_dataset, load_zoo
+
+app = application("evaluate")
+
+
+@app.command()
+def main(
+    params: Params = PARAMS,
+    presets: Presets = PRESETS,
+    data: Annotated[Path, typer.Option(help="Dataset from fetch-data; only here its test part is read.")] = DATASET,
+    trained: Annotated[Path, typer.Option(help="Zoo from train-zoo, for barriers before alignment.")] = ZOO,
+    aligned: Annotated[Path, typer.Option(help="Zoo from align.")] = ALIGNED,
+    canonical: Annotated[Path, typer.Option(help="Zoo from canonicalize.")] = CANONICAL,
+    flow: Annotated[Path, typer.Option(help="Flow from train-flow, for quality against steps.")] = FLOW,
+    samples: Annotated[Path, typer.Option(help="Networks from sample.")] = SAMPLES,
+    out: Annotated[Path, typer.Option(help="Folder of parquet tables to write.")] = EVALUATION,
+    metrics: Annotated[Path, typer.Option(help="Small JSON file for dvc metrics diff.")] = METRICS,
+) -> None:
+    """Measure drawn networks, zoo networks, held-out trajectories and baselines in the same way.
+
+    Quality and calibration on the test part, Bayesian model average, diversity, variance ratio and novelty after
+    alignment, in the coordinates the flow works in; loss barriers of the zoo before and after alignment; quality of
+    samples against Euler steps with and without guidance.
+    """
+    with running("evaluate") as facts:
+        settings = load_settings(params, presets)
+        config, device = settings.evaluate, resolve_device(settings.evaluate.device)
+        dataset, model, drawn = load_dataset(data), load_flow(flow, device), load_zoo(samples, "sampled")
+        flat = model.config.geometry == "euclidean"
+        zoo = load_zoo(aligned, "aligned") if flat else load_zoo(canonical, "canonical")
+        training, held_out = zoo.training_part, zoo.held_out_part
+        reference = {name: tensor[:1] for name, tensor in zoo.last_snapshots.weights.items()}
+
+        def some(part, name: str):
+            chosen = torch.randperm(len(part), generator=generator(config.seed, "evaluate", name))
+            return part[chosen[: config.zoo_networks]]
+
+        groups = {"samples": (drawn.weights, None)}
+        for name, part in (("zoo", some(training, "zoo")), ("held-out", some(held_out, "held-out"))):
+            groups[name] = (part.weights, part.trajectory)
+        for name, draw in BASELINES.items():
+            groups[name] = (draw(training, len(drawn), generator(config.seed, "evaluate", name), config.noise), None)
+        rows, records = [], []
+        points = [(steps, strength) for strength in config.guidance for steps in config.steps]
+        with progress_bar(len(groups) + len(points), "evaluate", "set") as bar:
+            for name, (weights, trajectory) in groups.items():
+                bar.set_postfix_str(name)
+                networks = {key: tensor.to(device) for key, tensor in weights.items()}
+                table, record = evaluate_networks(
+                    name,
+                    zoo.architecture,
+                    networks,
+                    dataset.test,
+                    training,
+                    config.calibration_bins,
+                    generator(config.seed, "evaluate", name, "matching"),
+                    reference,
+                    trajectory=trajectory,
+                )
+                rows.append(table)
+                records.append(record)
+                bar.update()
+            curve = []
+            for steps, strength in points:
+                bar.set_postfix_str(f"{steps} steps, guidance {strength:g}")
+                guidance = None
+                if strength > 0:
+                    random = generator(config.seed, "evaluate", "guidance")
+                    guidance = TaskGuidance(model, dataset.train, strength, settings.sample.guidance_batch, random)
+                x = sample(model, config.curve_networks, steps, generator(config.seed, "evaluate", "curve"), guidance)
+                quality = sampling_quality(model.architecture, model.coordinates.decode_state(x), dataset.test)
+                curve.append({"steps": steps, "guidance": strength, **quality})
+                bar.update()
+        before = load_zoo(trained, "trained").last_snapshots[: config.barrier_networks]
+        after = load_zoo(aligned, "aligned").last_snapshots[: config.barrier_networks]
+        barriers = pd.concat(
+            barrier_table(name, part.architecture, part.weights, dataset.test)
+            for name, part in (("unaligned", before), ("aligned", after))
+        )
+        summary = pd.DataFrame(records)
+        save_table(out / "networks.parquet", pd.concat(rows), NETWORK_SCHEMA)
+        save_table(out / "groups.parquet", summary, GROUP_SCHEMA)
+        save_table(out / "barriers.parquet", barriers, BARRIER_SCHEMA)
+        save_table(out / "curve.parquet", pd.DataFrame(curve), CURVE_SCHEMA)
+        different = barriers[barriers.i != barriers.j].groupby("stage")[["midpoint", "excess"]].mean()
+        found: dict[str, object] = {
+            str(record["source"]): {key: value for key, value in record.items() if is_number(value)} for record in records
+        }
+        found["barrier"] = {stage: row.to_dict() for stage, row in different.iterrows()}
+        save_json(metrics, found)
+        facts |= {"accuracy": records[0]["accuracy_mean"], "nll": records[0]["nll_mean"]}
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+if __name__ == "__main__":
+    app()

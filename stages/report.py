@@ -1,0 +1,68 @@
+"""report: tables and figures, to read and to show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from stages.common import EVALUATION, FACTS, HISTORY, PARAMS, PRESETS, REPORTS, STAGES, Params, Presets, application, running
+from wflib.config import load_settings
+from wflib.evaluation import BARRIER_SCHEMA, CURVE_SCHEMA, GROUP_SCHEMA, NETWORK_SCHEMA
+from wflib.report import ReportData, write_report
+from wflib.storage import load_json, load_table
+
+app = application("report")
+
+
+@app.command()
+def main(
+    params: Params = PARAMS,
+    presets: Presets = PRESETS,
+    evaluation: Annotated[Path, typer.Option(help="Tables from evaluate.")] = EVALUATION,
+    history: Annotated[Path, typer.Option(help="Training history from train-flow.")] = HISTORY,
+    facts: Annotated[Path, typer.Option(help="Seconds and facts of the stages.")] = FACTS,
+    out: Annotated[Path, typer.Option(help="Folder of report.md, report.html and figures.")] = REPORTS,
+) -> None:
+    """Write report.md, a self-contained report.html that opens offline, and the figures.
+
+    Everything in them comes from the tables of earlier stages; nothing is computed anew.
+    """
+    with running("report"):
+        settings = load_settings(params, presets)
+        found = {stage: load_json(facts / f"{stage}.json", stage) for stage in STAGES}
+        flow = found["train-flow"]
+        tables = {
+            name: load_table(evaluation / f"{name}.parquet", schema, "evaluate")
+            for name, schema in (
+                ("networks", NETWORK_SCHEMA),
+                ("groups", GROUP_SCHEMA),
+                ("barriers", BARRIER_SCHEMA),
+                ("curve", CURVE_SCHEMA),
+            )
+        }
+        write_report(
+            out,
+            ReportData(
+                **tables,
+                history=pd.read_csv(history),
+                stages=pd.DataFrame([{"stage": stage, "seconds": found[stage]["seconds"]} for stage in STAGES]),
+                settings=settings.model_dump(exclude={"task"}),
+                facts={
+                    "task": settings.task,
+                    "geometry": settings.flow.geometry,
+                    "coupling": settings.flow.coupling,
+                    "velocity_parameters": flow["parameters"],
+                    "iterations": flow["iterations"],
+                    "zoo_networks": found["train-zoo"]["networks"],
+                    "zoo_trajectories": found["train-zoo"]["trajectories"],
+                    "network_weights": found["train-zoo"]["weights"],
+                },
+            ),
+        )
+
+
+if __name__ == "__main__":
+    app()

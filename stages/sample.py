@@ -1,0 +1,63 @@
+"""sample: draw networks from the flow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from stages.common import DATASET, FLOW, NETWORKS, PARAMS, PRESETS, SAMPLES, Params, Presets, application, progress_bar, running
+from wflib.config import load_settings
+from wflib.device import resolve_device
+from wflib.flow import TaskGuidance, load_flow, sample
+from wflib.rng import generator
+from wflib.zoo import Zoo, load_dataset, save_zoo
+
+app = application("sample")
+
+
+@app.command()
+def main(
+    params: Params = PARAMS,
+    presets: Presets = PRESETS,
+    flow: Annotated[Path, typer.Option(help="Flow from train-flow.")] = FLOW,
+    data: Annotated[Path, typer.Option(help="Dataset from fetch-data; guidance reads its training part.")] = DATASET,
+    out: Annotated[Path, typer.Option(help="Networks to write, in the flow's own form.")] = SAMPLES,
+    networks: Annotated[Path, typer.Option(help="The same networks to write as ordinary ones.")] = NETWORKS,
+) -> None:
+    """Draw networks with Euler steps: as many evaluations of the velocity network as steps.
+
+    Networks come twice: as the flow draws them (canonical for normalized and geometric), and as ordinary networks whose
+    tensors are named as in torch.nn.Sequential. sample.guidance > 0 descends the loss of training examples on the way.
+    """
+    with running("sample") as facts:
+        settings = load_settings(params, presets)
+        config, device = settings.sample, resolve_device(settings.sample.device)
+        model, dataset = load_flow(flow, device), load_dataset(data)
+        guidance = None
+        if config.guidance > 0:
+            random = generator(config.seed, "sample", "guidance")
+            guidance = TaskGuidance(model, dataset.train, config.guidance, config.guidance_batch, random)
+        with progress_bar(config.networks, f"draw {config.networks} networks", "network") as bar:
+            drawn = sample(
+                model,
+                config.networks,
+                config.steps,
+                generator(config.seed, "sample", "prior"),
+                guidance,
+                progress=lambda count: bar.update(count - bar.n),
+            ).cpu()
+        coordinates = model.coordinates.to("cpu")
+        count = torch.arange(config.networks)
+        metadata = {"task": settings.task, "seed": config.seed, "geometry": model.config.geometry, "steps": config.steps}
+        states = (coordinates.architecture, coordinates.decode_state(drawn))
+        for path, (architecture, weights) in ((out, states), (networks, coordinates.decode(drawn))):
+            nothing = torch.zeros_like(count)
+            save_zoo(path, Zoo(architecture, weights, count, nothing, nothing.bool(), "sampled", metadata=metadata))
+        facts |= {"networks": config.networks, "evaluations_per_network": config.steps}
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,101 @@
+"""train-flow: learn to draw networks by flow matching."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import torch
+import typer
+
+from stages.common import (
+    ALIGNED,
+    CANONICAL,
+    DATASET,
+    FLOW,
+    HISTORY,
+    PARAMS,
+    PRESETS,
+    Params,
+    Presets,
+    application,
+    progress_bar,
+    running,
+)
+from wflib.config import Settings, load_settings
+from wflib.device import resolve_device
+from wflib.flow import HISTORY_SCHEMA, Coordinates, Flow, FlowTrainer, input_basis, save_flow
+from wflib.storage import atomic_path
+from wflib.zoo import load_dataset, load_zoo
+
+app = application("train-flow")
+
+
+def checkpoint_folder(root: Path, settings: Settings, inputs: list[Path]) -> Path:
+    """A folder named by all that a run depends on: settings, inputs, code, and the version of torch."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    digest.update(repr((settings.flow, settings.velocity, settings.training)).encode())
+    for path in [*inputs, *sorted(Path(__file__).parents[1].glob("wflib/**/*.py"))]:
+        digest.update(path.read_bytes())
+    return root / digest.hexdigest()[:16]
+
+
+@app.command()
+def main(
+    params: Params = PARAMS,
+    presets: Presets = PRESETS,
+    data: Annotated[Path, typer.Option(help="Dataset from fetch-data; its training inputs may weight the loss.")] = DATASET,
+    aligned: Annotated[Path, typer.Option(help="Zoo from align, which the Euclidean flow learns.")] = ALIGNED,
+    canonical: Annotated[Path, typer.Option(help="Zoo from canonicalize, which the other two flows learn.")] = CANONICAL,
+    out: Annotated[Path, typer.Option(help="Flow to write.")] = FLOW,
+    history: Annotated[Path, typer.Option(help="Training history to write, readable while training runs.")] = HISTORY,
+    checkpoints: Annotated[Path, typer.Option(help="Where unfinished runs keep their state.")] = Path("checkpoints"),
+) -> None:
+    """Train a velocity network that transports the prior to the zoo.
+
+    flow.geometry chooses flat space (euclidean), normalized weights on straight paths (normalized) or geodesics on the
+    product of spheres (geometric). A run that was killed goes on from its last checkpoint when started again with the same
+    settings and inputs, and ends in the same numbers.
+    """
+    with running("train-flow") as facts:
+        settings = load_settings(params, presets)
+        form, path = ("aligned", aligned) if settings.flow.geometry == "euclidean" else ("canonical", canonical)
+        dataset, zoo, device = load_dataset(data), load_zoo(path, form), resolve_device(settings.training.device)
+        basis = input_basis(dataset.train.inputs)[0] if settings.velocity.basis == "data" else None
+        torch.manual_seed(settings.training.seed)
+        flow = Flow(
+            settings.flow,
+            settings.velocity,
+            Coordinates(zoo.architecture, basis),
+            zoo.metadata["init_std"],
+            {"task": settings.task, "seed": settings.training.seed},
+        ).to(device)
+        folder = checkpoint_folder(checkpoints, settings, [data, path])
+        trainer = FlowTrainer(flow, zoo, settings.training, dataset.train, folder)
+        with progress_bar(settings.training.iterations, f"train {settings.flow.geometry} flow") as bar:
+
+            def advance(iteration: int, iterations: int, row: dict[str, float]) -> None:
+                if row:
+                    bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
+                bar.update(iteration - bar.n)
+                if iteration % settings.training.validate_every == 0 or iteration == iterations:
+                    with atomic_path(history) as temporary:
+                        pd.DataFrame(trainer.history, columns=list(HISTORY_SCHEMA)).to_csv(temporary, index=False)
+
+            flow = trainer.run(advance)
+        save_flow(out, flow)
+        trainer.discard_checkpoints()
+        facts |= {
+            "geometry": settings.flow.geometry,
+            "parameters": sum(parameter.numel() for parameter in flow.network.parameters()),
+            "iterations": trainer.iteration,
+            "training_seconds": trainer.seconds,
+            "loss": trainer.history[-1]["loss"],
+            "validation_loss": trainer.history[-1]["validation_loss"],
+        }
+
+
+if __name__ == "__main__":
+    app()
