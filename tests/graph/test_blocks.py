@@ -7,7 +7,12 @@ from wflib.architecture import Architecture, Layer, NeuronGroup, TensorSpec, mlp
 from wflib.graph import from_blocks, neural_graph, to_blocks
 from wflib.graph.pyg import from_data, to_data
 
-CASES = [mlp([3, 4, 2]), mlp([3, 4, 5, 2]).with_log_scale(), mlp([3, 4, 2], bias=False), mlp([3, 2], bias=False).with_log_scale()]
+CASES = [
+    mlp([3, 4, 2]),
+    mlp([3, 4, 5, 2]).with_log_scale(),
+    mlp([3, 4, 2], bias=False),
+    mlp([3, 2], bias=False).with_log_scale(),
+]
 
 
 def draw(architecture: Architecture, batch: int = 3) -> dict[str, torch.Tensor]:

@@ -119,7 +119,6 @@ def test_gradients_reach_every_parameter(case):
     x, t = draw(CASES[case])
     (model(x, t) * torch.randn(x.shape, generator=torch.Generator().manual_seed(3))).sum().backward()
     missing = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
-    # Softmax over all of a node's neighbours ignores what is equal for all: with one direction only, a shift of all keys.
     assert missing == []
 
 

@@ -1,6 +1,6 @@
 """Evaluation: quality, model averaging, calibration, diversity, spread, barriers and novelty of networks."""
 
-from wflib.evaluation.barrier import Barriers, loss_barriers
+from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers
 from wflib.evaluation.diversity import jensen_shannon_diversity
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
 from wflib.evaluation.predictions import predict
@@ -13,15 +13,18 @@ from wflib.evaluation.quality import (
     negative_log_likelihood,
     wrong_predictions,
 )
-from wflib.evaluation.summary import GROUP_SCHEMA, NETWORK_SCHEMA, evaluate_networks
+from wflib.evaluation.summary import CURVE_SCHEMA, GROUP_SCHEMA, NETWORK_SCHEMA, evaluate_networks, sampling_quality
 from wflib.evaluation.variance import VarianceRatio, variance_ratio
 
 __all__ = [
+    "BARRIER_SCHEMA",
+    "CURVE_SCHEMA",
     "GROUP_SCHEMA",
     "NETWORK_SCHEMA",
     "Barriers",
     "VarianceRatio",
     "accuracy",
+    "barrier_table",
     "bayesian_model_average",
     "brier_score",
     "error_overlap",
@@ -33,6 +36,7 @@ __all__ = [
     "nearest_distance",
     "negative_log_likelihood",
     "predict",
+    "sampling_quality",
     "thin_trajectories",
     "variance_ratio",
     "wrong_predictions",

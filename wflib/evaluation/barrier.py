@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.zoo import Split, network_losses
 
-__all__ = ["Barriers", "loss_barriers"]
+__all__ = ["BARRIER_SCHEMA", "Barriers", "barrier_table", "loss_barriers"]
+
+BARRIER_SCHEMA: dict[str, str] = {"stage": "str", "i": "int64", "j": "int64", "midpoint": "float64", "excess": "float64"}
+"""Column → dtype of the table with one row per ordered pair of networks."""
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,29 @@ def loss_barriers(architecture: Architecture, weights: Mapping[str, Tensor], spl
         midpoint[b, a] = losses
     own = midpoint.diagonal()
     return Barriers(midpoint, midpoint - (own[:, None] + own[None, :]) / 2)
+
+
+def barrier_table(stage: str, architecture: Architecture, weights: Mapping[str, Tensor], split: Split) -> pd.DataFrame:
+    """:func:`loss_barriers` as rows with the columns of ``BARRIER_SCHEMA``.
+
+    Args:
+        stage: What was done to the networks: ``"unaligned"`` or ``"aligned"``.
+        architecture: What a network is.
+        weights: Tensors of shape (networks, *shape).
+        split: Held-out examples.
+
+    Returns:
+        One row per ordered pair, the diagonal included.
+    """
+    barriers = loss_barriers(architecture, weights, split)
+    count = len(barriers.midpoint)
+    pair = torch.cartesian_prod(torch.arange(count), torch.arange(count))
+    return pd.DataFrame(
+        {
+            "stage": stage,
+            "i": pair[:, 0].numpy(),
+            "j": pair[:, 1].numpy(),
+            "midpoint": barriers.midpoint.flatten().double().cpu().numpy(),
+            "excess": barriers.excess.flatten().double().cpu().numpy(),
+        }
+    ).astype(BARRIER_SCHEMA)

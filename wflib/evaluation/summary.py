@@ -26,7 +26,7 @@ from wflib.evaluation.variance import variance_ratio
 from wflib.symmetry import permute, weight_matching
 from wflib.zoo import Split, Zoo
 
-__all__ = ["GROUP_SCHEMA", "NETWORK_SCHEMA", "evaluate_networks"]
+__all__ = ["CURVE_SCHEMA", "GROUP_SCHEMA", "NETWORK_SCHEMA", "evaluate_networks", "sampling_quality"]
 
 QUALITIES = ("accuracy", "nll", "ece", "brier")
 
@@ -50,6 +50,22 @@ GROUP_SCHEMA: dict[str, str] = {
     ),
 }
 """Column → dtype of the table with one row per source; deviations, diversity and ratio are NaN for a single network."""
+
+CURVE_SCHEMA: dict[str, str] = {
+    "steps": "int64",
+    **dict.fromkeys(["guidance", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std"], "float64"),
+}
+"""Column → dtype of the table with one row per way of sampling."""
+
+
+def sampling_quality(architecture: Architecture, weights: Mapping[str, Tensor], split: Split) -> dict[str, float]:
+    """Mean and deviation of accuracy and NLL over networks, by the column names of ``CURVE_SCHEMA``."""
+    split = split.to(next(iter(weights.values())).device)
+    log_probabilities = predict(architecture, weights, split.inputs)
+    found = {}
+    for name, measure in (("accuracy", accuracy), ("nll", negative_log_likelihood)):
+        found[f"{name}_mean"], found[f"{name}_std"] = mean_and_std(measure(log_probabilities, split.targets).double())
+    return found
 
 
 def score(log_probabilities: Tensor, targets: Tensor, bins: int) -> dict[str, Tensor]:
@@ -115,7 +131,8 @@ def evaluate_networks(
 
     Args:
         source: What the networks are, for the tables: ``"flow"``, ``"held-out"``, ``"gaussian-full"`` …
-        architecture: A classification architecture with ordinary (not canonical) weights, that of ``training``.
+        architecture: A classification architecture, that of ``training``; canonical on both sides to compare modulo
+            scalings too.
         weights: Tensors of shape (networks, *shape), in any neuron order.
         split: Test examples.
         training: The aligned training part of the zoo.
@@ -142,7 +159,7 @@ def evaluate_networks(
     if training.architecture != architecture:
         raise ValueError(
             "evaluate_networks: expected the training networks' architecture, got another one; "
-            "pass the aligned zoo, and decanonicalize drawn networks first."
+            "bring both to one form, ordinary or canonical."
         )
     architecture.validate(weights)
     networks = next(iter(weights.values())).shape[0]

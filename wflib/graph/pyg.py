@@ -77,9 +77,7 @@ def from_data(architecture: Architecture, data: Data) -> Weights:
     graph = neural_graph(architecture)
     if data.num_nodes != graph.nodes:
         raise ValueError(f"from_data: expected {graph.nodes} nodes, got {data.num_nodes}.")
-    nodes = {
-        name: data.x[None, where, : len(graph.node_tensors[name])] for name, where in graph.place.items()
-    }
+    nodes = {name: data.x[None, where, : len(graph.node_tensors[name])] for name, where in graph.place.items()}
     edges = {}
     for index, block in enumerate(graph.edges):
         target, source = graph.place[block.target], graph.place[block.source]
@@ -88,7 +86,8 @@ def from_data(architecture: Architecture, data: Data) -> Weights:
         if int(chosen.sum()) != shape[0] * shape[1]:
             raise ValueError(f"from_data: {block.tensor} expected {shape[0] * shape[1]} edges, got {int(chosen.sum())}.")
         tensor = data.edge_attr.new_empty(1, *shape, 1)
-        tensor[0, data.edge_index[1, chosen] - target.start, data.edge_index[0, chosen] - source.start] = data.edge_attr[chosen]
+        columns, rows = data.edge_index[:, chosen]
+        tensor[0, rows - target.start, columns - source.start] = data.edge_attr[chosen]
         edges[block.tensor] = tensor
     weights = from_blocks(architecture, GraphFeatures(nodes, edges, data.scalars))
     return {name: tensor.squeeze(0) for name, tensor in weights.items()}

@@ -6,8 +6,9 @@ from wflib.architecture import Architecture
 from wflib.config import VelocityConfig
 from wflib.velocity.neuron_tokens import NeuronTokens
 from wflib.velocity.preconditioning import Coefficients, Preconditioner
+from wflib.velocity.relational_transformer import RelationalTransformer
 
-__all__ = ["Coefficients", "NeuronTokens", "Preconditioner", "build_velocity"]
+__all__ = ["Coefficients", "NeuronTokens", "Preconditioner", "RelationalTransformer", "build_velocity"]
 
 
 def build_velocity(config: VelocityConfig, architecture: Architecture) -> nn.Module:
@@ -20,4 +21,6 @@ def build_velocity(config: VelocityConfig, architecture: Architecture) -> nn.Mod
     Returns:
         A module ``(x (batch, D), t (batch,)) → (batch, D)``.
     """
+    if config.kind == "relational-transformer":
+        return RelationalTransformer(architecture, config.dimension, config.layers, config.heads)
     return NeuronTokens(architecture, config.dimension, config.edge_dimension, config.layers, config.heads)

@@ -126,8 +126,7 @@ class RelationalLayer(nn.Module):
             received[block.target].append((forward, source_value, edge, 0))
             received[block.source].append((backward.transpose(2, 3), target_value, edge.transpose(1, 2), 1))
         mixed = []
-        for group, where in place.items():
-            messages = received[group]
+        for messages in received.values():
             logits = torch.cat([message[0] for message in messages], -1)
             shares = logits.softmax(-1, dtype=nodes.dtype).split([message[0].shape[-1] for message in messages], -1)
             mixed.append(sum(self.message(share, *rest, scale) for share, (_, *rest) in zip(shares, messages, strict=True)))
@@ -216,7 +215,7 @@ class RelationalTransformer(nn.Module):
             self.scalar_input = nn.Linear(len(graph.scalars), dimension)
             self.scalar_output = nn.Linear(dimension, len(graph.scalars))
         self.layers = nn.ModuleList([RelationalLayer(dimension, heads) for _ in range(layers)])
-        self.norm = nn.LayerNorm(dimension)
+        self.norm = nn.LayerNorm(dimension, elementwise_affine=False)
         outputs = [*self.node_outputs.values(), *self.edge_outputs, *([self.scalar_output] if graph.scalars else [])]
         for output in outputs:
             nn.init.zeros_(output.weight)
