@@ -47,12 +47,21 @@ def main(
                     bar.update()
 
                 permutations = weight_matching(
-                    architecture, reference, trained.weights, generator(config.seed, "align"), config.restarts, progress=advance
+                    architecture,
+                    reference,
+                    trained.weights,
+                    generator(config.seed, "align"),
+                    config.restarts,
+                    progress=advance,
                 )
         weights = permute(architecture, trained.weights, permutations)
         assert_same_function(architecture, trained.weights, architecture, weights, dataset.validation.inputs, 1e-3)
         aligned = replace(
-            trained, weights=weights, permutations=permutations, form="aligned", metadata={**trained.metadata, "align": config.method}
+            trained,
+            weights=weights,
+            permutations=permutations,
+            form="aligned",
+            metadata={**trained.metadata, "align": config.method},
         )
         save_zoo(out, aligned)
         distances = [squared_distance(architecture, reference, side) for side in (trained.weights, weights)]

@@ -42,6 +42,9 @@ def running(stage: str, facts: Path = FACTS) -> Iterator[dict[str, object]]:
 
     Yields:
         A mapping to put small results into.
+
+    Raises:
+        Exit: The work failed; the sentence has been shown.
     """
     found: dict[str, object] = {"stage": stage}
     started = time.perf_counter()
@@ -56,6 +59,7 @@ def running(stage: str, facts: Path = FACTS) -> Iterator[dict[str, object]]:
 
 
 def show(value: object) -> str:
+    """A fact as people read it."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -136,6 +136,7 @@ def main(
 
 
 def is_number(value: object) -> bool:
+    """Whether JSON can hold the value: undefined figures are NaN in tables and left out of metrics."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 

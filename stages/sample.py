@@ -8,7 +8,19 @@ from typing import Annotated
 import torch
 import typer
 
-from stages.common import DATASET, FLOW, NETWORKS, PARAMS, PRESETS, SAMPLES, Params, Presets, application, progress_bar, running
+from stages.common import (
+    DATASET,
+    FLOW,
+    NETWORKS,
+    PARAMS,
+    PRESETS,
+    SAMPLES,
+    Params,
+    Presets,
+    application,
+    progress_bar,
+    running,
+)
 from wflib.config import load_settings
 from wflib.device import resolve_device
 from wflib.flow import TaskGuidance, load_flow, sample

@@ -81,4 +81,6 @@ def assert_equivariant(
     expected = act(field(x))
     difference = ((field(act(x)) - expected).abs().max() / expected.abs().max().clamp_min(1e-300)).item()
     if not difference <= tolerance:
-        raise ValueError(f"expected an equivariant field, but permuting inputs changes outputs by a relative {difference:.3g}.")
+        raise ValueError(
+            f"expected an equivariant field, but permuting inputs changes outputs by a relative {difference:.3g}."
+        )

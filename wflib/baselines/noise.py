@@ -36,8 +36,6 @@ def sample_training_noise(zoo: Zoo, networks: int, generator: torch.Generator, n
     drawn = {}
     for name, tensor in zoo.weights.items():
         deviation = tensor.var(0).mean().sqrt()
-        standard = torch.randn(
-            networks, *tensor.shape[1:], generator=generator, dtype=tensor.dtype, device=generator.device
-        )
+        standard = torch.randn(networks, *tensor.shape[1:], generator=generator, dtype=tensor.dtype, device=generator.device)
         drawn[name] = tensor[chosen.to(tensor.device)] + noise * deviation * standard.to(tensor.device)
     return drawn

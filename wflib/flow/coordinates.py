@@ -75,7 +75,7 @@ class Coordinates:
         return self.encode(weights)
 
     def encode_initial(self, architecture: Architecture, initial: Mapping[str, Tensor]) -> Tensor:
-        """Initial weights → flat vectors in this tensor order; canonical scalars, which they lack, are left off at the end."""
+        """Initial weights → flat vectors in this tensor order, without the canonical scalars at its end."""
         return architecture.flatten(self.rotate(initial, self.basis))
 
     def decode_state(self, x: Tensor) -> Weights:

@@ -63,7 +63,12 @@ class FlowTrainer:
     """
 
     def __init__(
-        self, flow: Flow, zoo: Zoo, config: TrainingConfig, train_split: Split | None = None, checkpoint_folder: Path | None = None
+        self,
+        flow: Flow,
+        zoo: Zoo,
+        config: TrainingConfig,
+        train_split: Split | None = None,
+        checkpoint_folder: Path | None = None,
     ) -> None:
         self.flow, self.config = flow, config
         self.checkpoint_folder = checkpoint_folder
@@ -77,7 +82,10 @@ class FlowTrainer:
         )
         self.iteration, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
-        self.validation = self.draw(PairSource(flow, zoo.held_out_part), VALIDATION_PAIRS, generator(config.seed, "flow", "validation"))
+        self.recent: list[float] = []
+        self.validation = self.draw(
+            PairSource(flow, zoo.held_out_part), VALIDATION_PAIRS, generator(config.seed, "flow", "validation")
+        )
 
     # -- preparation ------------------------------------------------------------------------------------------------
 
@@ -173,28 +181,30 @@ class FlowTrainer:
             ValueError: The loss became NaN or infinite.
         """
         self.resume()
-        config, recent, started = self.config, [], time.perf_counter() - self.seconds
+        config, recent, started = self.config, self.recent, time.perf_counter() - self.seconds
         while self.iteration < min(config.iterations, stop_at or config.iterations):
             recent.append(self.step())
             if not math.isfinite(recent[-1]):
-                raise ValueError(f"train-flow: loss is {recent[-1]} at iteration {self.iteration}; lower training.learning_rate.")
+                raise ValueError(
+                    f"train-flow: loss is {recent[-1]} at iteration {self.iteration}; lower training.learning_rate."
+                )
             last = self.iteration == config.iterations
             validate = last or self.iteration % config.validate_every == 0
             if last or validate or self.iteration % HISTORY_EVERY == 0:
                 self.seconds = time.perf_counter() - started
                 row = [self.iteration, self.seconds, sum(recent) / len(recent), math.nan, self.learning_rate()]
                 self.history.append(dict(zip(HISTORY_SCHEMA, row, strict=True)))
-                recent = []
+                recent.clear()
                 if validate:
                     self.history[-1]["validation_loss"] = self.validation_loss()
             if self.iteration % config.checkpoint_every == 0 and not last:
-                self.checkpoint(recent)
+                self.checkpoint()
             if progress is not None:
                 progress(self.iteration, config.iterations, self.history[-1] if self.history else {})
         self.flow.network = self.averaged
         return self.flow.eval()
 
-    def checkpoint(self, recent: list[float]) -> None:
+    def checkpoint(self) -> None:
         """Write everything the rest of the run depends on."""
         if self.checkpoint_folder is None:
             return
@@ -206,8 +216,8 @@ class FlowTrainer:
             "iteration": self.iteration,
             "seconds": self.seconds,
             "history": self.history,
+            "recent": self.recent,
         }
-        assert not recent or self.config.checkpoint_every % HISTORY_EVERY
         with atomic_path(self.checkpoint_folder / "state.pt") as temporary:
             torch.save(state, temporary)
 
@@ -221,7 +231,8 @@ class FlowTrainer:
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.random.set_state(state["random"].cpu())
-        self.iteration, self.seconds, self.history = state["iteration"], state["seconds"], state["history"]
+        self.iteration, self.seconds = state["iteration"], state["seconds"]
+        self.history, self.recent = state["history"], state["recent"]
 
     def discard_checkpoints(self) -> None:
         """Remove the state of a finished run."""

@@ -44,9 +44,7 @@ class WeightManifold(geoopt.ProductManifold):
 
     def __init__(self, parts: list[tuple[str, bool, slice, tuple[int, ...]]]) -> None:
         self.parts = parts
-        super().__init__(
-            *((StableSphere() if sphere else geoopt.Euclidean(ndim=1), shape) for _, sphere, _, shape in parts)
-        )
+        super().__init__(*((StableSphere() if sphere else geoopt.Euclidean(ndim=1), shape) for _, sphere, _, shape in parts))
 
     @property
     def has_spheres(self) -> bool:
@@ -78,9 +76,11 @@ class WeightManifold(geoopt.ProductManifold):
     def geodesic_point(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """x_t on the geodesic from x (t = 0) to y (t = 1); times of shape (batch,)."""
         return self.blockwise(
-            lambda factor, a, b: factor.geodesic_point(a, b, column(t, a))
-            if isinstance(factor, StableSphere)
-            else torch.lerp(a, b, column(t, a)),
+            lambda factor, a, b: (
+                factor.geodesic_point(a, b, column(t, a))
+                if isinstance(factor, StableSphere)
+                else torch.lerp(a, b, column(t, a))
+            ),
             x,
             y,
         )

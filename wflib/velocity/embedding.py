@@ -18,7 +18,9 @@ class TimeEmbedding(nn.Module):
         self.register_buffer(
             "frequencies", torch.exp(torch.arange(frequencies) * (math.log(highest) / frequencies)), persistent=False
         )
-        self.network = nn.Sequential(nn.Linear(2 * frequencies, dimension), nn.SiLU(), nn.Linear(dimension, dimension), nn.SiLU())
+        self.network = nn.Sequential(
+            nn.Linear(2 * frequencies, dimension), nn.SiLU(), nn.Linear(dimension, dimension), nn.SiLU()
+        )
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed times."""

@@ -43,7 +43,8 @@ class TokenLayout:
                 raise ValueError(f"NeuronTokens: {spec.name} with axes {spec.axes} has no place as token or edge.")
         sizes = {spec.name: math.prod(architecture.shape(spec.name)) for spec in architecture.tensors}
         self.token_width = {
-            group: sum(sizes[name] // architecture.size(group) for name, _ in members) for group, members in self.tokens.items()
+            group: sum(sizes[name] // architecture.size(group) for name, _ in members)
+            for group, members in self.tokens.items()
         }
         self.fixed_width = sum(sizes[name] for name in self.fixed)
 
@@ -127,7 +128,9 @@ class NeuronTokenLayer(nn.Module):
         updated = []
         for edge, normed_edge, (target, source) in zip(edges, normed, ends, strict=True):
             hidden = self.edge_input(normed_edge) + self.edge_time(time)[:, None, None]
-            hidden = hidden + self.edge_target(tokens[:, target]).unsqueeze(2) + self.edge_source(tokens[:, source]).unsqueeze(1)
+            hidden = (
+                hidden + self.edge_target(tokens[:, target]).unsqueeze(2) + self.edge_source(tokens[:, source]).unsqueeze(1)
+            )
             updated.append(edge + self.edge_output(functional.gelu(hidden, approximate="tanh")))
         return tokens, updated
 
@@ -190,12 +193,17 @@ class NeuronTokens(nn.Module):
         fixed = torch.cat([weights[name].reshape(batch, -1) for name in layout.fixed] or [x.new_zeros(batch, 1)], -1)
         tokens = [self.fixed_input(fixed).unsqueeze(1) + self.kinds[0]]
         for index, group in enumerate(layout.groups):
-            features = [weights[name].movedim(axis, 1).reshape(batch, architecture.size(group), -1) for name, axis in layout.tokens[group]]
+            features = [
+                weights[name].movedim(axis, 1).reshape(batch, architecture.size(group), -1)
+                for name, axis in layout.tokens[group]
+            ]
             tokens.append(self.token_inputs[index](torch.cat(features, -1)) + self.kinds[index + 1])
         bounds = torch.tensor([0, 1, *(architecture.size(group) for group in layout.groups)]).cumsum(0).tolist()
         place = {group: slice(*bound) for group, bound in zip(layout.groups, list(pairwise(bounds))[1:], strict=True)}
         ends = [(place[target], place[source]) for _, target, source in layout.edges]
-        edges = [embed(weights[name].unsqueeze(-1)) for embed, (name, _, _) in zip(self.edge_inputs, layout.edges, strict=True)]
+        edges = [
+            embed(weights[name].unsqueeze(-1)) for embed, (name, _, _) in zip(self.edge_inputs, layout.edges, strict=True)
+        ]
         tokens = torch.cat(tokens, 1)
         for layer in self.layers:
             tokens, edges = layer(tokens, edges, time, ends)
