@@ -1,0 +1,12 @@
+"""wflib: generative models over neural-network weights.
+
+Train a zoo of small networks, remove what their symmetries make redundant, learn by flow matching how to draw new networks,
+and say honestly how good the drawn networks are. Import from the packages, which are named after the steps:
+
+- ``wflib.architecture``: what a network is
+- ``wflib.symmetry``, ``wflib.manifold``, ``wflib.graph``: permutations and scalings, geometry, neural graphs
+- ``wflib.zoo``: base tasks and zoos
+- ``wflib.velocity``, ``wflib.flow``: networks that predict, flows that draw
+- ``wflib.baselines``, ``wflib.evaluation``, ``wflib.report``: what to compare with, numbers, ink
+- ``wflib.testing``: checkers for functions and fields of your own
+"""

@@ -97,7 +97,7 @@ class FlowTrainer:
         self.flow.preconditioner.fit(x_0, x_1, self.flow.geometry.angles(x_0, x_1))
 
     def sensitivity_weight(self, zoo: Zoo, split: Split | None) -> Tensor:
-        """Per-coordinate weights (D,) with mean one: share of the function's error at unit standardized error, and a floor."""
+        """Per-coordinate weights (D,) with mean one: share of the function's error, and a floor."""
         if split is None:
             raise ValueError("training.loss: function needs the task's training inputs.")
         flow, random = self.flow, generator(self.config.seed, "flow", "sensitivity")
