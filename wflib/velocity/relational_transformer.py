@@ -14,8 +14,6 @@ on them, and head sums are one thin product that leaves logits in the layout the
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,9 +26,8 @@ __all__ = ["RelationalLayer", "RelationalTransformer", "normalize_edges"]
 
 
 def normalize_edges(edges: Tensor) -> Tensor:
-    """Root-mean-square norm over features; on CPU several times faster than ``layer_norm`` for short rows."""
-    scale = math.sqrt(edges.shape[-1]) / (torch.linalg.vector_norm(edges, dim=-1, keepdim=True) + 1e-6)
-    return edges * scale.to(edges.dtype)
+    """Layer norm in the dtype of the edges, which autocast may want to leave."""
+    return functional.layer_norm(edges, edges.shape[-1:]).to(edges.dtype)
 
 
 def matrix(inputs: int, outputs: int) -> nn.Parameter:
@@ -91,6 +88,8 @@ class RelationalLayer(nn.Module):
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2, *edge_scales = self.modulation(time).unsqueeze(1).chunk(9, -1)
         edge_scale, update_scale, update_gate = ((1 + scale).transpose(1, 2) for scale in edge_scales)
         normed = [normalize_edges(edge) for edge in edges]
+        weight_in = (self.edge_input * update_scale).to(edges[0].dtype)
+        weight_out = (self.edge_output * update_gate.transpose(1, 2)).to(edges[0].dtype)
         attended = self.attend(self.norm(nodes) * (1 + scale_1) + shift_1, normed, edge_scale, blocks, place)
         nodes = nodes + (1 + gate_1) * self.attention_output(attended)
         nodes = nodes + (1 + gate_2) * self.network(self.norm(nodes) * (1 + scale_2) + shift_2)
@@ -98,8 +97,6 @@ class RelationalLayer(nn.Module):
         for edge, normed_edge, block in zip(edges, normed, blocks, strict=True):
             target = self.update_target(ends[:, place[block.target]]).to(edge.dtype)
             source = self.update_source(ends[:, place[block.source]]).to(edge.dtype)
-            weight_in = (self.edge_input * update_scale).to(edge.dtype)
-            weight_out = (self.edge_output * update_gate.transpose(1, 2)).to(edge.dtype)
             start = (target.unsqueeze(2) + source.unsqueeze(1)).flatten(1, 2)
             hidden = functional.gelu(torch.baddbmm(start, normed_edge.flatten(1, 2), weight_in))
             updated.append(torch.baddbmm(edge.flatten(1, 2), hidden, weight_out).view(edge.shape))
@@ -117,48 +114,51 @@ class RelationalLayer(nn.Module):
             blocks: Which groups each block connects.
             place: Where groups lie among the nodes.
         """
+        width = self.edge_target.shape[1]
+        weights = [(weight * scale).to(edges[0].dtype) for weight in (self.edge_target, self.edge_source)]
         received: dict[str, list[tuple[Tensor, Tensor, Tensor, int]]] = {group: [] for group in place}
         for edge, block in zip(edges, blocks, strict=True):
-            width = self.edge_target.shape[1]
             target, target_value = self.node_target(nodes[:, place[block.target]]).tensor_split([width], -1)
             source, source_value = self.node_source(nodes[:, place[block.source]]).tensor_split([width], -1)
-            forward, backward = self.edge_logits(edge, target, source, scale)
-            received[block.target].append((forward, source_value, edge, 0))
-            received[block.source].append((backward.transpose(2, 3), target_value, edge.transpose(1, 2), 1))
+            forward, backward = self.edge_logits(edge, target, source, *weights)
+            received[block.target].append((forward.transpose(2, 3), source_value, edge, 0))
+            received[block.source].append((backward, target_value, edge.transpose(1, 2), 1))
         mixed = []
         for messages in received.values():
-            logits = torch.cat([message[0] for message in messages], -1)
-            shares = logits.softmax(-1, dtype=nodes.dtype).split([message[0].shape[-1] for message in messages], -1)
-            mixed.append(sum(self.message(share, *rest, scale) for share, (_, *rest) in zip(shares, messages, strict=True)))
+            logits, *rest = zip(*messages, strict=True)
+            # Neighbours on the last axis but one: a softmax over few neighbours of many nodes would crawl on the last.
+            shares = torch.cat(logits, 2).softmax(2, dtype=nodes.dtype).split([part.shape[2] for part in logits], 2)
+            mixed.append(sum(self.message(*message, scale) for message in zip(shares, *rest, strict=True)))
         return torch.cat(mixed, 1)
 
-    def edge_logits(self, edge: Tensor, target: Tensor, source: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def edge_logits(
+        self, edge: Tensor, target: Tensor, source: Tensor, weight_target: Tensor, weight_source: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """q·k of both directions.
 
         Args:
             edge: (batch, targets, sources, d).
             target: Node parts of targets: queries, then keys of the reverse direction.
             source: Node parts of sources: keys, then queries of the reverse direction.
-            scale: Of edges, (batch, d, 1).
+            weight_target: Makes edge parts in the order of ``target``, (batch, d, width).
+            weight_source: Makes edge parts in the order of ``source``.
 
         Returns:
-            Logits of targets and of sources, each (batch, heads, targets, sources).
+            Logits of targets and of sources, each (heads, batch, targets, sources).
         """
         batch, targets, sources, _ = edge.shape
         rows = edge.flatten(1, 2)
         at_target = target.to(edge.dtype).unsqueeze(2).expand(-1, -1, sources, -1).flatten(1, 2)
         at_source = source.to(edge.dtype).unsqueeze(1).expand(-1, targets, -1, -1).flatten(1, 2)
-        at_target = torch.baddbmm(at_target, rows, (self.edge_target * scale).to(edge.dtype))
-        at_source = torch.baddbmm(at_source, rows, (self.edge_source * scale).to(edge.dtype))
-        head_sums = self.head_sums.to(edge.dtype).expand(batch, -1, -1)
-        logits = torch.bmm(head_sums, (at_target * at_source).transpose(1, 2))
-        return logits.view(batch, 2 * self.heads, targets, sources).chunk(2, 1)
+        products = torch.baddbmm(at_target, rows, weight_target) * torch.baddbmm(at_source, rows, weight_source)
+        logits = torch.mm(self.head_sums.to(edge.dtype), products.flatten(0, 1).t())
+        return logits.view(2 * self.heads, batch, targets, sources).chunk(2)
 
     def message(self, share: Tensor, value: Tensor, edge: Tensor, direction: int, scale: Tensor) -> Tensor:
         """(Σ_j a_ij n_j) V + (Σ_j a_ij e_ij) V' for neighbours j in one block.
 
         Args:
-            share: a_ij, (batch, heads, receivers, senders).
+            share: a_ij, (heads, batch, senders, receivers).
             value: n_j V, (batch, senders, d).
             edge: (batch, receivers, senders, d).
             direction: 0 towards targets, 1 towards sources.
@@ -167,12 +167,13 @@ class RelationalLayer(nn.Module):
         Returns:
             (batch, receivers, d).
         """
-        batch, _, receivers, senders = share.shape
-        from_nodes = share.to(value.dtype) @ value.view(batch, senders, self.heads, -1).transpose(1, 2)
-        carried = (share.transpose(1, 2).to(edge.dtype) @ edge).transpose(1, 2)
-        carried = carried.to(scale.dtype) * scale.unsqueeze(1).transpose(2, 3)
-        projection = self.edge_values[direction].view(-1, self.heads, value.shape[-1] // self.heads).transpose(0, 1)
-        return (from_nodes + carried @ projection).transpose(1, 2).reshape(batch, receivers, -1)
+        batch, receivers, _, dimension = edge.shape
+        values = value.unflatten(-1, (self.heads, -1)).permute(2, 0, 1, 3)
+        from_nodes = share.transpose(2, 3).to(value.dtype) @ values
+        carried = (share.permute(1, 3, 0, 2).to(edge.dtype) @ edge).permute(2, 0, 1, 3).to(scale.dtype)
+        projection = self.edge_values[direction].view(dimension, self.heads, -1).transpose(0, 1)
+        from_edges = (carried * scale.view(batch, 1, dimension)).flatten(1, 2) @ projection
+        return (from_nodes + from_edges.view_as(from_nodes)).permute(1, 2, 0, 3).reshape(batch, receivers, dimension)
 
 
 class RelationalTransformer(nn.Module):
