@@ -11,6 +11,8 @@ from tests.cases import LINEAR, TOLERANCE, largest_difference, random_weights
 from wflib.architecture import ACTIVATIONS, mlp
 from wflib.rng import generator
 from wflib.symmetry import identity, inverse, permute, random_permutations, squared_distance, weight_matching
+from wflib.symmetry import matching as matching_module
+from wflib.symmetry.assignment import solve_assignments
 
 NETWORKS = 6
 DEEP = {
@@ -122,11 +124,19 @@ def test_the_same_stream_gives_the_same_permutations():
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_identical_neurons_do_not_keep_the_descent_running():
+def test_identical_neurons_do_not_keep_the_descent_running(monkeypatch):
+    solved = []
+
+    def counted(gains):
+        solved.append(len(gains))
+        return solve_assignments(gains)
+
+    monkeypatch.setattr(matching_module, "solve_assignments", counted)
     architecture = mlp([3, 4, 4, 2])
     weights = {name: torch.ones_like(tensor) for name, tensor in random_weights(architecture, 2).items()}
     found = match(architecture, weights, weights, restarts=2)
     assert float(squared_distance(architecture, weights, permute(architecture, weights, found)).max()) == 0
+    assert solved == [2] * 4, "one sweep over two groups for each of two starts"
 
 
 def test_networks_without_hidden_neurons_need_no_matching():

@@ -115,12 +115,12 @@ class RelationalLayer(nn.Module):
             place: Where groups lie among the nodes.
         """
         width = self.edge_target.shape[1]
-        weights = [(weight * scale).to(edges[0].dtype) for weight in (self.edge_target, self.edge_source)]
+        weight = (torch.cat([self.edge_target, self.edge_source], 1) * scale).to(edges[0].dtype)
         received: dict[str, list[tuple[Tensor, Tensor, Tensor, int]]] = {group: [] for group in place}
         for edge, block in zip(edges, blocks, strict=True):
             target, target_value = self.node_target(nodes[:, place[block.target]]).tensor_split([width], -1)
             source, source_value = self.node_source(nodes[:, place[block.source]]).tensor_split([width], -1)
-            forward, backward = self.edge_logits(edge, target, source, *weights)
+            forward, backward = self.edge_logits(edge, target, source, weight)
             received[block.target].append((forward.transpose(2, 3), source_value, edge, 0))
             received[block.source].append((backward, target_value, edge.transpose(1, 2), 1))
         mixed = []
@@ -131,26 +131,24 @@ class RelationalLayer(nn.Module):
             mixed.append(sum(self.message(*message, scale) for message in zip(shares, *rest, strict=True)))
         return torch.cat(mixed, 1)
 
-    def edge_logits(
-        self, edge: Tensor, target: Tensor, source: Tensor, weight_target: Tensor, weight_source: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def edge_logits(self, edge: Tensor, target: Tensor, source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """q·k of both directions.
 
         Args:
             edge: (batch, targets, sources, d).
             target: Node parts of targets: queries, then keys of the reverse direction.
             source: Node parts of sources: keys, then queries of the reverse direction.
-            weight_target: Makes edge parts in the order of ``target``, (batch, d, width).
-            weight_source: Makes edge parts in the order of ``source``.
+            weight: Makes edge parts in the order of ``target``, then of ``source``, (batch, d, 2 width).
 
         Returns:
             Logits of targets and of sources, each (heads, batch, targets, sources).
         """
         batch, targets, sources, _ = edge.shape
-        rows = edge.flatten(1, 2)
-        at_target = target.to(edge.dtype).unsqueeze(2).expand(-1, -1, sources, -1).flatten(1, 2)
-        at_source = source.to(edge.dtype).unsqueeze(1).expand(-1, targets, -1, -1).flatten(1, 2)
-        products = torch.baddbmm(at_target, rows, weight_target) * torch.baddbmm(at_source, rows, weight_source)
+        target = target.to(edge.dtype).unsqueeze(2).expand(-1, -1, sources, -1)
+        source = source.to(edge.dtype).unsqueeze(1).expand(-1, targets, -1, -1)
+        start = torch.cat([target, source], -1).flatten(1, 2)
+        at_target, at_source = torch.baddbmm(start, edge.flatten(1, 2), weight).chunk(2, -1)
+        products = at_target * at_source
         logits = torch.mm(self.head_sums.to(edge.dtype), products.flatten(0, 1).t())
         return logits.view(2 * self.heads, batch, targets, sources).chunk(2)
 
