@@ -162,8 +162,12 @@ class NeuronTokens(nn.Module):
         layout = self.layout = TokenLayout(architecture)
         self.time = TimeEmbedding(dimension)
         self.kinds = nn.Parameter(torch.randn(1 + len(layout.groups), dimension) * 0.3)
-        self.token_inputs = nn.ModuleList([nn.Linear(layout.token_width[group], dimension) for group in layout.groups])
-        self.token_outputs = nn.ModuleList([nn.Linear(dimension, layout.token_width[group]) for group in layout.groups])
+        self.token_inputs = nn.ModuleList(
+            [nn.Linear(max(layout.token_width[group], 1), dimension) for group in layout.groups]
+        )
+        self.token_outputs = nn.ModuleList(
+            [nn.Linear(dimension, max(layout.token_width[group], 1)) for group in layout.groups]
+        )
         self.fixed_input = nn.Linear(max(layout.fixed_width, 1), dimension)
         self.fixed_output = nn.Linear(dimension, max(layout.fixed_width, 1))
         self.edge_inputs = nn.ModuleList([nn.Linear(1, edge_dimension) for _ in layout.edges])
@@ -197,7 +201,9 @@ class NeuronTokens(nn.Module):
                 weights[name].movedim(axis, 1).reshape(batch, architecture.size(group), -1)
                 for name, axis in layout.tokens[group]
             ]
-            tokens.append(self.token_inputs[index](torch.cat(features, -1)) + self.kinds[index + 1])
+            # A layer without biases between hidden layers has edges only.
+            features = torch.cat(features or [x.new_zeros(batch, architecture.size(group), 1)], -1)
+            tokens.append(self.token_inputs[index](features) + self.kinds[index + 1])
         bounds = torch.tensor([0, 1, *(architecture.size(group) for group in layout.groups)]).cumsum(0).tolist()
         place = {group: slice(*bound) for group, bound in zip(layout.groups, list(pairwise(bounds))[1:], strict=True)}
         ends = [(place[target], place[source]) for _, target, source in layout.edges]

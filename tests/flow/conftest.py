@@ -1,0 +1,124 @@
+"""A tiny zoo and flows on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from wflib.architecture import mlp
+from wflib.config import FlowConfig, TrainingConfig, VelocityConfig, ZooConfig
+from wflib.flow import Coordinates, Flow
+from wflib.rng import generator
+from wflib.symmetry import canonicalize, permute, random_permutations
+from wflib.zoo import Dataset, Split, Zoo, train_zoo
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def dataset() -> Dataset:
+    random = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Split:
+        inputs = torch.randn(count, 5, generator=random)
+        return Split(inputs, (inputs[:, 0] + inputs[:, 1] > 0).long())
+
+    return Dataset("toy", "classification", 2, split(64), split(16), split(16))
+
+
+@pytest.fixture(scope="session")
+def zoo(dataset) -> Zoo:
+    config = ZooConfig(
+        seed=0,
+        widths=[4, 3],
+        activation="relu",
+        networks=20,
+        held_out=0.2,
+        optimizer="adam",
+        learning_rate=0.01,
+        momentum=0.0,
+        weight_decay=0.0,
+        batch_size=16,
+        epochs=4,
+        skip_epochs=1,
+        snapshot_every=4,
+        init_std=0.5,
+        device="cpu",
+    )
+    trained = train_zoo(mlp([5, 4, 3, 2]), dataset, config)
+    permutations = random_permutations(trained.architecture, len(trained), torch.Generator().manual_seed(1))
+    weights = permute(trained.architecture, trained.weights, permutations)
+    return replace(trained, weights=weights, permutations=permutations, form="aligned")
+
+
+@pytest.fixture(scope="session")
+def canonical_zoo(zoo) -> Zoo:
+    result = canonicalize(zoo.architecture, zoo.weights)
+    return replace(zoo, architecture=result.architecture, weights=result.weights, record=result.record, form="canonical")
+
+
+@pytest.fixture
+def make_flow(zoo, canonical_zoo):
+    """(geometry, settings) → an untrained flow and the zoo it works on."""
+
+    def make(geometry: str = "euclidean", basis=None, kind: str = "neuron-tokens", **settings) -> tuple[Flow, Zoo]:
+        config = FlowConfig(
+            **{"geometry": geometry, "coupling": "independent", "time_distribution": "beta", "path_noise": 0.0, **settings}
+        )
+        velocity = VelocityConfig(
+            kind=kind, dimension=8, edge_dimension=4, layers=1, heads=2, basis="none" if basis is None else "data"
+        )
+        source = zoo if geometry == "euclidean" else canonical_zoo
+        torch.manual_seed(0)
+        return Flow(config, velocity, Coordinates(source.architecture, basis), 0.5), source
+
+    return make
+
+
+@pytest.fixture
+def training_config():
+    """Settings → a short training run."""
+
+    def make(**settings) -> TrainingConfig:
+        return TrainingConfig(
+            **{
+                "seed": 0,
+                "iterations": 12,
+                "batch_size": 8,
+                "learning_rate": 0.01,
+                "warmup": 2,
+                "gradient_clip": 1.0,
+                "ema_decay": 0.9,
+                "loss": "standardized",
+                "function_floor": 0.1,
+                "precision": "float32",
+                "validate_every": 6,
+                "checkpoint_every": 4,
+                "device": "cpu",
+                **settings,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def randomized():
+    """Give every parameter of a module a random value: zero-initialized outputs would hide what they should show."""
+
+    def randomize(module: torch.nn.Module) -> torch.nn.Module:
+        random = generator(0, "randomized")
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=random))
+        return module
+
+    return randomize

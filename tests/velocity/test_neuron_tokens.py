@@ -1,0 +1,55 @@
+"""Neuron tokens are exactly equivariant, whatever the depth; and the checker notices a field that is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wflib.architecture import mlp
+from wflib.rng import generator
+from wflib.testing import assert_equivariant
+from wflib.velocity import NeuronTokens
+
+
+def randomized(architecture) -> NeuronTokens:
+    network = NeuronTokens(architecture, dimension=8, edge_dimension=4, layers=2, heads=2).double()
+    random = generator(0, "parameters")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=random))
+    return network
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("canonical", [True, False])
+@pytest.mark.parametrize("hidden", [[5], [5, 4], [4, 6, 3]])
+def test_equivariance(hidden, canonical, bias):
+    architecture = mlp([3, *hidden, 2], bias=bias)
+    architecture = architecture.with_log_scale() if canonical else architecture
+    network, random = randomized(architecture), generator(1, "points")
+    x = torch.randn(4, architecture.dimension, generator=random, dtype=torch.float64)
+    t = torch.tensor([0.0, 0.2, 0.5, 0.9], dtype=torch.float64)
+    assert_equivariant(lambda point: network(point, t), architecture, x, random, 1e-10)
+    assert (network(x, t) - network(x, t + 0.05)).abs().max() > 1e-6
+    fixed = torch.nn.Linear(architecture.dimension, architecture.dimension).double()
+    with pytest.raises(ValueError, match="equivariant"):
+        assert_equivariant(fixed, architecture, x, random, 1e-10)
+
+
+def test_every_parameter_matters():
+    architecture = mlp([3, 4, 5, 2])
+    network = randomized(architecture)
+    x = torch.randn(3, architecture.dimension, dtype=torch.float64, generator=generator(0, "x"))
+    network(x, torch.full((3,), 0.4, dtype=torch.float64)).square().sum().backward()
+    unused = [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    last_edges = [name for name in unused if name.startswith("fixed_")]
+    assert unused == last_edges == []
+
+
+def test_parameters_serve_other_widths():
+    narrow, wide = randomized(mlp([3, 4, 2])), NeuronTokens(mlp([3, 9, 2]), 8, 4, 2, 2).double()
+    wide.load_state_dict(narrow.state_dict())
+    assert wide(torch.ones(1, mlp([3, 9, 2]).dimension, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)).shape == (
+        1,
+        56,
+    )
