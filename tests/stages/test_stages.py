@@ -1,0 +1,102 @@
+"""All stages one after another on a tiny preset, and what they say when something is wrong."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+STAGES = ("fetch_data", "train_zoo", "align", "canonicalize", "train_flow", "sample", "evaluate", "report")
+ROOT = Path(__file__).resolve().parents[2]
+TINY = {
+    "zoo": {"widths": [4, 4], "networks": 12, "held_out": 0.25, "epochs": 3, "skip_epochs": 1, "snapshot_every": 5},
+    "align": {"restarts": 1},
+    "velocity": {"dimension": 8, "edge_dimension": 4, "layers": 1, "heads": 2},
+    "training": {"iterations": 6, "batch_size": 8, "validate_every": 3, "checkpoint_every": 2},
+    "sample": {"networks": 4, "steps": 2, "guidance": 0.1},
+    "evaluate": {"zoo_networks": 6, "barrier_networks": 4, "steps": [1, 2], "guidance": [0.0, 0.1], "curve_networks": 4},
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder to run stages in: the wdbc preset made tiny, no overrides but the geometry."""
+    (tmp_path / "stages/presets").mkdir(parents=True)
+    preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text())
+    for section, values in TINY.items():
+        preset[section] |= values
+    with (tmp_path / "stages/presets/wdbc.yaml").open("w") as file:
+        YAML().dump(preset, file)
+    monkeypatch.chdir(tmp_path)
+    choose("euclidean")
+    return tmp_path
+
+
+def choose(geometry: str) -> None:
+    Path("params.yaml").write_text(f"task: wdbc\nflow:\n  geometry: {geometry}\n")
+
+
+def run(stage: str, *arguments: str):
+    return CliRunner().invoke(importlib.import_module(f"stages.{stage}").app, arguments)
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "normalized", "geometric"])
+def test_the_whole_pipeline(project, geometry):
+    choose(geometry)
+    for stage in STAGES:
+        result = run(stage)
+        assert result.exit_code == 0, f"{stage}: {result.output} {result.exception}"
+    metrics = json.loads(Path("reports/metrics.json").read_text())
+    assert 0 <= metrics["samples"]["accuracy_mean"] <= 1
+    assert metrics["samples"]["variance_ratio"] > 0
+    assert set(metrics["barrier"]) == {"aligned", "unaligned"}
+    page = Path("reports/report.html").read_text()
+    assert not re.search(r"""(src|href)=["']https?://""", page)
+    assert geometry in page
+    assert not Path("checkpoints").exists() or not list(Path("checkpoints").iterdir())
+
+
+def test_wrong_settings_fail_before_work_starts(project):
+    choose("round")
+    result = run("train_flow")
+    assert result.exit_code == 1
+    for word in ("flow.geometry", "round", "euclidean", "normalized", "geometric"):
+        assert word in result.output
+    assert not Path("data").exists()
+
+
+def test_missing_and_damaged_artifacts_are_named(project):
+    result = run("train_zoo")
+    assert result.exit_code == 1
+    assert "data/dataset.safetensors" in result.output
+    assert "fetch-data" in result.output
+    assert run("fetch_data").exit_code == 0
+    assert run("train_zoo").exit_code == 0
+    zoo = Path("data/zoo/trained.safetensors")
+    zoo.write_bytes(zoo.read_bytes()[:-10])
+    result = run("align")
+    assert result.exit_code == 1
+    assert str(zoo) in result.output
+    assert "train-zoo" in result.output
+    assert not Path("data/zoo/aligned.safetensors").exists()
+
+
+def test_an_artifact_of_another_form_is_refused(project):
+    assert run("fetch_data").exit_code == 0
+    assert run("train_zoo").exit_code == 0
+    result = run("canonicalize", "--zoo", "data/zoo/trained.safetensors")
+    assert result.exit_code == 1
+    assert "aligned" in result.output
+    assert "trained" in result.output
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_teaches(stage):
+    result = run(stage, "--help")
+    assert result.exit_code == 0
+    assert len(result.output) > 400
