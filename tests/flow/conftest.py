@@ -15,14 +15,6 @@ from wflib.symmetry import canonicalize, permute, random_permutations
 from wflib.zoo import Dataset, Split, Zoo, train_zoo
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def dataset() -> Dataset:
     random = torch.Generator().manual_seed(0)
