@@ -7,7 +7,8 @@ import torch
 
 from wflib.architecture import mlp
 from wflib.rng import generator
-from wflib.testing import assert_equivariant
+from wflib.symmetry import permute, random_permutations
+from wflib.testing import assert_equivariant, assert_same_function
 from wflib.velocity import NeuronTokens
 
 
@@ -53,3 +54,32 @@ def test_parameters_serve_other_widths():
         1,
         56,
     )
+
+
+@pytest.mark.parametrize("canonical", [True, False])
+@pytest.mark.parametrize("hidden", [[5], [5, 4], [4, 6, 3]])
+def test_what_looks_at_neuron_order_is_noticed(hidden, canonical):
+    architecture = mlp([3, *hidden, 2])
+    architecture = architecture.with_log_scale() if canonical else architecture
+    network, random = randomized(architecture), generator(2, "points")
+    x = torch.randn(4, architecture.dimension, generator=random, dtype=torch.float64)
+    t = torch.full((4,), 0.3, dtype=torch.float64)
+    slope = torch.linspace(0, 1e-6, architecture.dimension, dtype=torch.float64)
+    assert_equivariant(lambda point: network(point, t), architecture, x, random)
+    with pytest.raises(ValueError, match="equivariant"):
+        assert_equivariant(lambda point: network(point, t) + slope, architecture, x, random)
+
+
+def test_same_function_is_checked_network_by_network():
+    architecture, random = mlp([3, 5, 4, 2]), generator(3, "networks")
+    weights = architecture.unflatten(torch.randn(6, architecture.dimension, generator=random, dtype=torch.float64))
+    inputs = torch.randn(9, 3, generator=random, dtype=torch.float64)
+    moved = permute(architecture, weights, random_permutations(architecture, 6, random))
+    assert_same_function(architecture, weights, architecture, moved, inputs, chunk=4)
+    moved["linear2.weight"] = moved["linear2.weight"].clone()
+    moved["linear2.weight"][5] += 1e-3
+    with pytest.raises(ValueError, match="1 of 6 networks"):
+        assert_same_function(architecture, weights, architecture, moved, inputs, chunk=4)
+    flipped = moved | {"linear1.weight": moved["linear1.weight"].flip(1)}  # one tensor alone is no symmetry
+    with pytest.raises(ValueError, match="6 of 6 networks"):
+        assert_same_function(architecture, weights, architecture, flipped, inputs)

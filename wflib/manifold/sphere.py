@@ -34,11 +34,12 @@ class StableSphere(geoopt.Sphere):
 
         For antipodal points, where every direction is right, one orthogonal to x is chosen.
         """
-        direction = self.proju(x, y - x)
+        # ⟨x, x⟩ is one only up to rounding, so a single projection leaves a radial rest that antipodes would blow up.
+        direction = self.proju(x, self.proju(x, y - x))
         length = direction.norm(dim=-1, keepdim=True)
         angle = self.dist(x, y, keepdim=True)
         tiny = torch.finfo(x.dtype).eps
-        lost = (length < tiny) & (angle > 1)
+        lost = (length < 16 * tiny) & (angle > 1)
         if bool(lost.any()):
             axis = torch.nn.functional.one_hot(x.abs().argmin(-1), x.shape[-1]).to(x.dtype)
             direction = torch.where(lost, self.proju(x, axis), direction)
@@ -57,7 +58,11 @@ class StableSphere(geoopt.Sphere):
             Points (..., d).
         """
         angle = self.dist(x, y, keepdim=True)
-        return self.projx(sine_ratio(1 - t, angle) * x + sine_ratio(t, angle) * y)
+        point = sine_ratio(1 - t, angle) * x + sine_ratio(t, angle) * y
+        opposite = antipodal(angle)
+        if bool(opposite.any()):  # both weights are infinite there; any great circle is a geodesic
+            point = torch.where(opposite, self.expmap(x, t * self.logmap(x, y)), point)
+        return self.projx(point)
 
     def geodesic_velocity(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """d/dt of :meth:`geodesic_point`: Ω (cos(tΩ) y − cos((1−t)Ω) x) / sin Ω.
@@ -67,7 +72,17 @@ class StableSphere(geoopt.Sphere):
         angle = self.dist(x, y, keepdim=True)
         scale = 1 / torch.sinc(angle / torch.pi)
         velocity = scale * (torch.cos(t * angle) * y - torch.cos((1 - t) * angle) * x)
+        opposite = antipodal(angle)
+        if bool(opposite.any()):
+            direction = self.logmap(x, y) / angle
+            turned = angle * (torch.cos(t * angle) * direction - torch.sin(t * angle) * x)
+            velocity = torch.where(opposite, turned, velocity)
         return self.proju(self.geodesic_point(x, y, t), velocity)
+
+
+def antipodal(angle: Tensor) -> Tensor:
+    """Where sin Ω has no correct digit left."""
+    return torch.pi - angle < 16 * torch.finfo(angle.dtype).eps
 
 
 def sine_ratio(t: Tensor, angle: Tensor) -> Tensor:

@@ -1,0 +1,121 @@
+"""Couplings: assignments are bijective and cheapest, and x_0 keeps the prior's marginal whatever it is paired with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+import torch
+
+from wflib.architecture import mlp
+from wflib.flow import PairSource, build_geometry
+from wflib.flow.coupling import optimal_assignment
+from wflib.manifold import flat_manifold, weight_manifold
+from wflib.rng import generator
+from wflib.symmetry import permute
+from wflib.zoo import Zoo
+
+FLAT = mlp([3, 4, 2])
+STD = 0.5
+
+
+def batches(name: str, seed: int):
+    """A geometry, and two batches of six in it."""
+    manifold = flat_manifold(FLAT) if name == "euclidean" else weight_manifold(FLAT.with_log_scale())
+    random = generator(seed, "batches")
+    sides = (manifold.projx(torch.randn(6, manifold.n_elements, generator=random, dtype=torch.float64)) for _ in range(2))
+    return build_geometry(name, manifold), *sides
+
+
+@pytest.mark.parametrize("name", ["euclidean", "geometric"])
+@pytest.mark.parametrize("seed", range(4))
+def test_assignments_are_bijective_and_cheapest(name, seed):
+    geometry, x_0, x_1 = batches(name, seed)
+    chosen = optimal_assignment(geometry, x_0, x_1)
+    assert sorted(chosen.tolist()) == list(range(6))
+    cost, rows = geometry.squared_distances(x_1, x_0), torch.arange(6)
+    costs = [cost[rows, torch.tensor(order)].sum().item() for order in permutations(range(6))]
+    found = cost[rows, chosen].sum().item()
+    assert found == pytest.approx(min(costs), rel=1e-12)
+    assert found <= cost.diagonal().sum().item()
+    assert found < 0.999 * max(costs)
+
+
+@pytest.mark.parametrize("name", ["euclidean", "geometric"])
+def test_a_shuffled_copy_is_put_back(name):
+    geometry, x, _ = batches(name, 0)
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    assert torch.equal(x[order][optimal_assignment(geometry, x[order], x)], x)
+
+
+def test_sides_of_different_size_are_an_error():
+    geometry, x_0, x_1 = batches("euclidean", 0)
+    with pytest.raises(ValueError, match="Shape mismatch"):
+        optimal_assignment(geometry, x_0[:4], x_1)
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "normalized", "geometric"])
+def test_initialization_starts_where_the_network_started(make_flow, geometry):
+    flow, zoo = make_flow(geometry, coupling="initialization")
+    x_0, x_1 = PairSource(flow, zoo).draw(40, generator(0, "pairs"))
+    index = torch.cdist(x_1, flow.coordinates.encode(zoo.weights)).argmin(1)
+    initial = {name: tensor[zoo.trajectory[index]] for name, tensor in zoo.initial.items()}
+    moved = permute(zoo.initial_architecture, initial, {name: p[index] for name, p in zoo.permutations.items()})
+    if geometry == "euclidean":
+        assert torch.allclose(zoo.architecture.flatten(moved), x_0, atol=1e-6)
+        assert not torch.allclose(zoo.architecture.flatten(initial), x_0, atol=1e-2)
+        return
+    first = flow.architecture.unflatten(x_0)["linear1.weight"]
+    assert torch.allclose(first, torch.nn.functional.normalize(moved["linear1.weight"], dim=-1), atol=1e-5)
+    assert not torch.allclose(first, torch.nn.functional.normalize(initial["linear1.weight"], dim=-1), atol=1e-2)
+
+
+def many_starts(zoo: Zoo, runs: int) -> Zoo:
+    """The zoo as if it had one network for each of many independent initializations."""
+    architecture, index = zoo.initial_architecture, torch.arange(runs) % len(zoo)
+    flat = STD * torch.randn(runs, architecture.dimension, generator=generator(0, "initial"))
+    return replace(
+        zoo[index],
+        trajectory=torch.arange(runs),
+        held_out=torch.zeros(runs, dtype=torch.bool),
+        initial=architecture.unflatten(flat),
+    )
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "normalized", "geometric"])
+@pytest.mark.parametrize("coupling", ["independent", "ot", "initialization"])
+def test_every_coupling_keeps_the_prior(make_flow, geometry, coupling):
+    flow, zoo = make_flow(geometry, coupling=coupling)
+    source, random = PairSource(flow, many_starts(zoo, 12_000)), generator(0, "pairs")
+    batch = 6_000 if coupling != "ot" else 100
+    x_0 = torch.cat([source.draw(batch, random)[0] for _ in range(6_000 // batch)])
+    prior = flow.prior.sample(6_000, generator(1, "prior"))
+    scale = prior.std(0)
+    assert ((x_0.mean(0) - prior.mean(0)) / scale).abs().max() < 0.1
+    assert (x_0.std(0) / scale - 1).abs().max() < 0.06
+    assert (flow.geometry.manifold.projx(x_0) - x_0).abs().max() < 1e-6
+    trained = flow.coordinates.encode(zoo.weights)
+    assert ((trained.mean(0) - prior.mean(0)) / scale).abs().max() > 0.1  # which the zoo itself would not pass
+    if geometry != "euclidean":
+        for name in ("linear1.weight", "linear2.weight"):
+            norms = flow.architecture.unflatten(x_0)[name].norm(dim=-1)
+            assert torch.allclose(norms, torch.ones_like(norms), atol=1e-5)
+
+
+def test_independent_pairs_are_draws_from_prior_and_zoo(make_flow):
+    flow, zoo = make_flow()
+    x_0, x_1 = PairSource(flow, zoo).draw(30, generator(0, "pairs"))
+    nearest = torch.cdist(x_1, zoo.flat).argmin(1)
+    assert torch.equal(zoo.flat[nearest], x_1)
+    random = generator(0, "pairs")
+    torch.randint(len(zoo), (30,), generator=random)
+    assert torch.equal(x_0, flow.prior.sample(30, random))
+
+
+def test_unknown_initial_weights_are_an_error(make_flow):
+    flow, zoo = make_flow(coupling="initialization")
+    nameless = replace(zoo, initial=None, initial_architecture=None)
+    with pytest.raises(ValueError, match="independent or ot"):
+        PairSource(flow, nameless)
+    PairSource(make_flow(coupling="ot")[0], nameless)

@@ -1,0 +1,98 @@
+"""Losses and times: weights do not move the minimizer, and times come as they should."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wflib.architecture import mlp
+from wflib.flow import build_geometry
+from wflib.flow.objective import LATEST_TIME, flow_matching_loss, function_sensitivity, sample_times
+from wflib.manifold import flat_manifold, weight_manifold
+from wflib.rng import generator
+from wflib.symmetry import permute, random_permutations
+
+ARCHITECTURE = mlp([3, 4, 2])
+EUCLIDEAN = build_geometry("euclidean", flat_manifold(ARCHITECTURE))
+
+
+def targets(count: int = 300) -> torch.Tensor:
+    random = generator(0, "targets")
+    return torch.randn(count, 6, generator=random, dtype=torch.float64) + torch.arange(6)
+
+
+def minimizer(x_1: torch.Tensor, weight: torch.Tensor | None, scale: torch.Tensor | None) -> torch.Tensor:
+    """The constant predictor that minimizes the loss, by one Newton step: the loss is quadratic and separable."""
+    constant = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+
+    def gradient() -> torch.Tensor:
+        x_t, prediction = torch.zeros_like(x_1), constant.expand(len(x_1), -1)
+        loss = flow_matching_loss(EUCLIDEAN, x_t, x_1, prediction, scale, weight)
+        return torch.autograd.grad(loss, constant, create_graph=True)[0]
+
+    first = gradient()
+    curvature = torch.autograd.grad(first.sum(), constant)[0]
+    return -(first / curvature).detach()
+
+
+def test_weights_do_not_move_the_minimizer():
+    x_1 = targets()
+    weight = torch.rand(6, generator=generator(0, "weight"), dtype=torch.float64) + 0.01
+    weight = weight / weight.mean()
+    scale = (torch.rand(6, generator=generator(0, "scale"), dtype=torch.float64) + 0.1).expand(len(x_1), -1)
+    for w, o in ((None, None), (weight, None), (None, scale), (weight, scale)):
+        assert torch.allclose(minimizer(x_1, w, o), x_1.mean(0), atol=1e-10)
+    by_example = torch.linspace(0.1, 5, len(x_1), dtype=torch.float64)[x_1[:, 0].argsort().argsort(), None].expand(-1, 6)
+    moved = minimizer(x_1, None, by_example)  # weights that depend on x_1 would move it
+    assert (moved - x_1.mean(0)).abs().max() > 0.1
+
+
+def test_weights_of_mean_one_scale_nothing_but_shares():
+    x_1 = targets()
+    error, zero = torch.full_like(x_1, 0.3), torch.zeros_like(x_1)
+    plain = flow_matching_loss(EUCLIDEAN, zero, x_1, x_1 + error, None, None)
+    weight = torch.tensor([0.0, 0.0, 0.0, 3.0, 3.0, 0.0], dtype=torch.float64)
+    assert plain.item() == pytest.approx(0.09)
+    assert flow_matching_loss(EUCLIDEAN, zero, x_1, x_1 + error, None, weight).item() == pytest.approx(0.09)
+    error[:, 3:5] = 0
+    assert flow_matching_loss(EUCLIDEAN, zero, x_1, x_1 + error, None, weight).item() == pytest.approx(0)
+    assert flow_matching_loss(EUCLIDEAN, zero, x_1, x_1 + 0.5, torch.full_like(x_1, 0.5), None).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["euclidean", "normalized", "geometric"])
+def test_the_loss_is_zero_at_the_target_only(name):
+    manifold = flat_manifold(ARCHITECTURE) if name == "euclidean" else weight_manifold(ARCHITECTURE.with_log_scale())
+    geometry, random = build_geometry(name, manifold), generator(0, "points")
+    x_0, x_1, other = (
+        manifold.projx(torch.randn(5, manifold.n_elements, generator=random, dtype=torch.float64)) for _ in range(3)
+    )
+    x_t = geometry.interpolate(x_0, x_1, torch.full((5,), 0.4, dtype=torch.float64))
+    assert flow_matching_loss(geometry, x_t, x_1, x_1, None, None).item() == 0
+    assert flow_matching_loss(geometry, x_t, x_1, other, None, None).item() > 0.1
+
+
+def test_times_of_both_distributions():
+    random, grid = generator(0, "times"), torch.linspace(0.05, 0.95, 10)
+    exact = {"beta": 1 - (1 - grid).square(), "uniform": grid}
+    found = {name: sample_times(name, 40_000, random) for name in exact}
+    for name, t in found.items():
+        assert t.min() >= 0
+        assert t.max() <= LATEST_TIME < 1
+        share = (t[:, None] / LATEST_TIME <= grid).float().mean(0)
+        assert (share - exact[name]).abs().max() < 0.015
+    assert found["beta"].mean().item() / LATEST_TIME == pytest.approx(1 / 3, abs=0.01)
+    assert found["uniform"].mean().item() / LATEST_TIME == pytest.approx(1 / 2, abs=0.01)
+
+
+def test_sensitivity_is_that_of_linear_outputs_and_ignores_neuron_order():
+    linear = mlp([3, 2])
+    inputs = torch.randn(30, 3, generator=generator(0, "inputs"))
+    flat = torch.randn(2, linear.dimension, generator=generator(0, "linear"))
+    found = linear.unflatten(function_sensitivity(linear, linear.unflatten(flat), inputs)[None])
+    for row in found["linear1.weight"][0]:
+        assert torch.allclose(row, inputs.square().mean(0), atol=1e-5)
+    assert torch.allclose(found["linear1.bias"], torch.ones(1, 2))
+    weights = ARCHITECTURE.unflatten(torch.randn(3, ARCHITECTURE.dimension, generator=generator(0, "w")))
+    shuffled = permute(ARCHITECTURE, weights, random_permutations(ARCHITECTURE, 3, generator(0, "p")))
+    before, after = (function_sensitivity(ARCHITECTURE, side, inputs) for side in (weights, shuffled))
+    assert torch.allclose(before, after, rtol=1e-4)

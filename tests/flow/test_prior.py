@@ -1,0 +1,81 @@
+"""Priors: where their draws lie, how wide they are, and that initial weights can stand in for draws."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from wflib.architecture import mlp
+from wflib.flow.prior import canonical_prior, flat_prior
+from wflib.manifold import flat_manifold, weight_manifold
+from wflib.rng import generator
+from wflib.symmetry import canonicalize
+
+STD = 0.3
+ORDINARY = mlp([20, 16, 12, 2])
+CANONICAL = ORDINARY.with_log_scale()
+
+
+@pytest.fixture
+def prior():
+    return canonical_prior(weight_manifold(CANONICAL), CANONICAL, STD)
+
+
+def initial(count: int) -> torch.Tensor:
+    return STD * torch.randn(count, ORDINARY.dimension, generator=generator(0, "initial"))
+
+
+def test_flat_priors_are_the_initialization():
+    prior = flat_prior(flat_manifold(ORDINARY), ORDINARY.dimension, STD)
+    drawn = prior.sample(4_000, generator(0, "prior"))
+    assert drawn.mean().item() == pytest.approx(0, abs=0.01)
+    assert drawn.std().item() == pytest.approx(STD, rel=0.01)
+    start = initial(5)
+    assert torch.allclose(prior.from_initialization(start, STD, generator(0, "fresh")), start, atol=1e-6)
+    assert torch.allclose(prior.from_initialization(start, 2 * STD, generator(0, "fresh")), start / 2, atol=1e-6)
+
+
+def test_spheres_are_covered_uniformly(prior):
+    first = CANONICAL.unflatten(prior.sample(4_000, generator(0, "prior")))["linear1.weight"]
+    assert (first.norm(dim=-1) - 1).abs().max() < 1e-5
+    assert first.mean(0).abs().max() < 0.02
+    rows = first.reshape(-1, 20)
+    assert (rows.T @ rows / len(rows) - torch.eye(20) / 20).abs().max() < 0.003
+    lopsided = torch.nn.functional.normalize(rows.abs(), dim=-1)
+    assert (lopsided.T @ lopsided / len(rows) - torch.eye(20) / 20).abs().max() > 0.01
+
+
+def test_flat_coordinates_have_the_widths_of_canonical_initializations(prior):
+    result = canonicalize(ORDINARY, ORDINARY.unflatten(initial(3_000)))
+    expected, found = result.weights, CANONICAL.unflatten(prior.sample(3_000, generator(0, "prior")))
+    for name in ("linear1.bias", "linear2.bias", "linear3.bias"):
+        assert 0.8 < (found[name].std() / expected[name].std()).item() < 1.25, name
+    assert found["log_scale"].mean().item() == pytest.approx(expected["log_scale"].mean().item(), abs=0.15)
+    plain = 24  # weights of the last layer
+    assert found["log_scale"].std().item() == pytest.approx(1 / math.sqrt(2 * plain), rel=0.1)
+
+
+def test_initial_weights_are_draws(prior):
+    ours = prior.from_initialization(initial(6_000), STD, generator(0, "fresh"))
+    theirs = prior.sample(6_000, generator(0, "prior"))
+    assert ((ours.mean(0) - theirs.mean(0)) / theirs.std(0)).abs().max() < 0.1
+    assert (ours.std(0) / theirs.std(0) - 1).abs().max() < 0.06
+    wrong = prior.from_initialization(initial(6_000), 3 * STD, generator(0, "fresh"))
+    assert (wrong.std(0) / theirs.std(0) - 1).abs().max() > 0.5
+
+
+def test_only_the_output_scale_is_drawn_anew(prior):
+    start = initial(4)
+    a, b = (CANONICAL.unflatten(prior.from_initialization(start, STD, generator(seed, "fresh"))) for seed in (0, 1))
+    assert [name for name in a if not torch.equal(a[name], b[name])] == ["log_scale"]
+    weights = ORDINARY.unflatten(start)
+    for name in ("linear1.weight", "linear2.weight"):
+        assert torch.allclose(a[name], torch.nn.functional.normalize(weights[name], dim=-1), atol=1e-6)
+
+
+def test_seeds(prior):
+    first, again, other = (prior.sample(3, generator(seed, "prior")) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

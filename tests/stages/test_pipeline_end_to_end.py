@@ -1,0 +1,159 @@
+"""The geometric pipeline from data to report in a temporary folder; what fails, fails early and writes nothing."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from wflib.flow import load_flow
+from wflib.zoo import load_zoo
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("fetch_data", "train_zoo", "align", "canonicalize", "train_flow", "sample", "evaluate", "report")
+TINY = {
+    "zoo": {"widths": [4, 4], "networks": 12, "held_out": 0.25, "epochs": 3, "skip_epochs": 1, "snapshot_every": 5},
+    "align": {"restarts": 1},
+    "flow": {"geometry": "geometric"},
+    "velocity": {"dimension": 8, "edge_dimension": 4, "layers": 1, "heads": 2},
+    "training": {"iterations": 6, "batch_size": 8, "validate_every": 3, "checkpoint_every": 2},
+    "sample": {"networks": 4, "steps": 2},
+    "evaluate": {"zoo_networks": 6, "barrier_networks": 4, "steps": [1, 2], "guidance": [0.0], "curve_networks": 4},
+}
+OUTPUTS = (
+    "data/dataset.safetensors",
+    "data/zoo/trained.safetensors",
+    "data/zoo/aligned.safetensors",
+    "data/zoo/canonical.safetensors",
+    "data/flow.safetensors",
+    "data/samples.safetensors",
+    "data/networks.safetensors",
+    "data/evaluation/networks.parquet",
+    "data/evaluation/groups.parquet",
+    "data/evaluation/barriers.parquet",
+    "data/evaluation/curve.parquet",
+    "reports/history.csv",
+    "reports/metrics.json",
+    "reports/report.md",
+    "reports/report.html",
+    "reports/figures/quality.svg",
+    "reports/stages/report.json",
+)
+FIRST_INPUT = {
+    "train_zoo": ("data/dataset.safetensors", "fetch-data"),
+    "align": ("data/zoo/trained.safetensors", "train-zoo"),
+    "canonicalize": ("data/zoo/aligned.safetensors", "align"),
+    "train_flow": ("data/zoo/canonical.safetensors", "canonicalize"),
+    "sample": ("data/flow.safetensors", "train-flow"),
+    "evaluate": ("data/samples.safetensors", "sample"),
+    "report": ("data/evaluation/groups.parquet", "evaluate"),
+}
+
+
+def write_project(folder: Path) -> None:
+    """The wdbc preset made tiny."""
+    (folder / "stages/presets").mkdir(parents=True)
+    preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text())
+    for section, values in TINY.items():
+        preset[section] |= values
+    with (folder / "stages/presets/wdbc.yaml").open("w") as file:
+        YAML().dump(preset, file)
+    (folder / "params.yaml").write_text("task: wdbc\n")
+
+
+def run(stage: str, *arguments: str):
+    return CliRunner().invoke(importlib.import_module(f"stages.{stage}").app, arguments)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> dict[str, bytes]:
+    """Every file after all eight stages have run once."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_project(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for stage in STAGES:
+            result = run(stage)
+            assert result.exit_code == 0, f"{stage}: {result.output} {result.exception}"
+    return contents(folder)
+
+
+@pytest.fixture
+def copy(finished, tmp_path, monkeypatch) -> Path:
+    """A fresh copy of the finished folder to damage, which is the working directory."""
+    for name, content in finished.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_outputs_exist_and_belong_together(finished, copy):
+    assert set(OUTPUTS) <= set(finished)
+    assert not [name for name in finished if name.startswith("checkpoints")]
+    metrics = json.loads(finished["reports/metrics.json"])
+    assert 0 <= metrics["samples"]["accuracy_mean"] <= 1
+    assert {"zoo", "held-out"} <= set(metrics)
+    flow = load_flow("data/flow.safetensors")
+    samples = load_zoo("data/samples.safetensors", "sampled")
+    assert flow.config.geometry == "geometric"
+    assert len(samples) == len(load_zoo("data/networks.safetensors", "sampled")) == 4
+    x = flow.coordinates.encode(samples.weights)
+    assert (flow.geometry.manifold.projx(x) - x).abs().max() < 1e-5
+
+
+def test_the_report_opens_offline(finished):
+    page = finished["reports/report.html"].decode()
+    resource = re.compile(
+        r"""(?:\bsrc|<link[^>]*\bhref|<image[^>]*\bhref)\s*=\s*["']?\s*(?:https?:)?//|url\(\s*["']?https?:|@import"""
+    )
+    assert not resource.search(page)
+    assert resource.search('<script src="https://example.org/x.js">')
+    assert "geometric" in page
+
+
+def test_the_same_settings_give_the_same_samples(finished, copy):
+    for stage in ("train_flow", "sample"):
+        assert run(stage).exit_code == 0
+    assert Path("data/samples.safetensors").read_bytes() == finished["data/samples.safetensors"]
+    Path("params.yaml").write_text("task: wdbc\nsample:\n  seed: 1\n")
+    assert run("sample").exit_code == 0
+    assert Path("data/samples.safetensors").read_bytes() != finished["data/samples.safetensors"]
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "canonicalize"])
+def test_a_wrong_geometry_fails_in_every_stage_with_settings(copy, stage):
+    Path("params.yaml").write_text("task: wdbc\nflow:\n  geometry: spherical\n")
+    before = contents(copy)
+    result = run(stage)
+    assert result.exit_code != 0
+    for word in ("flow.geometry", "spherical", "euclidean", "normalized", "geometric"):
+        assert word in result.output
+    assert contents(copy) == before
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+@pytest.mark.parametrize("stage", FIRST_INPUT)
+def test_a_damaged_input_fails_with_its_name_and_stage(copy, stage, damage):
+    name, maker = FIRST_INPUT[stage]
+    path = Path(name)
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    before = contents(copy)
+    result = run(stage)
+    assert result.exit_code != 0
+    assert isinstance(result.exception, SystemExit), repr(result.exception)  # a sentence, not a traceback
+    assert name in result.output
+    assert maker in result.output
+    assert contents(copy) == before

@@ -1,0 +1,124 @@
+"""The preconditioner with F = 0 is the posterior mean of Gaussians, whatever their coupling."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from wflib.architecture import mlp
+from wflib.rng import generator
+from wflib.velocity import Preconditioner
+
+ARCHITECTURE = mlp([3, 4, 2])
+DIMENSION = ARCHITECTURE.dimension
+MEAN_0, MEAN_1, STD_0, STD_1 = -0.4, 1.2, 0.7, 1.5
+TIMES = torch.tensor([0.0, 0.1, 0.35, 0.7, 0.95, 0.99], dtype=torch.float64)
+
+
+def model(correlation: float, noise: float = 0.0, angle: float = 0.0) -> Preconditioner:
+    """With moments set by hand, the same for all pools."""
+    found = Preconditioner(ARCHITECTURE, noise).double()
+    values = (MEAN_0, MEAN_1, STD_0, STD_1, correlation * STD_0 * STD_1, angle)
+    for name, value in zip(Preconditioner.STATISTICS, values, strict=True):
+        getattr(found, name).fill_(value)
+    return found
+
+
+def pairs(correlation: float, count: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:
+    random = generator(0, "pairs")
+    a, b = (torch.randn(count, DIMENSION, generator=random, dtype=torch.float64) for _ in range(2))
+    return MEAN_0 + STD_0 * a, MEAN_1 + STD_1 * (correlation * a + (1 - correlation**2) ** 0.5 * b)
+
+
+def conditioned(t: torch.Tensor, x_t: torch.Tensor, correlation: float, noise: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """E and Var of x_1 given x_t, by conditioning the joint covariance of (x_0, x_1, ε) on x_t = (1−t) x_0 + t x_1 + σ ε."""
+    s_01 = correlation * STD_0 * STD_1
+    joint = torch.tensor([[STD_0**2, s_01, 0], [s_01, STD_1**2, 0], [0, 0, 1]], dtype=torch.float64)
+    means = torch.tensor([MEAN_0, MEAN_1, 0], dtype=torch.float64)
+    row = torch.stack([1 - t, t, torch.full_like(t, noise)])
+    gain = (joint[1] @ row) / (row @ joint @ row)
+    return MEAN_1 + gain * (x_t - row @ means), joint[1, 1] - gain * (joint[1] @ row)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6, 0.95, -0.5])
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_no_field_is_the_posterior_mean(correlation, noise):
+    preconditioner = model(correlation, noise)
+    x_t = 2 * torch.randn(len(TIMES), DIMENSION, generator=generator(0, "x"), dtype=torch.float64)
+    found = preconditioner(TIMES)
+    prediction = preconditioner.data_mean + found.skip * (x_t - found.centre)
+    for row, t in enumerate(TIMES):
+        mean, variance = conditioned(t, x_t[row], correlation, noise)
+        assert torch.allclose(prediction[row], mean, atol=1e-10)
+        assert torch.allclose(found.output_scale[row].square(), variance.expand(DIMENSION), atol=1e-10)
+    if correlation:  # who ignores the coupling is wrong
+        independent = model(0.0, noise)(TIMES)
+        assert ((independent.skip - found.skip) * x_t).abs().max() > 0.05
+
+
+def test_independent_gaussians_in_closed_form():
+    preconditioner = model(0.0)
+    x_t = torch.randn(len(TIMES), DIMENSION, generator=generator(0, "x"), dtype=torch.float64)
+    found, t = preconditioner(TIMES), TIMES[:, None]
+    variance = (1 - t).square() * STD_0**2 + t.square() * STD_1**2
+    expected = MEAN_1 + t * STD_1**2 / variance * (x_t - (1 - t) * MEAN_0 - t * MEAN_1)
+    assert torch.allclose(preconditioner.data_mean + found.skip * (x_t - found.centre), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.8])
+def test_fit_finds_the_moments(correlation):
+    preconditioner, exact = Preconditioner(ARCHITECTURE).double(), model(correlation)
+    preconditioner.fit(*pairs(correlation), torch.zeros(DIMENSION, dtype=torch.float64))
+    for name in Preconditioner.STATISTICS:
+        assert torch.allclose(getattr(preconditioner, name), getattr(exact, name), atol=0.05), name
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.8])
+def test_inputs_and_what_is_left_have_unit_variance(correlation):
+    preconditioner, (x_0, x_1) = model(correlation), pairs(correlation)
+    for time in (0.0, 0.4, 0.9):
+        x_t, found = torch.lerp(x_0, x_1, torch.tensor(time).double()), preconditioner(torch.tensor([time]).double())
+        centred = x_t - found.centre
+        assert (centred * found.input_scale).std().item() == pytest.approx(1, abs=0.02)
+        left = (x_1 - preconditioner.data_mean - found.skip * centred) / found.output_scale
+        assert left.std().item() == pytest.approx(1, abs=0.02)
+        assert (left * centred * found.input_scale).mean().abs() < 0.02  # nothing linear is left to predict
+        assert ((x_1 - MEAN_1) / found.output_scale).std().item() > (1.02 if time else 0.9)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6])
+@pytest.mark.parametrize("angle", [0.0, 1.2])
+def test_the_end_is_the_identity(correlation, angle):
+    preconditioner = model(correlation, angle=angle)
+    gaps = []
+    for left in (1e-1, 1e-2, 1e-3, 1e-5):
+        found = preconditioner(torch.tensor([1 - left], dtype=torch.float64))
+        gaps.append(((found.skip - 1).abs().max().item(), found.output_scale.abs().max().item()))
+    for larger, smaller in pairwise(gaps):
+        assert smaller[0] < larger[0]
+        assert smaller[1] < larger[1]
+    assert gaps[-1][0] < 1e-4
+    assert gaps[-1][1] < 1e-4
+    assert model(correlation, noise=0.3)(torch.ones(1, dtype=torch.float64)).output_scale.min() > 0.1
+
+
+def test_moments_are_shared_by_what_permutations_exchange():
+    preconditioner = Preconditioner(ARCHITECTURE).double()
+    scale = torch.rand(DIMENSION, generator=generator(0, "scale"), dtype=torch.float64) + 0.5
+    x_0, x_1 = pairs(0.3, 200)
+    preconditioner.fit(x_0 * scale, x_1 * scale, torch.zeros(DIMENSION, dtype=torch.float64))
+    weight = ARCHITECTURE.unflatten(preconditioner.data_mean[None])["linear1.weight"][0]
+    assert torch.equal(weight, weight[:1].expand_as(weight))
+    assert weight[0].diff().abs().min() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["same", "constant"])
+def test_degenerate_pairs_give_finite_coefficients(kind):
+    preconditioner, x_0 = Preconditioner(ARCHITECTURE), pairs(0.0, 200)[0].float()
+    preconditioner.fit(x_0, x_0 if kind == "same" else torch.ones_like(x_0), torch.zeros(DIMENSION))
+    found = preconditioner(TIMES.float())
+    for name in ("centre", "input_scale", "skip", "output_scale"):
+        assert torch.isfinite(getattr(found, name)).all()
+    assert (found.output_scale > 0).all()
