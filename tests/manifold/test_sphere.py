@@ -123,3 +123,18 @@ def test_velocity_keeps_its_digits_near_the_end_where_the_logarithm_does_not():
     naive = SPHERE.logmap(SPHERE.geodesic_point(*single), single[1]) / (1 - single[2])
     assert error < 1e-3
     assert (naive - exact).abs().max() > 10 * error
+
+
+def near_points(seed: int) -> torch.Tensor:
+    random = torch.randn(100, 5, generator=torch.Generator().manual_seed(seed))
+    return random / random.norm(dim=-1, keepdim=True)
+
+
+def test_distance_of_near_points_keeps_its_digits_where_acos_does_not():
+    sphere, x = StableSphere(), near_points(0)
+    tangent = sphere.proju(x, near_points(1))
+    tangent = tangent / tangent.norm(dim=-1, keepdim=True) * 1e-4
+    y = sphere.expmap(x, tangent)
+    assert torch.allclose(sphere.dist(x, y), torch.full((100,), 1e-4), rtol=2e-3)
+    naive = torch.acos((x * y).sum(-1).clamp(-1, 1))
+    assert not torch.allclose(naive, torch.full((100,), 1e-4), rtol=2e-2)
