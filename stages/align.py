@@ -36,7 +36,7 @@ def main(
         settings = load_settings(params, presets)
         dataset, trained = load_dataset(data), load_zoo(zoo, "trained")
         architecture, config = trained.architecture, settings.align
-        reference = {name: tensor[:1] for name, tensor in trained.last_snapshots.weights.items()}
+        reference = trained.reference
         if config.method == "none":
             permutations = identity(architecture, len(trained))
         else:

@@ -72,8 +72,7 @@ def main(
         dataset, model, drawn = load_dataset(data), load_flow(flow, device), load_zoo(samples, "sampled")
         flat = model.config.geometry == "euclidean"
         zoo = load_zoo(aligned, "aligned") if flat else load_zoo(canonical, "canonical")
-        training, held_out = zoo.training_part, zoo.held_out_part
-        reference = {name: tensor[:1] for name, tensor in zoo.last_snapshots.weights.items()}
+        training, held_out, reference = zoo.training_part, zoo.held_out_part, zoo.reference
 
         def some(part, name: str):
             chosen = torch.randperm(len(part), generator=generator(config.seed, "evaluate", name))

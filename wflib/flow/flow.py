@@ -12,8 +12,8 @@ from wflib.architecture import Architecture
 from wflib.config import FlowConfig, VelocityConfig
 from wflib.flow.coordinates import Coordinates
 from wflib.flow.geometry import build_geometry
-from wflib.flow.prior import canonical_prior, flat_prior
-from wflib.storage import ArtifactError, load_artifact, save_artifact
+from wflib.flow.prior import Prior, canonical_prior, flat_prior
+from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
 from wflib.velocity import Preconditioner, build_velocity
 
 __all__ = ["Flow", "load_flow", "save_flow"]
@@ -60,10 +60,9 @@ class Flow(nn.Module):
         return self.preconditioner.index.device
 
     @property
-    def prior(self):
+    def prior(self) -> Prior:
         """The prior, on the flow's device."""
-        prior, device = self._prior, self.device
-        return type(prior)(prior.manifold, prior.mean.to(device), prior.std.to(device), prior.fresh.to(device))
+        return self._prior.to(self.device)
 
     @property
     def architecture(self) -> Architecture:
@@ -132,6 +131,7 @@ def load_flow(path: str | Path, device: str | torch.device = "cpu") -> Flow:
         )
         flow.load_state_dict({name.removeprefix("state."): tensor for name, tensor in tensors.items()})
     except (KeyError, ValueError, RuntimeError) as error:
-        remedy = "rerun the stage that makes it: dvc repro --single-item --force train-flow"
-        raise ArtifactError(f"{path}: the flow's tensors do not fit its description ({error}); {remedy}.") from error
+        raise ArtifactError(
+            f"{path}: the flow's tensors do not fit its description ({error}); {rerun('train-flow')}."
+        ) from error
     return flow.to(device).eval()

@@ -63,10 +63,6 @@ class Geometry(ABC):
         """Project an ambient vector on what :meth:`step` accepts."""
         return vector
 
-    def finish(self, x: Tensor) -> Tensor:
-        """Put the end point of an integration where x_1 must lie."""
-        return self.project_prediction(x)
-
     def angles(self, x_0: Tensor, x_1: Tensor) -> Tensor:
         """Mean angle travelled by each coordinate's sphere, zero where paths are straight: (D,)."""
         return x_0.new_zeros(x_0.shape[1])

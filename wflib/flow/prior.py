@@ -31,6 +31,10 @@ class Prior:
     std: Tensor
     fresh: Tensor
 
+    def to(self, device: str | torch.device) -> Prior:
+        """The same prior on another device."""
+        return Prior(self.manifold, self.mean.to(device), self.std.to(device), self.fresh.to(device))
+
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw (count, D) points; random numbers come from the generator's device."""
         noise = torch.randn(count, len(self.mean), generator=generator, device=generator.device).to(self.mean)

@@ -43,7 +43,7 @@ def integrate(flow: Flow, x_0: Tensor, steps: int, guidance: Guidance | None = N
         if guidance is not None:
             velocity = velocity + geometry.tangent(x, guidance(x, t))
         x = geometry.step(x, velocity / steps)
-    return geometry.finish(x)
+    return geometry.project_prediction(x)
 
 
 def sample(

@@ -190,7 +190,7 @@ class FlowTrainer:
                 )
             last = self.iteration == config.iterations
             validate = last or self.iteration % config.validate_every == 0
-            if last or validate or self.iteration % HISTORY_EVERY == 0:
+            if validate or self.iteration % HISTORY_EVERY == 0:
                 self.seconds = time.perf_counter() - started
                 row = [self.iteration, self.seconds, sum(recent) / len(recent), math.nan, self.learning_rate()]
                 self.history.append(dict(zip(HISTORY_SCHEMA, row, strict=True)))

@@ -118,7 +118,7 @@ def weight_manifold(architecture: Architecture) -> WeightManifold:
     Returns:
         The product manifold in the order of the flat vector.
     """
-    spheres = sphere_blocks(architecture) if architecture.log_scale is not None or normalized_groups(architecture) else {}
+    spheres = sphere_blocks(architecture)
     parts = []
     for name, where in architecture.slices.items():
         if name in spheres and spheres[name][1] > 1:

@@ -14,13 +14,18 @@ from torch import Tensor
 
 from wflib.storage.atomic import atomic_path
 
-__all__ = ["FORMAT_VERSION", "ArtifactError", "load_artifact", "save_artifact"]
+__all__ = ["FORMAT_VERSION", "ArtifactError", "load_artifact", "rerun", "save_artifact"]
 
 FORMAT_VERSION = 1
 
 
 class ArtifactError(ValueError):
     """A file that is missing, damaged or of another kind than expected; the message says which and what to rerun."""
+
+
+def rerun(stage: str) -> str:
+    """The remedy that errors about a stage's file name."""
+    return f"rerun the stage that makes it: dvc repro --single-item --force {stage}"
 
 
 def save_artifact(path: str | Path, kind: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -70,7 +75,7 @@ def load_artifact(path: str | Path, kind: str, stage: str) -> tuple[dict[str, Te
         ArtifactError: Missing or truncated file, no wflib header, wrong kind or version, NaN or infinity.
     """
     path = Path(path)
-    remedy = f"rerun the stage that makes it: dvc repro --single-item --force {stage}"
+    remedy = rerun(stage)
     if not path.is_file():
         raise ArtifactError(f"{path}: expected a {kind} artifact, found no file; {remedy}.")
     try:

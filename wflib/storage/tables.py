@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wflib.storage.artifact import ArtifactError
+from wflib.storage.artifact import ArtifactError, rerun
 from wflib.storage.atomic import atomic_path
 
 __all__ = ["load_json", "load_table", "save_json", "save_table"]
@@ -47,7 +47,7 @@ def load_table(path: str | Path, schema: Mapping[str, str], stage: str) -> pd.Da
     Raises:
         ArtifactError: The file is missing, damaged or has other columns or dtypes.
     """
-    remedy = f"rerun the stage that makes it: dvc repro --single-item --force {stage}"
+    remedy = rerun(stage)
     if not Path(path).is_file():
         raise ArtifactError(f"{path}: expected a parquet table, found no file; {remedy}.")
     try:
@@ -89,7 +89,7 @@ def load_json(path: str | Path, stage: str) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is missing or no JSON object.
     """
-    remedy = f"rerun the stage that makes it: dvc repro --single-item --force {stage}"
+    remedy = rerun(stage)
     try:
         content = json.loads(Path(path).read_text())
     except FileNotFoundError as error:

@@ -10,7 +10,7 @@ runs on any hidden width.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -204,8 +204,8 @@ class NeuronTokens(nn.Module):
             # A layer without biases between hidden layers has edges only.
             features = torch.cat(features or [x.new_zeros(batch, architecture.size(group), 1)], -1)
             tokens.append(self.token_inputs[index](features) + self.kinds[index + 1])
-        bounds = torch.tensor([0, 1, *(architecture.size(group) for group in layout.groups)]).cumsum(0).tolist()
-        place = {group: slice(*bound) for group, bound in zip(layout.groups, list(pairwise(bounds))[1:], strict=True)}
+        bounds = accumulate((architecture.size(group) for group in layout.groups), initial=1)  # after the global token
+        place = {group: slice(*bound) for group, bound in zip(layout.groups, pairwise(bounds), strict=True)}
         ends = [(place[target], place[source]) for _, target, source in layout.edges]
         edges = [
             embed(weights[name].unsqueeze(-1)) for embed, (name, _, _) in zip(self.edge_inputs, layout.edges, strict=True)

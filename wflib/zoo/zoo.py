@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture, Weights
-from wflib.storage import ArtifactError, load_artifact, save_artifact
+from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
 from wflib.symmetry import Permutations, Scales, permute
 
 __all__ = ["FORMS", "Zoo", "load_zoo", "save_zoo"]
@@ -109,8 +109,14 @@ class Zoo:
     def last_snapshots(self) -> Zoo:
         """The last network of every trajectory, in order of trajectories."""
         order = torch.argsort(self.step, stable=True)
-        last = {int(run): int(index) for run, index in zip(self.trajectory[order], order, strict=True)}
-        return self[torch.tensor([last[run] for run in sorted(last)])]
+        order = order[torch.argsort(self.trajectory[order], stable=True)]
+        counts = torch.unique_consecutive(self.trajectory[order], return_counts=True)[1]
+        return self[order[counts.cumsum(0) - 1]]
+
+    @property
+    def reference(self) -> Weights:
+        """The network that alignment aims at: the last snapshot of the first trajectory, tensors of shape (1, *shape)."""
+        return self.last_snapshots[:1].weights
 
     def initial_of(self, index: Tensor) -> Weights:
         """Initial weights of the trajectories of some networks, in those networks' neuron order.
@@ -151,7 +157,7 @@ def load_zoo(path: str | Path, form: str) -> Zoo:
         ArtifactError: The file is damaged, of another form, or its tensors do not fit its architecture.
     """
     tensors, metadata = load_artifact(path, "zoo", stage=FORMS[form])
-    remedy = f"rerun the stage that makes it: dvc repro --single-item --force {FORMS[form]}"
+    remedy = rerun(FORMS[form])
     found = metadata.pop("form", None)
     if found != form:
         raise ArtifactError(f"{path}: expected a zoo of form {form}, found {found}; {remedy}.")
