@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from wflib.flow.geometry import build_geometry
 from wflib.flow.prior import Prior, canonical_prior, flat_prior
 from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
 from wflib.velocity import Preconditioner, build_velocity
+from wflib.velocity.pooling import pool
 
 __all__ = ["Flow", "load_flow", "save_flow"]
 
@@ -89,6 +91,34 @@ class Flow(nn.Module):
         """u_t = displacement(x_t, x̂_1) / (1 − t), (batch, D)."""
         prediction, _ = self.predict(x_t, t)
         return self.geometry.displacement(x_t, prediction) / (1 - t[:, None])
+
+    def with_widths(self, widths: Mapping[str, int]) -> Flow:
+        """The same flow for networks of other hidden widths, without retraining.
+
+        The velocity network's parameters do not depend on widths. The preconditioner's statistics move with the prior: what
+        lies on a sphere in R^d scales with 1/√d, biases of normalized layers with the norms of initial weights, and the log
+        output scale shifts as its prior does.
+
+        Args:
+            widths: Neurons of hidden groups, for example ``{"hidden1": 32}``; groups that are not named keep theirs.
+
+        Returns:
+            A new flow with copies of the parameters.
+
+        Raises:
+            ValueError: A name is no hidden group.
+        """
+        other = Flow(
+            self.config, self.velocity_config, self.coordinates.with_widths(widths), self.prior_std, self.metadata
+        ).to(self.preconditioner.mean_0)
+        other.load_state_dict(self.state_dict())
+        (mean, width, fresh), (new_mean, new_width, _) = (
+            [pool(value.double(), flow.preconditioner.index) for value in (flow.prior.mean, flow.prior.width, flow.prior.fresh)]
+            for flow in (self, other)
+        )
+        ratio = torch.where(fresh > 0, 1.0, new_width / width)
+        other.preconditioner.move(new_mean - mean, ratio)
+        return other.train(self.training)
 
 
 def save_flow(path: str | Path, flow: Flow) -> None:

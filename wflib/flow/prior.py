@@ -35,6 +35,15 @@ class Prior:
         """The same prior on another device."""
         return Prior(self.manifold, self.mean.to(device), self.std.to(device), self.fresh.to(device))
 
+    @property
+    def width(self) -> Tensor:
+        """Deviation of each coordinate: 1/√d on a sphere in R^d, ``std`` elsewhere, (D,)."""
+        width = self.std.clone()
+        for _, sphere, where, shape in self.manifold.parts:
+            if sphere:
+                width[where] = shape[1] ** -0.5
+        return width
+
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw (count, D) points; random numbers come from the generator's device."""
         noise = torch.randn(count, len(self.mean), generator=generator, device=generator.device).to(self.mean)

@@ -81,6 +81,20 @@ class Preconditioner(nn.Module):
         ):
             getattr(self, name).copy_(value)
 
+    @torch.no_grad()
+    def move(self, shift: Tensor, ratio: Tensor) -> None:
+        """Follow a change of the prior, such as other hidden widths: μ ← ratio μ + shift, deviations ← ratio · deviations.
+
+        Args:
+            shift: Added to both means, (pools,).
+            ratio: Factor of every width, (pools,).
+        """
+        for mean in (self.mean_0, self.mean_1):
+            mean.mul_(ratio).add_(shift)
+        for deviation in (self.deviation_0, self.deviation_1):
+            deviation.mul_(ratio)
+        self.covariance.mul_(ratio.square())
+
     def forward(self, t: Tensor) -> Coefficients:
         """Coefficients at times (batch,)."""
         t = t[:, None]

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from wflib.storage import ArtifactError, load_artifact, save_artifact
+from wflib.zoo.images import fetch_images, read_idx
 
-__all__ = ["TASKS", "Dataset", "Split", "load_dataset", "load_wdbc", "save_dataset"]
+__all__ = ["TASKS", "Dataset", "Split", "load_dataset", "load_images", "load_wdbc", "save_dataset"]
 
 PARTS = ("train", "validation", "test")
+VALIDATION_IMAGES = 5000
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,43 @@ def load_wdbc() -> Dataset:
     )
 
 
-TASKS: dict[str, Callable[[], Dataset]] = {"wdbc": load_wdbc}
+def load_images(task: str) -> Dataset:
+    """MNIST or Fashion-MNIST: 55,000 / 5,000 / 10,000 images of 784 pixels, standardized by one mean and deviation for all.
+
+    The validation part is the last 5,000 of the 60,000 training images. Pixels share their statistics: dead ones would have
+    a deviation of zero.
+
+    Args:
+        task: ``mnist`` or ``fashion-mnist``.
+
+    Raises:
+        OSError: No source has the files.
+    """
+    files = fetch_images(task)
+    images = {part: read_idx(files[f"{part}-images-idx3-ubyte"]).reshape(-1, 784) for part in ("train", "t10k")}
+    labels = {part: read_idx(files[f"{part}-labels-idx1-ubyte"]) for part in ("train", "t10k")}
+    training = images["train"][:-VALIDATION_IMAGES] / 255
+    mean, deviation = float(training.mean()), float(training.std())
+
+    def split(part: str, where: slice) -> Split:
+        inputs = torch.tensor(images[part][where], dtype=torch.float32).div(255).sub(mean).div(deviation)
+        return Split(inputs, torch.tensor(labels[part][where], dtype=torch.int64))
+
+    return Dataset(
+        task,
+        "classification",
+        10,
+        split("train", slice(None, -VALIDATION_IMAGES)),
+        split("train", slice(-VALIDATION_IMAGES, None)),
+        split("t10k", slice(None)),
+    )
+
+
+TASKS: dict[str, Callable[[], Dataset]] = {
+    "wdbc": load_wdbc,
+    "mnist": partial(load_images, "mnist"),
+    "fashion-mnist": partial(load_images, "fashion-mnist"),
+}
 """Task name → function that loads its data."""
 
 

@@ -88,12 +88,15 @@ def train_zoo(
     weights = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
     optimizer = build_optimizer(config, list(weights.values()))
     shuffle = generator(config.seed, "zoo", "shuffle", device=device)
+    # One buffer for every iteration's examples: large blocks of fresh memory cost more than filling them.
+    batch = inputs.new_empty(networks, min(config.batch_size, examples), dataset.features)
     snapshots, steps, step = [], [], 0
     for epoch in range(config.epochs):
         order = torch.rand(networks, examples, generator=shuffle, device=device).argsort(1)
         for iteration in range(iterations):
             chosen = order[:, iteration * config.batch_size : (iteration + 1) * config.batch_size]
-            losses = network_losses(architecture, weights, Split(inputs[chosen], targets[chosen]))
+            torch.index_select(inputs, 0, chosen.flatten(), out=batch.view(-1, dataset.features))
+            losses = network_losses(architecture, weights, Split(batch, targets[chosen]))
             optimizer.zero_grad(set_to_none=True)
             losses.sum().backward()
             optimizer.step()
