@@ -26,7 +26,7 @@ from stages.common import (
 )
 from wflib.config import Settings, load_settings
 from wflib.device import resolve_device
-from wflib.flow import HISTORY_SCHEMA, Coordinates, Flow, FlowTrainer, input_basis, save_flow
+from wflib.flow import HISTORY_SCHEMA, FlowTrainer, flow_for_zoo, save_flow
 from wflib.storage import atomic_path
 from wflib.zoo import load_dataset, load_zoo
 
@@ -63,15 +63,7 @@ def main(
         settings = load_settings(params, presets)
         form, path = ("aligned", aligned) if settings.flow.geometry == "euclidean" else ("canonical", canonical)
         dataset, zoo, device = load_dataset(data), load_zoo(path, form), resolve_device(settings.training.device)
-        basis = input_basis(dataset.train.inputs)[0] if settings.velocity.basis == "data" else None
-        torch.manual_seed(settings.training.seed)
-        flow = Flow(
-            settings.flow,
-            settings.velocity,
-            Coordinates(zoo.architecture, basis),
-            zoo.metadata["init_std"],
-            {"task": settings.task, "seed": settings.training.seed},
-        ).to(device)
+        flow = flow_for_zoo(settings, zoo, dataset.train.inputs).to(device)
         folder = checkpoint_folder(checkpoints, settings, [data, path])
         trainer = FlowTrainer(flow, zoo, settings.training, dataset.train, folder)
         with progress_bar(settings.training.iterations, f"train {settings.flow.geometry} flow") as bar:

@@ -6,6 +6,7 @@ and values out of range are errors that name the key, what was given and what is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,6 +95,9 @@ class VelocityConfig(Section):
     layers: Count
     heads: Count
     basis: Literal["none", "data"] = Field(description="Axes of first-layer weights: inputs, or their second moment's.")
+    directions: Annotated[int, Field(ge=0, strict=True)] = Field(
+        description="Leading input directions that the network sees and predicts; 0 for all. Others stay Gaussian."
+    )
 
     @model_validator(mode="after")
     def heads_divide(self) -> VelocityConfig:
@@ -161,12 +165,15 @@ class Settings(Section):
     evaluate: EvaluateConfig
 
 
-def load_settings(params: str | Path = "params.yaml", presets: str | Path = "stages/presets") -> Settings:
+def load_settings(
+    params: str | Path = "params.yaml", presets: str | Path = "stages/presets", changes: Sequence[str] = ()
+) -> Settings:
     """Read overrides and the task's preset, merge and validate them.
 
     Args:
         params: File with ``task`` and one mapping per section; ``null`` means "as the preset says".
         presets: Folder with one complete preset per task.
+        changes: More overrides, which win: ``section.key=value`` with a value in YAML.
 
     Returns:
         Every setting of every stage.
@@ -186,6 +193,12 @@ def load_settings(params: str | Path = "params.yaml", presets: str | Path = "sta
         if not isinstance(values, (dict, type(None))):
             raise SettingsError(f"{params}: {section}: expected a mapping of settings, got {values!r}.")
         merged[section] = merged[section] | {key: value for key, value in (values or {}).items() if value is not None}
+    for change in changes:
+        name, _, text = change.partition("=")
+        section, _, key = name.partition(".")
+        if not (key and text and isinstance(merged.get(section), dict)):
+            raise SettingsError(f"{change}: expected section.key=value, the section one of {', '.join(list(merged)[1:])}.")
+        merged[section] = merged[section] | {key: YAML(typ="safe").load(text)}
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:

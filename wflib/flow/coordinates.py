@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -85,6 +85,24 @@ class Coordinates:
     def decode(self, x: Tensor) -> tuple[Architecture, Weights]:
         """(networks, D) → ordinary networks, their output scale folded into the last layer."""
         return decanonicalize(self.architecture, self.decode_state(x))
+
+    def leading(self, directions: int) -> tuple[Architecture, Tensor]:
+        """The part of the coordinates that belongs to the first input directions and to everything behind the inputs.
+
+        Args:
+            directions: How many; 0 for all.
+
+        Returns:
+            The architecture of that part, and its places in flat vectors, (≤ D,) int64.
+        """
+        whole, source = self.architecture, self.architecture.groups[0]
+        kept = min(directions or source.size, source.size)
+        places = whole.unflatten(torch.arange(whole.dimension).unsqueeze(0))
+        for spec in whole.tensors:
+            if source.name in spec.axes:
+                places[spec.name] = places[spec.name].narrow(1 + spec.axes.index(source.name), 0, kept)
+        part = replace(whole, groups=(replace(source, size=kept), *whole.groups[1:]))
+        return part, part.flatten(places).squeeze(0)
 
     def with_widths(self, widths: Mapping[str, int]) -> Coordinates:
         """The same coordinates for other hidden widths."""

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture import Architecture
-from wflib.config import FlowConfig, VelocityConfig
-from wflib.flow.coordinates import Coordinates
+from wflib.config import FlowConfig, Settings, VelocityConfig
+from wflib.flow.coordinates import Coordinates, input_basis
 from wflib.flow.geometry import build_geometry
 from wflib.flow.prior import Prior, canonical_prior, flat_prior
 from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
 from wflib.velocity import Preconditioner, build_velocity
 from wflib.velocity.pooling import pool
+from wflib.zoo import Zoo
 
-__all__ = ["Flow", "load_flow", "save_flow"]
+__all__ = ["Flow", "flow_for_zoo", "load_flow", "save_flow"]
 
 
 class Flow(nn.Module):
@@ -53,7 +54,9 @@ class Flow(nn.Module):
         else:
             prior = flat_prior(coordinates.manifold, architecture.dimension, prior_std)
         self.preconditioner = Preconditioner(architecture, config.path_noise)
-        self.network = build_velocity(velocity_config, architecture)
+        seen, places = coordinates.leading(velocity_config.directions)
+        self.register_buffer("places", places, persistent=False)
+        self.network = build_velocity(velocity_config, seen)
         self._prior = prior
 
     @property
@@ -83,7 +86,8 @@ class Flow(nn.Module):
         """
         coefficients = self.preconditioner(t)
         centred = x_t - coefficients.centre
-        field = self.network(centred * coefficients.input_scale, t).to(x_t.dtype)
+        seen = self.network((centred * coefficients.input_scale)[:, self.places], t).to(x_t.dtype)
+        field = torch.zeros_like(x_t).index_copy(1, self.places, seen)
         prediction = self.preconditioner.data_mean + coefficients.skip * centred + coefficients.output_scale * field
         return self.geometry.project_prediction(prediction), coefficients.output_scale
 
@@ -113,12 +117,34 @@ class Flow(nn.Module):
         ).to(self.preconditioner.mean_0)
         other.load_state_dict(self.state_dict())
         (mean, width, fresh), (new_mean, new_width, _) = (
-            [pool(value.double(), flow.preconditioner.index) for value in (flow.prior.mean, flow.prior.width, flow.prior.fresh)]
+            [
+                pool(value.double(), flow.preconditioner.index)
+                for value in (flow.prior.mean, flow.prior.width, flow.prior.fresh)
+            ]
             for flow in (self, other)
         )
         ratio = torch.where(fresh > 0, 1.0, new_width / width)
         other.preconditioner.move(new_mean - mean, ratio)
         return other.train(self.training)
+
+
+def flow_for_zoo(settings: Settings, zoo: Zoo, inputs: Tensor) -> Flow:
+    """An untrained flow on a zoo's coordinates, its parameters drawn from ``training.seed``.
+
+    Args:
+        settings: Sections ``flow``, ``velocity`` and ``training``, and the task's name.
+        zoo: Of the form the geometry works on.
+        inputs: The task's training inputs, whose second moment is the basis ``data``.
+    """
+    basis = input_basis(inputs)[0] if settings.velocity.basis == "data" else None
+    torch.manual_seed(settings.training.seed)
+    return Flow(
+        settings.flow,
+        settings.velocity,
+        Coordinates(zoo.architecture, basis),
+        zoo.metadata["init_std"],
+        {"task": settings.task, "seed": settings.training.seed},
+    )
 
 
 def save_flow(path: str | Path, flow: Flow) -> None:

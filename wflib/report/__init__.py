@@ -6,6 +6,7 @@ from wflib.report.data import ReportData
 from wflib.report.document import write_report
 from wflib.report.figures import FIGURES, ReportFigure
 from wflib.report.sources import calibration, distribution, diversity, variance_ratio
+from wflib.report.study import study_figure, study_markdown, study_summary
 from wflib.report.summary import summary
 from wflib.report.theme import COLOURS, LABELS, theme
 
@@ -22,6 +23,9 @@ __all__ = [
     "learning_rate",
     "mean_excess",
     "quality_by_steps",
+    "study_figure",
+    "study_markdown",
+    "study_summary",
     "summary",
     "theme",
     "training_loss",

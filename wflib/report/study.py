@@ -1,0 +1,77 @@
+"""Studies: flows that differ in a few settings, one row per flow and number of steps."""
+
+from __future__ import annotations
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from wflib.report.theme import svg_bytes, theme
+
+__all__ = ["MEASURES", "study_figure", "study_markdown", "study_summary"]
+
+MEASURES = ("steps", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "validation_loss", "training_seconds")
+TOLERANCE = 1.05
+
+
+def study_labels(rows: pd.DataFrame) -> list[str]:
+    """The columns that say which flow a row belongs to: all that measure nothing."""
+    return [column for column in rows.columns if column not in MEASURES]
+
+
+def study_summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per flow: quality at the most steps, and the fewest steps whose NLL is at most 5 % above that.
+
+    Args:
+        rows: Label columns of any names and the columns ``MEASURES``.
+
+    Returns:
+        Label columns, ``accuracy``, ``nll``, ``steps_needed``, ``validation_loss``, ``training_seconds``.
+    """
+    found = []
+    for labels, flow in rows.groupby(study_labels(rows), sort=False, dropna=False):
+        flow = flow.sort_values("steps")
+        last = flow.iloc[-1]
+        enough = flow[flow.nll_mean <= TOLERANCE * last.nll_mean]
+        found.append(
+            {
+                **dict(zip(study_labels(rows), labels, strict=True)),
+                "accuracy": f"{last.accuracy_mean:.3f} ± {last.accuracy_std:.3f}",
+                "nll": f"{last.nll_mean:.3f} ± {last.nll_std:.3f}",
+                "steps_needed": int(enough.steps.iloc[0]),
+                "validation_loss": f"{last.validation_loss:.4f}",
+                "training_seconds": f"{last.training_seconds:.0f}",
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def study_markdown(summary: pd.DataFrame) -> str:
+    """The summary as a Markdown table, with a line that explains it."""
+    lines = [
+        "| " + " | ".join(column.replace("_", " ") for column in summary.columns) + " |",
+        "|" + "---|" * len(summary.columns),
+        *("| " + " | ".join(map(str, row)) + " |" for row in summary.itertuples(index=False)),
+        "",
+        "Accuracy and NLL (nats) of single samples on test data, mean ± standard deviation over networks, at the most steps",
+        f"tried. Steps needed: the fewest whose mean NLL is at most {TOLERANCE - 1:.0%} above that.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def study_figure(rows: pd.DataFrame) -> bytes:
+    """NLL against Euler steps: one panel per value of the first label, one line per combination of the others."""
+    first, *others = study_labels(rows)
+    named = rows.assign(flow=rows[others].astype(str).agg(", ".join, axis=1) if others else "flow")
+    panels = list(dict.fromkeys(rows[first]))
+    with theme():
+        figure = Figure(figsize=(3.2 * len(panels) + 1.6, 3.2), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axis, value in zip(axes, panels, strict=True):
+            chosen = named[named[first] == value]
+            sns.lineplot(chosen, x="steps", y="nll_mean", hue="flow", marker="o", ax=axis, legend=value == panels[-1])
+            axis.set(title=str(value), xlabel="Euler steps", ylabel="mean NLL of samples [nats]", yscale="log")
+            axis.set_xscale("log", base=2)
+        if axes[-1].get_legend():
+            sns.move_legend(axes[-1], "upper left", bbox_to_anchor=(1, 1), title=", ".join(others), fontsize="small")
+        return svg_bytes(figure)
