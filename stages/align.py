@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from stages.common import ALIGNED, DATASET, PARAMS, PRESETS, ZOO, Params, Presets, application, progress_bar, running
+from stages.common import (
+    ALIGNED,
+    CHECKPOINTS,
+    DATASET,
+    PARAMS,
+    PRESETS,
+    ZOO,
+    Params,
+    Presets,
+    application,
+    checkpoint_folder,
+    progress_bar,
+    running,
+)
 from wflib.config import load_settings
-from wflib.rng import generator
-from wflib.symmetry import identity, permute, squared_distance, weight_matching
+from wflib.symmetry import squared_distance
 from wflib.testing import assert_same_function
-from wflib.zoo import load_dataset, load_zoo, save_zoo
+from wflib.zoo import align_zoo, load_dataset, load_zoo, save_zoo
 
 app = application("align")
 
@@ -26,46 +38,34 @@ def main(
     data: Annotated[Path, typer.Option(help="Dataset from fetch-data; its validation inputs check the function.")] = DATASET,
     zoo: Annotated[Path, typer.Option(help="Zoo from train-zoo.")] = ZOO,
     out: Annotated[Path, typer.Option(help="Aligned zoo to write.")] = ALIGNED,
+    checkpoints: Annotated[Path, typer.Option(help="Where unfinished runs keep their state.")] = CHECKPOINTS,
 ) -> None:
-    """Align all networks to the last snapshot of the first trajectory.
+    """Align the last network of every trajectory to one reference; the trajectory's other networks follow it.
 
     weight-matching: coordinate descent over hidden layers, each step an exact assignment, the best of several starts.
-    none: keep every network as trained. Every aligned network is checked to compute the same function as before.
+    activation-matching: one assignment per hidden layer on activations over training inputs. sinkhorn: gradient descent on
+    relaxed permutations from weight matching's answer, for the distance or the loss between the networks. none: keep every
+    network as trained. Every aligned network is checked to compute the same function as before. A run that was killed goes
+    on where it stopped when started again with the same settings and inputs.
     """
     with running("align") as facts:
         settings = load_settings(params, presets)
         dataset, trained = load_dataset(data), load_zoo(zoo, "trained")
-        architecture, config = trained.architecture, settings.align
-        reference = trained.reference
-        if config.method == "none":
-            permutations = identity(architecture, len(trained))
-        else:
-            with progress_bar(config.restarts, f"match {len(trained)} networks", "start") as bar:
+        folder = checkpoint_folder(checkpoints, settings.align, [data, zoo])
+        with progress_bar(1, f"align {int(trained.trajectory.max()) + 1} trajectories", "chunk") as bar:
 
-                def advance(line: str) -> None:
-                    bar.set_postfix_str(line)
-                    bar.update()
+            def advance(what: str, done: int, chunks: int) -> None:
+                bar.set_postfix_str(what)
+                bar.total, bar.n = chunks, done
+                bar.refresh()
 
-                permutations = weight_matching(
-                    architecture,
-                    reference,
-                    trained.weights,
-                    generator(config.seed, "align"),
-                    config.restarts,
-                    progress=advance,
-                )
-        weights = permute(architecture, trained.weights, permutations)
-        assert_same_function(architecture, trained.weights, architecture, weights, dataset.validation.inputs, 1e-3)
-        aligned = replace(
-            trained,
-            weights=weights,
-            permutations=permutations,
-            form="aligned",
-            metadata={**trained.metadata, "align": config.method},
-        )
+            aligned = align_zoo(trained, settings.align, dataset, advance, folder)
+        architecture = trained.architecture
+        assert_same_function(architecture, trained.weights, architecture, aligned.weights, dataset.validation.inputs, 1e-3)
         save_zoo(out, aligned)
-        distances = [squared_distance(architecture, reference, side) for side in (trained.weights, weights)]
-        for name, distance in zip(("distance_before", "distance_after"), distances, strict=True):
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, networks in (("distance_before", trained), ("distance_after", aligned)):
+            distance = squared_distance(architecture, aligned.reference, networks.weights)
             facts[name] = torch.sqrt(distance).mean().item()
 
 

@@ -39,6 +39,7 @@ def main(
             aligned,
             architecture=result.architecture,
             weights=result.weights,
+            aligned_to=canonicalize(aligned.architecture, aligned.reference).weights,
             record=result.record,
             form="canonical",
             metadata={**aligned.metadata, "manifold": manifold.describe(), "zero_norm_neurons": result.zero_norm_neurons},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from tqdm import tqdm
 
@@ -24,6 +26,7 @@ FLOW, HISTORY = Path("data/flow.safetensors"), Path("reports/history.csv")
 SAMPLES, NETWORKS = Path("data/samples.safetensors"), Path("data/networks.safetensors")
 EVALUATION, METRICS = Path("data/evaluation"), Path("reports/metrics.json")
 REPORTS, FACTS = Path("reports"), Path("reports/stages")
+CHECKPOINTS = Path("checkpoints")
 STAGES = ("fetch-data", "train-zoo", "align", "canonicalize", "train-flow", "sample", "evaluate")
 
 
@@ -56,6 +59,15 @@ def running(stage: str, facts: Path = FACTS) -> Iterator[dict[str, object]]:
     found["seconds"] = time.perf_counter() - started
     save_json(facts / f"{stage}.json", found)
     typer.echo(f"{stage}: " + ", ".join(f"{key} {show(value)}" for key, value in found.items() if key != "stage"))
+
+
+def checkpoint_folder(root: Path, settings: object, inputs: list[Path]) -> Path:
+    """A folder named by all that a run depends on: settings, inputs, code, and the version of torch."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    digest.update(repr(settings).encode())
+    for path in [*inputs, *sorted(Path(__file__).parents[1].glob("wflib/**/*.py"))]:
+        digest.update(path.read_bytes())
+    return root / digest.hexdigest()[:16]
 
 
 def show(value: object) -> str:

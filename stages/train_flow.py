@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-import torch
 import typer
 
 from stages.common import (
     ALIGNED,
     CANONICAL,
+    CHECKPOINTS,
     DATASET,
     FLOW,
     HISTORY,
@@ -21,25 +20,17 @@ from stages.common import (
     Params,
     Presets,
     application,
+    checkpoint_folder,
     progress_bar,
     running,
 )
-from wflib.config import Settings, load_settings
+from wflib.config import load_settings
 from wflib.device import resolve_device
 from wflib.flow import HISTORY_SCHEMA, FlowTrainer, flow_for_zoo, save_flow
 from wflib.storage import atomic_path
 from wflib.zoo import load_dataset, load_zoo
 
 app = application("train-flow")
-
-
-def checkpoint_folder(root: Path, settings: Settings, inputs: list[Path]) -> Path:
-    """A folder named by all that a run depends on: settings, inputs, code, and the version of torch."""
-    digest = hashlib.sha256(torch.__version__.encode())
-    digest.update(repr((settings.flow, settings.velocity, settings.training)).encode())
-    for path in [*inputs, *sorted(Path(__file__).parents[1].glob("wflib/**/*.py"))]:
-        digest.update(path.read_bytes())
-    return root / digest.hexdigest()[:16]
 
 
 @app.command()
@@ -51,7 +42,7 @@ def main(
     canonical: Annotated[Path, typer.Option(help="Zoo from canonicalize, which the other two flows learn.")] = CANONICAL,
     out: Annotated[Path, typer.Option(help="Flow to write.")] = FLOW,
     history: Annotated[Path, typer.Option(help="Training history to write, readable while training runs.")] = HISTORY,
-    checkpoints: Annotated[Path, typer.Option(help="Where unfinished runs keep their state.")] = Path("checkpoints"),
+    checkpoints: Annotated[Path, typer.Option(help="Where unfinished runs keep their state.")] = CHECKPOINTS,
 ) -> None:
     """Train a velocity network that transports the prior to the zoo.
 
@@ -64,7 +55,7 @@ def main(
         form, path = ("aligned", aligned) if settings.flow.geometry == "euclidean" else ("canonical", canonical)
         dataset, zoo, device = load_dataset(data), load_zoo(path, form), resolve_device(settings.training.device)
         flow = flow_for_zoo(settings, zoo, dataset.train.inputs).to(device)
-        folder = checkpoint_folder(checkpoints, settings, [data, path])
+        folder = checkpoint_folder(checkpoints, (settings.flow, settings.velocity, settings.training), [data, path])
         trainer = FlowTrainer(flow, zoo, settings.training, dataset.train, folder)
         with progress_bar(settings.training.iterations, f"train {settings.flow.geometry} flow") as bar:
 

@@ -7,7 +7,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from wflib.architecture import ACTIVATIONS, Architecture, Weights, mlp
+from wflib.activation import ACTIVATIONS
+from wflib.architecture import Architecture, Weights, mlp
 from wflib.rng import generator
 
 TOLERANCE = 1e-10

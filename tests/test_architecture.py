@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.cases import ARCHITECTURES, LINEAR, TOLERANCE, copy_of, random_inputs, random_weights
-from wflib.architecture import ACTIVATIONS, Architecture, Layer, NeuronGroup, TensorSpec, mlp
+from wflib.activation import ACTIVATIONS
+from wflib.architecture import Architecture, Layer, NeuronGroup, TensorSpec, mlp
 from wflib.rng import generator
 
 ALL = ARCHITECTURES | LINEAR

@@ -15,35 +15,12 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "Architecture", "Layer", "NeuronGroup", "TensorSpec", "Weights", "mlp"]
+from wflib.activation import ACTIVATIONS
+
+__all__ = ["Architecture", "Layer", "NeuronGroup", "TensorSpec", "Weights", "mlp"]
 
 Weights = dict[str, Tensor]
 """Weights of many networks at once: tensor name → (networks, *shape)."""
-
-
-@dataclass(frozen=True)
-class Activation:
-    """An elementwise nonlinearity and the scalings that commute with it.
-
-    Attributes:
-        function: The nonlinearity.
-        module: The ``torch.nn`` class that computes it.
-        scaling: ``"positive"`` when f(s x) = s f(x) for s > 0, ``"sign"`` when f(-x) = -f(x), ``"any"`` for both,
-            ``"none"`` when only permutations remain.
-    """
-
-    function: object
-    module: type[nn.Module]
-    scaling: str
-
-
-ACTIVATIONS: dict[str, Activation] = {
-    "relu": Activation(torch.relu, nn.ReLU, "positive"),
-    "leaky_relu": Activation(nn.functional.leaky_relu, nn.LeakyReLU, "positive"),
-    "tanh": Activation(torch.tanh, nn.Tanh, "sign"),
-    "gelu": Activation(nn.functional.gelu, nn.GELU, "none"),
-    "identity": Activation(lambda x: x, nn.Identity, "any"),
-}
 
 
 @dataclass(frozen=True)
@@ -166,8 +143,7 @@ class Architecture:
         """
         if flat.shape[-1] != self.dimension:
             raise ValueError(f"Shape mismatch: expected flat vectors (..., {self.dimension}), got {tuple(flat.shape)}.")
-        batch = flat.shape[:-1]
-        return {name: flat[..., where].reshape((*batch, *self.shape(name))) for name, where in self.slices.items()}
+        return {name: flat[..., where].reshape(*flat.shape[:-1], *self.shape(name)) for name, where in self.slices.items()}
 
     def validate(self, weights: Mapping[str, Tensor]) -> None:
         """Check names, shapes and that all tensors share their batch axes.
@@ -197,18 +173,22 @@ class Architecture:
         Returns:
             (networks, examples, outputs): logits for a classifier, predictions for a regression.
         """
-        networks = weights[self.layers[0].weight].shape[0]
-        hidden = inputs.expand(networks, -1, -1) if inputs.ndim == 2 else inputs
+        return self.activations(weights, inputs)[self.layers[-1].target]
+
+    def activations(self, weights: Mapping[str, Tensor], inputs: Tensor) -> dict[str, Tensor]:
+        """What every group of neurons computes, arguments as in :meth:`forward`: group → (networks, examples, neurons)."""
+        networks = len(weights[self.layers[0].weight])
+        found = {self.groups[0].name: inputs.expand(networks, -1, -1)}
         for layer in self.layers:
-            weight = weights[layer.weight].transpose(-1, -2)
+            weight, source = weights[layer.weight].transpose(-1, -2), found[layer.source]
             if layer.bias is None:
-                hidden = torch.bmm(hidden, weight)
+                hidden = torch.bmm(source, weight)
             else:
-                hidden = torch.baddbmm(weights[layer.bias].unsqueeze(1), hidden, weight)
-            hidden = ACTIVATIONS[layer.activation].function(hidden)
+                hidden = torch.baddbmm(weights[layer.bias].unsqueeze(1), source, weight)
+            found[layer.target] = ACTIVATIONS[layer.activation].function(hidden)
         if self.log_scale is not None:
-            hidden = hidden * weights[self.log_scale].exp().view(-1, 1, 1)
-        return hidden
+            found[layer.target] = found[layer.target] * weights[self.log_scale].exp().view(-1, 1, 1)
+        return found
 
     def module(self) -> nn.Sequential:
         """One network of this architecture as ``torch.nn.Sequential``; its ``state_dict`` has our tensor names.

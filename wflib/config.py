@@ -73,8 +73,11 @@ class AlignConfig(Section):
     """How networks are aligned to one reference."""
 
     seed: Seed
-    method: Literal["none", "weight-matching"]
-    restarts: Count = Field(description="Starts of the coordinate descent.")
+    method: Literal["none", "weight-matching", "activation-matching", "sinkhorn"]
+    objective: Literal["l2", "midpoint", "random-point"] = Field(description="What sinkhorn makes small.")
+    reference: Literal["first", "best", "medoid", "mean"] = Field(description="The network that others are brought to.")
+    restarts: Count = Field(description="Starts of weight matching, whose answer sinkhorn starts from.")
+    iterations: Count = Field(description="Steps of sinkhorn's descent.")
 
 
 class FlowConfig(Section):

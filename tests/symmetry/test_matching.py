@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.cases import LINEAR, TOLERANCE, largest_difference, random_weights
-from wflib.architecture import ACTIVATIONS, mlp
+from wflib.activation import ACTIVATIONS
+from wflib.architecture import mlp
 from wflib.rng import generator
 from wflib.symmetry import identity, inverse, permute, random_permutations, squared_distance, weight_matching
 from wflib.symmetry import matching as matching_module

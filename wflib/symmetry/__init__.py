@@ -1,23 +1,30 @@
 """Symmetries of networks: permutations and scalings of hidden neurons, alignment, canonical forms."""
 
+from wflib.symmetry.activation_matching import activation_matching
 from wflib.symmetry.canonical import CanonicalNetworks, canonicalize, decanonicalize
 from wflib.symmetry.matching import squared_distance, weight_matching
 from wflib.symmetry.permutation import Permutations, compose, identity, inverse, permute, random_permutations
 from wflib.symmetry.scaling import Scales, random_scales, scale
+from wflib.symmetry.sinkhorn import Objective, mix, sinkhorn, sinkhorn_matching
 
 __all__ = [
     "CanonicalNetworks",
+    "Objective",
     "Permutations",
     "Scales",
+    "activation_matching",
     "canonicalize",
     "compose",
     "decanonicalize",
     "identity",
     "inverse",
+    "mix",
     "permute",
     "random_permutations",
     "random_scales",
     "scale",
+    "sinkhorn",
+    "sinkhorn_matching",
     "squared_distance",
     "weight_matching",
 ]

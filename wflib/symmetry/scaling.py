@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import ACTIVATIONS, Architecture, Layer, Weights
+from wflib.activation import ACTIVATIONS
+from wflib.architecture import Architecture, Layer, Weights
 
 __all__ = ["Scales", "incoming_layer", "random_scales", "scale", "scaling_kind"]
 

@@ -1,14 +1,17 @@
 """Zoos: base tasks, training many networks at once, reading and writing networks as tensors."""
 
+from wflib.zoo.alignment import Aligner, align_zoo
 from wflib.zoo.tasks import TASKS, Dataset, Split, load_dataset, save_dataset
 from wflib.zoo.training import initialize, network_losses, train_zoo
 from wflib.zoo.zoo import Zoo, load_zoo, save_zoo
 
 __all__ = [
     "TASKS",
+    "Aligner",
     "Dataset",
     "Split",
     "Zoo",
+    "align_zoo",
     "initialize",
     "load_dataset",
     "load_zoo",

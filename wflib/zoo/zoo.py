@@ -34,6 +34,7 @@ class Zoo:
         initial: Weights at initialization, one network per trajectory, unaligned; None where unknown.
         initial_architecture: Architecture of ``initial``, which is never canonical.
         permutations: What alignment did to each network, indices per hidden group; empty if nothing.
+        aligned_to: The network that alignment aimed at, tensors of shape (1, *shape); None before alignment.
         record: Norms that canonicalization divided out; empty if none.
         metadata: Task, seed, provenance: JSON-serializable.
     """
@@ -47,11 +48,14 @@ class Zoo:
     initial: Weights | None = None
     initial_architecture: Architecture | None = None
     permutations: Permutations = field(default_factory=dict)
+    aligned_to: Weights | None = None
     record: Scales = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.architecture.validate(self.weights)
+        if self.aligned_to is not None:
+            self.architecture.validate(self.aligned_to)
         networks = len(self)
         for name, dtype in {"trajectory": torch.int64, "step": torch.int64, "held_out": torch.bool}.items():
             found = getattr(self, name)
@@ -115,8 +119,8 @@ class Zoo:
 
     @property
     def reference(self) -> Weights:
-        """The network that alignment aims at: the last snapshot of the first trajectory, tensors of shape (1, *shape)."""
-        return self.last_snapshots[:1].weights
+        """What samples are aligned to, tensors of shape (1, *shape): ``aligned_to``, else the first trajectory's end."""
+        return self.last_snapshots[:1].weights if self.aligned_to is None else self.aligned_to
 
     def initial_of(self, index: Tensor) -> Weights:
         """Initial weights of the trajectories of some networks, in those networks' neuron order.
@@ -136,6 +140,7 @@ def save_zoo(path: str | Path, zoo: Zoo) -> None:
     tensors |= {"trajectory": zoo.trajectory, "step": zoo.step, "held_out": zoo.held_out}
     tensors |= {f"initial.{name}": tensor for name, tensor in (zoo.initial or {}).items()}
     tensors |= {f"permutations.{name}": tensor for name, tensor in zoo.permutations.items()}
+    tensors |= {f"aligned_to.{name}": tensor for name, tensor in (zoo.aligned_to or {}).items()}
     tensors |= {f"record.{name}": tensor for name, tensor in zoo.record.items()}
     metadata = {"form": zoo.form, "architecture": zoo.architecture.to_json(), **zoo.metadata}
     if zoo.initial_architecture is not None:
@@ -174,6 +179,7 @@ def load_zoo(path: str | Path, form: str) -> Zoo:
             initial=with_prefix(tensors, "initial.") or None,
             initial_architecture=Architecture.from_json(initial_text) if initial_text else None,
             permutations=with_prefix(tensors, "permutations."),
+            aligned_to=with_prefix(tensors, "aligned_to.") or None,
             record=with_prefix(tensors, "record."),
             metadata=metadata,
         )
