@@ -125,7 +125,7 @@ def main(
         save_table(out / "groups.parquet", summary, GROUP_SCHEMA)
         save_table(out / "barriers.parquet", barriers, BARRIER_SCHEMA)
         save_table(out / "curve.parquet", pd.DataFrame(curve), CURVE_SCHEMA)
-        different = barriers[barriers.i != barriers.j].groupby("stage")[["midpoint", "excess"]].mean()
+        different = barriers[barriers.i != barriers.j].groupby("stage")[["midpoint", "excess", "maximal"]].mean()
         found: dict[str, object] = {
             str(record["source"]): {key: value for key, value in record.items() if is_number(value)} for record in records
         }

@@ -42,7 +42,7 @@ def test_every_pair_agrees_with_its_midpoint_computed_alone(chunk):
     architecture = mlp([3, 5, 2])
     weights = architecture.unflatten(torch.randn(4, architecture.dimension, generator=generator(1, "weights")))
     split = Split(torch.randn(9, 3, generator=generator(1, "x")), torch.arange(9) % 2)
-    barriers = loss_barriers(architecture, weights, split, chunk)
+    barriers = loss_barriers(architecture, weights, split, chunk=chunk)
     own = network_losses(architecture, weights, split)
     for a in range(4):
         for b in range(4):
@@ -62,7 +62,27 @@ def test_a_convex_loss_has_no_barrier():
     assert excess.min() < -0.01
 
 
-def test_chunk_is_checked():
+def test_a_valley_between_two_networks_is_no_barrier():
+    architecture = mlp([1, 1], task_type="regression", bias=False)
+    weights = {"linear1.weight": torch.tensor([0.0, 4.0]).view(2, 1, 1)}
+    split = Split(torch.ones(1, 1), torch.ones(1, 1))
+    barriers = loss_barriers(architecture, weights, split, points=3)
+    # L(w) = (w − 1)² / 2 is convex: its largest excess over the chord is at the ends, which have none.
+    assert float(barriers.maximal.max()) == 0
+    assert float(barriers.excess[0, 1]) == pytest.approx(0.5 - (0.5 + 4.5) / 2)
+
+
+def test_the_maximum_is_at_least_the_midpoint_and_grows_with_points():
     architecture, pair, split = confident_network_and_permuted_copy()
-    with pytest.raises(ValueError, match="chunk must be at least 1"):
-        loss_barriers(architecture, pair, split, chunk=0)
+    lopsided = {name: tensor * torch.tensor([1.0, 0.5]).view(2, *[1] * (tensor.ndim - 1)) for name, tensor in pair.items()}
+    few, many = (loss_barriers(architecture, lopsided, split, points) for points in (1, 15))
+    assert torch.equal(few.maximal, few.excess.clamp_min(0))
+    assert float(many.maximal[0, 1]) > float(few.maximal[0, 1]) > 0
+    assert torch.allclose(many.midpoint, few.midpoint)
+
+
+@pytest.mark.parametrize("wrong", [{"chunk": 0}, {"points": 2}, {"points": 0}])
+def test_arguments_are_checked(wrong):
+    architecture, pair, split = confident_network_and_permuted_copy()
+    with pytest.raises(ValueError, match="chunk of at least 1 and an odd number of points"):
+        loss_barriers(architecture, pair, split, **wrong)

@@ -14,6 +14,7 @@ from wflib.evaluation.quality import (
     wrong_predictions,
 )
 from wflib.evaluation.summary import CURVE_SCHEMA, GROUP_SCHEMA, NETWORK_SCHEMA, evaluate_networks, sampling_quality
+from wflib.evaluation.symmetry import SYMMETRY_SCHEMA, symmetry_distances
 from wflib.evaluation.variance import VarianceRatio, variance_ratio
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "CURVE_SCHEMA",
     "GROUP_SCHEMA",
     "NETWORK_SCHEMA",
+    "SYMMETRY_SCHEMA",
     "Barriers",
     "VarianceRatio",
     "accuracy",
@@ -37,6 +39,7 @@ __all__ = [
     "negative_log_likelihood",
     "predict",
     "sampling_quality",
+    "symmetry_distances",
     "thin_trajectories",
     "variance_ratio",
     "wrong_predictions",

@@ -6,7 +6,7 @@ from wflib.report.data import ReportData
 from wflib.report.document import write_report
 from wflib.report.figures import FIGURES, ReportFigure
 from wflib.report.sources import calibration, distribution, diversity, variance_ratio
-from wflib.report.study import study_figure, study_markdown, study_summary
+from wflib.report.study import alignment_figure, alignment_markdown, study_figure, study_markdown, study_summary
 from wflib.report.summary import summary
 from wflib.report.theme import COLOURS, LABELS, theme
 
@@ -16,6 +16,8 @@ __all__ = [
     "LABELS",
     "ReportData",
     "ReportFigure",
+    "alignment_figure",
+    "alignment_markdown",
     "barrier_matrix",
     "calibration",
     "distribution",

@@ -21,7 +21,7 @@ class CanonicalNetworks:
     Attributes:
         architecture: The canonical architecture; a classifier's has a ``log_scale`` tensor.
         weights: Canonical weights, which compute the same function.
-        record: Incoming norms divided out of each hidden group, (networks, neurons); what the inverse needs.
+        record: Factors divided out of each hidden group, norms and signs, (networks, neurons); what the inverse needs.
         zero_norm_neurons: Number of neurons whose incoming norm was too small to divide by and that were left alone.
     """
 
@@ -42,7 +42,13 @@ def safe_norm(norm: Tensor) -> tuple[Tensor, int]:
     return torch.where(tiny, torch.ones_like(norm), norm), int(tiny.sum())
 
 
-def canonicalize(architecture: Architecture, weights: Mapping[str, Tensor]) -> CanonicalNetworks:
+def largest_sign(incoming: Tensor) -> Tensor:
+    """Sign of each neuron's largest incoming weight by magnitude, one for a neuron without any: (networks, neurons)."""
+    sign = incoming.gather(-1, incoming.abs().argmax(-1, keepdim=True)).squeeze(-1).sign()
+    return torch.where(sign == 0, torch.ones_like(sign), sign)
+
+
+def canonicalize(architecture: Architecture, weights: Mapping[str, Tensor], signs: bool = False) -> CanonicalNetworks:
     """Move every network along its scaling orbit to the representative with unit incoming norms.
 
     For hidden layers in order, neuron k: s = ‖W_l[k, :]‖, W_l[k, :], b_l[k] ← · / s, W_{l+1}[:, k] ← · × s. For a
@@ -52,17 +58,27 @@ def canonicalize(architecture: Architecture, weights: Mapping[str, Tensor]) -> C
     Args:
         architecture: An ordinary or already canonical architecture.
         weights: Tensors of shape (networks, *shape).
+        signs: Whether neurons of odd activations are flipped, too, so that their largest incoming weight is positive. Off
+            by default: the coupling of networks with their own initializations needs both in one sign.
 
     Returns:
-        Canonical networks and the record that :func:`decanonicalize` inverts them with. Idempotent;
-        constant on orbits of positive scalings. Signs, where an activation admits them, are left as they are.
+        Canonical networks and the record that :func:`decanonicalize` inverts them with. Idempotent; constant on orbits of
+        positive scalings, and with ``signs`` on those of all scalings that the activations admit.
     """
     architecture.validate(weights)
     canonical, record, zeros = dict(weights), {}, 0
-    for group in normalized_groups(architecture):
-        norm, count = safe_norm(canonical[incoming_layer(architecture, group).weight].norm(dim=-1))
-        canonical = scale(architecture, canonical, {group: norm})
-        record[group], zeros = norm, zeros + count
+    normalized = normalized_groups(architecture)
+    flipped = [g.name for g in architecture.hidden_groups if signs and scaling_kind(architecture, g.name) in ("sign", "any")]
+    for group in (g.name for g in architecture.hidden_groups if g.name in {*normalized, *flipped}):
+        incoming = canonical[incoming_layer(architecture, group).weight]
+        factor = torch.ones_like(incoming[..., 0])
+        if group in normalized:
+            factor, count = safe_norm(incoming.norm(dim=-1))
+            zeros += count
+        if group in flipped:
+            factor = factor * largest_sign(incoming)
+        canonical = scale(architecture, canonical, {group: factor})
+        record[group] = factor
     if architecture.task_type == "classification":
         last = architecture.layers[-1]
         norm, count = safe_norm(canonical[last.weight].flatten(1).norm(dim=1))
