@@ -152,5 +152,5 @@ def assert_orbit_constant(
         difference = largest_change(found[name], tensor)
         if not difference <= tolerance:
             raise ValueError(
-                f"expected one representative per orbit, but rescaling neurons changes {name} by {difference:.3g} (relative)."
+                f"expected one representative per orbit, but rescaling neurons changes {name} by a part of {difference:.3g}."
             )
