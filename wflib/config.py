@@ -97,6 +97,9 @@ class VelocityConfig(Section):
     edge_dimension: Annotated[int, Field(ge=4, strict=True, description="Features of an edge (neuron-tokens).")]
     layers: Count
     heads: Count
+    identities: Annotated[bool, Field(strict=True)] = Field(
+        description="Whether hidden neurons have embeddings and statistics of their own, which breaks permutation symmetry."
+    )
     basis: Literal["none", "data"] = Field(description="Axes of first-layer weights: inputs, or their second moment's.")
     directions: Annotated[int, Field(ge=0, strict=True)] = Field(
         description="Leading input directions that the network sees and predicts; 0 for all. Others stay Gaussian."

@@ -53,7 +53,7 @@ class Flow(nn.Module):
             prior = canonical_prior(coordinates.manifold, architecture, prior_std)
         else:
             prior = flat_prior(coordinates.manifold, architecture.dimension, prior_std)
-        self.preconditioner = Preconditioner(architecture, config.path_noise)
+        self.preconditioner = Preconditioner(architecture, config.path_noise, velocity_config.identities)
         seen, places = coordinates.leading(velocity_config.directions)
         self.register_buffer("places", places, persistent=False)
         self.network = build_velocity(velocity_config, seen)
@@ -110,8 +110,10 @@ class Flow(nn.Module):
             A new flow with copies of the parameters.
 
         Raises:
-            ValueError: A name is no hidden group.
+            ValueError: A name is no hidden group, or the network knows neurons by their identities.
         """
+        if self.velocity_config.identities:
+            raise ValueError("with_widths: a flow with velocity.identities: true has one width; train it without them.")
         other = Flow(
             self.config, self.velocity_config, self.coordinates.with_widths(widths), self.prior_std, self.metadata
         ).to(self.preconditioner.mean_0)

@@ -22,5 +22,7 @@ def build_velocity(config: VelocityConfig, architecture: Architecture) -> nn.Mod
         A module ``(x (batch, D), t (batch,)) → (batch, D)``.
     """
     if config.kind == "relational-transformer":
-        return RelationalTransformer(architecture, config.dimension, config.layers, config.heads)
-    return NeuronTokens(architecture, config.dimension, config.edge_dimension, config.layers, config.heads)
+        return RelationalTransformer(architecture, config.dimension, config.layers, config.heads, config.identities)
+    return NeuronTokens(
+        architecture, config.dimension, config.edge_dimension, config.layers, config.heads, config.identities
+    )

@@ -185,12 +185,15 @@ class RelationalTransformer(nn.Module):
         dimension: Features of a node and of an edge, d.
         layers: Rounds of messages.
         heads: Attention heads.
+        identities: Whether hidden neurons have learned positions of their own: breaks equivariance, fixes widths.
 
     Raises:
         ValueError: ``heads`` does not divide ``dimension``.
     """
 
-    def __init__(self, architecture: Architecture, dimension: int, layers: int, heads: int) -> None:
+    def __init__(
+        self, architecture: Architecture, dimension: int, layers: int, heads: int, identities: bool = False
+    ) -> None:
         super().__init__()
         if dimension % heads:
             raise ValueError(f"RelationalTransformer: heads ({heads}) must divide dimension ({dimension}).")
@@ -199,7 +202,9 @@ class RelationalTransformer(nn.Module):
         self.time = TimeEmbedding(dimension)
         self.positions = nn.ParameterDict(
             {
-                group.name: nn.Parameter(0.5 * torch.randn(1 if group.permutable else group.size, dimension))
+                group.name: nn.Parameter(
+                    0.5 * torch.randn(1 if group.permutable and not identities else group.size, dimension)
+                )
                 for group in graph.groups
             }
         )
