@@ -84,7 +84,7 @@ class FlowConfig(Section):
     """Which flow is learned."""
 
     geometry: Literal["euclidean", "normalized", "geometric"]
-    coupling: Literal["independent", "ot", "initialization"]
+    coupling: Literal["independent", "ot", "equivariant-ot", "initialization"]
     time_distribution: Literal["beta", "uniform"] = Field(description="t ~ Beta(1, 2) or uniform.")
     path_noise: NonNegative = Field(description="Standard deviation σ of noise added to x_t.")
 

@@ -45,6 +45,11 @@ class Flow(nn.Module):
         if coordinates.canonical != (config.geometry != "euclidean"):
             expected = "ordinary" if config.geometry == "euclidean" else "canonical"
             raise ValueError(f"Flow: geometry {config.geometry} works on {expected} networks; the architecture is not.")
+        if config.coupling == "equivariant-ot" and velocity_config.identities:
+            raise ValueError(
+                "flow.coupling: equivariant-ot permutes the prior's draws, which velocity.identities: true would see; "
+                "choose another coupling, or velocity.identities: false."
+            )
         self.config, self.velocity_config = config, velocity_config
         self.coordinates, self.prior_std, self.metadata = coordinates, prior_std, dict(metadata or {})
         self.geometry = build_geometry(config.geometry, coordinates.manifold)
