@@ -92,11 +92,11 @@ class FlowConfig(Section):
 class VelocityConfig(Section):
     """The network that predicts where a flow goes."""
 
-    kind: Literal["relational-transformer", "neuron-tokens"]
+    kind: Literal["neuron-tokens", "relational-transformer", "pna"]
     dimension: Annotated[int, Field(ge=4, strict=True, description="Features of a neuron.")]
     edge_dimension: Annotated[int, Field(ge=4, strict=True, description="Features of an edge (neuron-tokens).")]
     layers: Count
-    heads: Count
+    heads: Count = Field(description="Attention heads, or towers of pna.")
     identities: Annotated[bool, Field(strict=True)] = Field(
         description="Whether hidden neurons have embeddings and statistics of their own, which breaks permutation symmetry."
     )
