@@ -101,6 +101,7 @@ def training_config():
                 "loss": "standardized",
                 "function_floor": 0.1,
                 "precision": "float32",
+                "compile": False,
                 "validate_every": 6,
                 "checkpoint_every": 4,
                 "device": "cpu",
