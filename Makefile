@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint format clean
+.PHONY: help setup repro test bench lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,13 @@ repro: $(STAMP) ## run every stage of the pipeline that is not up to date
 
 test: lint ## lint, then run the tests
 	$(VENV)/bin/python -m pytest
+
+bench: $(STAMP) ## measure speed, memory and quality per minute; needs the artifacts of `make repro`
+	$(VENV)/bin/python -m pytest benchmarks/bench_alignment.py
+	$(VENV)/bin/python -m pytest benchmarks/bench_velocity.py --benchmark-json=.benchmarks.json
+	$(VENV)/bin/python -m benchmarks.quality reports/benchmarks/quality.csv
+	$(VENV)/bin/python -m benchmarks.report .benchmarks.json reports/benchmarks/quality.csv reports/benchmarks
+	rm -f .benchmarks.json
 
 lint: $(STAMP) ## check style and formatting
 	$(VENV)/bin/ruff check

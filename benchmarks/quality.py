@@ -1,0 +1,81 @@
+"""Quality per minute: validation loss and sample NLL against training seconds, for each kind of network and loss.
+
+python -m benchmarks.quality reports/benchmarks/quality.csv --seconds 90
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from stages.common import ALIGNED, DATASET, PARAMS, PRESETS, application
+from wflib.config import load_settings
+from wflib.evaluation import sampling_quality
+from wflib.flow import FlowTrainer, flow_for_zoo, sample
+from wflib.rng import generator
+from wflib.storage import atomic_path
+from wflib.zoo import load_dataset, load_zoo
+
+KINDS = {
+    "neuron-tokens": ["velocity.dimension=128"],
+    "relational-transformer": ["velocity.dimension=32", "velocity.layers=3", "training.batch_size=32"],
+    "pna": ["velocity.dimension=16", "velocity.layers=3", "training.batch_size=32"],
+}
+"""Sizes at which a step takes a fraction of a second on two cores."""
+LOSSES = ("standardized", "function")
+CHECKS = 6
+
+app = application("quality")
+
+
+class OutOfTimeError(Exception):
+    """The budget of training seconds is spent."""
+
+
+def measure(kind: str, loss: str, seconds: float) -> list[dict[str, object]]:
+    """Train one flow for some seconds; samples are drawn on a clock that training does not see."""
+    changes = [f"velocity.kind={kind}", f"training.loss={loss}", "training.iterations=100000", *KINDS[kind]]
+    settings = load_settings(PARAMS, PRESETS, changes)
+    dataset, zoo = load_dataset(DATASET), load_zoo(ALIGNED, "aligned")
+    flow = flow_for_zoo(settings, zoo, dataset.train.inputs)
+    trainer, rows = FlowTrainer(flow, zoo, settings.training, dataset.train), []
+    clock = {"spent": 0.0, "since": time.perf_counter()}
+
+    def check(iteration: int, iterations: int, row: dict[str, float]) -> None:
+        spent = clock["spent"] + time.perf_counter() - clock["since"]
+        if spent < seconds * (len(rows) + 1) / CHECKS:
+            return
+        clock["spent"] = spent
+        network, flow.network = flow.network, trainer.averaged
+        x = sample(flow, settings.evaluate.curve_networks, 16, generator(0, "quality"))
+        quality = sampling_quality(flow.architecture, flow.coordinates.decode_state(x), dataset.test)
+        flow.network = network
+        facts = {"kind": kind, "loss": loss, "iteration": iteration, "seconds": spent}
+        rows.append({**facts, "validation_loss": trainer.validation_loss(), **quality})
+        clock["since"] = time.perf_counter()
+        if spent >= seconds:
+            raise OutOfTimeError
+
+    with contextlib.suppress(OutOfTimeError):
+        trainer.run(check)
+    return rows
+
+
+@app.command()
+def main(
+    out: Annotated[Path, typer.Argument(help="CSV to write.")],
+    seconds: Annotated[float, typer.Option(help="Training seconds of each flow.")] = 90,
+) -> None:
+    """Train a flow for every kind of velocity network and loss, and measure it on the way."""
+    rows = [row for kind in KINDS for loss in LOSSES for row in measure(kind, loss, seconds)]
+    with atomic_path(out) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
+
+
+if __name__ == "__main__":
+    app()

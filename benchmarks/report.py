@@ -1,0 +1,118 @@
+"""Tables and a figure of the benchmarks, all of them ratios within one run.
+
+python -m benchmarks.report STEPS.json QUALITY.csv reports/benchmarks
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+import typer
+from matplotlib.figure import Figure
+
+from stages.common import application
+from wflib.report.tables import markdown_table
+from wflib.report.theme import svg_bytes, theme
+from wflib.storage import atomic_path
+
+FITTED_FROM = 5_000
+TARGET_NLL = 0.13
+
+app = application("report")
+
+
+def read(path: Path) -> pd.DataFrame:
+    """pytest-benchmark's file as one row per measurement: its facts and the median seconds."""
+    found = json.loads(path.read_text())["benchmarks"]
+    return pd.DataFrame([{**item["extra_info"], "seconds": item["stats"]["median"]} for item in found])
+
+
+def step_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per kind, size and precision: seconds of a step, and ratios to all-pairs attention and to the matrix-product limit."""
+    rate = rows[rows.group == "rate"].set_index("precision").eval("operations / seconds")
+    steps = rows[rows.group == "step"].copy()
+    pairs = steps[steps.kind == "all-pairs"].set_index("widths")
+    per_network = pairs.seconds / pairs.batch, pairs.memory / pairs.batch
+    steps["times_faster_than_all_pairs"] = steps.widths.map(per_network[0]) / (steps.seconds / steps.batch)
+    steps["share_of_its_memory"] = (steps.memory / steps.batch) / steps.widths.map(per_network[1])
+    steps["times_the_limit"] = steps.seconds / (steps.operations.astype(float) / steps.precision.map(rate))
+    columns = ["kind", "widths", "batch", "precision", "seconds", "memory"]
+    return steps[[*columns, "times_faster_than_all_pairs", "share_of_its_memory", "times_the_limit"]]
+
+
+def exponents(rows: pd.DataFrame) -> pd.DataFrame:
+    """Fitted exponents of seconds and of memory in the number of base weights, from 5,000 weights on."""
+    growth, found = rows[(rows.group == "growth") & (rows.weights >= FITTED_FROM)], []
+    for kind, part in growth.groupby("kind", sort=False):
+        slopes = [np.polyfit(np.log(part.weights), np.log(part[measure]), 1)[0] for measure in ("seconds", "memory")]
+        found.append({"kind": kind, "time_exponent": slopes[0], "memory_exponent": slopes[1]})
+    return pd.DataFrame(found)
+
+
+def seconds_to_target(quality: pd.DataFrame) -> pd.DataFrame:
+    """Training seconds at the first measurement with a mean sample NLL of at most 0.13 nats; the best one where none is."""
+    found = []
+    for (kind, loss), part in quality.groupby(["kind", "loss"], sort=False):
+        reached = part[part.nll_mean <= TARGET_NLL]
+        when = f"{reached.seconds.iloc[0]:.0f}" if len(reached) else f"not in {part.seconds.max():.0f}"
+        found.append({"kind": kind, "loss": loss, f"seconds_to_{TARGET_NLL}": when, "last_nll": part.nll_mean.iloc[-1]})
+    return pd.DataFrame(found)
+
+
+def figure(rows: pd.DataFrame, quality: pd.DataFrame) -> bytes:
+    """Seconds and memory against base weights; NLL and validation loss against training seconds."""
+    growth = rows[rows.group == "growth"]
+    with theme():
+        sheet = Figure(figsize=(11, 3.4), layout="constrained")
+        time_axes, memory_axes, nll_axes = sheet.subplots(1, 3)
+        for axes, measure, label in ((time_axes, "seconds", "seconds a step"), (memory_axes, "memory", "peak memory [MB]")):
+            sns.scatterplot(growth, x="weights", y=measure, hue="kind", style="kind", ax=axes)
+            axes.set(xscale="log", yscale="log", xlabel="base weights", ylabel=label)
+        sns.lineplot(quality, x="seconds", y="nll_mean", hue="kind", style="loss", marker="o", ax=nll_axes)
+        nll_axes.set(xlabel="training seconds", ylabel="mean NLL of samples [nats]", yscale="log")
+        nll_axes.axhline(TARGET_NLL, color="#999999", linewidth=0.8)
+        nll_axes.legend(fontsize="x-small")
+        return svg_bytes(sheet)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table with two significant digits."""
+    rows = [["" if x != x else f"{x:.2g}" if isinstance(x, float) else str(x) for x in row] for row in table.to_numpy()]
+    return markdown_table([column.replace("_", " ") for column in table.columns], rows, [])
+
+
+@app.command()
+def main(
+    steps: Annotated[Path, typer.Argument(help="JSON file of pytest-benchmark.")],
+    quality: Annotated[Path, typer.Argument(help="CSV file of benchmarks.quality.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write to.")],
+) -> None:
+    """Write steps.csv, growth.csv, benchmarks.md and benchmarks.svg."""
+    rows, learned = read(steps), pd.read_csv(quality)
+    table, slopes, target = step_table(rows), exponents(rows), seconds_to_target(learned)
+    growth = rows[rows.group == "growth"][["kind", "widths", "weights", "seconds", "memory"]]
+    rate = rows[rows.group == "rate"].set_index("precision").eval("operations / seconds / 1e9").round().astype(int).to_dict()
+    rates = ", ".join(f"{value} GFLOP/s in {precision}" for precision, value in rate.items())
+    text = (
+        f"Medians on {torch.get_num_threads()} CPU threads; large matrix product: {rates}. Seconds and MB are of one "
+        "training step; ratios to all-pairs attention are per network. The limit is the time the step's operations would take at the "
+        f"matrix product's rate.\n\n{markdown(table)}\n\nGrowth with base weights, fitted from {FITTED_FROM:,} on:\n\n"
+        f"{markdown(slopes)}\n\nTraining seconds to a mean sample NLL of {TARGET_NLL} nats on WDBC:\n\n{markdown(target)}\n"
+    )
+    for name, content in {"steps.csv": table.to_csv(index=False), "growth.csv": growth.to_csv(index=False)}.items():
+        with atomic_path(out / name) as temporary:
+            temporary.write_text(content)
+    with atomic_path(out / "benchmarks.md") as temporary:
+        temporary.write_text(text)
+    with atomic_path(out / "benchmarks.svg") as temporary:
+        temporary.write_bytes(figure(rows, learned))
+
+
+if __name__ == "__main__":
+    app()
