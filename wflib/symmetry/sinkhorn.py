@@ -51,7 +51,7 @@ class Sinkhorn(torch.autograd.Function):
         return (weighted - matrix * (a + b.mT)) / ctx.temperature, None, None
 
 
-def sinkhorn(logits: Tensor, temperature: float = 1.0, sweeps: int = 20) -> Tensor:
+def sinkhorn(logits: Tensor, temperature: float = 1.0, sweeps: int = 10) -> Tensor:
     """The Sinkhorn operator S_τ(X): exp(X/τ) with rows and columns normalized in turn, in the log domain.
 
     Args:
@@ -94,7 +94,7 @@ def sinkhorn_matching(
     judge: Objective,
     start: Permutations,
     iterations: int = 60,
-    learning_rate: float = 0.1,
+    learning_rate: float = 0.2,
     temperature: float = 1.0,
     judge_every: int = 10,
     progress: Callable[[int], None] | None = None,
