@@ -1,0 +1,161 @@
+"""Aligning a zoo: every method and reference, whole trajectories in one neuron order, and runs that were killed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from wflib.architecture import mlp
+from wflib.config import AlignConfig
+from wflib.rng import generator
+from wflib.symmetry import permute, random_permutations, squared_distance
+from wflib.testing import assert_same_function
+from wflib.zoo import Dataset, Split, Zoo, align_zoo, network_losses
+from wflib.zoo import alignment as module
+
+ARCHITECTURE = mlp([4, 6, 5, 2])
+RUNS, SNAPSHOTS = 6, 3
+EVERY = [
+    *[(method, "l2", "first") for method in ("none", "weight-matching", "activation-matching")],
+    *[("sinkhorn", objective, "first") for objective in ("l2", "midpoint", "random-point")],
+    *[("weight-matching", "l2", reference) for reference in ("best", "medoid", "mean")],
+    ("sinkhorn", "midpoint", "mean"),
+]
+over_every = pytest.mark.parametrize(("method", "objective", "reference"), EVERY, ids="-".join)
+
+
+def config(method: str, objective: str = "l2", reference: str = "first", restarts: int = 4) -> AlignConfig:
+    return AlignConfig(seed=0, method=method, objective=objective, reference=reference, restarts=restarts, iterations=10)
+
+
+def task(labels) -> Dataset:
+    def split(name: str, size: int) -> Split:
+        inputs = torch.randn(size, 4, generator=generator(0, name))
+        return Split(inputs, labels(inputs))
+
+    return Dataset("toy", "classification", 2, split("train", 60), split("validation", 40), split("test", 40))
+
+
+def hidden_copies(noise: float = 1e-3):
+    """Trajectories that end near one network, each in its own neuron order; the task is what the network says."""
+    network = ARCHITECTURE.unflatten(2 * torch.randn(1, ARCHITECTURE.dimension, generator=generator(0, "network")))
+    order = random_permutations(ARCHITECTURE, RUNS, generator(0, "order"))
+    trajectory = torch.arange(RUNS).repeat_interleave(SNAPSHOTS)
+    networks = {name: tensor.expand(RUNS, *tensor.shape[1:]) for name, tensor in network.items()}
+    moved = ARCHITECTURE.flatten(permute(ARCHITECTURE, networks, order))[trajectory]
+    flat = moved + noise * torch.randn(moved.shape, generator=generator(0, "noise"))
+    zoo = Zoo(
+        ARCHITECTURE,
+        ARCHITECTURE.unflatten(flat),
+        trajectory,
+        torch.arange(SNAPSHOTS).repeat(RUNS),
+        held_out=trajectory == RUNS - 1,
+        form="trained",
+        initial=permute(ARCHITECTURE, networks, order),
+        initial_architecture=ARCHITECTURE,
+    )
+    return zoo, task(lambda inputs: ARCHITECTURE.forward(network, inputs)[0].argmax(-1)), order
+
+
+@over_every
+def test_known_orders_are_found_and_functions_kept(method, objective, reference):
+    zoo, dataset, order = hidden_copies()
+    aligned = align_zoo(zoo, config(method, objective, reference), dataset)
+    assert_same_function(ARCHITECTURE, zoo.weights, ARCHITECTURE, aligned.weights, dataset.validation.inputs, 1e-5)
+    again = permute(ARCHITECTURE, zoo.weights, aligned.permutations)
+    assert all(torch.equal(again[name], aligned.weights[name]) for name in again)
+    distance = squared_distance(ARCHITECTURE, aligned.reference, aligned.weights)
+    if method == "none":
+        assert float(distance.max()) > 10
+        return
+    assert float(distance.max()) < 0.01
+    common = {group: indices[0] for group, indices in aligned.permutations.items()}
+    for group, indices in aligned.permutations.items():
+        for run in range(RUNS):
+            # Undoing a run's own order and then the first run's: all runs must agree.
+            undone = order[group][run][indices[run * SNAPSHOTS]]
+            assert torch.equal(undone, order[group][0][common[group]])
+
+
+@over_every
+def test_snapshots_and_initial_weights_follow_their_trajectory(method, objective, reference):
+    zoo, dataset, _ = hidden_copies()
+    aligned = align_zoo(zoo, config(method, objective, reference), dataset)
+    for indices in aligned.permutations.values():
+        assert torch.equal(indices, indices[aligned.last_snapshots.trajectory * SNAPSHOTS].repeat_interleave(SNAPSHOTS, 0))
+    start = aligned.initial_of(torch.arange(len(aligned)))
+    assert float(squared_distance(ARCHITECTURE, start, aligned.weights).max()) < 0.01
+    assert method == "none" or aligned.permutations["hidden1"].unique(dim=0).shape[0] > 1
+
+
+def random_zoo(runs: int = 12) -> Zoo:
+    weights = ARCHITECTURE.unflatten(torch.randn(runs, ARCHITECTURE.dimension, generator=generator(3, "weights")))
+    runs_of = torch.arange(runs)
+    return Zoo(ARCHITECTURE, weights, runs_of, torch.ones_like(runs_of), runs_of % 4 == 0, "trained")
+
+
+def test_references_are_what_they_are_called():
+    zoo, dataset = random_zoo(), task(lambda inputs: (inputs[:, 0] > 0).long())
+    found = {kind: align_zoo(zoo, config("weight-matching", "l2", kind), dataset) for kind in ("first", "best", "mean")}
+    learned = zoo.training_part
+
+    def is_network(reference, network):
+        return all(torch.equal(reference[name], network[name]) for name in reference)
+
+    assert is_network(found["first"].reference, learned[:1].weights)
+    best = int(network_losses(ARCHITECTURE, learned.weights, dataset.validation).argmin())
+    assert best > 0
+    assert is_network(found["best"].reference, learned[best : best + 1].weights)
+    part = found["mean"].training_part.weights
+    middle = {name: tensor.mean(0, keepdim=True) for name, tensor in part.items()}
+    spread = squared_distance(ARCHITECTURE, found["mean"].reference, part).mean()
+    assert float(spread) < float(squared_distance(ARCHITECTURE, found["first"].reference, part).mean())
+    assert float(squared_distance(ARCHITECTURE, middle, part).mean()) <= float(spread) + 1e-5
+
+
+def test_the_medoid_is_nearest_to_all():
+    zoo, dataset, _ = hidden_copies()
+    far = {name: tensor.clone() for name, tensor in zoo.weights.items()}
+    for tensor in far.values():
+        tensor[:SNAPSHOTS] += 0.5
+    zoo = replace(zoo, weights=far)
+    first, medoid = (align_zoo(zoo, config("weight-matching", "l2", kind), dataset) for kind in ("first", "medoid"))
+    distances = [squared_distance(ARCHITECTURE, a.reference, a.weights)[SNAPSHOTS:].max() for a in (first, medoid)]
+    assert distances[0] > 1 > 0.01 > distances[1]
+
+
+def test_the_mean_is_sought_until_no_permutation_changes(monkeypatch):
+    zoo, means = random_zoo(), {}
+    for rounds in (1, module.MEAN_ROUNDS, 2 * module.MEAN_ROUNDS):
+        monkeypatch.setattr(module, "MEAN_ROUNDS", rounds)
+        means[rounds] = ARCHITECTURE.flatten(module.mean_network(zoo, 1, generator(0, "mean")))
+    once, *longer = means.values()
+    assert torch.equal(*longer)
+    assert float((once - longer[0]).abs().max()) > 0.01
+
+
+@pytest.mark.parametrize("method", ["weight-matching", "sinkhorn"])
+def test_a_killed_run_goes_on_and_ends_the_same(method, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "CHUNK", 2)
+    zoo, dataset, settings = random_zoo(), task(lambda inputs: (inputs[:, 0] > 0).long()), config(method, "midpoint")
+    whole = align_zoo(zoo, settings, dataset)
+
+    class Killed(Exception):
+        pass
+
+    def kill(what: str, done: int, parts: int) -> None:
+        if done == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        align_zoo(zoo, settings, dataset, kill, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+    solved = []
+    match = module.Aligner.match
+    monkeypatch.setattr(module.Aligner, "match", lambda *given: solved.append(1) or match(*given))
+    resumed = align_zoo(zoo, settings, dataset, checkpoints=tmp_path)
+    assert len(solved) == 2
+    assert all(torch.equal(resumed.weights[name], whole.weights[name]) for name in whole.weights)
+    assert any(not torch.equal(whole.weights[name], zoo.weights[name]) for name in whole.weights)
