@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +9,8 @@ import typer
 
 from stages.common import ALIGNED, CANONICAL, DATASET, application, running
 from wflib.manifold import weight_manifold
-from wflib.symmetry import canonicalize
 from wflib.testing import assert_same_function
-from wflib.zoo import load_dataset, load_zoo, save_zoo
+from wflib.zoo import canonical_zoo, load_dataset, load_zoo, save_zoo
 
 app = application("canonicalize")
 
@@ -30,25 +28,15 @@ def main(
     """
     with running("canonicalize") as facts:
         dataset, aligned = load_dataset(data), load_zoo(zoo, "aligned")
-        result = canonicalize(aligned.architecture, aligned.weights)
+        canonical = canonical_zoo(aligned)
         assert_same_function(
-            aligned.architecture, aligned.weights, result.architecture, result.weights, dataset.validation.inputs, 1e-3
-        )
-        manifold = weight_manifold(result.architecture)
-        canonical = replace(
-            aligned,
-            architecture=result.architecture,
-            weights=result.weights,
-            aligned_to=canonicalize(aligned.architecture, aligned.reference).weights,
-            record=result.record,
-            form="canonical",
-            metadata={**aligned.metadata, "manifold": manifold.describe(), "zero_norm_neurons": result.zero_norm_neurons},
+            aligned.architecture, aligned.weights, canonical.architecture, canonical.weights, dataset.validation.inputs, 1e-3
         )
         save_zoo(out, canonical)
         facts |= {
-            "coordinates": result.architecture.dimension,
-            "manifold_dimension": manifold.intrinsic_dimension,
-            "zero_norm_neurons": result.zero_norm_neurons,
+            "coordinates": canonical.architecture.dimension,
+            "manifold_dimension": weight_manifold(canonical.architecture).intrinsic_dimension,
+            "zero_norm_neurons": canonical.metadata["zero_norm_neurons"],
         }
 
 

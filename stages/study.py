@@ -8,22 +8,47 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from stages.common import ALIGNED, CANONICAL, DATASET, PARAMS, PRESETS, Params, Presets, application, progress_bar
-from wflib.config import load_settings
+from stages.common import ALIGNED, CANONICAL, DATASET, PARAMS, PRESETS, ZOO, Params, Presets, application, progress_bar
+from wflib.config import Settings, load_settings
 from wflib.device import resolve_device
 from wflib.evaluation import sampling_quality
 from wflib.flow import FlowTrainer, flow_for_zoo, sample
 from wflib.report import study_figure, study_markdown, study_summary
 from wflib.rng import generator
 from wflib.storage import atomic_path
-from wflib.zoo import load_dataset, load_zoo
+from wflib.zoo import align_zoo, canonical_zoo, load_dataset, load_zoo, save_zoo
 
 app = application("study")
+
+
+def settings_or_exit(params: Path, presets: Path, changes: list[str]) -> Settings:
+    """Settings with the changes, or one sentence and exit code 1."""
+    try:
+        return load_settings(params, presets, changes)
+    except ValueError as error:
+        typer.secho(f"study: {error}", fg="red", err=True)
+        raise typer.Exit(1) from error
 
 
 @app.callback()
 def study() -> None:
     """Train flows that differ in a few settings and compare what they draw."""
+
+
+@app.command()
+def align(
+    out: Annotated[Path, typer.Argument(help="Folder for aligned.safetensors and canonical.safetensors.")],
+    changes: Annotated[list[str], typer.Option("--set", help="A setting, section.key=value; repeat for more.")],
+    params: Params = PARAMS,
+    presets: Presets = PRESETS,
+    data: Annotated[Path, typer.Option(help="Dataset from fetch-data.")] = DATASET,
+    zoo: Annotated[Path, typer.Option(help="Zoo from train-zoo.")] = ZOO,
+) -> None:
+    """Align and canonicalize the zoo in another way, for cells that compare ways of alignment."""
+    settings = settings_or_exit(params, presets, changes)
+    aligned = align_zoo(load_zoo(zoo, "trained"), settings.align, load_dataset(data))
+    save_zoo(out / "aligned.safetensors", aligned)
+    save_zoo(out / "canonical.safetensors", canonical_zoo(aligned))
 
 
 @app.command()
@@ -38,12 +63,8 @@ def cell(
     canonical: Annotated[Path, typer.Option(help="Zoo from canonicalize, which the other two flows learn.")] = CANONICAL,
 ) -> None:
     """Train one flow and measure its samples on the test part for every number of steps in evaluate.steps."""
-    try:
-        settings = load_settings(params, presets, changes)
-        columns = dict(label.split("=", 1) for label in labels)
-    except ValueError as error:
-        typer.secho(f"study: {error}", fg="red", err=True)
-        raise typer.Exit(1) from error
+    settings = settings_or_exit(params, presets, changes)
+    columns = dict(label.split("=", 1) for label in labels)
     form, path = ("aligned", aligned) if settings.flow.geometry == "euclidean" else ("canonical", canonical)
     dataset, zoo, config = load_dataset(data), load_zoo(path, form), settings.evaluate
     flow = flow_for_zoo(settings, zoo, dataset.train.inputs).to(resolve_device(settings.training.device))

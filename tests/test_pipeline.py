@@ -73,9 +73,10 @@ def key_errors(params: dict[str, Any], preset: dict[str, Any]) -> list[str]:
     return sorted(errors)
 
 
-@pytest.mark.parametrize(
-    "pipeline", ["dvc.yaml", *(["reports/paper/dvc.yaml"] if (ROOT / "reports/paper/dvc.yaml").exists() else [])]
-)
+PIPELINES = sorted(str(path.relative_to(ROOT)) for path in [ROOT / "dvc.yaml", *ROOT.glob("reports/*/dvc.yaml")])
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
 def test_deps_are_the_code_that_runs(pipeline):
     errors = [
         error for name, stage in stage_definitions(ROOT / pipeline).items() for error in dependency_errors(ROOT, name, stage)
@@ -84,7 +85,8 @@ def test_deps_are_the_code_that_runs(pipeline):
 
 
 def test_every_stage_module_runs_somewhere():
-    run = {module for stage in stage_definitions(ROOT / "dvc.yaml").values() for module in stage_modules(stage)}
+    stages = [stage for pipeline in PIPELINES for stage in stage_definitions(ROOT / pipeline).values()]
+    run = {module for stage in stages for module in stage_modules(stage)}
     files = {f"stages.{path.stem}" for path in (ROOT / "stages").glob("*.py")} - {"stages.__init__", "stages.common"}
     assert run == files
 

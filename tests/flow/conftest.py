@@ -11,8 +11,9 @@ from wflib.architecture import mlp
 from wflib.config import FlowConfig, TrainingConfig, VelocityConfig, ZooConfig
 from wflib.flow import Coordinates, Flow
 from wflib.rng import generator
-from wflib.symmetry import canonicalize, permute, random_permutations
+from wflib.symmetry import permute, random_permutations
 from wflib.zoo import Dataset, Split, Zoo, train_zoo
+from wflib.zoo import canonical_zoo as canonicalized
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +54,7 @@ def zoo(dataset) -> Zoo:
 
 @pytest.fixture(scope="session")
 def canonical_zoo(zoo) -> Zoo:
-    result = canonicalize(zoo.architecture, zoo.weights)
-    return replace(zoo, architecture=result.architecture, weights=result.weights, record=result.record, form="canonical")
+    return canonicalized(zoo)
 
 
 @pytest.fixture
@@ -66,7 +66,13 @@ def make_flow(zoo, canonical_zoo):
             **{"geometry": geometry, "coupling": "independent", "time_distribution": "beta", "path_noise": 0.0, **settings}
         )
         velocity = VelocityConfig(
-            kind=kind, dimension=8, edge_dimension=4, layers=1, heads=2, basis="none" if basis is None else "data"
+            kind=kind,
+            dimension=8,
+            edge_dimension=4,
+            layers=1,
+            heads=2,
+            basis="none" if basis is None else "data",
+            directions=0,
         )
         source = zoo if geometry == "euclidean" else canonical_zoo
         torch.manual_seed(0)

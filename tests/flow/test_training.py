@@ -61,6 +61,7 @@ def make_trainer(small_zoos, training_config, task):
                 layers=1,
                 heads=2,
                 basis="none" if basis is None else "data",
+                directions=0,
             ),
             Coordinates(zoo.architecture, basis),
             STD,

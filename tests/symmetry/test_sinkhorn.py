@@ -89,6 +89,14 @@ def test_mixing_by_permutation_matrices_permutes(hidden, bias):
     assert any(not torch.equal(backwards[name], permuted[name]) for name in weights)
 
 
+def test_mixing_by_equal_shares_averages_neurons():
+    architecture = mlp([6, 7, 5, 3])
+    weights = random_weights(architecture, 2)
+    shares = {g.name: torch.full((2, g.size, g.size), 1 / g.size, dtype=DOUBLE) for g in architecture.hidden_groups}
+    mean = weights["linear2.weight"].mean((1, 2), keepdim=True).expand(2, 5, 7)
+    torch.testing.assert_close(mix(architecture, weights, shares)["linear2.weight"], mean)
+
+
 def disguised(architecture):
     """A reference, copies of it in other neuron orders with little noise, and what undoes the orders."""
     reference = random_weights(architecture, 1)

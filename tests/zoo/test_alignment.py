@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from wflib.architecture import mlp
-from wflib.config import AlignConfig
+from wflib.config import AlignConfig, ZooConfig
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations, squared_distance
 from wflib.testing import assert_same_function
-from wflib.zoo import Dataset, Split, Zoo, align_zoo, network_losses
+from wflib.zoo import Dataset, Split, Zoo, align_zoo, network_losses, train_zoo
 from wflib.zoo import alignment as module
 
 ARCHITECTURE = mlp([4, 6, 5, 2])
@@ -115,6 +115,46 @@ def test_references_are_what_they_are_called():
     assert float(squared_distance(ARCHITECTURE, middle, part).mean()) <= float(spread) + 1e-5
 
 
+def trained_networks(dataset: Dataset) -> Zoo:
+    """Good networks from different initializations, with barriers between them."""
+    recipe = {"seed": 0, "widths": [6, 5], "activation": "relu", "networks": 8, "held_out": 0.2, "optimizer": "adam"}
+    recipe |= {"learning_rate": 0.02, "momentum": 0.0, "weight_decay": 0.0, "batch_size": 20, "epochs": 30}
+    recipe |= {"skip_epochs": 29, "snapshot_every": 3, "init_std": 0.5, "device": "cpu"}
+    return train_zoo(ARCHITECTURE, dataset, ZooConfig(**recipe))
+
+
+def test_sinkhorn_lowers_the_barrier_that_it_is_asked_to():
+    dataset = task(lambda inputs: (inputs[:, 0] * inputs[:, 1] > 0).long())
+    zoo = trained_networks(dataset)
+
+    def barrier(aligned: Zoo, node: float):
+        point = module.between(aligned.reference, aligned.weights, torch.full((len(aligned),), node))
+        own = [network_losses(ARCHITECTURE, side, dataset.train) for side in (aligned.reference, aligned.weights)]
+        return network_losses(ARCHITECTURE, point, dataset.train) - torch.lerp(*own, node)
+
+    before = align_zoo(zoo, config("weight-matching"), dataset)
+    assert float(barrier(before, 0.5).mean()) > 0.05
+    for objective, nodes in (("midpoint", (0.5,)), ("random-point", module.NODES)):
+        after = align_zoo(zoo, config("sinkhorn", objective), dataset)
+        here, there = (torch.stack([barrier(a, node) for node in nodes]).mean(0) for a in (after, before))
+        assert bool((here <= there.clamp_min(module.NO_BARRIER) + 1e-6).all())
+        assert float((here - there).mean()) < -0.01
+
+
+def test_test_examples_and_held_out_networks_decide_nothing():
+    zoo, dataset = random_zoo(), task(lambda inputs: (inputs[:, 0] > 0).long())
+    settings = config("sinkhorn", "midpoint", "mean")
+    expected = align_zoo(zoo, settings, dataset).permutations
+    spoiled = replace(dataset, test=Split(dataset.test.inputs * torch.nan, dataset.test.targets))
+    found = align_zoo(zoo, settings, spoiled).permutations
+    assert all(torch.equal(found[group], indices) for group, indices in expected.items())
+    flat = torch.where(zoo.held_out[:, None], -zoo.flat, zoo.flat)
+    moved = align_zoo(replace(zoo, weights=ARCHITECTURE.unflatten(flat)), settings, dataset).permutations
+    learned = ~zoo.held_out
+    assert all(torch.equal(moved[group][learned], indices[learned]) for group, indices in expected.items())
+    assert any(not torch.equal(moved[group], indices) for group, indices in expected.items())
+
+
 def test_the_medoid_is_nearest_to_all():
     zoo, dataset, _ = hidden_copies()
     far = {name: tensor.clone() for name, tensor in zoo.weights.items()}
@@ -142,14 +182,11 @@ def test_a_killed_run_goes_on_and_ends_the_same(method, monkeypatch, tmp_path):
     zoo, dataset, settings = random_zoo(), task(lambda inputs: (inputs[:, 0] > 0).long()), config(method, "midpoint")
     whole = align_zoo(zoo, settings, dataset)
 
-    class Killed(Exception):
-        pass
-
     def kill(what: str, done: int, parts: int) -> None:
         if done == 4:
-            raise Killed
+            raise KeyboardInterrupt
 
-    with pytest.raises(Killed):
+    with pytest.raises(KeyboardInterrupt):
         align_zoo(zoo, settings, dataset, kill, tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
     solved = []

@@ -3,7 +3,7 @@
 from wflib.zoo.alignment import Aligner, align_zoo
 from wflib.zoo.tasks import TASKS, Dataset, Split, load_dataset, save_dataset
 from wflib.zoo.training import initialize, network_losses, train_zoo
-from wflib.zoo.zoo import Zoo, load_zoo, save_zoo
+from wflib.zoo.zoo import Zoo, canonical_zoo, load_zoo, save_zoo
 
 __all__ = [
     "TASKS",
@@ -12,6 +12,7 @@ __all__ = [
     "Split",
     "Zoo",
     "align_zoo",
+    "canonical_zoo",
     "initialize",
     "load_dataset",
     "load_zoo",

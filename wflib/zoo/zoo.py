@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture, Weights
+from wflib.manifold import weight_manifold
 from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
-from wflib.symmetry import Permutations, Scales, permute
+from wflib.symmetry import Permutations, Scales, canonicalize, permute
 
-__all__ = ["FORMS", "Zoo", "load_zoo", "save_zoo"]
+__all__ = ["FORMS", "Zoo", "canonical_zoo", "load_zoo", "save_zoo"]
 
 FORMS = {"trained": "train-zoo", "aligned": "align", "canonical": "canonicalize", "sampled": "sample"}
 """What was done to a zoo → the stage that does it."""
@@ -132,6 +133,24 @@ class Zoo:
             raise ValueError("Zoo: initial weights are unknown; use coupling: independent or ot.")
         start = {name: tensor[self.trajectory[index]] for name, tensor in self.initial.items()}
         return permute(self.initial_architecture, start, {name: p[index] for name, p in self.permutations.items()})
+
+
+def canonical_zoo(zoo: Zoo) -> Zoo:
+    """A zoo with its scaling symmetries removed, and the network it was aligned to likewise.
+
+    ``metadata`` gains the manifold's factors and the number of neurons whose incoming norm was too small to divide by.
+    """
+    result = canonicalize(zoo.architecture, zoo.weights)
+    facts = {"manifold": weight_manifold(result.architecture).describe(), "zero_norm_neurons": result.zero_norm_neurons}
+    return replace(
+        zoo,
+        architecture=result.architecture,
+        weights=result.weights,
+        aligned_to=canonicalize(zoo.architecture, zoo.reference).weights,
+        record=result.record,
+        form="canonical",
+        metadata={**zoo.metadata, **facts},
+    )
 
 
 def save_zoo(path: str | Path, zoo: Zoo) -> None:
