@@ -117,7 +117,7 @@ def main(
         before = load_zoo(trained, "trained").last_snapshots[: config.barrier_networks]
         after = load_zoo(aligned, "aligned").last_snapshots[: config.barrier_networks]
         barriers = pd.concat(
-            barrier_table(name, part.architecture, part.weights, dataset.test)
+            barrier_table(name, part.architecture, part.weights, dataset.test, points=5)
             for name, part in (("unaligned", before), ("aligned", after))
         )
         summary = pd.DataFrame(records)
@@ -125,7 +125,7 @@ def main(
         save_table(out / "groups.parquet", summary, GROUP_SCHEMA)
         save_table(out / "barriers.parquet", barriers, BARRIER_SCHEMA)
         save_table(out / "curve.parquet", pd.DataFrame(curve), CURVE_SCHEMA)
-        different = barriers[barriers.i != barriers.j].groupby("stage")[["midpoint", "excess"]].mean()
+        different = barriers[barriers.i != barriers.j].groupby("stage")[["midpoint", "excess", "maximal"]].mean()
         found: dict[str, object] = {
             str(record["source"]): {key: value for key, value in record.items() if is_number(value)} for record in records
         }

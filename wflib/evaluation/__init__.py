@@ -1,6 +1,6 @@
 """Evaluation: quality, model averaging, calibration, diversity, spread, barriers and novelty of networks."""
 
-from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers
+from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers, segment_barriers
 from wflib.evaluation.diversity import jensen_shannon_diversity
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
 from wflib.evaluation.predictions import predict
@@ -37,6 +37,7 @@ __all__ = [
     "negative_log_likelihood",
     "predict",
     "sampling_quality",
+    "segment_barriers",
     "thin_trajectories",
     "variance_ratio",
     "wrong_predictions",
