@@ -12,13 +12,13 @@ from wflib.architecture import Architecture, Weights, mlp
 from wflib.rng import generator
 
 TOLERANCE = 1e-10
-HIDDEN = [5, 4, 6, 3]
+HIDDEN = [5, 4, 6, 3, 4, 5]
 
 ARCHITECTURES: dict[str, Architecture] = {
     f"{depth}-{activation}-{task}-{'bias' if bias else 'nobias'}": mlp([3, *HIDDEN[:depth], 2], activation, task, bias)
-    for depth, activation, task, bias in product(range(1, 5), ACTIVATIONS, ("classification", "regression"), (True, False))
+    for depth, activation, task, bias in product(range(1, 7), ACTIVATIONS, ("classification", "regression"), (True, False))
 }
-"""One to four hidden groups, every activation, both kinds of task, with and without biases."""
+"""One to six hidden groups, every activation, both kinds of task, with and without biases."""
 
 LINEAR: dict[str, Architecture] = {
     f"linear-{task}": mlp([3, 2], task_type=task) for task in ("classification", "regression")

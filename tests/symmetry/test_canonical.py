@@ -100,16 +100,6 @@ def test_other_orbits_have_other_representatives(architecture):
         assert distance(here.architecture, here.weights, there.weights) > 1e-3
 
 
-@pytest.mark.parametrize("activation", ["tanh", "identity"])
-def test_signs_are_left_as_they_are(activation):
-    architecture = mlp([3, 5, 2], activation)
-    weights = random_weights(architecture)
-    signs = {"hidden1": torch.tensor([1.0, -1, -1, 1, -1], dtype=torch.float64).expand(NETWORKS, -1)}
-    here, there = (canonicalize(architecture, side) for side in (weights, scale(architecture, weights, signs)))
-    assert distance(here.architecture, scale(here.architecture, here.weights, signs), there.weights) < TOLERANCE
-    assert distance(here.architecture, here.weights, there.weights) > 1e-3
-
-
 @over_classifiers
 def test_the_output_scale_is_the_norm_of_the_last_layer(depth):
     architecture = mlp([3, *[4] * depth, 2])

@@ -1,6 +1,7 @@
 """Evaluation: quality, model averaging, calibration, diversity, spread, barriers and novelty of networks."""
 
 from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers, segment_barriers
+from wflib.evaluation.distance import DISTANCE_SCHEMA, distance_table, pairwise_distances
 from wflib.evaluation.diversity import jensen_shannon_diversity
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
 from wflib.evaluation.predictions import predict
@@ -19,6 +20,7 @@ from wflib.evaluation.variance import VarianceRatio, variance_ratio
 __all__ = [
     "BARRIER_SCHEMA",
     "CURVE_SCHEMA",
+    "DISTANCE_SCHEMA",
     "GROUP_SCHEMA",
     "NETWORK_SCHEMA",
     "Barriers",
@@ -27,6 +29,7 @@ __all__ = [
     "barrier_table",
     "bayesian_model_average",
     "brier_score",
+    "distance_table",
     "error_overlap",
     "evaluate_networks",
     "expected_calibration_error",
@@ -35,6 +38,7 @@ __all__ = [
     "mean_and_std",
     "nearest_distance",
     "negative_log_likelihood",
+    "pairwise_distances",
     "predict",
     "sampling_quality",
     "segment_barriers",
