@@ -1,5 +1,6 @@
 """Evaluation: quality, model averaging, calibration, diversity, spread, barriers and novelty of networks."""
 
+from wflib.evaluation.alignment import alignment_quality
 from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers, segment_barriers
 from wflib.evaluation.distance import DISTANCE_SCHEMA, distance_table, pairwise_distances
 from wflib.evaluation.diversity import jensen_shannon_diversity
@@ -26,6 +27,7 @@ __all__ = [
     "Barriers",
     "VarianceRatio",
     "accuracy",
+    "alignment_quality",
     "barrier_table",
     "bayesian_model_average",
     "brier_score",

@@ -1,5 +1,6 @@
 """The report: tables and figures of one pipeline run, one function a panel (DataFrame → Axes), and the document."""
 
+from wflib.report.alignment import alignment_markdown, barrier_figure, distance_figure, distance_summary
 from wflib.report.barriers import barrier_matrix, mean_excess
 from wflib.report.curves import learning_rate, quality_by_steps, training_loss
 from wflib.report.data import ReportData
@@ -16,8 +17,12 @@ __all__ = [
     "LABELS",
     "ReportData",
     "ReportFigure",
+    "alignment_markdown",
+    "barrier_figure",
     "barrier_matrix",
     "calibration",
+    "distance_figure",
+    "distance_summary",
     "distribution",
     "diversity",
     "learning_rate",
