@@ -14,6 +14,7 @@ import torch
 import typer
 from tqdm import tqdm
 
+from wflib.distributed import rank
 from wflib.storage import save_json
 
 Params = Annotated[Path, typer.Option(help="Task and overrides; null means 'as the preset says'.")]
@@ -41,7 +42,7 @@ def running(stage: str, facts: Path = FACTS) -> Iterator[dict[str, object]]:
 
     Args:
         stage: Name in dvc.yaml.
-        facts: Folder for ``<stage>.json``.
+        facts: Folder for ``<stage>.json``; of several processes the first writes it.
 
     Yields:
         A mapping to put small results into.
@@ -56,6 +57,8 @@ def running(stage: str, facts: Path = FACTS) -> Iterator[dict[str, object]]:
     except (ValueError, OSError) as error:
         typer.secho(f"{stage}: {error}", fg="red", err=True)
         raise typer.Exit(1) from error
+    if rank() > 0:
+        return
     found["seconds"] = time.perf_counter() - started
     save_json(facts / f"{stage}.json", found)
     typer.echo(f"{stage}: " + ", ".join(f"{key} {show(value)}" for key, value in found.items() if key != "stage"))
@@ -77,4 +80,5 @@ def show(value: object) -> str:
 
 def progress_bar(total: int, title: str, unit: str = "it") -> tqdm:
     """A bar with the time left; in a log one line every half minute."""
-    return tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True, mininterval=0.2 if sys.stderr.isatty() else 30)
+    interval = 0.2 if sys.stderr.isatty() else 30
+    return tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True, mininterval=interval, disable=rank() > 0)

@@ -117,7 +117,7 @@ def main(
         before = load_zoo(trained, "trained").last_snapshots[: config.barrier_networks]
         after = load_zoo(aligned, "aligned").last_snapshots[: config.barrier_networks]
         barriers = pd.concat(
-            barrier_table(name, part.architecture, part.weights, dataset.test, points=5)
+            barrier_table(name, part.architecture, part.weights, dataset.test)
             for name, part in (("unaligned", before), ("aligned", after))
         )
         summary = pd.DataFrame(records)

@@ -1,94 +1,111 @@
-"""study-alignment: compare ways of alignment, and say how symmetric a zoo is; reports/alignment/dvc.yaml runs it."""
+"""study-alignment: compare the methods of alignment; reports/studies/dvc.yaml runs it."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
+import torch
 import typer
 
-from stages.common import DATASET, PARAMS, PRESETS, ZOO, Params, Presets, application, progress_bar
-from wflib.config import load_settings
-from wflib.evaluation import alignment_quality, barrier_table, distance_table
-from wflib.report import alignment_markdown, barrier_figure, distance_figure
+from stages.common import DATASET, PARAMS, PRESETS, ZOO, Params, Presets, application, progress_bar, running
+from wflib.config import AlignConfig, load_settings
+from wflib.evaluation import barrier_table, symmetry_distances
+from wflib.report import alignment_figure, alignment_markdown
+from wflib.rng import generator
 from wflib.storage import atomic_path
+from wflib.symmetry import squared_distance
 from wflib.testing import assert_same_function
-from wflib.zoo import align_zoo, load_dataset, load_zoo
+from wflib.zoo import Zoo, align_zoo, load_dataset, load_zoo
 
 app = application("study-alignment")
 
-OBJECTIVES = ("l2", "midpoint", "random-point")
-FIGURE = ("none", "weight-matching", "activation-matching", "sinkhorn, midpoint")
-WAYS: dict[str, dict[str, object]] = {
+METHODS: dict[str, dict[str, object]] = {
     "none": {"method": "none"},
-    "weight-matching, 1 start": {"method": "weight-matching", "restarts": 1},
-    "weight-matching": {"method": "weight-matching"},
     "activation-matching": {"method": "activation-matching"},
-    **{f"sinkhorn, {objective}": {"method": "sinkhorn", "objective": objective} for objective in OBJECTIVES},
-    **{
-        f"{name}, to the {reference}": {**way, "reference": reference}
-        for reference in ("best", "medoid", "mean")
-        for name, way in {
-            "weight-matching": {"method": "weight-matching"},
-            "sinkhorn, midpoint": {"method": "sinkhorn", "objective": "midpoint"},
-        }.items()
-    },
+    "weight-matching, 1 start": {"method": "weight-matching", "restarts": 1},
+    "weight-matching, 20 starts": {"method": "weight-matching", "restarts": 20},
+    "weight-matching, 20 starts, to best": {"method": "weight-matching", "restarts": 20, "reference": "best"},
+    "weight-matching, 20 starts, to medoid": {"method": "weight-matching", "restarts": 20, "reference": "medoid"},
+    "weight-matching, 20 starts, to mean": {"method": "weight-matching", "restarts": 20, "reference": "mean"},
+    "sinkhorn, l2": {"method": "sinkhorn", "restarts": 20, "objective": "l2"},
+    "sinkhorn, midpoint": {"method": "sinkhorn", "restarts": 20, "objective": "midpoint"},
+    "sinkhorn, random-point": {"method": "sinkhorn", "restarts": 20, "objective": "random-point"},
+    "sinkhorn, midpoint, to mean": {"method": "sinkhorn", "restarts": 20, "objective": "midpoint", "reference": "mean"},
 }
-"""Name → changes of the section ``align``; the others bring networks to the first one."""
+SHOWN = ("none", "weight-matching, 20 starts", "sinkhorn, midpoint, to mean")
+
+
+def some_last_snapshots(zoo: Zoo, networks: int) -> Zoo:
+    """The last networks of trajectories spread over the zoo, as a zoo of their own without held-out ones."""
+    last = zoo.last_snapshots.training_part
+    chosen = last[torch.linspace(0, len(last) - 1, min(networks, len(last))).long()]
+    return replace(chosen, trajectory=torch.arange(len(chosen)), initial=None, initial_architecture=None)
 
 
 @app.command()
 def main(
+    out: Annotated[Path, typer.Argument(help="Files to write, without their endings .csv, .md and .svg.")],
     params: Params = PARAMS,
     presets: Presets = PRESETS,
-    data: Annotated[Path, typer.Option(help="Dataset from fetch-data; its test part measures barriers.")] = DATASET,
+    data: Annotated[Path, typer.Option(help="Dataset from fetch-data.")] = DATASET,
     zoo: Annotated[Path, typer.Option(help="Zoo from train-zoo.")] = ZOO,
-    networks: Annotated[int, typer.Option(min=2, help="Last snapshots to align, from the first trajectory on.")] = 250,
-    restarts: Annotated[int, typer.Option(min=1, help="Starts of weight matching.")] = 30,
-    out: Annotated[Path, typer.Option(help="Folder for methods.csv, methods.md and two figures.")] = Path(
-        "reports/alignment"
-    ),
+    networks: Annotated[int, typer.Option(help="Last snapshots to align and to compare in pairs.", min=2)] = 250,
+    points: Annotated[int, typer.Option(help="Points between the ends of each segment, an odd number.", min=1)] = 9,
 ) -> None:
-    """Align the same networks in every way and compare distances, loss barriers of all pairs and seconds.
+    """Align last snapshots by every method and measure distances and barriers of all pairs on test data.
 
-    Alignment reads training data, and validation data where the best network is the reference; barriers are measured on
-    test data. Every way is checked to keep each network's function.
-
-    Raises:
-        Exit: Settings or files are wrong; the sentence has been shown.
+    L2: mean squared distance to the reference, and between pairs. Barriers: mean excess loss at the midpoint, mean midpoint
+    loss, mean largest excess on the segment. Each method is checked to keep every network's logits to 1e-4.
     """
-    try:
+    with running("study-alignment", out.parent / "stages") as facts:
         settings = load_settings(params, presets)
-        dataset, trained = load_dataset(data), load_zoo(zoo, "trained").last_snapshots[:networks]
-    except ValueError as error:
-        typer.secho(f"study-alignment: {error}", fg="red", err=True)
-        raise typer.Exit(1) from error
-    architecture, rows, barriers = trained.architecture, [], []
-    with progress_bar(len(WAYS), f"align {len(trained)} networks", "way") as bar:
-        for name, changes in WAYS.items():
-            bar.set_postfix_str(name)
-            config = settings.align.model_copy(update={"reference": "first", "restarts": restarts, **changes})
-            started = time.perf_counter()
-            aligned = align_zoo(trained, config, dataset)
-            seconds = time.perf_counter() - started
-            assert_same_function(architecture, trained.weights, architecture, aligned.weights, dataset.test.inputs, 1e-4)
-            table = barrier_table(name, architecture, aligned.weights, dataset.test)
-            quality = alignment_quality(aligned, table, dataset.test)
-            rows.append({"alignment": name, **quality, "seconds": seconds})
-            if name in FIGURE:
-                barriers.append(table)
-            bar.update()
-    methods, distances = pd.DataFrame(rows), distance_table(architecture, trained.weights, settings.align.seed, restarts=3)
-    out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out / "methods.csv") as temporary:
-        methods.to_csv(temporary, index=False)
-    with atomic_path(out / "methods.md") as temporary:
-        temporary.write_text(alignment_markdown(methods, distances, len(trained)))
-    for figure, content in (("barriers", barrier_figure(pd.concat(barriers))), ("distances", distance_figure(distances))):
-        with atomic_path(out / f"{figure}.svg") as temporary:
-            temporary.write_bytes(content)
+        dataset, trained = load_dataset(data), some_last_snapshots(load_zoo(zoo, "trained"), networks)
+        architecture, rows, matrices = trained.architecture, [], []
+        with progress_bar(len(METHODS), "align", "method") as bar:
+            for name, changes in METHODS.items():
+                bar.set_postfix_str(name)
+                config = AlignConfig(**{**settings.align.model_dump(), **changes})
+                started = time.perf_counter()
+                aligned = align_zoo(trained, config, dataset)
+                seconds = time.perf_counter() - started
+                assert_same_function(
+                    architecture, trained.weights, architecture, aligned.weights, dataset.test.inputs, tolerance=1e-4
+                )
+                barriers = barrier_table(name, architecture, aligned.weights, dataset.test, points)
+                pairs = barriers[barriers.i < barriers.j]
+                to_reference = squared_distance(architecture, aligned.reference, aligned.weights)
+                # Mean over pairs of ‖a − b‖² = 2 n / (n − 1) times the mean squared distance to the mean.
+                flat = aligned.flat
+                between = 2 * (flat - flat.mean(0)).square().sum(1).sum() / (len(flat) - 1)
+                rows.append(
+                    {
+                        "method": name,
+                        "l2_to_reference": to_reference.mean().item(),
+                        "l2_between_pairs": between.item(),
+                        "midpoint_barrier": pairs.excess.mean(),
+                        "midpoint_loss": pairs.midpoint.mean(),
+                        "maximal_barrier": pairs.maximal.mean(),
+                        "seconds": seconds,
+                    }
+                )
+                if name in SHOWN:
+                    matrices.append(barriers)
+                bar.update()
+        distances = symmetry_distances(architecture, trained.weights, generator(settings.align.seed, "symmetry"))
+        summary = distances.groupby("modulo", sort=False).distance.agg(["mean", "min"]).reset_index()
+        table = pd.DataFrame(rows)
+        text = f"{alignment_markdown(table)}\n{alignment_markdown(summary)}"
+        contents = {".csv": table.to_csv(index=False), ".md": text}
+        for ending, content in contents.items():
+            with atomic_path(out.with_suffix(ending)) as temporary:
+                temporary.write_text(content)
+        with atomic_path(out.with_suffix(".svg")) as temporary:
+            temporary.write_bytes(alignment_figure(pd.concat(matrices), distances))
+        facts |= {"networks": len(trained), "methods": len(METHODS)}
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from stages.common import (
 )
 from wflib.config import load_settings
 from wflib.device import resolve_device
+from wflib.distributed import process_group, rank
 from wflib.flow import HISTORY_SCHEMA, FlowTrainer, flow_for_zoo, save_flow
 from wflib.storage import atomic_path
 from wflib.zoo import load_dataset, load_zoo
@@ -48,9 +49,10 @@ def main(
 
     flow.geometry chooses flat space (euclidean), normalized weights on straight paths (normalized) or geodesics on the
     product of spheres (geometric). A run that was killed goes on from its last checkpoint when started again with the same
-    settings and inputs, and ends in the same numbers.
+    settings and inputs, and ends in the same numbers. On several GPUs, or several processes of one machine:
+    torchrun --nproc-per-node 2 -m stages.train_flow.
     """
-    with running("train-flow") as facts:
+    with process_group(), running("train-flow") as facts:
         settings = load_settings(params, presets)
         form, path = ("aligned", aligned) if settings.flow.geometry == "euclidean" else ("canonical", canonical)
         dataset, zoo, device = load_dataset(data), load_zoo(path, form), resolve_device(settings.training.device)
@@ -63,12 +65,13 @@ def main(
                 if row:
                     bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
                 bar.update(iteration - bar.n)
-                if iteration % settings.training.validate_every == 0 or iteration == iterations:
+                if rank() == 0 and (iteration % settings.training.validate_every == 0 or iteration == iterations):
                     with atomic_path(history) as temporary:
                         pd.DataFrame(trainer.history, columns=list(HISTORY_SCHEMA)).to_csv(temporary, index=False)
 
             flow = trainer.run(advance)
-        save_flow(out, flow)
+        if rank() == 0:
+            save_flow(out, flow)
         trainer.discard_checkpoints()
         facts |= {
             "geometry": settings.flow.geometry,

@@ -31,6 +31,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu": Activation(torch.relu, nn.ReLU, "positive"),
     "leaky_relu": Activation(nn.functional.leaky_relu, nn.LeakyReLU, "positive"),
     "tanh": Activation(torch.tanh, nn.Tanh, "sign"),
+    "softsign": Activation(nn.functional.softsign, nn.Softsign, "sign"),
     "gelu": Activation(nn.functional.gelu, nn.GELU, "none"),
+    "silu": Activation(nn.functional.silu, nn.SiLU, "none"),
     "identity": Activation(lambda x: x, nn.Identity, "any"),
 }

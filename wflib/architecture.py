@@ -143,7 +143,8 @@ class Architecture:
         """
         if flat.shape[-1] != self.dimension:
             raise ValueError(f"Shape mismatch: expected flat vectors (..., {self.dimension}), got {tuple(flat.shape)}.")
-        return {name: flat[..., where].reshape(*flat.shape[:-1], *self.shape(name)) for name, where in self.slices.items()}
+        batch = flat.shape[:-1]
+        return {name: flat[..., where].reshape((*batch, *self.shape(name))) for name, where in self.slices.items()}
 
     def validate(self, weights: Mapping[str, Tensor]) -> None:
         """Check names, shapes and that all tensors share their batch axes.

@@ -47,7 +47,7 @@ class ZooConfig(Section):
 
     seed: Seed
     widths: Annotated[list[Count], Field(min_length=1)] = Field(description="Neurons of each hidden layer.")
-    activation: Literal["relu", "leaky_relu", "tanh", "gelu", "identity"]
+    activation: Literal["relu", "leaky_relu", "tanh", "softsign", "gelu", "silu", "identity"]
     networks: Annotated[int, Field(ge=2, strict=True, description="Training runs, two at least: one may be held out.")]
     held_out: Annotated[float, Field(gt=0, lt=1, strict=True, description="Share of training runs that no flow sees.")]
     optimizer: Literal["adam", "sgd"]
@@ -84,7 +84,7 @@ class FlowConfig(Section):
     """Which flow is learned."""
 
     geometry: Literal["euclidean", "normalized", "geometric"]
-    coupling: Literal["independent", "ot", "initialization"]
+    coupling: Literal["independent", "ot", "equivariant-ot", "initialization"]
     time_distribution: Literal["beta", "uniform"] = Field(description="t ~ Beta(1, 2) or uniform.")
     path_noise: NonNegative = Field(description="Standard deviation σ of noise added to x_t.")
 
@@ -92,11 +92,14 @@ class FlowConfig(Section):
 class VelocityConfig(Section):
     """The network that predicts where a flow goes."""
 
-    kind: Literal["relational-transformer", "neuron-tokens"]
+    kind: Literal["neuron-tokens", "relational-transformer", "pna"]
     dimension: Annotated[int, Field(ge=4, strict=True, description="Features of a neuron.")]
     edge_dimension: Annotated[int, Field(ge=4, strict=True, description="Features of an edge (neuron-tokens).")]
     layers: Count
-    heads: Count
+    heads: Count = Field(description="Attention heads, or towers of pna.")
+    identities: Annotated[bool, Field(strict=True)] = Field(
+        description="Whether hidden neurons have embeddings and statistics of their own, which breaks permutation symmetry."
+    )
     basis: Literal["none", "data"] = Field(description="Axes of first-layer weights: inputs, or their second moment's.")
     directions: Annotated[int, Field(ge=0, strict=True)] = Field(
         description="Leading input directions that the network sees and predicts; 0 for all. Others stay Gaussian."
@@ -125,6 +128,7 @@ class TrainingConfig(Section):
         description="Weight that every coordinate keeps in loss: function."
     )
     precision: Literal["float32", "bfloat16"]
+    compile: Annotated[bool, Field(strict=True, description="Compile each layer by torch.compile: a minute, then faster.")]
     validate_every: Count
     checkpoint_every: Count
     device: Device

@@ -1,4 +1,8 @@
-"""Checks that users of the library want too: does a transformation keep the function, is a field equivariant?"""
+"""Checks that users of the library want too, for transformations, fields and functions of their own.
+
+Does a transformation keep what networks compute? Is a field over weights equivariant, a function of them invariant, a
+canonical form constant on orbits? Each raises ValueError with the size of the violation, and nothing otherwise.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,15 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
-from wflib.symmetry import permute, random_permutations
+from wflib.architecture import Architecture, Weights
+from wflib.symmetry import permute, random_permutations, random_scales, scale
 
-__all__ = ["assert_equivariant", "assert_same_function"]
+__all__ = ["assert_equivariant", "assert_invariant", "assert_orbit_constant", "assert_same_function"]
+
+
+def largest_change(found: Tensor, expected: Tensor) -> float:
+    """Largest difference relative to the largest expected value."""
+    return ((found - expected).abs().max() / expected.abs().max().clamp_min(1e-300)).item()
 
 
 @torch.no_grad()
@@ -78,9 +87,70 @@ def assert_equivariant(
     def act(flat: Tensor) -> Tensor:
         return architecture.flatten(permute(architecture, architecture.unflatten(flat), permutations))
 
-    expected = act(field(x))
-    difference = ((field(act(x)) - expected).abs().max() / expected.abs().max().clamp_min(1e-300)).item()
+    difference = largest_change(field(act(x)), act(field(x)))
     if not difference <= tolerance:
         raise ValueError(
             f"expected an equivariant field, but permuting inputs changes outputs by a relative {difference:.3g}."
         )
+
+
+@torch.no_grad()
+def assert_invariant(
+    function: Callable[[Tensor], Tensor],
+    architecture: Architecture,
+    x: Tensor,
+    generator: torch.Generator,
+    tolerance: float = 1e-10,
+) -> None:
+    """Check that a function of flat weights ignores the order of hidden neurons: f(π x) = f(x).
+
+    Args:
+        function: (batch, D) → (batch, …), for example a predictor of accuracy, or a log-likelihood.
+        architecture: Says how permutations act on flat vectors.
+        x: Points, (batch, D).
+        generator: Draws one permutation per point.
+        tolerance: Largest difference allowed, relative to the largest value of the function.
+
+    Raises:
+        ValueError: The function is not invariant; says by how much.
+    """
+    permutations = random_permutations(architecture, len(x), generator)
+    moved = architecture.flatten(permute(architecture, architecture.unflatten(x), permutations))
+    difference = largest_change(function(moved), function(x))
+    if not difference <= tolerance:
+        raise ValueError(f"expected an invariant function, but permuting inputs changes it by a relative {difference:.3g}.")
+
+
+@torch.no_grad()
+def assert_orbit_constant(
+    representative: Callable[[Weights], Weights],
+    architecture: Architecture,
+    weights: Mapping[str, Tensor],
+    generator: torch.Generator,
+    signs: bool = False,
+    tolerance: float = 1e-10,
+) -> None:
+    """Check that a canonical form is the same for all networks that differ by scalings of hidden neurons.
+
+    Args:
+        representative: Networks → their canonical weights.
+        architecture: Says which scalings the activations admit.
+        weights: Tensors of shape (networks, *shape).
+        generator: Draws the scalings.
+        signs: Whether sign flips are tried too, where activations are odd.
+        tolerance: Largest difference allowed in any tensor, relative to the tensor's largest value.
+
+    Raises:
+        ValueError: The form is not constant; says which tensor changes and by how much.
+    """
+    some = next(iter(weights.values()))
+    factors = random_scales(architecture, len(some), generator, dtype=some.dtype)
+    if not signs:
+        factors = {group: factor.abs() for group, factor in factors.items()}
+    expected, found = representative(dict(weights)), representative(scale(architecture, weights, factors))
+    for name, tensor in expected.items():
+        difference = largest_change(found[name], tensor)
+        if not difference <= tolerance:
+            raise ValueError(
+                f"expected one representative per orbit, but rescaling neurons changes {name} by a part of {difference:.3g}."
+            )

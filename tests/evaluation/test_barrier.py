@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wflib.architecture import mlp
-from wflib.evaluation import BARRIER_SCHEMA, barrier_table, loss_barriers, segment_barriers
+from wflib.evaluation import loss_barriers
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations, weight_matching
 from wflib.zoo import Split, network_losses
@@ -26,7 +26,7 @@ def test_a_permuted_copy_is_behind_a_barrier_until_it_is_matched():
     assert barriers.excess[0, 1] > 0.1
     reference = {name: tensor[:1] for name, tensor in pair.items()}
     matched = permute(architecture, pair, weight_matching(architecture, reference, pair, generator(0, "match")))
-    assert loss_barriers(architecture, matched, split).maximal.abs().max() < 1e-6
+    assert loss_barriers(architecture, matched, split).excess.abs().max() < 1e-6
 
 
 def test_matrices_are_symmetric_with_the_networks_own_losses_on_the_diagonal():
@@ -62,56 +62,27 @@ def test_a_convex_loss_has_no_barrier():
     assert excess.min() < -0.01
 
 
-def test_chunk_is_checked():
+def test_a_valley_between_two_networks_is_no_barrier():
+    architecture = mlp([1, 1], task_type="regression", bias=False)
+    weights = {"linear1.weight": torch.tensor([0.0, 4.0]).view(2, 1, 1)}
+    split = Split(torch.ones(1, 1), torch.ones(1, 1))
+    barriers = loss_barriers(architecture, weights, split, points=3)
+    # L(w) = (w − 1)² / 2 is convex: its largest excess over the chord is at the ends, which have none.
+    assert float(barriers.maximal.max()) == 0
+    assert float(barriers.excess[0, 1]) == pytest.approx(0.5 - (0.5 + 4.5) / 2)
+
+
+def test_the_maximum_is_at_least_the_midpoint_and_grows_with_points():
     architecture, pair, split = confident_network_and_permuted_copy()
-    with pytest.raises(ValueError, match="chunk must be at least 1"):
-        loss_barriers(architecture, pair, split, chunk=0)
+    lopsided = {name: tensor * torch.tensor([1.0, 0.5]).view(2, *[1] * (tensor.ndim - 1)) for name, tensor in pair.items()}
+    few, many = (loss_barriers(architecture, lopsided, split, points) for points in (1, 15))
+    assert torch.equal(few.maximal, few.excess.clamp_min(0))
+    assert float(many.maximal[0, 1]) > float(few.maximal[0, 1]) > 0
+    assert torch.allclose(many.midpoint, few.midpoint)
 
 
-@pytest.mark.parametrize("points", [3, 5, 11])
-def test_a_convex_loss_is_highest_at_the_ends(points):
-    # f(x) = w x from w = 1 to w = −1, target 0 at x = 1: L = w²/2, so L(λ) − 1/2 = −2 λ (1 − λ), highest at the ends.
-    line = mlp([1, 1], task_type="regression", bias=False)
-    start, end = ({"linear1.weight": torch.full((1, 1, 1), value)} for value in (1.0, -1.0))
-    found = segment_barriers(line, start, end, Split(torch.ones(1, 1), torch.zeros(1, 1)), points)
-    assert (found.midpoint.item(), found.excess.item(), found.maximal.item()) == (0, -0.5, 0)
-
-
-@pytest.mark.parametrize(("points", "where"), [(3, 0.5), (5, 0.75), (11, 0.7)])
-def test_the_maximal_barrier_is_found_off_the_midpoint(points, where):
-    # f = relu(w) v at x = 1, target 0, from (w, v) = (−1, 2) to (1, 0): f(λ) = (2λ − 1)⁺ (2 − 2λ), highest at λ = 3/4.
-    architecture = mlp([1, 1, 1], task_type="regression", bias=False)
-    start, end = (architecture.unflatten(torch.tensor([pair])) for pair in ([-1.0, 2.0], [1.0, 0.0]))
-    found = segment_barriers(architecture, start, end, Split(torch.ones(1, 1), torch.zeros(1, 1)), points)
-    assert found.excess.item() == 0
-    grid = torch.linspace(0, 1, points)
-    loss = ((2 * grid - 1).clamp_min(0) * (2 - 2 * grid)) ** 2 / 2
-    assert found.maximal.item() == pytest.approx(float(loss.max()), abs=1e-6)
-    if points > 3:
-        assert found.maximal.item() > 0.01
-        assert float(grid[loss.argmax()]) == pytest.approx(where, abs=0.11)
-
-
-def test_maximal_barriers_are_symmetric_and_no_lower_than_at_the_midpoint():
+@pytest.mark.parametrize("wrong", [{"chunk": 0}, {"points": 2}, {"points": 0}])
+def test_arguments_are_checked(wrong):
     architecture, pair, split = confident_network_and_permuted_copy()
-    found = loss_barriers(architecture, pair, split)
-    assert torch.equal(found.maximal, found.maximal.T)
-    assert bool((found.maximal >= found.excess).all())
-    assert bool((found.maximal >= 0).all())
-    coarse = loss_barriers(architecture, pair, split, points=3)
-    torch.testing.assert_close(coarse.maximal, found.excess.clamp_min(0))
-
-
-def test_the_table_has_a_row_per_ordered_pair():
-    architecture, pair, split = confident_network_and_permuted_copy()
-    table = barrier_table("unaligned", architecture, pair, split)
-    assert list(table.columns) == list(BARRIER_SCHEMA)
-    assert table[["i", "j"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
-    assert table.maximal.tolist()[0] == 0 < table.maximal.tolist()[1] == table.maximal.tolist()[2]
-
-
-@pytest.mark.parametrize("points", [1, 2, 4])
-def test_points_are_checked(points):
-    architecture, pair, split = confident_network_and_permuted_copy()
-    with pytest.raises(ValueError, match=f"odd and at least 3, got {points}"):
-        loss_barriers(architecture, pair, split, points)
+    with pytest.raises(ValueError, match="chunk of at least 1 and an odd number of points"):
+        loss_barriers(architecture, pair, split, **wrong)

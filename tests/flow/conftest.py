@@ -61,7 +61,9 @@ def canonical_zoo(zoo) -> Zoo:
 def make_flow(zoo, canonical_zoo):
     """(geometry, settings) → an untrained flow and the zoo it works on."""
 
-    def make(geometry: str = "euclidean", basis=None, kind: str = "neuron-tokens", **settings) -> tuple[Flow, Zoo]:
+    def make(
+        geometry: str = "euclidean", basis=None, kind: str = "neuron-tokens", identities: bool = False, **settings
+    ) -> tuple[Flow, Zoo]:
         config = FlowConfig(
             **{"geometry": geometry, "coupling": "independent", "time_distribution": "beta", "path_noise": 0.0, **settings}
         )
@@ -73,6 +75,7 @@ def make_flow(zoo, canonical_zoo):
             heads=2,
             basis="none" if basis is None else "data",
             directions=0,
+            identities=identities,
         )
         source = zoo if geometry == "euclidean" else canonical_zoo
         torch.manual_seed(0)
@@ -98,6 +101,7 @@ def training_config():
                 "loss": "standardized",
                 "function_floor": 0.1,
                 "precision": "float32",
+                "compile": False,
                 "validate_every": 6,
                 "checkpoint_every": 4,
                 "device": "cpu",

@@ -10,7 +10,7 @@ import torch
 
 from wflib.architecture import mlp
 from wflib.flow import PairSource, build_geometry
-from wflib.flow.coupling import optimal_assignment
+from wflib.flow.coupling import match_neurons, optimal_assignment
 from wflib.manifold import flat_manifold, weight_manifold
 from wflib.rng import generator
 from wflib.symmetry import permute
@@ -111,6 +111,42 @@ def test_independent_pairs_are_draws_from_prior_and_zoo(make_flow):
     random = generator(0, "pairs")
     torch.randint(len(zoo), (30,), generator=random)
     assert torch.equal(x_0, flow.prior.sample(30, random))
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
+def test_matching_neurons_shortens_paths_and_only_permutes(make_flow, geometry):
+    flow, zoo = make_flow(geometry)
+    x_0, x_1 = PairSource(flow, zoo).draw(60, generator(0, "pairs"))
+    x_0 = x_0[optimal_assignment(flow.geometry, x_0, x_1)]
+    moved = match_neurons(flow.geometry, flow.architecture, x_0, x_1, generator(0, "match"))
+    before, after = (flow.geometry.squared_distances(side, x_1).diagonal() for side in (x_0, moved))
+    assert bool((after <= before).all())
+    assert float(after.mean()) < 0.98 * float(before.mean())
+    assert torch.allclose(x_0.sort(1).values, moved.sort(1).values)
+    found, start = (flow.architecture.unflatten(side) for side in (moved, x_0))
+    inputs = torch.randn(9, 5, generator=generator(0, "inputs"))
+    assert torch.allclose(flow.architecture.forward(found, inputs), flow.architecture.forward(start, inputs), atol=1e-4)
+    back = match_neurons(flow.geometry, flow.architecture, moved, x_0, generator(0, "match"))
+    assert float((back - x_0).abs().max(1).values.median()) < 1e-6
+
+
+def test_equivariant_transport_keeps_the_prior_modulo_permutations(make_flow):
+    flow, zoo = make_flow(coupling="equivariant-ot")
+    random, source = generator(0, "pairs"), PairSource(flow, zoo)
+    x_0 = torch.cat([source.draw(100, random)[0] for _ in range(40)])
+    prior = flow.prior.sample(4_000, generator(1, "prior"))
+
+    def pooled(x):
+        return flow.architecture.unflatten(x)["linear1.weight"].flatten(0, 1)
+
+    assert (pooled(x_0).mean(0) - pooled(prior).mean(0)).abs().max() < 0.03
+    assert (pooled(x_0).std(0) / pooled(prior).std(0) - 1).abs().max() < 0.06
+    # Neurons one by one are no draws from the prior: paired with one network only, they take its order.
+    alone = PairSource(flow, zoo[torch.zeros(20, dtype=torch.long)])
+    x_0 = torch.cat([alone.draw(100, random)[0] for _ in range(10)])
+    assert (x_0.mean(0) / STD).abs().max() > 0.3
+    with pytest.raises(ValueError, match=r"velocity\.identities"):
+        make_flow(coupling="equivariant-ot", identities=True)
 
 
 def test_unknown_initial_weights_are_an_error(make_flow):

@@ -79,7 +79,14 @@ def make_barriers(count: int = 24) -> pd.DataFrame:
         excess = (excess + excess.T) / 2
         np.fill_diagonal(excess, 0)
         i, j = np.indices((count, count)).reshape(2, -1)
-        table = {"stage": stage, "i": i, "j": j, "midpoint": excess.ravel() + 0.07, "excess": excess.ravel()}
+        table = {
+            "stage": stage,
+            "i": i,
+            "j": j,
+            "midpoint": excess.ravel() + 0.07,
+            "excess": excess.ravel(),
+            "maximal": excess.ravel(),
+        }
         tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True)
 

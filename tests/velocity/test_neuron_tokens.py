@@ -47,6 +47,17 @@ def test_every_parameter_matters():
     assert unused == last_edges == []
 
 
+def test_identities_break_the_symmetry_and_fix_the_width():
+    architecture = mlp([3, 4, 5, 2])
+    network = NeuronTokens(architecture, 8, 4, 2, 2, identities=True).double()
+    torch.nn.init.normal_(network.token_outputs[0].weight, generator=generator(0, "w"))
+    x = torch.randn(4, architecture.dimension, generator=generator(0, "x"), dtype=torch.float64)
+    with pytest.raises(ValueError, match="equivariant"):
+        assert_equivariant(lambda p: network(p, torch.zeros(4).double()), architecture, x, generator(0, "p"))
+    with pytest.raises(RuntimeError, match="positions"):
+        NeuronTokens(mlp([3, 9, 5, 2]), 8, 4, 2, 2, identities=True).load_state_dict(network.state_dict())
+
+
 def test_parameters_serve_other_widths():
     narrow, wide = randomized(mlp([3, 4, 2])), NeuronTokens(mlp([3, 9, 2]), 8, 4, 2, 2).double()
     wide.load_state_dict(narrow.state_dict())

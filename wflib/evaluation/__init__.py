@@ -1,8 +1,6 @@
 """Evaluation: quality, model averaging, calibration, diversity, spread, barriers and novelty of networks."""
 
-from wflib.evaluation.alignment import alignment_quality
-from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers, segment_barriers
-from wflib.evaluation.distance import DISTANCE_SCHEMA, distance_table, pairwise_distances
+from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers
 from wflib.evaluation.diversity import jensen_shannon_diversity
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
 from wflib.evaluation.predictions import predict
@@ -16,22 +14,21 @@ from wflib.evaluation.quality import (
     wrong_predictions,
 )
 from wflib.evaluation.summary import CURVE_SCHEMA, GROUP_SCHEMA, NETWORK_SCHEMA, evaluate_networks, sampling_quality
+from wflib.evaluation.symmetry import SYMMETRY_SCHEMA, symmetry_distances
 from wflib.evaluation.variance import VarianceRatio, variance_ratio
 
 __all__ = [
     "BARRIER_SCHEMA",
     "CURVE_SCHEMA",
-    "DISTANCE_SCHEMA",
     "GROUP_SCHEMA",
     "NETWORK_SCHEMA",
+    "SYMMETRY_SCHEMA",
     "Barriers",
     "VarianceRatio",
     "accuracy",
-    "alignment_quality",
     "barrier_table",
     "bayesian_model_average",
     "brier_score",
-    "distance_table",
     "error_overlap",
     "evaluate_networks",
     "expected_calibration_error",
@@ -40,10 +37,9 @@ __all__ = [
     "mean_and_std",
     "nearest_distance",
     "negative_log_likelihood",
-    "pairwise_distances",
     "predict",
     "sampling_quality",
-    "segment_barriers",
+    "symmetry_distances",
     "thin_trajectories",
     "variance_ratio",
     "wrong_predictions",

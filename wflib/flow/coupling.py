@@ -1,8 +1,11 @@
-"""Couplings: which x_0 of the prior a batch of networks x_1 is paired with. Each keeps both marginals.
+"""Couplings: which x_0 of the prior a batch of networks x_1 is paired with; each keeps both marginals.
 
 - ``independent``: fresh draws.
 - ``ot``: fresh draws, rearranged to the cheapest one-to-one assignment on the batch (Tong et al. 2024; nothing is dropped
   or drawn twice), with the geometry's squared distance as cost.
+- ``equivariant-ot``: the same, and then the hidden neurons of each x_0 are permuted to match its x_1 (Klein et al. 2023;
+  Song et al. 2023, for atoms). x_0 is then a draw from the prior modulo permutations, which is all that an equivariant
+  velocity network sees; one that knows neurons by identity must not be trained with it.
 - ``initialization``: the weights each network's own training started from. They are draws from the prior, training
   already transports them to the zoo, and the paths are short.
 """
@@ -14,9 +17,11 @@ import ot
 import torch
 from torch import Tensor
 
+from wflib.architecture import Architecture
 from wflib.flow.geometry import Geometry
+from wflib.symmetry import permute, weight_matching
 
-__all__ = ["optimal_assignment"]
+__all__ = ["match_neurons", "optimal_assignment"]
 
 
 def optimal_assignment(geometry: Geometry, x_0: Tensor, x_1: Tensor) -> Tensor:
@@ -41,3 +46,26 @@ def optimal_assignment(geometry: Geometry, x_0: Tensor, x_1: Tensor) -> Tensor:
     chosen = plan.argmax(1)
     assert len(np.unique(chosen)) == len(chosen)
     return torch.from_numpy(chosen).to(x_0.device)
+
+
+def match_neurons(
+    geometry: Geometry, architecture: Architecture, x_0: Tensor, x_1: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Permute the hidden neurons of each x_0 to shorten its path to x_1.
+
+    Weight matching lowers ‖x_0 − x_1‖²; a pair whose path in the geometry gets longer by that keeps its order.
+
+    Args:
+        geometry: Measures paths.
+        architecture: Of the coordinates.
+        x_0: (batch, D).
+        x_1: (batch, D), each the aim of the x_0 of the same index.
+        generator: Draws the order in which hidden groups are matched.
+
+    Returns:
+        Permuted x_0, (batch, D).
+    """
+    starts, aims = architecture.unflatten(x_0), architecture.unflatten(x_1)
+    moved = architecture.flatten(permute(architecture, starts, weight_matching(architecture, aims, starts, generator)))
+    before, after = (geometry.squared_distances(side, x_1).diagonal() for side in (x_0, moved))
+    return torch.where((after < before)[:, None], moved, x_0)

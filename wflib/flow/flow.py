@@ -45,6 +45,11 @@ class Flow(nn.Module):
         if coordinates.canonical != (config.geometry != "euclidean"):
             expected = "ordinary" if config.geometry == "euclidean" else "canonical"
             raise ValueError(f"Flow: geometry {config.geometry} works on {expected} networks; the architecture is not.")
+        if config.coupling == "equivariant-ot" and velocity_config.identities:
+            raise ValueError(
+                "flow.coupling: equivariant-ot permutes the prior's draws, which velocity.identities: true would see; "
+                "choose another coupling, or velocity.identities: false."
+            )
         self.config, self.velocity_config = config, velocity_config
         self.coordinates, self.prior_std, self.metadata = coordinates, prior_std, dict(metadata or {})
         self.geometry = build_geometry(config.geometry, coordinates.manifold)
@@ -53,7 +58,7 @@ class Flow(nn.Module):
             prior = canonical_prior(coordinates.manifold, architecture, prior_std)
         else:
             prior = flat_prior(coordinates.manifold, architecture.dimension, prior_std)
-        self.preconditioner = Preconditioner(architecture, config.path_noise)
+        self.preconditioner = Preconditioner(architecture, config.path_noise, velocity_config.identities)
         seen, places = coordinates.leading(velocity_config.directions)
         self.register_buffer("places", places, persistent=False)
         self.network = build_velocity(velocity_config, seen)
@@ -110,8 +115,10 @@ class Flow(nn.Module):
             A new flow with copies of the parameters.
 
         Raises:
-            ValueError: A name is no hidden group.
+            ValueError: A name is no hidden group, or the network knows neurons by their identities.
         """
+        if self.velocity_config.identities:
+            raise ValueError("with_widths: a flow with velocity.identities: true has one width; train it without them.")
         other = Flow(
             self.config, self.velocity_config, self.coordinates.with_widths(widths), self.prior_std, self.metadata
         ).to(self.preconditioner.mean_0)

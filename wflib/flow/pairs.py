@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wflib.flow.coupling import optimal_assignment
+from wflib.flow.coupling import match_neurons, optimal_assignment
 from wflib.flow.flow import Flow
 from wflib.symmetry import permute
 from wflib.zoo import Zoo
@@ -55,6 +55,8 @@ class PairSource:
             start = self.zoo.initial_architecture.flatten(permute(self.zoo.initial_architecture, start, permutations))
             return flow.prior.from_initialization(start.to(device), flow.prior_std, generator), x_1
         x_0 = flow.prior.sample(count, generator)
-        if flow.config.coupling == "ot":
+        if flow.config.coupling in ("ot", "equivariant-ot"):
             x_0 = x_0[optimal_assignment(flow.geometry, x_0, x_1)]
+        if flow.config.coupling == "equivariant-ot":
+            x_0 = match_neurons(flow.geometry, flow.architecture, x_0, x_1, generator)
         return x_0, x_1

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wflib.config import TrainingConfig
+from wflib.distributed import average, average_gradients, rank, wait_for_all, world_size
 from wflib.flow.flow import Flow
 from wflib.flow.objective import flow_matching_loss, function_sensitivity, sample_times
 from wflib.flow.pairs import PairSource
@@ -51,7 +52,8 @@ class FlowTrainer:
     """Fits a flow's preconditioner and velocity network to a zoo.
 
     The exponential moving average of the parameters is what is kept. Every random number comes from generators whose
-    states are part of the checkpoint, so a resumed run ends in the same numbers as an unbroken one.
+    states are part of the checkpoint, so a resumed run ends in the same numbers as an unbroken one. Several processes
+    (:mod:`wflib.distributed`) share each batch and end in the parameters of one, up to rounding.
 
     Args:
         flow: The flow to train; already on its device.
@@ -60,6 +62,9 @@ class FlowTrainer:
         train_split: The task's training part, for ``loss: function``; its inputs only.
         checkpoint_folder: Where to keep the state of an unfinished run, a folder that names settings and inputs; None for
             no checkpoints.
+
+    Raises:
+        ValueError: The batch cannot be split evenly over the processes.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class FlowTrainer:
         train_split: Split | None = None,
         checkpoint_folder: Path | None = None,
     ) -> None:
+        if config.batch_size % world_size():
+            raise ValueError(f"training.batch_size: {config.batch_size} cannot be split over {world_size()} processes.")
         self.flow, self.config = flow, config
         self.checkpoint_folder = checkpoint_folder
         self.pairs = PairSource(flow, zoo.training_part)
@@ -77,6 +84,9 @@ class FlowTrainer:
         self.fit_preconditioner()
         self.weight = self.sensitivity_weight(zoo.training_part, train_split) if config.loss == "function" else None
         self.averaged = copy.deepcopy(flow.network)
+        if config.compile:
+            for layer in flow.network.layers:
+                layer.compile()
         self.optimizer = torch.optim.AdamW(
             flow.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
         )
@@ -145,16 +155,19 @@ class FlowTrainer:
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self.loss(self.draw(self.pairs, self.config.batch_size, self.random))
+        # Every process draws the whole batch from the same stream and works on its part of it.
+        batch = self.draw(self.pairs, self.config.batch_size, self.random)
+        loss = self.loss(Batch(*(side[rank() :: world_size()] for side in (batch.x_t, batch.x_1, batch.t))))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self.flow.network.parameters())
         torch.nn.utils.clip_grad_norm_(self.flow.network.parameters(), self.config.gradient_clip)
         self.optimizer.step()
         self.iteration += 1
         decay = min(self.config.ema_decay, (self.iteration + 1) / (self.iteration + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.flow.network.parameters()), 1 - decay)
-        return loss.item()
+        return average(loss.detach()).item()
 
     @torch.no_grad()
     def validation_loss(self) -> float:
@@ -206,7 +219,7 @@ class FlowTrainer:
 
     def checkpoint(self) -> None:
         """Write everything the rest of the run depends on."""
-        if self.checkpoint_folder is None:
+        if self.checkpoint_folder is None or rank() > 0:
             return
         state: dict[str, Any] = {
             "network": self.flow.network.state_dict(),
@@ -224,6 +237,7 @@ class FlowTrainer:
     def resume(self) -> None:
         """Read the last checkpoint, if any."""
         path = None if self.checkpoint_folder is None else self.checkpoint_folder / "state.pt"
+        wait_for_all()
         if path is None or not path.is_file():
             return
         state = torch.load(path, map_location=self.flow.device, weights_only=True)
@@ -236,5 +250,6 @@ class FlowTrainer:
 
     def discard_checkpoints(self) -> None:
         """Remove the state of a finished run."""
-        if self.checkpoint_folder is not None:
+        wait_for_all()
+        if self.checkpoint_folder is not None and rank() == 0:
             shutil.rmtree(self.checkpoint_folder, ignore_errors=True)

@@ -17,7 +17,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier", "diversity", "variance_ratio"),
         *("nearest_distance_mean", "error_overlap_mean"),
     ),
-    "barriers": ("stage", "i", "j", "midpoint", "excess"),
+    "barriers": ("stage", "i", "j", "midpoint", "excess", "maximal"),
     "curve": ("steps", "guidance", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std"),
     "history": ("iteration", "seconds", "loss", "validation_loss", "learning_rate"),
     "stages": ("stage", "seconds"),

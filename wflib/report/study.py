@@ -6,9 +6,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from wflib.report.barriers import barrier_limits, barrier_matrix
+from wflib.report.tables import markdown_table
 from wflib.report.theme import svg_bytes, theme
 
-__all__ = ["MEASURES", "study_figure", "study_markdown", "study_summary"]
+__all__ = ["MEASURES", "alignment_figure", "alignment_markdown", "study_figure", "study_markdown", "study_summary"]
 
 MEASURES = ("steps", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "validation_loss", "training_seconds")
 TOLERANCE = 1.05
@@ -48,15 +50,13 @@ def study_summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 def study_markdown(summary: pd.DataFrame) -> str:
     """The summary as a Markdown table, with a line that explains it."""
-    lines = [
-        "| " + " | ".join(column.replace("_", " ") for column in summary.columns) + " |",
-        "|" + "---|" * len(summary.columns),
-        *("| " + " | ".join(map(str, row)) + " |" for row in summary.itertuples(index=False)),
-        "",
-        "Accuracy and NLL (nats) of single samples on test data, mean ± standard deviation over networks, at the most steps",
-        f"tried. Steps needed: the fewest whose mean NLL is at most {TOLERANCE - 1:.0%} above that.",
-    ]
-    return "\n".join(lines) + "\n"
+    names = [column.replace("_", " ") for column in summary.columns]
+    explained = (
+        "Accuracy and NLL (nats) of single samples on test data, mean ± standard deviation over networks, at the most steps "
+        f"tried. Steps needed: the fewest whose mean NLL is at most {TOLERANCE - 1:.0%} above that."
+    )
+    rows = [list(map(str, row)) for row in summary.itertuples(index=False)]
+    return f"{markdown_table(names, rows, [])}\n\n{explained}\n"
 
 
 def study_figure(rows: pd.DataFrame) -> bytes:
@@ -74,4 +74,31 @@ def study_figure(rows: pd.DataFrame) -> bytes:
             axis.set_xscale("log", base=2)
         if axes[-1].get_legend():
             sns.move_legend(axes[-1], "upper left", bbox_to_anchor=(1, 1), title=", ".join(others), fontsize="small")
+        return svg_bytes(figure)
+
+
+def alignment_markdown(methods: pd.DataFrame) -> str:
+    """The comparison of methods of alignment as a Markdown table: labels as they are, measures with three digits."""
+    rows = [[f"{x:.3f}" if isinstance(x, float) else str(x) for x in row] for row in methods.itertuples(index=False)]
+    return markdown_table([column.replace("_", " ") for column in methods.columns], rows, []) + "\n"
+
+
+def alignment_figure(barriers: pd.DataFrame, distances: pd.DataFrame) -> bytes:
+    """Pairwise barriers of each stage (thesis figure 7.2), and the distances between networks modulo symmetries.
+
+    Args:
+        barriers: Columns of ``BARRIER_SCHEMA``; one matrix per ``stage``.
+        distances: Columns of ``SYMMETRY_SCHEMA``.
+    """
+    stages = list(dict.fromkeys(barriers.stage))
+    limits = barrier_limits(barriers)
+    with theme():
+        figure = Figure(figsize=(3.6 * len(stages) + 3.6, 3.6), layout="constrained")
+        *panels, last = figure.subplots(1, len(stages) + 1)
+        for stage, axes in zip(stages, panels, strict=True):
+            barrier_matrix(barriers, stage, axes, limits=limits)
+        figure.colorbar(panels[0].images[0], ax=panels, shrink=0.85, extend="max").set_label("excess loss [nats]")
+        sns.ecdfplot(distances, x="distance", hue="modulo", ax=last)
+        last.set(title="pairs of networks", xlabel="relative distance", ylabel="share of pairs nearer than this")
+        sns.move_legend(last, "upper left", title="modulo")
         return svg_bytes(figure)

@@ -21,8 +21,7 @@ class CanonicalNetworks:
     Attributes:
         architecture: The canonical architecture; a classifier's has a ``log_scale`` tensor.
         weights: Canonical weights, which compute the same function.
-        record: Factors divided out of each hidden group, (networks, neurons): incoming norms, with a minus where a sign was
-            flipped; what the inverse needs.
+        record: Factors divided out of each hidden group, norms and signs, (networks, neurons); what the inverse needs.
         zero_norm_neurons: Number of neurons whose incoming norm was too small to divide by and that were left alone.
     """
 
@@ -43,17 +42,17 @@ def safe_norm(norm: Tensor) -> tuple[Tensor, int]:
     return torch.where(tiny, torch.ones_like(norm), norm), int(tiny.sum())
 
 
-def incoming_sign(architecture: Architecture, weights: Mapping[str, Tensor], group: str) -> Tensor:
-    """The sign of the largest of each neuron's incoming weights and bias, (networks, neurons); one where all are zero.
+def largest_sign(architecture: Architecture, weights: Mapping[str, Tensor], group: str) -> Tensor:
+    """Sign of the largest by magnitude of each neuron's incoming weights and bias, one where all are zero.
 
-    The largest is far from zero, and is the same weight in whatever order the neurons stand.
+    The largest is far from zero, and is the same one in whatever order neurons stand: (networks, neurons).
     """
     layer = incoming_layer(architecture, group)
     incoming = weights[layer.weight]
     if layer.bias is not None:
         incoming = torch.cat([incoming, weights[layer.bias].unsqueeze(-1)], -1)
-    largest = incoming.gather(-1, incoming.abs().argmax(-1, keepdim=True)).squeeze(-1)
-    return torch.where(largest < 0, -1.0, 1.0).to(largest)
+    sign = incoming.gather(-1, incoming.abs().argmax(-1, keepdim=True)).squeeze(-1).sign()
+    return torch.where(sign == 0, torch.ones_like(sign), sign)
 
 
 def canonicalize(architecture: Architecture, weights: Mapping[str, Tensor], signs: bool = False) -> CanonicalNetworks:
@@ -66,24 +65,28 @@ def canonicalize(architecture: Architecture, weights: Mapping[str, Tensor], sign
     Args:
         architecture: An ordinary or already canonical architecture.
         weights: Tensors of shape (networks, *shape).
-        signs: Whether neurons of odd activations are flipped so that the largest of their incoming weights and bias is
-            positive. Off for flows: they pair a network with its own initialization, whose signs would have to follow.
+        signs: Whether neurons of odd activations are flipped, too, so that the largest of their incoming weights and bias is
+            positive. Off by default: the coupling of networks with their own initializations needs both in one sign.
 
     Returns:
-        Canonical networks and the record that :func:`decanonicalize` inverts them with. Idempotent; constant on orbits
-        of positive scalings, with ``signs`` of all scalings; it commutes with permutations of hidden neurons.
+        Canonical networks and the record that :func:`decanonicalize` inverts them with. Idempotent; constant on orbits of
+        positive scalings, and with ``signs`` on those of all scalings that the activations admit. Commutes with
+        permutations of hidden neurons.
     """
     architecture.validate(weights)
     canonical, record, zeros = dict(weights), {}, 0
-    for group in (group.name for group in architecture.hidden_groups):
-        kind = scaling_kind(architecture, group)
-        if signs and kind in ("sign", "any"):
-            record[group] = incoming_sign(architecture, canonical, group)
-        if kind in ("positive", "any"):
-            norm, count = safe_norm(canonical[incoming_layer(architecture, group).weight].norm(dim=-1))
-            record[group], zeros = norm * record.get(group, 1), zeros + count
-        if group in record:
-            canonical = scale(architecture, canonical, {group: record[group]})
+    normalized = normalized_groups(architecture)
+    flipped = [g.name for g in architecture.hidden_groups if signs and scaling_kind(architecture, g.name) in ("sign", "any")]
+    for group in (g.name for g in architecture.hidden_groups if g.name in {*normalized, *flipped}):
+        incoming = canonical[incoming_layer(architecture, group).weight]
+        factor = torch.ones_like(incoming[..., 0])
+        if group in normalized:
+            factor, count = safe_norm(incoming.norm(dim=-1))
+            zeros += count
+        if group in flipped:
+            factor = factor * largest_sign(architecture, canonical, group)
+        canonical = scale(architecture, canonical, {group: factor})
+        record[group] = factor
     if architecture.task_type == "classification":
         last = architecture.layers[-1]
         norm, count = safe_norm(canonical[last.weight].flatten(1).norm(dim=1))
@@ -106,7 +109,7 @@ def decanonicalize(
     Args:
         architecture: A canonical architecture.
         weights: Canonical weights; their norms need not be exactly one.
-        record: Factors to multiply back; None (for drawn networks, which have none) leaves incoming weights on their
+        record: Norms to multiply back; None (for drawn networks, which have none) leaves incoming weights on their
             spheres and only folds the output scale exp(ρ) into the last layer.
 
     Returns:
@@ -121,5 +124,5 @@ def decanonicalize(
             ordinary[last.bias] = ordinary[last.bias] * factor.unsqueeze(1)
         architecture = architecture.without_log_scale()
     if record is not None:
-        ordinary = scale(architecture, ordinary, {group: 1 / factor for group, factor in record.items()})
+        ordinary = scale(architecture, ordinary, {group: 1 / norm for group, norm in record.items()})
     return architecture, ordinary

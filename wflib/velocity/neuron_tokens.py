@@ -154,14 +154,25 @@ class NeuronTokens(nn.Module):
         edge_dimension: Features of an edge.
         layers: Rounds of messages.
         heads: Attention heads.
+        identities: Whether hidden neurons have learned positions of their own: breaks equivariance, fixes widths.
     """
 
-    def __init__(self, architecture: Architecture, dimension: int, edge_dimension: int, layers: int, heads: int) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        dimension: int,
+        edge_dimension: int,
+        layers: int,
+        heads: int,
+        identities: bool = False,
+    ) -> None:
         super().__init__()
         self.architecture = architecture
         layout = self.layout = TokenLayout(architecture)
         self.time = TimeEmbedding(dimension)
-        self.kinds = nn.Parameter(torch.randn(1 + len(layout.groups), dimension) * 0.3)
+        self.whole = nn.Parameter(torch.randn(dimension) * 0.3)
+        own = [group.size if identities else 1 for group in architecture.hidden_groups]
+        self.positions = nn.ParameterList([nn.Parameter(torch.randn(size, dimension) * 0.3) for size in own])
         self.token_inputs = nn.ModuleList(
             [nn.Linear(max(layout.token_width[group], 1), dimension) for group in layout.groups]
         )
@@ -195,7 +206,7 @@ class NeuronTokens(nn.Module):
         architecture, layout = self.architecture, self.layout
         batch, weights, time = len(x), architecture.unflatten(x), self.time(t)
         fixed = torch.cat([weights[name].reshape(batch, -1) for name in layout.fixed] or [x.new_zeros(batch, 1)], -1)
-        tokens = [self.fixed_input(fixed).unsqueeze(1) + self.kinds[0]]
+        tokens = [self.fixed_input(fixed).unsqueeze(1) + self.whole]
         for index, group in enumerate(layout.groups):
             features = [
                 weights[name].movedim(axis, 1).reshape(batch, architecture.size(group), -1)
@@ -203,7 +214,7 @@ class NeuronTokens(nn.Module):
             ]
             # A layer without biases between hidden layers has edges only.
             features = torch.cat(features or [x.new_zeros(batch, architecture.size(group), 1)], -1)
-            tokens.append(self.token_inputs[index](features) + self.kinds[index + 1])
+            tokens.append(self.token_inputs[index](features) + self.positions[index])
         bounds = accumulate((architecture.size(group) for group in layout.groups), initial=1)  # after the global token
         place = {group: slice(*bound) for group, bound in zip(layout.groups, pairwise(bounds), strict=True)}
         ends = [(place[target], place[source]) for _, target, source in layout.edges]

@@ -12,8 +12,8 @@ from wflib.architecture import Architecture
 __all__ = ["pool", "pooling_index"]
 
 
-def pooling_index(architecture: Architecture) -> Tensor:
-    """For each coordinate of the flat vector, the pool it belongs to.
+def pooling_index(architecture: Architecture, identities: bool = False) -> Tensor:
+    """For each coordinate of the flat vector, the pool it belongs to; a pool of its own with ``identities``.
 
     Coordinates of one tensor share a pool when they differ only along axes of permutable groups. The number of pools does
     not depend on hidden widths, so statistics of one width serve another.
@@ -21,7 +21,7 @@ def pooling_index(architecture: Architecture) -> Tensor:
     Returns:
         (D,) int64.
     """
-    permutable = {group.name for group in architecture.hidden_groups}
+    permutable = set() if identities else {group.name for group in architecture.hidden_groups}
     pieces, offset = [], 0
     for spec in architecture.tensors:
         shape = architecture.shape(spec.name)

@@ -42,14 +42,15 @@ class Preconditioner(nn.Module):
     Args:
         architecture: Architecture of the flow's coordinates.
         path_noise: Standard deviation σ of noise on x_t.
+        identities: Whether every coordinate has statistics of its own, rather than one with those it can be permuted with.
     """
 
     STATISTICS = ("mean_0", "mean_1", "deviation_0", "deviation_1", "covariance", "angle")
 
-    def __init__(self, architecture: Architecture, path_noise: float = 0.0) -> None:
+    def __init__(self, architecture: Architecture, path_noise: float = 0.0, identities: bool = False) -> None:
         super().__init__()
         self.path_noise = path_noise
-        self.register_buffer("index", pooling_index(architecture), persistent=False)
+        self.register_buffer("index", pooling_index(architecture, identities), persistent=False)
         pools = int(self.index.max()) + 1
         for name in self.STATISTICS:
             self.register_buffer(name, torch.ones(pools) if name.startswith("deviation") else torch.zeros(pools))

@@ -1,10 +1,11 @@
-"""The relational transformer: equivariance, agreement with all-pairs attention, any depth and width."""
+"""Networks on the neural graph: equivariance, agreement with all-pairs attention, any depth and width."""
 
 import pytest
 import torch
 
 from wflib.architecture import Architecture, mlp
 from wflib.velocity.all_pairs import AllPairsTransformer
+from wflib.velocity.pna import PNA
 from wflib.velocity.relational_transformer import RelationalTransformer
 
 CASES = {
@@ -17,6 +18,7 @@ CASES = {
     "no hidden layer": mlp([4, 3]),
 }
 BATCH, TOLERANCE = 3, 1e-10
+over_kinds = pytest.mark.parametrize("cls", [RelationalTransformer, PNA])
 
 
 def randomize(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -57,11 +59,12 @@ def equivariance_error(model: torch.nn.Module, groups: set[str], tensors: set[st
         return float((moved - permute(architecture, model(x, t), groups, tensors)).abs().max())
 
 
+@over_kinds
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("case", CASES)
-def test_hidden_permutations_commute_with_the_field(case, heads):
+def test_hidden_permutations_commute_with_the_field(case, heads, cls):
     architecture = CASES[case]
-    model = build(architecture, heads)
+    model = build(architecture, heads, cls)
     x, t = draw(architecture)
     assert model(x, t).std() > 0.1
     for group in architecture.hidden_groups:
@@ -69,8 +72,9 @@ def test_hidden_permutations_commute_with_the_field(case, heads):
     assert equivariance_error(model, {group.name for group in architecture.hidden_groups}) < TOLERANCE
 
 
-def test_other_permutations_do_not_commute():
-    model = build(CASES["two hidden layers"])
+@over_kinds
+def test_other_permutations_do_not_commute(cls):
+    model = build(CASES["two hidden layers"], cls=cls)
     assert equivariance_error(model, {"input"}) > 1e-3
     assert equivariance_error(model, {"output"}) > 1e-3
     assert equivariance_error(model, {"hidden1"}, {"linear1.weight"}) > 1e-3
@@ -104,27 +108,39 @@ def test_pairs_without_an_edge_would_change_the_field():
     assert (masked(x, t) - free(x, t)).abs().max() > 1e-3
 
 
-def test_parameters_serve_every_width():
+@over_kinds
+def test_parameters_serve_every_width(cls):
     architecture = CASES["output scale"]
     wide = architecture.with_widths({"hidden1": 9, "hidden2": 2})
-    model = RelationalTransformer(wide, 8, 2, 2).double()
-    model.load_state_dict(build(architecture).state_dict())
+    model = cls(wide, 8, 2, 2).double()
+    model.load_state_dict(build(architecture, cls=cls).state_dict())
     assert model(*draw(wide)).shape == (BATCH, wide.dimension)
     assert equivariance_error(model, {"hidden1", "hidden2"}) < TOLERANCE
 
 
+@over_kinds
+def test_identities_break_the_symmetry_and_fix_the_width(cls):
+    architecture = CASES["output scale"]
+    model = build(architecture, cls=cls, identities=True)
+    assert equivariance_error(model, {"hidden1"}) > 1e-3
+    with pytest.raises(RuntimeError, match="positions"):
+        cls(architecture.with_widths({"hidden1": 9}), 8, 2, 2, identities=True).load_state_dict(model.state_dict())
+
+
+@over_kinds
 @pytest.mark.parametrize("case", CASES)
-def test_gradients_reach_every_parameter(case):
-    model = build(CASES[case])
+def test_gradients_reach_every_parameter(case, cls):
+    model = build(CASES[case], cls=cls)
     x, t = draw(CASES[case])
     (model(x, t) * torch.randn(x.shape, generator=torch.Generator().manual_seed(3))).sum().backward()
     missing = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert missing == []
 
 
-def test_time_changes_the_field_and_networks_do_not_mix():
+@over_kinds
+def test_time_changes_the_field_and_networks_do_not_mix(cls):
     architecture = CASES["two hidden layers"]
-    model = build(architecture)
+    model = build(architecture, cls=cls)
     x, t = draw(architecture)
     with torch.no_grad():
         field = model(x, t)
@@ -132,17 +148,19 @@ def test_time_changes_the_field_and_networks_do_not_mix():
         torch.testing.assert_close(model(x[1:2], t[1:2]), field[1:2], rtol=0, atol=TOLERANCE)
 
 
-def test_starts_as_zero_and_checks_heads():
+@over_kinds
+def test_starts_as_zero_and_checks_heads(cls):
     architecture = CASES["output scale"]
     x, t = draw(architecture)
-    assert not RelationalTransformer(architecture, 8, 2, 2).double()(x, t).any()
-    with pytest.raises(ValueError, match="heads"):
-        RelationalTransformer(architecture, 8, 2, 3)
+    assert not cls(architecture, 8, 2, 2).double()(x, t).any()
+    with pytest.raises(ValueError, match="divide dimension"):
+        cls(architecture, 8, 2, 3)
 
 
-def test_runs_in_bfloat16_close_to_float32():
+@over_kinds
+def test_runs_in_bfloat16_close_to_float32(cls):
     architecture = CASES["output scale"]
-    model = build(architecture).float()
+    model = build(architecture, cls=cls).float()
     x, t = (tensor.float() for tensor in draw(architecture))
     with torch.autocast("cpu", torch.bfloat16):
         low = model(x, t)
@@ -151,9 +169,10 @@ def test_runs_in_bfloat16_close_to_float32():
     assert (low - exact).norm() < 0.05 * exact.norm()
 
 
-def test_forward_mode_derivative_agrees_with_reverse_mode():
+@over_kinds
+def test_forward_mode_derivative_agrees_with_reverse_mode(cls):
     architecture = CASES["one hidden layer"]
-    model = build(architecture).requires_grad_(False)
+    model = build(architecture, cls=cls).requires_grad_(False)
     x, t = draw(architecture)
     tangent, cotangent = draw(architecture, 4)[0], draw(architecture, 5)[0]
     _, forward = torch.func.jvp(lambda value: model(value, t), (x,), (tangent,))

@@ -1,0 +1,82 @@
+"""Two processes end where one does; without averaged gradients they would not."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tests.stages.test_pipeline_end_to_end import write_project
+from wflib.flow import load_flow
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHOUT_AVERAGING = """
+import wflib.flow.training as training
+training.average_gradients = lambda parameters: None
+from stages.train_flow import app
+app()
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A tiny project up to the canonical zoo, in float32."""
+    folder, before = tmp_path_factory.mktemp("project"), Path.cwd()
+    write_project(folder)
+    preset = folder / "stages/presets/wdbc.yaml"
+    preset.write_text(preset.read_text().replace("bfloat16", "float32").replace("warmup: 100", "warmup: 0"))
+    os.chdir(folder)
+    try:
+        for stage in ("fetch_data", "train_zoo", "align", "canonicalize"):
+            assert CliRunner().invoke(importlib.import_module(f"stages.{stage}").app, []).exit_code == 0
+    finally:
+        os.chdir(before)
+    (folder / "without_averaging.py").write_text(WITHOUT_AVERAGING)
+    return folder
+
+
+def train(project: Path, processes: int, *program: str) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
+    """Run train-flow and return its parameters and history."""
+    name = f"{processes}-{len(program)}-{program[-1]}"
+    command = [*program, "--out", f"{name}.safetensors", "--history", f"{name}.csv", "--checkpoints", f"{name}.checkpoints"]
+    if processes > 1:
+        command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *command]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *command], cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    flow = load_flow(project / f"{name}.safetensors")
+    return flow.network.state_dict(), pd.read_csv(project / f"{name}.csv")
+
+
+def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def test_two_processes_end_in_the_parameters_of_one(project):
+    alone, history = train(project, 1, "-m", "stages.train_flow")
+    together, shared = train(project, 2, "-m", "stages.train_flow")
+    assert largest_difference(alone, together) < 1e-5
+    assert (history.loss - shared.loss).abs().max() < 1e-5
+    assert (history.validation_loss - shared.validation_loss).abs().max() < 1e-5
+    assert json.loads((project / "reports/stages/train-flow.json").read_text())["iterations"] == 6
+    apart, _ = train(project, 2, "without_averaging.py")
+    assert largest_difference(alone, apart) > 1e-3
+
+
+def test_a_batch_that_cannot_be_shared_is_an_error(project):
+    preset = project / "stages/presets/wdbc.yaml"
+    text = preset.read_text()
+    preset.write_text(text.replace("batch_size: 8", "batch_size: 7"))
+    try:
+        with pytest.raises(AssertionError, match=r"training\.batch_size: 7 cannot be split over 2 processes"):
+            train(project, 2, "-m", "stages.train_flow")
+    finally:
+        preset.write_text(text)
