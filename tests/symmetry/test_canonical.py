@@ -100,16 +100,6 @@ def test_other_orbits_have_other_representatives(architecture):
         assert distance(here.architecture, here.weights, there.weights) > 1e-3
 
 
-@pytest.mark.parametrize("activation", ["tanh", "identity"])
-def test_signs_are_left_as_they_are(activation):
-    architecture = mlp([3, 5, 2], activation)
-    weights = random_weights(architecture)
-    signs = {"hidden1": torch.tensor([1.0, -1, -1, 1, -1], dtype=torch.float64).expand(NETWORKS, -1)}
-    here, there = (canonicalize(architecture, side) for side in (weights, scale(architecture, weights, signs)))
-    assert distance(here.architecture, scale(here.architecture, here.weights, signs), there.weights) < TOLERANCE
-    assert distance(here.architecture, here.weights, there.weights) > 1e-3
-
-
 @over_classifiers
 def test_the_output_scale_is_the_norm_of_the_last_layer(depth):
     architecture = mlp([3, *[4] * depth, 2])
@@ -181,18 +171,3 @@ def test_a_classifier_that_says_nothing_is_counted_and_left():
 def test_weights_of_another_architecture_are_refused():
     with pytest.raises(ValueError, match="Shape mismatch"):
         canonicalize(mlp([3, 4, 2]), random_weights(mlp([3, 5, 2])))
-
-
-@over_all
-def test_with_signs_every_admissible_scaling_has_one_representative(architecture):
-    weights = random_weights(architecture)
-    factors = random_scales(architecture, NETWORKS, generator(0, "all"), dtype=torch.float64)
-    moved = scale(architecture, weights, factors)
-    once, other = (canonicalize(architecture, side, signs=True) for side in (weights, moved))
-    assert distance(once.architecture, once.weights, other.weights) < TOLERANCE
-    assert largest_difference(architecture, weights, once.architecture, once.weights) < TOLERANCE
-    _, back = decanonicalize(other.architecture, other.weights, other.record)
-    assert distance(architecture, back, moved) < TOLERANCE
-    without = [canonicalize(architecture, side).weights for side in (weights, moved)]
-    odd = any(scaling_kind(architecture, group.name) in ("sign", "any") for group in architecture.hidden_groups)
-    assert (distance(once.architecture, *without) > 1e-3) == odd

@@ -117,6 +117,16 @@ def test_each_network_is_matched_on_its_own():
     assert any(not torch.equal(indices[0], indices[1]) for indices in together.values())
 
 
+def test_a_network_that_needs_more_sweeps_shifts_no_other():
+    architecture = mlp([4, 6, 6, 6, 2])
+    reference, weights = random_weights(architecture, 1, seed=1), random_weights(architecture, 20, seed=2)
+    together = match(architecture, reference, weights, restarts=5)
+    changed = {name: torch.cat([reference[name], tensor[1:]]) for name, tensor in weights.items()}
+    found = match(architecture, reference, changed, restarts=5)
+    assert all(torch.equal(found[name][1:], together[name][1:]) for name in together)
+    assert any(not torch.equal(found[name][:1], together[name][:1]) for name in together)
+
+
 def test_the_same_stream_gives_the_same_permutations():
     architecture = mlp([4, 6, 6, 6, 2])
     reference, weights = random_weights(architecture, 1, seed=1), random_weights(architecture, 20, seed=2)

@@ -1,15 +1,16 @@
-"""Sinkhorn and activation matching: relaxed permutations behave as permutations, and known ones are found."""
+"""The Sinkhorn operator and its gradients, and matching by gradient descent through it."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 import torch
 
-from tests.cases import ARCHITECTURES, random_inputs, random_weights
+from tests.cases import LINEAR, TOLERANCE, largest_difference, random_weights
 from wflib.architecture import mlp
 from wflib.rng import generator
 from wflib.symmetry import (
-    activation_matching,
     identity,
     inverse,
     mix,
@@ -18,108 +19,135 @@ from wflib.symmetry import (
     sinkhorn,
     sinkhorn_matching,
     squared_distance,
-    weight_matching,
 )
-from wflib.symmetry.sinkhorn import matrices_of
 
-NETWORKS = 5
-DEEP = mlp([6, 7, 5, 3])
-
-
-def disguised(architecture, noise: float = 0.02):
-    """A reference, copies of it in random neuron order with noise, and the permutations that undo the order."""
-    reference = random_weights(architecture, 1)
-    copies = {name: tensor.expand(NETWORKS, *tensor.shape[1:]) for name, tensor in reference.items()}
-    hidden, random = random_permutations(architecture, NETWORKS, generator(0, "hide")), generator(0, "noise")
-    permuted = permute(architecture, copies, hidden)
-    noisy = {k: v + noise * torch.randn(v.shape, generator=random, dtype=v.dtype) for k, v in permuted.items()}
-    return reference, noisy, inverse(hidden)
+NETWORKS = 4
+DOUBLE = torch.float64
 
 
-def test_sinkhorn_gives_doubly_stochastic_matrices():
-    logits = torch.randn(4, 6, 6, generator=generator(0, "x"), dtype=torch.float64)
-    matrix = sinkhorn(logits, sweeps=200)
-    assert torch.allclose(matrix.sum(-1), torch.ones(4, 6, dtype=torch.float64), atol=1e-10)
-    assert torch.allclose(matrix.sum(-2), torch.ones(4, 6, dtype=torch.float64), atol=1e-10)
-    assert not torch.allclose(sinkhorn(logits, sweeps=1).sum(-1), torch.ones(4, 6, dtype=torch.float64), atol=1e-2)
+def logits(*shape: int, size: float = 1.0):
+    return size * torch.randn(*shape, generator=generator(0, "logits"), dtype=DOUBLE)
 
 
-def test_sinkhorn_is_stable_and_becomes_a_permutation_as_temperature_falls():
-    logits = 1e4 * torch.randn(3, 5, 5, generator=generator(0, "x"))
-    assert bool(torch.isfinite(sinkhorn(logits)).all())
-    permutation = torch.randperm(5, generator=generator(0, "p"))
-    cold = sinkhorn(torch.nn.functional.one_hot(permutation, 5).double()[None], temperature=0.01)
-    assert torch.equal(cold.round()[0].argmax(1), permutation)
-    assert float((cold - cold.round()).abs().max()) < 1e-10
-    assert float((sinkhorn(cold, temperature=10) - cold).abs().max()) > 0.5
+def unrolled(x, temperature: float, sweeps: int):
+    """The same operator with every sweep on the tape."""
+    logs = x / temperature
+    for _ in range(sweeps):
+        logs = logs.log_softmax(-1).log_softmax(-2)
+    return logs.exp()
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
-def test_mixing_with_permutation_matrices_permutes(architecture):
-    weights = random_weights(architecture, NETWORKS)
-    permutations = random_permutations(architecture, NETWORKS, generator(0, "p"))
-    mixed = mix(architecture, weights, matrices_of(permutations, torch.float64, torch.device("cpu")))
-    expected = permute(architecture, weights, permutations)
-    assert all(torch.equal(mixed[name], expected[name]) for name in weights)
-    assert any(not torch.equal(mixed[name], weights[name]) for name in weights)
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
+def test_rows_and_columns_sum_to_one(temperature):
+    matrix = sinkhorn(logits(3, 6, 6), temperature, sweeps=300)
+    ones = torch.ones(3, 6, dtype=DOUBLE)
+    torch.testing.assert_close(matrix.sum(-1), ones, rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(matrix.sum(-2), ones, rtol=0, atol=TOLERANCE)
+    assert bool((matrix > 0).all())
+    assert float((logits(3, 6, 6).softmax(-1).sum(-2) - 1).abs().max()) > 0.1
 
 
-def test_mixing_averages_neurons():
-    weights = random_weights(DEEP, 2)
-    mean = {group.name: torch.full((2, group.size, group.size), 1 / group.size).double() for group in DEEP.hidden_groups}
-    mixed = mix(DEEP, weights, mean)
-    middle = weights["linear2.weight"].mean((1, 2), keepdim=True).expand(2, 5, 7)
-    assert torch.allclose(mixed["linear2.weight"], middle)
-
-
-def test_sinkhorn_matching_finds_known_permutations_from_a_wrong_start():
-    reference, weights, expected = disguised(DEEP)
-
-    def distance(networks):
-        return squared_distance(DEEP, reference, networks)
-
-    start = identity(DEEP, NETWORKS)
-    found = sinkhorn_matching(DEEP, weights, distance, distance, start, iterations=150)
-    assert all(torch.equal(found[group], indices) for group, indices in expected.items())
-    assert all(not torch.equal(start[group], indices) for group, indices in expected.items())
-
-
-def test_sinkhorn_matching_keeps_a_better_start():
-    reference, weights, expected = disguised(DEEP)
-
-    def away(networks):
-        return -squared_distance(DEEP, reference, networks)
-
-    def distance(networks):
-        return squared_distance(DEEP, reference, networks)
-
-    found = sinkhorn_matching(DEEP, weights, away, distance, expected, iterations=30)
-    assert all(torch.equal(found[group], indices) for group, indices in expected.items())
-    moved = sinkhorn_matching(DEEP, weights, away, away, expected, iterations=30)
-    assert any(not torch.equal(moved[group], indices) for group, indices in expected.items())
-
-
-@pytest.mark.parametrize("architecture", [mlp([6, 7, 3]), DEEP, mlp([6, 5, 5, 4, 3], "tanh")], ids=["1", "2", "3"])
-def test_activation_matching_finds_known_permutations(architecture):
-    reference, weights, expected = disguised(architecture)
-    found = activation_matching(architecture, reference, weights, random_inputs(architecture, 200), chunk=2)
-    assert all(torch.equal(found[group], indices) for group, indices in expected.items())
-    misled = activation_matching(
-        architecture, random_weights(architecture, 1, seed=1), weights, random_inputs(architecture, 200)
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("size", [2, 5])
+def test_gradients_are_those_of_many_sweeps(temperature, size):
+    x, direction = logits(2, size, size).requires_grad_(), torch.rand(2, size, size, dtype=DOUBLE, generator=generator(1))
+    ours, tape = (
+        torch.autograd.grad((operator(x, temperature, 400) * direction).sum(), x)[0] for operator in (sinkhorn, unrolled)
     )
-    assert any(not torch.equal(misled[group], indices) for group, indices in expected.items())
+    torch.testing.assert_close(ours, tape, rtol=1e-8, atol=1e-8)
+    assert float(tape.abs().max()) > 1e-3
+    one_sweep = torch.autograd.grad((unrolled(x, temperature, 1) * direction).sum(), x)[0]
+    assert float((one_sweep - tape).abs().max()) > 1e-4
 
 
-def test_activation_matching_brings_activations_nearest():
-    """The first hidden layer's assignment is optimal for activations, which weight matching's is not."""
-    architecture, inputs = mlp([6, 7, 3]), random_inputs(mlp([6, 7, 3]), 100)
-    reference, weights = random_weights(architecture, 1), random_weights(architecture, 40, seed=1)
+def test_large_logits_and_permutations_give_finite_gradients():
+    for size in (1e2, 1e4):
+        x = logits(3, 5, 5, size=size).float().requires_grad_()
+        matrix = sinkhorn(x)
+        (gradient,) = torch.autograd.grad((matrix**2).sum(), x)
+        assert bool(torch.isfinite(matrix).all() and torch.isfinite(gradient).all())
 
-    def gap(permutations):
-        ours = architecture.activations(permute(architecture, weights, permutations), inputs)["hidden1"]
-        return (ours - architecture.activations(reference, inputs)["hidden1"]).square().sum((1, 2))
 
-    by_activations = gap(activation_matching(architecture, reference, weights, inputs))
-    by_weights = gap(weight_matching(architecture, reference, weights, generator(0, "m")))
-    assert bool((by_activations <= by_weights + 1e-9).all())
-    assert bool((by_activations < by_weights - 1e-3).any())
+def test_low_temperatures_give_the_best_assignment():
+    x = logits(1, 3, 3)
+    orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
+    best = max(orders, key=lambda order: float(sum(x[0, row, column] for row, column in enumerate(order))))
+    expected = torch.eye(3, dtype=DOUBLE)[best]
+    torch.testing.assert_close(sinkhorn(x, 0.005, 500)[0], expected, rtol=0, atol=1e-3)
+    assert float((sinkhorn(x, 1.0, 500)[0] - expected).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("hidden", [[5], [5, 4, 6]])
+def test_mixing_by_permutation_matrices_permutes(hidden, bias):
+    architecture = mlp([3, *hidden, 2], bias=bias)
+    weights, order = random_weights(architecture), random_permutations(architecture, 3, generator(0, "order"))
+    matrices = {group: torch.nn.functional.one_hot(indices).to(DOUBLE) for group, indices in order.items()}
+    mixed, permuted = mix(architecture, weights, matrices), permute(architecture, weights, order)
+    assert all(torch.equal(mixed[name], permuted[name]) for name in weights)
+    backwards = mix(architecture, weights, {group: matrix.mT for group, matrix in matrices.items()})
+    assert any(not torch.equal(backwards[name], permuted[name]) for name in weights)
+
+
+def test_mixing_by_equal_shares_averages_neurons():
+    architecture = mlp([6, 7, 5, 3])
+    weights = random_weights(architecture, 2)
+    shares = {g.name: torch.full((2, g.size, g.size), 1 / g.size, dtype=DOUBLE) for g in architecture.hidden_groups}
+    mean = weights["linear2.weight"].mean((1, 2), keepdim=True).expand(2, 5, 7)
+    torch.testing.assert_close(mix(architecture, weights, shares)["linear2.weight"], mean)
+
+
+def disguised(architecture):
+    """A reference, copies of it in other neuron orders with little noise, and what undoes the orders."""
+    reference = random_weights(architecture, 1)
+    hidden = random_permutations(architecture, NETWORKS, generator(0, "hide"))
+    copies = permute(architecture, {name: t.expand(NETWORKS, *t.shape[1:]) for name, t in reference.items()}, hidden)
+    noise = random_weights(architecture, NETWORKS, seed=5)
+    return reference, {name: copies[name] + 0.01 * noise[name] for name in copies}, inverse(hidden)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_known_permutations_are_found_from_scratch(activation):
+    architecture = mlp([6, 5, 4, 3], activation)
+    reference, weights, expected = disguised(architecture)
+    distance = partial(squared_distance, architecture, reference)
+    found = sinkhorn_matching(architecture, weights, distance, distance, identity(architecture, NETWORKS), 80)
+    assert all(torch.equal(found[group], indices) for group, indices in expected.items())
+    assert any(not torch.equal(indices, identity(architecture, NETWORKS)[group]) for group, indices in expected.items())
+    assert largest_difference(architecture, weights, architecture, permute(architecture, weights, found)) < TOLERANCE
+
+
+def test_the_result_is_judged_no_worse_than_the_start():
+    architecture = mlp([6, 5, 4, 3])
+    reference, weights, best = disguised(architecture)
+    distance = partial(squared_distance, architecture, reference)
+
+    def backwards(candidate):
+        return -distance(candidate)
+
+    kept = sinkhorn_matching(architecture, weights, backwards, distance, best, 30)
+    assert all(torch.equal(kept[group], indices) for group, indices in best.items())
+    lost = sinkhorn_matching(architecture, weights, backwards, backwards, best, 30)
+    assert any(not torch.equal(lost[group], indices) for group, indices in best.items())
+
+
+def test_networks_do_not_feel_each_other():
+    architecture = mlp([6, 5, 4, 3])
+    reference, weights, _ = disguised(architecture)
+    distance, start = partial(squared_distance, architecture, reference), identity(architecture, NETWORKS)
+    together = sinkhorn_matching(architecture, weights, distance, distance, start, 15)
+    for index in range(NETWORKS):
+        one = {name: tensor[index : index + 1] for name, tensor in weights.items()}
+        alone = sinkhorn_matching(architecture, one, distance, distance, identity(architecture, 1), 15)
+        assert all(torch.equal(alone[group][0], together[group][index]) for group in together)
+
+
+def test_progress_counts_and_networks_without_hidden_neurons_need_nothing():
+    counts = []
+    architecture = mlp([6, 5, 3])
+    reference, weights, start = disguised(architecture)
+    distance = partial(squared_distance, architecture, reference)
+    sinkhorn_matching(architecture, weights, distance, distance, start, 3, progress=counts.append)
+    assert counts == [1, 2, 3]
+    for linear in LINEAR.values():
+        assert sinkhorn_matching(linear, random_weights(linear), distance, distance, {}, 3) == {}

@@ -1,4 +1,4 @@
-"""Aligning a whole zoo: every method keeps functions, references are what they say, killed runs go on."""
+"""Aligning a zoo: every method and reference, whole trajectories in one neuron order, and runs that were killed."""
 
 from __future__ import annotations
 
@@ -8,125 +8,191 @@ import pytest
 import torch
 
 from wflib.architecture import mlp
-from wflib.config import AlignConfig
+from wflib.config import AlignConfig, ZooConfig
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations, squared_distance
 from wflib.testing import assert_same_function
-from wflib.zoo import Dataset, Split, Zoo, align_zoo, network_losses
+from wflib.zoo import Dataset, Split, Zoo, align_zoo, network_losses, train_zoo
+from wflib.zoo import alignment as module
 
-ARCHITECTURE = mlp([5, 6, 4, 3])
-TRAJECTORIES, SNAPSHOTS = 7, 3
-METHODS = ["none", "weight-matching", "activation-matching", "sinkhorn"]
-
-
-def settings(**changes) -> AlignConfig:
-    values = {
-        "seed": 0,
-        "method": "weight-matching",
-        "objective": "l2",
-        "reference": "first",
-        "restarts": 3,
-        "iterations": 20,
-    }
-    return AlignConfig(**{**values, **changes})
+ARCHITECTURE = mlp([4, 6, 5, 2])
+RUNS, SNAPSHOTS = 6, 3
+EVERY = [
+    *[(method, "l2", "first") for method in ("none", "weight-matching", "activation-matching")],
+    *[("sinkhorn", objective, "first") for objective in ("l2", "midpoint", "random-point")],
+    *[("weight-matching", "l2", reference) for reference in ("best", "medoid", "mean")],
+    ("sinkhorn", "midpoint", "mean"),
+]
+over_every = pytest.mark.parametrize(("method", "objective", "reference"), EVERY, ids="-".join)
 
 
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    random = generator(0, "data")
-
-    def split(count: int) -> Split:
-        inputs = torch.randn(count, 5, generator=random, dtype=torch.float64)
-        return Split(inputs, torch.randint(0, 3, (count,), generator=random))
-
-    return Dataset("toy", "classification", 3, split(60), split(30), split(30))
+def config(method: str, objective: str = "l2", reference: str = "first", restarts: int = 4) -> AlignConfig:
+    return AlignConfig(seed=0, method=method, objective=objective, reference=reference, restarts=restarts, iterations=10)
 
 
-@pytest.fixture(scope="module")
-def zoo() -> Zoo:
-    """Networks that are one network plus noise, each trajectory in a neuron order of its own; the last one is held out."""
-    random, count = generator(0, "zoo"), TRAJECTORIES * SNAPSHOTS
-    base = torch.randn(1, ARCHITECTURE.dimension, generator=random, dtype=torch.float64)
-    flat = base + 0.05 * torch.randn(count, ARCHITECTURE.dimension, generator=random, dtype=torch.float64)
-    trajectory = torch.arange(TRAJECTORIES).repeat_interleave(SNAPSHOTS)
-    order = {k: v[trajectory] for k, v in random_permutations(ARCHITECTURE, TRAJECTORIES, random).items()}
-    weights = permute(ARCHITECTURE, ARCHITECTURE.unflatten(flat), order)
-    step = torch.arange(SNAPSHOTS).repeat(TRAJECTORIES)
-    return Zoo(ARCHITECTURE, weights, trajectory, step, trajectory == TRAJECTORIES - 1, "trained")
+def task(labels) -> Dataset:
+    def split(name: str, size: int) -> Split:
+        inputs = torch.randn(size, 4, generator=generator(0, name))
+        return Split(inputs, labels(inputs))
+
+    return Dataset("toy", "classification", 2, split("train", 60), split("validation", 40), split("test", 40))
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("reference", ["first", "best", "medoid", "mean"])
-def test_functions_stay_and_orders_agree(zoo, dataset, method, reference):
-    aligned = align_zoo(zoo, settings(method=method, reference=reference), dataset)
-    assert_same_function(ARCHITECTURE, zoo.weights, ARCHITECTURE, aligned.weights, dataset.test.inputs)
-    spread = squared_distance(ARCHITECTURE, aligned.reference, aligned.weights).max()
-    # Twice the noise is far below the distance between neurons in different orders.
-    assert (float(spread) < 4 * 0.05**2 * ARCHITECTURE.dimension) == (method != "none")
-    for indices in aligned.permutations.values():
-        assert bool((indices.view(TRAJECTORIES, SNAPSHOTS, -1) == indices.view(TRAJECTORIES, SNAPSHOTS, -1)[:, :1]).all())
-
-
-@pytest.mark.parametrize("objective", ["midpoint", "random-point"])
-def test_sinkhorn_lowers_the_loss_at_the_midpoint(zoo, dataset, objective):
-    def midpoint_loss(aligned):
-        last = aligned.last_snapshots
-        between = {k: (aligned.reference[k] + v) / 2 for k, v in last.weights.items()}
-        return network_losses(ARCHITECTURE, between, dataset.train)
-
-    before = midpoint_loss(align_zoo(zoo, settings(), dataset))
-    aligned = align_zoo(zoo, settings(method="sinkhorn", objective=objective), dataset)
-    assert_same_function(ARCHITECTURE, zoo.weights, ARCHITECTURE, aligned.weights, dataset.test.inputs)
-    after = midpoint_loss(aligned)
-    assert bool((after <= before + 1e-12).all())
-    assert bool((after < before - 1e-3).any())
-
-
-def test_references_are_what_they_say(zoo, dataset):
-    last = zoo.last_snapshots[~zoo.last_snapshots.held_out]
-    found = {kind: align_zoo(zoo, settings(reference=kind), dataset) for kind in ("first", "best", "medoid", "mean")}
-    best = int(network_losses(ARCHITECTURE, last.weights, dataset.validation).argmin())
-    for kind, index in (("first", 0), ("best", best)):
-        assert torch.equal(found[kind].reference["linear1.weight"], last.weights["linear1.weight"][index : index + 1])
-    mean = found["mean"]
-    kept = mean.last_snapshots[~mean.last_snapshots.held_out]
-    assert torch.allclose(mean.reference["linear2.weight"][0], kept.weights["linear2.weight"].mean(0))
-    distance = {
-        kind: squared_distance(ARCHITECTURE, a.reference, a.last_snapshots.training_part.weights).mean()
-        for kind, a in found.items()
-    }
-    assert distance["mean"] == min(distance.values())
-
-
-def test_test_examples_and_held_out_networks_decide_nothing(zoo, dataset):
-    config = settings(method="sinkhorn", objective="midpoint", reference="mean")
-    expected = align_zoo(zoo, config, dataset).permutations
-    spoiled = replace(dataset, test=Split(dataset.test.inputs * torch.nan, dataset.test.targets))
-    assert all(torch.equal(align_zoo(zoo, config, spoiled).permutations[k], v) for k, v in expected.items())
-    other = replace(
-        zoo, weights={k: torch.where(zoo.held_out.view(-1, *[1] * (v.ndim - 1)), v + 1, v) for k, v in zoo.weights.items()}
+def hidden_copies(noise: float = 1e-3):
+    """Trajectories that end near one network, each in its own neuron order; the task is what the network says."""
+    network = ARCHITECTURE.unflatten(2 * torch.randn(1, ARCHITECTURE.dimension, generator=generator(0, "network")))
+    order = random_permutations(ARCHITECTURE, RUNS, generator(0, "order"))
+    trajectory = torch.arange(RUNS).repeat_interleave(SNAPSHOTS)
+    networks = {name: tensor.expand(RUNS, *tensor.shape[1:]) for name, tensor in network.items()}
+    moved = ARCHITECTURE.flatten(permute(ARCHITECTURE, networks, order))[trajectory]
+    flat = moved + noise * torch.randn(moved.shape, generator=generator(0, "noise"))
+    zoo = Zoo(
+        ARCHITECTURE,
+        ARCHITECTURE.unflatten(flat),
+        trajectory,
+        torch.arange(SNAPSHOTS).repeat(RUNS),
+        held_out=trajectory == RUNS - 1,
+        form="trained",
+        initial=permute(ARCHITECTURE, networks, order),
+        initial_architecture=ARCHITECTURE,
     )
-    moved = align_zoo(other, config, dataset)
-    assert all(torch.equal(moved.permutations[k][~zoo.held_out], v[~zoo.held_out]) for k, v in expected.items())
-    trained = replace(dataset, train=Split(-dataset.train.inputs, dataset.train.targets.flip(0)))
-    by_activations = settings(method="activation-matching")
-    same = [align_zoo(zoo, by_activations, part).permutations for part in (dataset, trained)]
-    assert all(torch.isfinite(v.double()).all() for part in same for v in part.values())
+    return zoo, task(lambda inputs: ARCHITECTURE.forward(network, inputs)[0].argmax(-1)), order
 
 
-def test_a_killed_run_goes_on(zoo, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("wflib.zoo.alignment.CHUNK", 2)
-    config, calls = settings(), []
+@over_every
+def test_known_orders_are_found_and_functions_kept(method, objective, reference):
+    zoo, dataset, order = hidden_copies()
+    aligned = align_zoo(zoo, config(method, objective, reference), dataset)
+    assert_same_function(ARCHITECTURE, zoo.weights, ARCHITECTURE, aligned.weights, dataset.validation.inputs, 1e-5)
+    again = permute(ARCHITECTURE, zoo.weights, aligned.permutations)
+    assert all(torch.equal(again[name], aligned.weights[name]) for name in again)
+    distance = squared_distance(ARCHITECTURE, aligned.reference, aligned.weights)
+    if method == "none":
+        assert float(distance.max()) > 10
+        return
+    assert float(distance.max()) < 0.01
+    common = {group: indices[0] for group, indices in aligned.permutations.items()}
+    for group, indices in aligned.permutations.items():
+        for run in range(RUNS):
+            # Undoing a run's own order and then the first run's: all runs must agree.
+            undone = order[group][run][indices[run * SNAPSHOTS]]
+            assert torch.equal(undone, order[group][0][common[group]])
 
-    def stop(what: str, done: int, chunks: int) -> None:
-        calls.append((done, chunks))
-        if len(calls) == 2:
+
+@over_every
+def test_snapshots_and_initial_weights_follow_their_trajectory(method, objective, reference):
+    zoo, dataset, _ = hidden_copies()
+    aligned = align_zoo(zoo, config(method, objective, reference), dataset)
+    for indices in aligned.permutations.values():
+        assert torch.equal(indices, indices[aligned.last_snapshots.trajectory * SNAPSHOTS].repeat_interleave(SNAPSHOTS, 0))
+    start = aligned.initial_of(torch.arange(len(aligned)))
+    assert float(squared_distance(ARCHITECTURE, start, aligned.weights).max()) < 0.01
+    assert method == "none" or aligned.permutations["hidden1"].unique(dim=0).shape[0] > 1
+
+
+def random_zoo(runs: int = 12) -> Zoo:
+    weights = ARCHITECTURE.unflatten(torch.randn(runs, ARCHITECTURE.dimension, generator=generator(3, "weights")))
+    runs_of = torch.arange(runs)
+    return Zoo(ARCHITECTURE, weights, runs_of, torch.ones_like(runs_of), runs_of % 4 == 0, "trained")
+
+
+def test_references_are_what_they_are_called():
+    zoo, dataset = random_zoo(), task(lambda inputs: (inputs[:, 0] > 0).long())
+    found = {kind: align_zoo(zoo, config("weight-matching", "l2", kind), dataset) for kind in ("first", "best", "mean")}
+    learned = zoo.training_part
+
+    def is_network(reference, network):
+        return all(torch.equal(reference[name], network[name]) for name in reference)
+
+    assert is_network(found["first"].reference, learned[:1].weights)
+    best = int(network_losses(ARCHITECTURE, learned.weights, dataset.validation).argmin())
+    assert best > 0
+    assert is_network(found["best"].reference, learned[best : best + 1].weights)
+    part = found["mean"].training_part.weights
+    middle = {name: tensor.mean(0, keepdim=True) for name, tensor in part.items()}
+    spread = squared_distance(ARCHITECTURE, found["mean"].reference, part).mean()
+    assert float(spread) < float(squared_distance(ARCHITECTURE, found["first"].reference, part).mean())
+    assert float(squared_distance(ARCHITECTURE, middle, part).mean()) <= float(spread) + 1e-5
+
+
+def trained_networks(dataset: Dataset) -> Zoo:
+    """Good networks from different initializations, with barriers between them."""
+    recipe = {"seed": 0, "widths": [6, 5], "activation": "relu", "networks": 8, "held_out": 0.2, "optimizer": "adam"}
+    recipe |= {"learning_rate": 0.02, "momentum": 0.0, "weight_decay": 0.0, "batch_size": 20, "epochs": 30}
+    recipe |= {"skip_epochs": 29, "snapshot_every": 3, "init_std": 0.5, "device": "cpu"}
+    return train_zoo(ARCHITECTURE, dataset, ZooConfig(**recipe))
+
+
+def test_sinkhorn_lowers_the_barrier_that_it_is_asked_to():
+    dataset = task(lambda inputs: (inputs[:, 0] * inputs[:, 1] > 0).long())
+    zoo = trained_networks(dataset)
+
+    def barrier(aligned: Zoo, node: float):
+        point = module.between(aligned.reference, aligned.weights, torch.full((len(aligned),), node))
+        own = [network_losses(ARCHITECTURE, side, dataset.train) for side in (aligned.reference, aligned.weights)]
+        return network_losses(ARCHITECTURE, point, dataset.train) - torch.lerp(*own, node)
+
+    before = align_zoo(zoo, config("weight-matching"), dataset)
+    assert float(barrier(before, 0.5).mean()) > 0.05
+    for objective, nodes in (("midpoint", (0.5,)), ("random-point", module.NODES)):
+        after = align_zoo(zoo, config("sinkhorn", objective), dataset)
+        here, there = (torch.stack([barrier(a, node) for node in nodes]).mean(0) for a in (after, before))
+        assert bool((here <= there.clamp_min(module.NO_BARRIER) + 1e-6).all())
+        assert float((here - there).mean()) < -0.01
+
+
+def test_test_examples_and_held_out_networks_decide_nothing():
+    zoo, dataset = random_zoo(), task(lambda inputs: (inputs[:, 0] > 0).long())
+    settings = config("sinkhorn", "midpoint", "mean")
+    expected = align_zoo(zoo, settings, dataset).permutations
+    spoiled = replace(dataset, test=Split(dataset.test.inputs * torch.nan, dataset.test.targets))
+    found = align_zoo(zoo, settings, spoiled).permutations
+    assert all(torch.equal(found[group], indices) for group, indices in expected.items())
+    flat = torch.where(zoo.held_out[:, None], -zoo.flat, zoo.flat)
+    moved = align_zoo(replace(zoo, weights=ARCHITECTURE.unflatten(flat)), settings, dataset).permutations
+    learned = ~zoo.held_out
+    assert all(torch.equal(moved[group][learned], indices[learned]) for group, indices in expected.items())
+    assert any(not torch.equal(moved[group], indices) for group, indices in expected.items())
+
+
+def test_the_medoid_is_nearest_to_all():
+    zoo, dataset, _ = hidden_copies()
+    far = {name: tensor.clone() for name, tensor in zoo.weights.items()}
+    for tensor in far.values():
+        tensor[:SNAPSHOTS] += 0.5
+    zoo = replace(zoo, weights=far)
+    first, medoid = (align_zoo(zoo, config("weight-matching", "l2", kind), dataset) for kind in ("first", "medoid"))
+    distances = [squared_distance(ARCHITECTURE, a.reference, a.weights)[SNAPSHOTS:].max() for a in (first, medoid)]
+    assert distances[0] > 1 > 0.01 > distances[1]
+
+
+def test_the_mean_is_sought_until_no_permutation_changes(monkeypatch):
+    zoo, means = random_zoo(), {}
+    for rounds in (1, module.MEAN_ROUNDS, 2 * module.MEAN_ROUNDS):
+        monkeypatch.setattr(module, "MEAN_ROUNDS", rounds)
+        means[rounds] = ARCHITECTURE.flatten(module.mean_network(zoo, 1, generator(0, "mean")))
+    once, *longer = means.values()
+    assert torch.equal(*longer)
+    assert float((once - longer[0]).abs().max()) > 0.01
+
+
+@pytest.mark.parametrize("method", ["weight-matching", "sinkhorn"])
+def test_a_killed_run_goes_on_and_ends_the_same(method, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "CHUNK", 2)
+    zoo, dataset, settings = random_zoo(), task(lambda inputs: (inputs[:, 0] > 0).long()), config(method, "midpoint")
+    whole = align_zoo(zoo, settings, dataset)
+
+    def kill(what: str, done: int, parts: int) -> None:
+        if done == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        align_zoo(zoo, config, dataset, stop, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
-    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    resumed = align_zoo(zoo, config, dataset, checkpoints=tmp_path)
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
-    assert all(torch.equal(resumed.permutations[k], v) for k, v in align_zoo(zoo, config, dataset).permutations.items())
+        align_zoo(zoo, settings, dataset, kill, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+    solved = []
+    match = module.Aligner.match
+    monkeypatch.setattr(module.Aligner, "match", lambda *given: solved.append(1) or match(*given))
+    resumed = align_zoo(zoo, settings, dataset, checkpoints=tmp_path)
+    assert len(solved) == 2
+    assert all(torch.equal(resumed.weights[name], whole.weights[name]) for name in whole.weights)
+    assert any(not torch.equal(whole.weights[name], zoo.weights[name]) for name in whole.weights)

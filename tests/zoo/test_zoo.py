@@ -11,8 +11,8 @@ from tests.cases import TOLERANCE, largest_difference, random_weights
 from wflib.architecture import mlp
 from wflib.rng import generator
 from wflib.storage import ArtifactError, load_artifact, save_artifact
-from wflib.symmetry import canonicalize, inverse, permute, random_permutations
-from wflib.zoo import Zoo, load_zoo, save_zoo
+from wflib.symmetry import inverse, permute, random_permutations
+from wflib.zoo import Zoo, canonical_zoo, load_zoo, save_zoo
 from wflib.zoo.zoo import FORMS
 
 ARCHITECTURE = mlp([3, 5, 4, 2])
@@ -38,34 +38,42 @@ def trained_zoo() -> Zoo:
 def aligned_zoo() -> Zoo:
     zoo = trained_zoo()
     order = random_permutations(ARCHITECTURE, NETWORKS, generator(0, "align"))
-    return replace(zoo, weights=permute(ARCHITECTURE, zoo.weights, order), permutations=order, form="aligned")
-
-
-def canonical_zoo() -> Zoo:
-    zoo = aligned_zoo()
-    canonical = canonicalize(ARCHITECTURE, zoo.weights)
-    return replace(
-        zoo, architecture=canonical.architecture, weights=canonical.weights, record=canonical.record, form="canonical"
-    )
+    weights, reference = permute(ARCHITECTURE, zoo.weights, order), random_weights(ARCHITECTURE, 1, seed=2)
+    return replace(zoo, weights=weights, permutations=order, aligned_to=reference, form="aligned")
 
 
 def sampled_zoo() -> Zoo:
     return replace(trained_zoo(), form="sampled", initial=None, initial_architecture=None)
 
 
-ZOOS = {"trained": trained_zoo, "aligned": aligned_zoo, "canonical": canonical_zoo, "sampled": sampled_zoo}
+ZOOS = {
+    "trained": trained_zoo,
+    "aligned": aligned_zoo,
+    "canonical": lambda: canonical_zoo(aligned_zoo()),
+    "sampled": sampled_zoo,
+}
 over_forms = pytest.mark.parametrize("form", FORMS)
 
 
 def same(a: Zoo, b: Zoo) -> bool:
     pairs = [(getattr(a, name), getattr(b, name)) for name in ("trajectory", "step", "held_out")]
-    for name in ("weights", "permutations", "record", "initial"):
+    for name in ("weights", "permutations", "record", "initial", "aligned_to"):
         one, other = getattr(a, name) or {}, getattr(b, name) or {}
         if one.keys() != other.keys():
             return False
         pairs += [(one[key], other[key]) for key in one]
     facts = ("architecture", "initial_architecture", "form", "metadata")
     return all(torch.equal(x, y) for x, y in pairs) and all(getattr(a, f) == getattr(b, f) for f in facts)
+
+
+def test_the_reference_is_what_alignment_aimed_at_in_every_form():
+    zoo = aligned_zoo()
+    assert zoo.reference is zoo.aligned_to
+    first = trained_zoo().reference
+    assert all(torch.equal(first[name], tensor[SNAPSHOTS - 1 : SNAPSHOTS]) for name, tensor in trained_zoo().weights.items())
+    canonical = canonical_zoo(zoo)
+    assert largest_difference(ARCHITECTURE, zoo.reference, canonical.architecture, canonical.reference) < TOLERANCE
+    assert largest_difference(ARCHITECTURE, first, canonical.architecture, canonical.reference) > 1e-3
 
 
 @over_forms

@@ -42,8 +42,15 @@ def safe_norm(norm: Tensor) -> tuple[Tensor, int]:
     return torch.where(tiny, torch.ones_like(norm), norm), int(tiny.sum())
 
 
-def largest_sign(incoming: Tensor) -> Tensor:
-    """Sign of each neuron's largest incoming weight by magnitude, one for a neuron without any: (networks, neurons)."""
+def largest_sign(architecture: Architecture, weights: Mapping[str, Tensor], group: str) -> Tensor:
+    """Sign of the largest by magnitude of each neuron's incoming weights and bias, one where all are zero.
+
+    The largest is far from zero, and is the same one in whatever order neurons stand: (networks, neurons).
+    """
+    layer = incoming_layer(architecture, group)
+    incoming = weights[layer.weight]
+    if layer.bias is not None:
+        incoming = torch.cat([incoming, weights[layer.bias].unsqueeze(-1)], -1)
     sign = incoming.gather(-1, incoming.abs().argmax(-1, keepdim=True)).squeeze(-1).sign()
     return torch.where(sign == 0, torch.ones_like(sign), sign)
 
@@ -58,12 +65,13 @@ def canonicalize(architecture: Architecture, weights: Mapping[str, Tensor], sign
     Args:
         architecture: An ordinary or already canonical architecture.
         weights: Tensors of shape (networks, *shape).
-        signs: Whether neurons of odd activations are flipped, too, so that their largest incoming weight is positive. Off
-            by default: the coupling of networks with their own initializations needs both in one sign.
+        signs: Whether neurons of odd activations are flipped, too, so that the largest of their incoming weights and bias is
+            positive. Off by default: the coupling of networks with their own initializations needs both in one sign.
 
     Returns:
         Canonical networks and the record that :func:`decanonicalize` inverts them with. Idempotent; constant on orbits of
-        positive scalings, and with ``signs`` on those of all scalings that the activations admit.
+        positive scalings, and with ``signs`` on those of all scalings that the activations admit. Commutes with
+        permutations of hidden neurons.
     """
     architecture.validate(weights)
     canonical, record, zeros = dict(weights), {}, 0
@@ -76,7 +84,7 @@ def canonicalize(architecture: Architecture, weights: Mapping[str, Tensor], sign
             factor, count = safe_norm(incoming.norm(dim=-1))
             zeros += count
         if group in flipped:
-            factor = factor * largest_sign(incoming)
+            factor = factor * largest_sign(architecture, canonical, group)
         canonical = scale(architecture, canonical, {group: factor})
         record[group] = factor
     if architecture.task_type == "classification":

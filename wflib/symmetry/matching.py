@@ -103,14 +103,16 @@ def descend(
     found = {name: indices.clone() for name, indices in start.items()}
     groups = list(found)
     active = torch.arange(next(iter(weights.values())).shape[0])
-    for _ in range(max_sweeps):
+    # Drawn at once, so that what one network needs shifts no other network's random numbers.
+    orders = torch.rand(max_sweeps, len(groups), generator=generator).argsort(1).tolist()
+    for order in orders:
         if len(active) == 0 or not groups:
             break
         current = {name: tensor[active] for name, tensor in weights.items()}
         target = {name: tensor[active] for name, tensor in reference.items()}
         indices = {name: found[name][active] for name in groups}
         changed = torch.zeros(len(active), dtype=torch.bool)
-        for position in torch.randperm(len(groups), generator=generator).tolist():
+        for position in order:
             group = groups[position]
             others = permute(architecture, current, {name: indices[name] for name in groups if name != group})
             gains = matching_gains(architecture, target, others, group)

@@ -21,7 +21,34 @@ __all__ = ["Objective", "mix", "sinkhorn", "sinkhorn_matching"]
 Objective = Callable[[Weights], Tensor]
 """Permuted networks, tensors (networks, *shape) → what each should make small, (networks,)."""
 
-START_LOGIT = 3.0
+
+class Sinkhorn(torch.autograd.Function):
+    """The Sinkhorn operator; its backward pass solves for the gradient, so that sweeps leave nothing in memory."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, temperature: float, sweeps: int) -> Tensor:
+        logs = logits / temperature
+        for _ in range(sweeps):
+            logs = logs - logs.logsumexp(-1, keepdim=True)
+            logs = logs - logs.logsumexp(-2, keepdim=True)
+        matrix = logs.exp()
+        ctx.save_for_backward(matrix)
+        ctx.temperature = temperature
+        return matrix
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        # P = exp(X/τ + f ⊕ g), rows and columns sum to one. Differentiating the sums gives, for H = P ∘ ∂L/∂P,
+        # ∂L/∂X = (H − P ∘ (a ⊕ b)) / τ with a + P b = H 1 and Pᵀ a + b = Hᵀ 1.
+        (matrix,) = ctx.saved_tensors
+        weighted = matrix * gradient
+        rows, columns = weighted.sum(-1, keepdim=True), weighted.sum(-2).unsqueeze(-1)
+        # (a + c, b − c) solves it too, which the constant 1/n settles; near a permutation the ridge settles the rest.
+        size, ridge = matrix.shape[-1], 1e3 * torch.finfo(matrix.dtype).eps
+        system = (1 + ridge) * torch.eye(size).to(matrix) + 1 / size - matrix.mT @ matrix
+        b = torch.linalg.solve(system, columns - matrix.mT @ rows)
+        a = rows - matrix @ b
+        return (weighted - matrix * (a + b.mT)) / ctx.temperature, None, None
 
 
 def sinkhorn(logits: Tensor, temperature: float = 1.0, sweeps: int = 10) -> Tensor:
@@ -33,13 +60,10 @@ def sinkhorn(logits: Tensor, temperature: float = 1.0, sweeps: int = 10) -> Tens
         sweeps: Normalizations of rows and columns.
 
     Returns:
-        Matrices (..., n, n) with columns that sum to one, and rows nearly so.
+        Matrices (..., n, n) with columns that sum to one, and rows nearly so. Gradients are those of the limit of many
+        sweeps, from one linear system of n equations a matrix (implicit function theorem).
     """
-    logs = logits / temperature
-    for _ in range(sweeps):
-        logs = logs - logs.logsumexp(-1, keepdim=True)
-        logs = logs - logs.logsumexp(-2, keepdim=True)
-    return logs.exp()
+    return Sinkhorn.apply(logits, temperature, sweeps)
 
 
 def mix(architecture: Architecture, weights: Mapping[str, Tensor], matrices: Mapping[str, Tensor]) -> Weights:
@@ -57,18 +81,10 @@ def mix(architecture: Architecture, weights: Mapping[str, Tensor], matrices: Map
     for spec in architecture.tensors:
         for axis, group in enumerate(spec.axes, 1):
             if group in matrices:
-                moved = mixed[spec.name].movedim(axis, -1).unsqueeze(-1)
-                matrix = matrices[group].view(len(moved), *[1] * (moved.ndim - 3), *matrices[group].shape[1:])
-                mixed[spec.name] = (matrix @ moved).squeeze(-1).movedim(-1, axis)
+                front = mixed[spec.name].movedim(axis, 1)
+                product = matrices[group] @ front.reshape(*front.shape[:2], -1)
+                mixed[spec.name] = product.view(front.shape).movedim(1, axis)
     return mixed
-
-
-def matrices_of(permutations: Permutations, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-    """Permutations as matrices P[k, permutation[k]] = 1."""
-    return {
-        group: torch.nn.functional.one_hot(indices, indices.shape[1]).to(device, dtype)
-        for group, indices in permutations.items()
-    }
 
 
 def sinkhorn_matching(
@@ -80,19 +96,24 @@ def sinkhorn_matching(
     iterations: int = 60,
     learning_rate: float = 0.2,
     temperature: float = 1.0,
+    judge_every: int = 10,
     progress: Callable[[int], None] | None = None,
 ) -> Permutations:
     """Permutations that make an objective small, by gradient descent on relaxed ones.
+
+    The logits begin at zero, where every neuron is the mean of all: on networks of two hidden layers of 16 that ends at
+    lower losses halfway than logits that begin at weight matching's answer, which is a local minimum they seldom leave.
 
     Args:
         architecture: Which axis counts which neurons.
         weights: Networks to align, tensors of shape (networks, *shape).
         objective: Differentiable; may draw other examples at every call.
-        judge: The same, on fixed examples: decides per network between the start and what was found.
-        start: Where the descent begins, for example weight matching's answer; the result is judged no worse.
+        judge: The same for permuted networks, on fixed examples: decides per network which permutation is kept.
+        start: Permutations to beat, for example weight matching's; the result is judged no worse.
         iterations: Steps of Adam.
         learning_rate: Of Adam, on the logits.
         temperature: τ of the Sinkhorn operator.
+        judge_every: Iterations between two permutations that are judged; the last is judged too.
         progress: Called with the number of iterations done.
 
     Returns:
@@ -100,21 +121,26 @@ def sinkhorn_matching(
     """
     some = next(iter(weights.values()))
     logits = {
-        group: (START_LOGIT * matrix).requires_grad_()
-        for group, matrix in matrices_of(start, some.dtype, some.device).items()
+        group: some.new_zeros(*indices.shape, indices.shape[1], requires_grad=True) for group, indices in start.items()
     }
     if not logits:
         return start
     optimizer = torch.optim.Adam(logits.values(), lr=learning_rate)
-    for iteration in range(iterations):
+    with torch.no_grad():
+        kept, lowest = start, judge(permute(architecture, weights, start))
+    for iteration in range(1, iterations + 1):
         relaxed = {group: sinkhorn(x, temperature) for group, x in logits.items()}
         optimizer.zero_grad(set_to_none=True)
         # Summed, so that each network sees its own gradient only.
         objective(mix(architecture, weights, relaxed)).sum().backward()
         optimizer.step()
+        if iteration % judge_every == 0 or iteration == iterations:
+            with torch.no_grad():
+                found = {group: solve_assignments(x) for group, x in logits.items()}
+                judged = judge(permute(architecture, weights, found))
+            better = (judged < lowest).cpu()
+            kept = {group: torch.where(better[:, None], found[group], kept[group]) for group in kept}
+            lowest = torch.minimum(judged, lowest)
         if progress is not None:
-            progress(iteration + 1)
-    found = {group: solve_assignments(x.detach()) for group, x in logits.items()}
-    with torch.no_grad():
-        better = (judge(permute(architecture, weights, found)) < judge(permute(architecture, weights, start))).cpu()
-    return {group: torch.where(better[:, None], found[group], start[group]) for group in found}
+            progress(iteration)
+    return kept

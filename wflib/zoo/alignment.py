@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from wflib.config import AlignConfig
 from wflib.rng import generator
 from wflib.storage import load_artifact, save_artifact
 from wflib.symmetry import (
+    Objective,
     Permutations,
     activation_matching,
     identity,
@@ -35,12 +37,13 @@ __all__ = ["Aligner", "align_zoo"]
 CHUNK = 500
 EXAMPLES = 512
 MINIBATCH = 128
+NODES = (0.1, 0.3, 0.5, 0.7, 0.9)
+NO_BARRIER = 1e-3
 MEDOID_CANDIDATES = 64
-MEAN_ROUNDS = 10
-MEAN_TOLERANCE = 1e-4
+MEAN_ROUNDS = 100
 
 Progress = Callable[[str, int, int], None]
-"""(what, chunks done, chunks) → None."""
+"""(what, parts done, parts) → None."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Aligner:
     Attributes:
         architecture: What a network is.
         config: Method, objective and seed.
-        train: The task's training part.
+        train: The task's training part, of which activation matching and the judging of permutations use 512 examples.
     """
 
     architecture: Architecture
@@ -74,65 +77,97 @@ class Aligner:
         start = weight_matching(architecture, reference, weights, random, config.restarts)
         if config.method == "weight-matching":
             return start
-        objective, judge = (self.objective(reference, networks, size, random) for size in (MINIBATCH, None))
+        if config.objective == "l2":
+            objective = judge = partial(squared_distance, architecture, reference)
+        else:
+            objective, judge = self.loss_between(reference, random), self.barrier_between(reference, weights)
         return sinkhorn_matching(architecture, weights, objective, judge, start, config.iterations)
 
-    def objective(self, reference: Weights, networks: int, batch: int | None, random: torch.Generator):
-        """What Sinkhorn matching makes small: on fresh examples at every call, or on all of them where ``batch`` is None.
+    def loss_between(self, reference: Weights, random: torch.Generator) -> Objective:
+        """L((1 − λ) θ_reference + λ π(θ)) on fresh training examples, λ = 1/2 for ``midpoint``, else uniform in [0, 1]."""
 
-        - ``l2``: ‖θ_reference − π(θ)‖²
-        - ``midpoint``: the loss at (θ_reference + π(θ)) / 2
-        - ``random-point``: the loss at (1 − λ) θ_reference + λ π(θ), λ uniform; judged at the midpoint
-        """
-        kind = self.config.objective
-
-        def value(weights: Weights) -> Tensor:
-            if kind == "l2":
-                return squared_distance(self.architecture, reference, weights)
-            split = self.train
-            if batch is not None:
-                chosen = torch.randint(len(split.inputs), (batch,), generator=random)
-                split = Split(split.inputs[chosen], split.targets[chosen])
+        def value(permuted: Weights) -> Tensor:
+            chosen = torch.randint(len(self.train.inputs), (MINIBATCH,), generator=random)
+            split = Split(self.train.inputs[chosen], self.train.targets[chosen])
+            networks = len(next(iter(permuted.values())))
             where = torch.full((networks,), 0.5)
-            if kind == "random-point" and batch is not None:
+            if self.config.objective == "random-point":
                 where = torch.rand(networks, generator=random)
+            return network_losses(self.architecture, between(reference, permuted, where), split)
 
-            def between(start: Tensor, end: Tensor) -> Tensor:
-                share = where.to(end).view(-1, *[1] * (end.ndim - 1))
-                return torch.lerp(start.expand_as(end), end, share)
+        return value
 
-            return network_losses(self.architecture, {k: between(reference[k], v) for k, v in weights.items()}, split)
+    def barrier_between(self, reference: Weights, weights: Weights) -> Objective:
+        """How far the loss between the networks lies above the line between their own losses, on fixed examples.
+
+        At the midpoint, or the mean over five points for ``random-point``; never below ``NO_BARRIER``, so that where no
+        barrier is left weight matching's answer, the nearest, is kept.
+        """
+        split = Split(self.train.inputs[:EXAMPLES], self.train.targets[:EXAMPLES])
+        nodes = (0.5,) if self.config.objective == "midpoint" else NODES
+        with torch.no_grad():
+            start, end = (network_losses(self.architecture, side, split) for side in (reference, weights))
+
+        def value(permuted: Weights) -> Tensor:
+            excess = torch.zeros_like(end)
+            for node in nodes:
+                point = between(reference, permuted, torch.full((len(end),), node))
+                excess += network_losses(self.architecture, point, split) - torch.lerp(start, end, node)
+            return (excess / len(nodes)).clamp_min(NO_BARRIER)
 
         return value
 
 
-def reference_network(zoo: Zoo, aligner: Aligner, validation: Split) -> Weights:
-    """The network that alignment starts from, tensors of shape (1, *shape).
+def between(start: Weights, end: Weights, where: Tensor) -> Weights:
+    """Points (1 − λ) start + λ end of segments, λ of shape (networks,); a single start serves all."""
+    return {
+        name: torch.lerp(start[name].expand_as(tensor), tensor, where.to(tensor).view(-1, *[1] * (tensor.ndim - 1)))
+        for name, tensor in end.items()
+    }
 
-    - ``first``, ``mean``: the first trajectory's last snapshot
+
+def reference_network(zoo: Zoo, config: AlignConfig, validation: Split) -> Weights:
+    """The network that others are brought to, tensors of shape (1, *shape).
+
+    - ``first``: the first trajectory's last snapshot
     - ``best``: the last snapshot with the lowest validation loss
     - ``medoid``: the one of 64 last snapshots with the smallest sum of distances to the others, matched to it by weights
+    - ``mean``: the mean of all, each matched to it by weights: matching and averaging in turn until no permutation
+      changes. Both steps lower Σ_n ‖μ − π_n(θ_n)‖², so it ends.
 
     Args:
         zoo: Last snapshots of training trajectories.
-        aligner: Gives architecture, kind of reference and seed.
+        config: Kind of reference, seed and restarts.
         validation: Ranks networks for ``best``.
     """
-    kind, architecture = aligner.config.reference, aligner.architecture
-    index = 0
-    if kind == "best":
+    architecture, random, index = zoo.architecture, generator(config.seed, "align", "reference"), 0
+    if config.reference == "mean":
+        return mean_network(zoo, config.restarts, random)
+    if config.reference == "best":
         with torch.no_grad():
             index = int(network_losses(architecture, zoo.weights, validation).argmin())
-    elif kind == "medoid":
+    elif config.reference == "medoid":
         candidates = zoo[:MEDOID_CANDIDATES]
         count = len(candidates)
         one, other = torch.cartesian_prod(torch.arange(count), torch.arange(count)).unbind(1)
-        aims = {name: tensor[one] for name, tensor in candidates.weights.items()}
-        moved = {name: tensor[other] for name, tensor in candidates.weights.items()}
-        found = weight_matching(architecture, aims, moved, generator(aligner.config.seed, "align", "medoid"))
+        aims, moved = candidates[one].weights, candidates[other].weights
+        found = weight_matching(architecture, aims, moved, random, config.restarts)
         distances = squared_distance(architecture, aims, permute(architecture, moved, found)).sqrt()
         index = int(distances.view(count, count).sum(1).argmin())
-    return {name: tensor[index : index + 1] for name, tensor in zoo.weights.items()}
+    return zoo[index : index + 1].weights
+
+
+def mean_network(zoo: Zoo, restarts: int, random: torch.Generator) -> Weights:
+    """The mean of networks matched to it, from the first network on; see :func:`reference_network`."""
+    mean, moved = zoo[:1].weights, zoo.weights
+    for _ in range(MEAN_ROUNDS):
+        # Later rounds start from the permutations found so far; other starts would hardly beat them.
+        found = weight_matching(zoo.architecture, mean, moved, random, restarts)
+        if all(torch.equal(found[group], same) for group, same in identity(zoo.architecture, len(zoo)).items()):
+            break
+        moved, restarts = permute(zoo.architecture, moved, found), 1
+        mean = {name: tensor.mean(0, keepdim=True) for name, tensor in moved.items()}
+    return mean
 
 
 def align_zoo(
@@ -150,37 +185,22 @@ def align_zoo(
     Returns:
         The aligned zoo, with permutations and with the reference.
     """
-    aligner, last = Aligner(zoo.architecture, config, dataset.train), zoo.last_snapshots
-    learned = ~last.held_out
-    reference = reference_network(last[learned], aligner, dataset.validation)
-
-    def match(round_name: str) -> Permutations:
-        parts, chunks = [], range(0, len(last), CHUNK)
-        for done, start in enumerate(chunks, 1):
-            name = f"{round_name}-{start}"
-            path = None if checkpoints is None else checkpoints / f"{name}.safetensors"
-            if path is not None and path.is_file():
-                parts.append(load_artifact(path, "permutations", stage="align")[0])
-            else:
-                parts.append(aligner.match(reference, last[start : start + CHUNK].weights, name))
-                if path is not None:
-                    save_artifact(path, "permutations", parts[-1], {})
-            if progress is not None:
-                progress(round_name, done, len(chunks))
-        return {group: torch.cat([part[group] for part in parts]) for group in parts[0]}
-
-    found = match("first round")
-    if config.reference == "mean" and config.method != "none":
-        previous = float("inf")
-        for round_number in range(2, MEAN_ROUNDS + 2):
-            aligned = permute(zoo.architecture, last.weights, found)
-            reference = {name: tensor[learned].mean(0, keepdim=True) for name, tensor in aligned.items()}
-            spread = float(squared_distance(zoo.architecture, reference, aligned)[learned].mean())
-            if spread > previous * (1 - MEAN_TOLERANCE):
-                break
-            previous, found = spread, match(f"round {round_number}")
+    last = zoo.last_snapshots
+    reference = reference_network(last[~last.held_out], config, dataset.validation)
+    aligner = Aligner(zoo.architecture, config, dataset.train)
+    parts, starts = [], range(0, len(last), CHUNK)
+    for start in starts:
+        path = None if checkpoints is None else checkpoints / f"{start}.safetensors"
+        if path is not None and path.is_file():
+            parts.append(load_artifact(path, "permutations", stage="align")[0])
+        else:
+            parts.append(aligner.match(reference, last[start : start + CHUNK].weights, str(start)))
+            if path is not None:
+                save_artifact(path, "permutations", parts[-1], {})
+        if progress is not None:
+            progress(config.method, len(parts), len(starts))
     place = torch.searchsorted(last.trajectory, zoo.trajectory)
-    permutations = {group: indices[place] for group, indices in found.items()}
+    permutations = {group: torch.cat([part[group] for part in parts])[place] for group in parts[0]}
     return replace(
         zoo,
         weights=permute(zoo.architecture, zoo.weights, permutations),
