@@ -101,8 +101,9 @@ def main(
     rates = ", ".join(f"{value} GFLOP/s in {precision}" for precision, value in rate.items())
     text = (
         f"Medians on {torch.get_num_threads()} CPU threads; large matrix product: {rates}. Seconds and MB are of one "
-        "training step; ratios to all-pairs attention are per network. The limit is the time the step's operations would take at the "
-        f"matrix product's rate.\n\n{markdown(table)}\n\nGrowth with base weights, fitted from {FITTED_FROM:,} on:\n\n"
+        "training step; ratios to all-pairs attention are per network. The limit is the time the step's operations would "
+        f"take at the matrix product's rate.\n\n{markdown(table)}\n\n"
+        f"Growth with base weights, fitted from {FITTED_FROM:,} on:\n\n"
         f"{markdown(slopes)}\n\nTraining seconds to a mean sample NLL of {TARGET_NLL} nats on WDBC:\n\n{markdown(target)}\n"
     )
     for name, content in {"steps.csv": table.to_csv(index=False), "growth.csv": growth.to_csv(index=False)}.items():
