@@ -62,7 +62,12 @@ def make_flow(zoo, canonical_zoo):
     """(geometry, settings) → an untrained flow and the zoo it works on."""
 
     def make(
-        geometry: str = "euclidean", basis=None, kind: str = "neuron-tokens", identities: bool = False, **settings
+        geometry: str = "euclidean",
+        basis=None,
+        kind: str = "neuron-tokens",
+        identities: bool = False,
+        directions: int = 0,
+        **settings,
     ) -> tuple[Flow, Zoo]:
         config = FlowConfig(
             **{"geometry": geometry, "coupling": "independent", "time_distribution": "beta", "path_noise": 0.0, **settings}
@@ -74,7 +79,7 @@ def make_flow(zoo, canonical_zoo):
             layers=1,
             heads=2,
             basis="none" if basis is None else "data",
-            directions=0,
+            directions=directions,
             identities=identities,
         )
         source = zoo if geometry == "euclidean" else canonical_zoo
