@@ -14,7 +14,7 @@ import typer
 from stages.common import DATASET, PARAMS, PRESETS, ZOO, Params, Presets, application, progress_bar, running
 from wflib.config import AlignConfig, load_settings
 from wflib.evaluation import barrier_table, symmetry_distances
-from wflib.report import alignment_figure, alignment_markdown
+from wflib.report import alignment_figure, alignment_markdown, symmetry_summary
 from wflib.rng import generator
 from wflib.storage import atomic_path
 from wflib.symmetry import squared_distance
@@ -96,9 +96,8 @@ def main(
                     matrices.append(barriers)
                 bar.update()
         distances = symmetry_distances(architecture, trained.weights, generator(settings.align.seed, "symmetry"))
-        summary = distances.groupby("modulo", sort=False).distance.agg(["mean", "min"]).reset_index()
         table = pd.DataFrame(rows)
-        text = f"{alignment_markdown(table)}\n{alignment_markdown(summary)}"
+        text = f"{alignment_markdown(table)}\n{alignment_markdown(symmetry_summary(distances))}"
         contents = {".csv": table.to_csv(index=False), ".md": text}
         for ending, content in contents.items():
             with atomic_path(out.with_suffix(ending)) as temporary:

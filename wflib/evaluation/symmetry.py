@@ -40,7 +40,7 @@ def symmetry_distances(
     Returns:
         Rows with the columns of ``SYMMETRY_SCHEMA``, i < j.
     """
-    canonical = canonicalize(architecture, weights)
+    canonical = canonicalize(architecture, weights, signs=True)
     directions = {name: w for name, w in canonical.weights.items() if name != canonical.architecture.log_scale}
     networks = len(next(iter(weights.values())))
     pairs = torch.triu_indices(networks, networks, 1)

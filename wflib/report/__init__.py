@@ -6,7 +6,14 @@ from wflib.report.data import ReportData
 from wflib.report.document import write_report
 from wflib.report.figures import FIGURES, ReportFigure
 from wflib.report.sources import calibration, distribution, diversity, variance_ratio
-from wflib.report.study import alignment_figure, alignment_markdown, study_figure, study_markdown, study_summary
+from wflib.report.study import (
+    alignment_figure,
+    alignment_markdown,
+    study_figure,
+    study_markdown,
+    study_summary,
+    symmetry_summary,
+)
 from wflib.report.summary import summary
 from wflib.report.theme import COLOURS, LABELS, theme
 
@@ -29,6 +36,7 @@ __all__ = [
     "study_markdown",
     "study_summary",
     "summary",
+    "symmetry_summary",
     "theme",
     "training_loss",
     "variance_ratio",

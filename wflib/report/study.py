@@ -10,7 +10,15 @@ from wflib.report.barriers import barrier_limits, barrier_matrix
 from wflib.report.tables import markdown_table
 from wflib.report.theme import svg_bytes, theme
 
-__all__ = ["MEASURES", "alignment_figure", "alignment_markdown", "study_figure", "study_markdown", "study_summary"]
+__all__ = [
+    "MEASURES",
+    "alignment_figure",
+    "alignment_markdown",
+    "study_figure",
+    "study_markdown",
+    "study_summary",
+    "symmetry_summary",
+]
 
 MEASURES = ("steps", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "validation_loss", "training_seconds")
 TOLERANCE = 1.05
@@ -81,6 +89,24 @@ def alignment_markdown(methods: pd.DataFrame) -> str:
     """The comparison of methods of alignment as a Markdown table: labels as they are, measures with three digits."""
     rows = [[f"{x:.3f}" if isinstance(x, float) else str(x) for x in row] for row in methods.itertuples(index=False)]
     return markdown_table([column.replace("_", " ") for column in methods.columns], rows, []) + "\n"
+
+
+def symmetry_summary(distances: pd.DataFrame) -> pd.DataFrame:
+    """How far networks are apart, and how far each is from the nearest other one, modulo each group of symmetries.
+
+    Args:
+        distances: Columns of ``SYMMETRY_SCHEMA``, each pair once.
+
+    Returns:
+        ``modulo``, and means over pairs and over networks: ``distance_of_pairs``, ``distance_to_nearest``.
+    """
+    mirrored = pd.concat([distances, distances.rename(columns={"i": "j", "j": "i"})])
+    nearest = mirrored.groupby(["modulo", "i"], sort=False).distance.min()
+    means = {
+        "distance_of_pairs": distances.groupby("modulo", sort=False).distance.mean(),
+        "distance_to_nearest": nearest.groupby("modulo", sort=False).mean(),
+    }
+    return pd.DataFrame(means).reset_index()
 
 
 def alignment_figure(barriers: pd.DataFrame, distances: pd.DataFrame) -> bytes:

@@ -151,7 +151,7 @@ def reference_network(zoo: Zoo, config: AlignConfig, validation: Split) -> Weigh
         count = len(candidates)
         one, other = torch.cartesian_prod(torch.arange(count), torch.arange(count)).unbind(1)
         aims, moved = candidates[one].weights, candidates[other].weights
-        found = weight_matching(architecture, aims, moved, random, config.restarts)
+        found = weight_matching(architecture, aims, moved, random)
         distances = squared_distance(architecture, aims, permute(architecture, moved, found)).sqrt()
         index = int(distances.view(count, count).sum(1).argmin())
     return zoo[index : index + 1].weights
