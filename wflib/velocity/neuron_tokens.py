@@ -70,7 +70,7 @@ class NeuronTokenLayer(nn.Module):
         self.query_key_value = nn.Linear(dimension, 3 * dimension)
         self.attention_output = nn.Linear(dimension, dimension)
         self.network = nn.Sequential(
-            nn.Linear(dimension, 4 * dimension), nn.GELU(approximate="tanh"), nn.Linear(4 * dimension, dimension)
+            nn.Linear(dimension, 4 * dimension), nn.GELU(), nn.Linear(4 * dimension, dimension)
         )
         if blocks:
             hidden = 2 * edge_dimension
@@ -131,7 +131,7 @@ class NeuronTokenLayer(nn.Module):
             hidden = (
                 hidden + self.edge_target(tokens[:, target]).unsqueeze(2) + self.edge_source(tokens[:, source]).unsqueeze(1)
             )
-            updated.append(edge + self.edge_output(functional.gelu(hidden, approximate="tanh")))
+            updated.append(edge + self.edge_output(functional.gelu(hidden)))
         return tokens, updated
 
     def messages(self, attention: Tensor, edge: Tensor, target: slice, source: slice) -> tuple[Tensor, Tensor]:
