@@ -69,9 +69,7 @@ class NeuronTokenLayer(nn.Module):
         nn.init.zeros_(self.modulation.bias)
         self.query_key_value = nn.Linear(dimension, 3 * dimension)
         self.attention_output = nn.Linear(dimension, dimension)
-        self.network = nn.Sequential(
-            nn.Linear(dimension, 4 * dimension), nn.GELU(), nn.Linear(4 * dimension, dimension)
-        )
+        self.network = nn.Sequential(nn.Linear(dimension, 4 * dimension), nn.GELU(), nn.Linear(4 * dimension, dimension))
         if blocks:
             hidden = 2 * edge_dimension
             self.edge_norm = nn.LayerNorm(edge_dimension)
