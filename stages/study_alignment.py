@@ -36,7 +36,6 @@ METHODS: dict[str, dict[str, object]] = {
     "sinkhorn, random-point": {"method": "sinkhorn", "restarts": 20, "objective": "random-point"},
     "sinkhorn, midpoint, to mean": {"method": "sinkhorn", "restarts": 20, "objective": "midpoint", "reference": "mean"},
 }
-SHOWN = ("none", "weight-matching, 20 starts", "sinkhorn, midpoint, to mean")
 
 
 def some_last_snapshots(zoo: Zoo, networks: int) -> Zoo:
@@ -92,8 +91,7 @@ def main(
                         "seconds": seconds,
                     }
                 )
-                if name in SHOWN:
-                    matrices.append(barriers)
+                matrices.append(barriers)
                 bar.update()
         distances = symmetry_distances(architecture, trained.weights, generator(settings.align.seed, "symmetry"))
         table = pd.DataFrame(rows)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from wflib.report.barriers import barrier_limits, barrier_matrix
+from wflib.report.barriers import barrier_limits, barrier_matrix, mean_excess
 from wflib.report.tables import markdown_table
 from wflib.report.theme import svg_bytes, theme
 
@@ -22,6 +24,7 @@ __all__ = [
 
 MEASURES = ("steps", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "validation_loss", "training_seconds")
 TOLERANCE = 1.05
+COLUMNS = 4
 
 
 def study_labels(rows: pd.DataFrame) -> list[str]:
@@ -117,14 +120,19 @@ def alignment_figure(barriers: pd.DataFrame, distances: pd.DataFrame) -> bytes:
         distances: Columns of ``SYMMETRY_SCHEMA``.
     """
     stages = list(dict.fromkeys(barriers.stage))
-    limits = barrier_limits(barriers)
+    limits, rows = barrier_limits(barriers), math.ceil((len(stages) + 1) / COLUMNS)
     with theme():
-        figure = Figure(figsize=(3.6 * len(stages) + 3.6, 3.6), layout="constrained")
-        *panels, last = figure.subplots(1, len(stages) + 1)
-        for stage, axes in zip(stages, panels, strict=True):
+        figure = Figure(figsize=(3.4 * COLUMNS, 3.4 * rows), layout="constrained")
+        panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
+        for stage, axes in zip(stages, panels, strict=False):
             barrier_matrix(barriers, stage, axes, limits=limits)
-        figure.colorbar(panels[0].images[0], ax=panels, shrink=0.85, extend="max").set_label("excess loss [nats]")
+            axes.set_title(f"{stage}\nmean excess {mean_excess(barriers, stage):.3f}", fontsize="small")
+        figure.colorbar(panels[0].images[0], ax=panels, shrink=0.6, extend="max").set_label("excess loss [nats]")
+        last, *unused = panels[len(stages) :]
         sns.ecdfplot(distances, x="distance", hue="modulo", ax=last)
-        last.set(title="pairs of networks", xlabel="relative distance", ylabel="share of pairs nearer than this")
-        sns.move_legend(last, "upper left", title="modulo")
+        last.set(xlabel="relative distance", ylabel="share of pairs nearer than this")
+        last.set_title("distance of two networks", fontsize="small")
+        sns.move_legend(last, "upper left", title="modulo", fontsize="x-small")
+        for axes in unused:
+            axes.remove()
         return svg_bytes(figure)
