@@ -1,0 +1,98 @@
+"""Studies: a cell trains and measures one flow, a table compares cells, widths are drawn from a trained flow."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from stages import study, study_widths
+from tests.stages.test_pipeline_end_to_end import run, write_project
+from wflib.report import study_markdown, study_summary
+
+LABELS = ["--label", "geometry=geometric", "--label", "coupling=ot"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A tiny project with a zoo and a flow."""
+    folder = tmp_path_factory.mktemp("study")
+    write_project(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for stage in ("fetch_data", "train_zoo", "align", "canonicalize", "train_flow"):
+            assert run(stage).exit_code == 0
+    return folder
+
+
+@pytest.fixture
+def invoke(project, monkeypatch):
+    monkeypatch.chdir(project)
+    return lambda app, *arguments: CliRunner().invoke(app, arguments)
+
+
+def test_cells_and_their_table(project, invoke):
+    for coupling in ("independent", "ot"):
+        labels = ["--label", "geometry=geometric", "--label", f"coupling={coupling}"]
+        result = invoke(study.app, "cell", f"cells/{coupling}.csv", "--set", f"flow.coupling={coupling}", *labels)
+        assert result.exit_code == 0, result.output
+    rows = pd.read_csv(project / "cells/ot.csv")
+    assert rows[["geometry", "coupling", "steps"]].to_numpy().tolist() == [["geometric", "ot", 1], ["geometric", "ot", 2]]
+    assert rows.accuracy_mean.between(0, 1).all()
+    other = pd.read_csv(project / "cells/independent.csv")
+    assert other.validation_loss[0] != rows.validation_loss[0]
+    assert invoke(study.app, "table", "cells", "out/couplings").exit_code == 0
+    assert len(pd.read_csv(project / "out/couplings.csv")) == 4
+    assert (project / "out/couplings.md").read_text().count("| geometric |") == 2
+    assert (project / "out/couplings.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_another_alignment_feeds_another_flow(project, invoke):
+    assert invoke(study.app, "align", "zoos/none", "--set", "align.method=none").exit_code == 0
+    places = ["--aligned", "zoos/none/aligned.safetensors", "--canonical", "zoos/none/canonical.safetensors"]
+    flat = ["--set", "flow.geometry=euclidean", "--set", "velocity.identities=true"]
+    assert invoke(study.app, "cell", "one.csv", *flat, *LABELS).exit_code == 0
+    assert invoke(study.app, "cell", "other.csv", *flat, *LABELS, *places).exit_code == 0
+    losses = [pd.read_csv(project / name).validation_loss[0] for name in ("one.csv", "other.csv")]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("flow.coupling=magic", "allowed: 'independent'"),
+        ("flow.colour=red", "unknown setting"),
+        ("coupling=ot", r"expected section\.key=value"),
+    ],
+)
+def test_a_wrong_change_is_one_sentence(project, invoke, change, message):
+    result = invoke(study.app, "cell", "wrong.csv", "--set", change, *LABELS)
+    assert result.exit_code == 1
+    assert not (project / "wrong.csv").exists()
+    assert re.search(message, result.output)
+
+
+def test_a_table_without_cells_says_so(project, invoke):
+    (project / "empty").mkdir()
+    result = invoke(study.app, "table", "empty", "out/empty")
+    assert (result.exit_code, "no CSV files" in result.output) == (1, True)
+
+
+def test_steps_needed_are_the_fewest_within_five_percent():
+    nll = {1: 0.5, 4: 0.21, 16: 0.2, 64: 0.2}
+    rows = pd.DataFrame({"steps": nll.keys(), "nll_mean": nll.values()})
+    rows = rows.assign(flow="a", accuracy_mean=0.9, accuracy_std=0, nll_std=0, validation_loss=1.0, training_seconds=1.0)
+    assert study_summary(rows).steps_needed.tolist() == [4]
+    assert study_summary(rows.assign(nll_mean=[0.5, 0.22, 0.2, 0.2])).steps_needed.tolist() == [16]
+    assert "| a |" in study_markdown(study_summary(rows))
+
+
+def test_widths_are_drawn_from_one_flow(project, invoke):
+    result = invoke(study_widths.app, "widths.csv", "--width", "4", "--width", "9", "--networks", "3", "--steps", "2")
+    assert result.exit_code == 0, result.output
+    assert pd.read_csv(project / "widths.csv").width.tolist() == [4, 9]
+    missing = invoke(study_widths.app, "none.csv", "--width", "4", "--flow", "nowhere.safetensors")
+    assert (missing.exit_code, "nowhere.safetensors" in missing.output) == (1, True)
