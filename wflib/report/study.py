@@ -132,7 +132,7 @@ def alignment_figure(barriers: pd.DataFrame, distances: pd.DataFrame) -> bytes:
         sns.ecdfplot(distances, x="distance", hue="modulo", ax=last)
         last.set(xlabel="relative distance", ylabel="share of pairs nearer than this")
         last.set_title("distance of two networks", fontsize="small")
-        sns.move_legend(last, "upper left", title="modulo", fontsize="x-small")
+        sns.move_legend(last, "center", title="modulo", fontsize="x-small")
         for axes in unused:
             axes.remove()
         return svg_bytes(figure)
