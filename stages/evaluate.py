@@ -39,7 +39,7 @@ from wflib.evaluation import (
     evaluate_networks,
     sampling_quality,
 )
-from wflib.flow import TaskGuidance, load_flow, sample
+from wflib.flow import Guidance, TaskLoss, load_flow, sample
 from wflib.rng import generator
 from wflib.storage import save_json, save_table
 from wflib.zoo import load_dataset, load_zoo
@@ -109,7 +109,9 @@ def main(
                 guidance = None
                 if strength > 0:
                     random = generator(config.seed, "evaluate", "guidance")
-                    guidance = TaskGuidance(model, dataset.train, strength, settings.sample.guidance_batch, random)
+                    loss = TaskLoss(dataset.train, settings.sample.guidance_batch, random)
+                    schedule, point = settings.sample.guidance_schedule, settings.sample.guidance_point
+                    guidance = Guidance(model, loss, strength, schedule, point)
                 x = sample(model, config.curve_networks, steps, generator(config.seed, "evaluate", "curve"), guidance)
                 quality = sampling_quality(model.architecture, model.coordinates.decode_state(x), dataset.test)
                 curve.append({"steps": steps, "guidance": strength, **quality})

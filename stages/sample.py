@@ -23,7 +23,7 @@ from stages.common import (
 )
 from wflib.config import load_settings
 from wflib.device import resolve_device
-from wflib.flow import TaskGuidance, load_flow, sample
+from wflib.flow import AddedNoise, Guidance, TaskLoss, diffusion_of, load_flow, sample
 from wflib.rng import generator
 from wflib.zoo import Zoo, load_dataset, save_zoo
 
@@ -39,10 +39,12 @@ def main(
     out: Annotated[Path, typer.Option(help="Networks to write, in the flow's own form.")] = SAMPLES,
     networks: Annotated[Path, typer.Option(help="The same networks to write as ordinary ones.")] = NETWORKS,
 ) -> None:
-    """Draw networks with Euler steps: as many evaluations of the velocity network as steps.
+    """Draw networks by steps along the flow: K evaluations of the velocity network with sample.solver: euler, 2 K with heun.
 
     Networks come twice: as the flow draws them (canonical for normalized and geometric), and as ordinary networks whose
-    tensors are named as in torch.nn.Sequential. sample.guidance > 0 descends the loss of training examples on the way.
+    tensors are named as in torch.nn.Sequential. sample.guidance > 0 descends the loss of training examples on the way;
+    sample.noise and sample.diffusion make the way stochastic; sample.condition asks a flow trained with flow.condition for
+    networks of a loss or an accuracy.
     """
     with running("sample") as facts:
         settings = load_settings(params, presets)
@@ -50,8 +52,13 @@ def main(
         model, dataset = load_flow(flow, device), load_dataset(data)
         guidance = None
         if config.guidance > 0:
-            random = generator(config.seed, "sample", "guidance")
-            guidance = TaskGuidance(model, dataset.train, config.guidance, config.guidance_batch, random)
+            loss = TaskLoss(dataset.train, config.guidance_batch, generator(config.seed, "sample", "guidance"))
+            guidance = Guidance(model, loss, config.guidance, config.guidance_schedule, config.guidance_point)
+        stochastic, random = None, generator(config.seed, "sample", "noise")
+        if config.noise > 0:
+            stochastic = AddedNoise(config.noise, random, tuple(config.noise_interval))
+        elif config.diffusion > 0:
+            stochastic = diffusion_of(model, config.diffusion, random)
         with progress_bar(config.networks, f"draw {config.networks} networks", "network") as bar:
             drawn = sample(
                 model,
@@ -59,6 +66,10 @@ def main(
                 config.steps,
                 generator(config.seed, "sample", "prior"),
                 guidance,
+                config.solver,
+                stochastic,
+                config.condition,
+                config.condition_strength,
                 progress=lambda count: bar.update(count - bar.n),
             ).cpu()
         coordinates = model.coordinates.to("cpu")
@@ -68,7 +79,7 @@ def main(
         for path, (architecture, weights) in ((out, states), (networks, coordinates.decode(drawn))):
             nothing = torch.zeros_like(count)
             save_zoo(path, Zoo(architecture, weights, count, nothing, nothing.bool(), "sampled", metadata=metadata))
-        facts |= {"networks": config.networks, "evaluations_per_network": config.steps}
+        facts |= {"networks": config.networks, "solver": config.solver, "steps": config.steps}
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
 
+Time = Annotated[float, Field(ge=0, le=1, strict=True)]
+
+
 class SettingsError(ValueError):
     """A setting is unknown, of the wrong type or out of range; the message lists every such key."""
 
@@ -87,6 +90,10 @@ class FlowConfig(Section):
     coupling: Literal["independent", "ot", "equivariant-ot", "initialization"]
     time_distribution: Literal["beta", "uniform"] = Field(description="t ~ Beta(1, 2) or uniform.")
     path_noise: NonNegative = Field(description="Standard deviation σ of noise added to x_t.")
+    prediction: Literal["end-point", "velocity"] = Field(description="What the network predicts: x̂_1, or the velocity.")
+    condition: Literal["none", "loss", "accuracy"] = Field(
+        description="Figure of a network on training examples that samples can be asked for."
+    )
 
 
 class VelocityConfig(Section):
@@ -124,6 +131,10 @@ class TrainingConfig(Section):
     gradient_clip: Positive
     ema_decay: Fraction
     loss: Literal["standardized", "function", "mean-squared"]
+    distance: Literal["tangent", "geodesic"] = Field(
+        description="Error of x̂_1: difference of logarithms at x_t, or logarithm at x̂_1; they differ for geometric only."
+    )
+    condition_dropout: Fraction = Field(description="Share of training pairs that are not told their condition.")
     function_floor: Annotated[float, Field(gt=0, le=1, strict=True)] = Field(
         description="Weight that every coordinate keeps in loss: function."
     )
@@ -139,10 +150,31 @@ class SampleConfig(Section):
 
     seed: Seed
     networks: Annotated[int, Field(ge=2, strict=True)]
-    steps: Count = Field(description="Euler steps, which is also the number of evaluations.")
+    solver: Literal["euler", "heun", "rk4", "dopri5"] = Field(description="K steps are K, 2K, 4K evaluations; adaptive.")
+    steps: Count = Field(description="Steps from t = 0 to t = 1, K.")
+    noise: NonNegative = Field(description="Deviation of noise added before each step.")
+    noise_interval: Annotated[list[Time], Field(min_length=2, max_length=2)] = Field(
+        description="Times between which that noise is added."
+    )
+    diffusion: NonNegative = Field(description="Strength η of diffusion that keeps the marginals; euler, euclidean only.")
+    condition: float | None = Field(description="Wished-for figure, for flows with a condition; null for any.")
+    condition_strength: NonNegative = Field(description="Classifier-free guidance w: v = (1 + w) v_asked − w v_any.")
     guidance: NonNegative = Field(description="Strength λ of descent along task gradients while sampling.")
+    guidance_point: Literal["x_t", "end-point"] = Field(description="Where the loss is taken: at x_t, or at x̂_1.")
+    guidance_schedule: Literal["constant", "rising", "falling"] = Field(description="λ(t): λ, λ t, or λ (1 − t).")
     guidance_batch: Count = Field(description="Training examples of each guidance gradient.")
     device: Device
+
+    @model_validator(mode="after")
+    def one_noise(self) -> SampleConfig:
+        """Noise and diffusion are two ways to the same end, and go with solvers that make steps of their own."""
+        if self.noise > 0 and self.diffusion > 0:
+            raise ValueError(f"noise ({self.noise}) and diffusion ({self.diffusion}) exclude each other; set one to 0")
+        if self.diffusion > 0 and self.solver != "euler":
+            raise ValueError(f"diffusion ({self.diffusion}) needs solver euler, got {self.solver}")
+        if self.noise > 0 and self.solver == "dopri5":
+            raise ValueError(f"noise ({self.noise}) needs steps of fixed length; choose solver euler, heun or rk4")
+        return self
 
 
 class EvaluateConfig(Section):

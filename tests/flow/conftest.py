@@ -70,7 +70,15 @@ def make_flow(zoo, canonical_zoo):
         **settings,
     ) -> tuple[Flow, Zoo]:
         config = FlowConfig(
-            **{"geometry": geometry, "coupling": "independent", "time_distribution": "beta", "path_noise": 0.0, **settings}
+            **{
+                "geometry": geometry,
+                "coupling": "independent",
+                "time_distribution": "beta",
+                "path_noise": 0.0,
+                "prediction": "end-point",
+                "condition": "none",
+                **settings,
+            }
         )
         velocity = VelocityConfig(
             kind=kind,
@@ -104,6 +112,8 @@ def training_config():
                 "gradient_clip": 1.0,
                 "ema_decay": 0.9,
                 "loss": "standardized",
+                "distance": "tangent",
+                "condition_dropout": 0.2,
                 "function_floor": 0.1,
                 "precision": "float32",
                 "compile": False,

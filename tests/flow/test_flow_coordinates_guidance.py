@@ -1,14 +1,12 @@
-"""Coordinates compute the network's function in any basis; guidance descends in them."""
+"""Coordinates compute the network's function in any basis."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from wflib.flow import Coordinates, TaskGuidance, input_basis
-from wflib.rng import generator
+from wflib.flow import Coordinates, input_basis
 from wflib.testing import assert_same_function
-from wflib.zoo import Split, network_losses
 
 
 @pytest.mark.parametrize("canonical", [False, True])
@@ -35,26 +33,3 @@ def test_basis_is_orthogonal_and_sorted(dataset):
     moments = (dataset.train.inputs @ basis).square().mean(0)
     assert torch.allclose(moments, values, rtol=1e-4)
     assert (values.diff() <= 0).all()
-
-
-@pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
-def test_guidance_is_the_finite_difference_of_the_loss(make_flow, dataset, geometry):
-    flow, zoo = make_flow(geometry, basis=input_basis(dataset.train.inputs)[0])
-    flow.double()
-    split = Split(dataset.train.inputs.double(), dataset.train.targets)
-    guidance = TaskGuidance(flow, split, 0.7, 64, generator(0, "g"))
-    x = flow.coordinates.encode(zoo.weights)[:2].double()
-    applied, step = guidance(x, torch.zeros(2)), 1e-6
-
-    def loss(point):
-        return network_losses(flow.architecture, flow.coordinates.decode_state(point), split)
-
-    for coordinate in range(x.shape[1]):
-        nudge = torch.zeros_like(x)
-        nudge[:, coordinate] = step
-        difference = (loss(x + nudge) - loss(x - nudge)) / (2 * step)
-        assert torch.allclose(applied[:, coordinate], -0.7 * difference, atol=1e-6)
-    down = flow.geometry.step(x, flow.geometry.tangent(x, 0.1 * applied))
-    up = flow.geometry.step(x, flow.geometry.tangent(x, -0.1 * applied))
-    assert (loss(down) < loss(x)).all()
-    assert (loss(up) > loss(x)).all()

@@ -53,7 +53,14 @@ def make_trainer(small_zoos, training_config, task):
         zoo = small_zoos[geometry != "euclidean"]
         torch.manual_seed(0)
         flow = Flow(
-            FlowConfig(geometry=geometry, coupling="initialization", time_distribution="beta", path_noise=0.0),
+            FlowConfig(
+                geometry=geometry,
+                coupling="initialization",
+                time_distribution="beta",
+                path_noise=0.0,
+                prediction="end-point",
+                condition="none",
+            ),
             VelocityConfig(
                 kind="neuron-tokens",
                 dimension=8,

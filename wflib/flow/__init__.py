@@ -1,26 +1,48 @@
 """Flows over networks: paths and geometries, couplings, training, sampling, guidance."""
 
+from wflib.flow.conditioning import Condition, network_figures
 from wflib.flow.coordinates import Coordinates, input_basis
+from wflib.flow.distillation import distill
+from wflib.flow.fields import Asked, Field, Jumps
 from wflib.flow.flow import Flow, flow_for_zoo, load_flow, save_flow
 from wflib.flow.geometry import Geometry, build_geometry
-from wflib.flow.guidance import TaskGuidance
+from wflib.flow.guidance import Guidance, TaskLoss
+from wflib.flow.likelihood import divergence, draw_probes, log_likelihood
+from wflib.flow.networks import draw_networks, log_likelihood_of_networks, ordinary_architecture
 from wflib.flow.pairs import PairSource
 from wflib.flow.sampling import integrate, sample
+from wflib.flow.stochastic import AddedNoise, Diffusion, diffusion_of
 from wflib.flow.training import HISTORY_SCHEMA, FlowTrainer
 
 __all__ = [
     "HISTORY_SCHEMA",
+    "AddedNoise",
+    "Asked",
+    "Condition",
     "Coordinates",
+    "Diffusion",
+    "Field",
     "Flow",
     "FlowTrainer",
     "Geometry",
+    "Guidance",
+    "Jumps",
     "PairSource",
-    "TaskGuidance",
+    "TaskLoss",
     "build_geometry",
+    "diffusion_of",
+    "distill",
+    "divergence",
+    "draw_networks",
+    "draw_probes",
     "flow_for_zoo",
     "input_basis",
     "integrate",
     "load_flow",
+    "log_likelihood",
+    "log_likelihood_of_networks",
+    "network_figures",
+    "ordinary_architecture",
     "sample",
     "save_flow",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from wflib.architecture import Architecture
 from wflib.config import FlowConfig, Settings, VelocityConfig
+from wflib.flow.conditioning import Condition
 from wflib.flow.coordinates import Coordinates, input_basis
 from wflib.flow.geometry import build_geometry
 from wflib.flow.prior import Prior, canonical_prior, flat_prior
@@ -20,6 +22,9 @@ from wflib.velocity.pooling import pool
 from wflib.zoo import Zoo
 
 __all__ = ["Flow", "flow_for_zoo", "load_flow", "save_flow"]
+
+LATEST_TIME = 0.999
+"""Velocities divide by 1 − t; solvers that ask at t = 1 get the one of this time."""
 
 
 class Flow(nn.Module):
@@ -31,6 +36,7 @@ class Flow(nn.Module):
         coordinates: What the flow's flat vectors mean.
         prior_std: Standard deviation of the initial weights that the prior is made of.
         metadata: Task and provenance, JSON-serializable.
+        jumps: Whether predictions also depend on the length of the step to be made, as a distilled flow's do.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class Flow(nn.Module):
         coordinates: Coordinates,
         prior_std: float,
         metadata: dict[str, Any] | None = None,
+        jumps: bool = False,
     ) -> None:
         super().__init__()
         if coordinates.canonical != (config.geometry != "euclidean"):
@@ -61,7 +68,9 @@ class Flow(nn.Module):
         self.preconditioner = Preconditioner(architecture, config.path_noise, velocity_config.identities)
         seen, places = coordinates.leading(velocity_config.directions)
         self.register_buffer("places", places, persistent=False)
-        self.network = build_velocity(velocity_config, seen)
+        self.jumps = jumps
+        self.condition = Condition(config.condition) if config.condition != "none" else None
+        self.network = build_velocity(velocity_config, seen, (self.condition is not None) + jumps)
         self._prior = prior
 
     @property
@@ -79,27 +88,65 @@ class Flow(nn.Module):
         """Architecture of the coordinates."""
         return self.coordinates.architecture
 
-    def predict(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(
+        self, x_t: Tensor, t: Tensor, condition: Tensor | None = None, span: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The prediction x̂_1 ≈ E[x_1 | x_t] and the scale of what it leaves open.
 
         Args:
             x_t: (batch, D).
             t: (batch,), below one.
+            condition: Figure that x_1 shall have, NaN for any, (batch,); None for any.
+            span: Length of the step to be made, (batch,), for a distilled flow.
 
         Returns:
             x̂_1 projected where x_1 must lie, and o(t), both (batch, D).
         """
+        if self.config.prediction == "velocity":
+            displacement, scale = self.displacement(x_t, t, condition, span)
+            return self.geometry.project_prediction(self.geometry.step(x_t, displacement)), scale
+        model, residual, scale = self.regress(x_t, t, condition, span)
+        return self.geometry.project_prediction(model + residual), scale
+
+    def displacement(
+        self, x_t: Tensor, t: Tensor, condition: Tensor | None = None, span: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(1 − t) u_t, the tangent vector at x_t towards x̂_1, and o(t), both (batch, D); arguments of :meth:`predict`."""
+        geometry = self.geometry
+        model, residual, scale = self.regress(x_t, t, condition, span)
+        if self.config.prediction == "velocity":
+            towards = geometry.displacement(x_t, geometry.project_prediction(model) if geometry.curved else model)
+            return towards + geometry.tangent(x_t, residual), scale
+        return geometry.displacement(x_t, geometry.project_prediction(model + residual)), scale
+
+    def regress(
+        self, x_t: Tensor, t: Tensor, condition: Tensor | None, span: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The preconditioner's Gaussian model of x_1, what the network adds to it, and o(t); nothing projected."""
         coefficients = self.preconditioner(t)
         centred = x_t - coefficients.centre
-        seen = self.network((centred * coefficients.input_scale)[:, self.places], t).to(x_t.dtype)
+        seen = self.network((centred * coefficients.input_scale)[:, self.places], t, self.scalars(t, condition, span)).to(
+            x_t.dtype
+        )
         field = torch.zeros_like(x_t).index_copy(1, self.places, seen)
-        prediction = self.preconditioner.data_mean + coefficients.skip * centred + coefficients.output_scale * field
-        return self.geometry.project_prediction(prediction), coefficients.output_scale
+        model = self.preconditioner.data_mean + coefficients.skip * centred
+        return model, coefficients.output_scale * field, coefficients.output_scale
 
-    def velocity(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """u_t = displacement(x_t, x̂_1) / (1 − t), (batch, D)."""
-        prediction, _ = self.predict(x_t, t)
-        return self.geometry.displacement(x_t, prediction) / (1 - t[:, None])
+    def scalars(self, t: Tensor, condition: Tensor | None, span: Tensor | None) -> Tensor | None:
+        """What the network sees besides x_t and t, (batch, scalars), or None."""
+        if condition is not None and self.condition is None:
+            raise ValueError("This flow has no condition; train one with flow.condition: loss or accuracy.")
+        columns = []
+        if self.condition is not None:
+            columns.append(torch.full_like(t, math.nan) if condition is None else self.condition(condition))
+        if self.jumps:
+            columns.append(torch.full_like(t, math.nan) if span is None else span)
+        return torch.stack(columns, 1) if columns else None
+
+    def velocity(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None, span: Tensor | None = None) -> Tensor:
+        """u_t = displacement(x_t, x̂_1) / (1 − t), (batch, D); arguments of :meth:`predict`."""
+        t = t.clamp_max(LATEST_TIME)
+        return self.displacement(x_t, t, condition, span)[0] / (1 - t[:, None])
 
     def with_widths(self, widths: Mapping[str, int]) -> Flow:
         """The same flow for networks of other hidden widths, without retraining.
@@ -120,7 +167,12 @@ class Flow(nn.Module):
         if self.velocity_config.identities:
             raise ValueError("with_widths: a flow with velocity.identities: true has one width; train it without them.")
         other = Flow(
-            self.config, self.velocity_config, self.coordinates.with_widths(widths), self.prior_std, self.metadata
+            self.config,
+            self.velocity_config,
+            self.coordinates.with_widths(widths),
+            self.prior_std,
+            self.metadata,
+            self.jumps,
         ).to(self.preconditioner.mean_0)
         other.load_state_dict(self.state_dict())
         (mean, width, fresh), (new_mean, new_width, _) = (
@@ -164,6 +216,7 @@ def save_flow(path: str | Path, flow: Flow) -> None:
         "velocity": flow.velocity_config.model_dump(),
         "architecture": flow.architecture.to_json(),
         "prior_std": flow.prior_std,
+        "jumps": flow.jumps,
         **flow.metadata,
     }
     save_artifact(path, "flow", tensors, metadata)
@@ -190,7 +243,8 @@ def load_flow(path: str | Path, device: str | torch.device = "cpu") -> Flow:
             VelocityConfig(**metadata.pop("velocity")),
             coordinates.to(device),
             metadata.pop("prior_std"),
-            metadata,
+            jumps=metadata.pop("jumps"),
+            metadata=metadata,
         )
         flow.load_state_dict({name.removeprefix("state."): tensor for name, tensor in tensors.items()})
     except (KeyError, ValueError, RuntimeError) as error:

@@ -1,43 +1,101 @@
-"""Guidance: descend a task's loss while sampling (thesis, section 6.5.1)."""
+"""Guidance: descend an objective while sampling (thesis, section 6.5.1).
+
+It adds −λ(t) ∇_x L to the velocity, with L taken at x_t as in the thesis, or at the prediction x̂_1(x_t), through which it is
+then differentiated.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from wflib.architecture import Architecture, Weights
 from wflib.flow.flow import Flow
 from wflib.zoo import Split, network_losses
 
-__all__ = ["TaskGuidance"]
+__all__ = ["SCHEDULES", "Guidance", "Objective", "TaskLoss"]
+
+SCHEDULES: dict[str, Callable[[Tensor], Tensor]] = {
+    "constant": torch.ones_like,
+    "rising": lambda t: t,
+    "falling": lambda t: 1 - t,
+}
+"""λ(t) / λ by name; early points are mostly noise, and a falling strength leaves the end to the flow."""
 
 
-class TaskGuidance:
-    """−λ ∇_x L(f_x) at x_t, from mini-batches of a task's training part.
+class Objective(Protocol):
+    """What guidance lowers: differentiable in the weights, one number for each network."""
 
-    The gradient is taken through the decoding of coordinates, so it is laid out as x is, in whatever basis.
+    def __call__(self, architecture: Architecture, weights: Weights) -> Tensor:
+        """(networks,) from tensors (networks, *shape)."""
+        ...
+
+
+class TaskLoss:
+    """Mean loss on mini-batches of a task's training part, the default objective.
 
     Args:
-        flow: Gives the coordinates.
         split: Training examples; never validation or test data.
-        strength: λ ≥ 0.
-        batch_size: Examples of each gradient.
+        batch_size: Examples of each evaluation.
         generator: Draws mini-batches.
     """
 
-    def __init__(self, flow: Flow, split: Split, strength: float, batch_size: int, generator: torch.Generator) -> None:
-        self.flow, self.split, self.strength = flow, split.to(flow.device), strength
-        self.batch_size, self.generator = min(batch_size, len(split.inputs)), generator
+    def __init__(self, split: Split, batch_size: int, generator: torch.Generator) -> None:
+        self.split, self.generator = split, generator
+        self.batch_size = min(batch_size, len(split.inputs))
+
+    def __call__(self, architecture: Architecture, weights: Weights) -> Tensor:
+        """Every network's loss on the next mini-batch, (networks,)."""
+        chosen = torch.randperm(len(self.split.inputs), generator=self.generator, device=self.generator.device)
+        device = next(iter(weights.values())).device
+        self.split = self.split.to(device)
+        chosen = chosen[: self.batch_size].to(device)
+        return network_losses(architecture, weights, Split(self.split.inputs[chosen], self.split.targets[chosen]))
+
+
+class Guidance:
+    """The extra velocity −λ(t) ∇_x L(x), L an objective of the networks at x_t or at x̂_1(x_t).
+
+    The gradient is taken through the decoding of coordinates, so it is laid out as x is, in whatever basis. On the manifold
+    solvers project it on the tangent space.
+
+    Args:
+        flow: Gives the coordinates, and the prediction.
+        objective: What to lower: ``TaskLoss``, or any differentiable function of architecture and weights.
+        strength: λ ≥ 0.
+        schedule: λ(t) / λ: ``constant``, ``rising``, ``falling``, or a function of times (batch,).
+        point: ``x_t`` or ``end-point``.
+
+    Raises:
+        ValueError: Unknown schedule or point.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        objective: Objective,
+        strength: float,
+        schedule: str | Callable[[Tensor], Tensor] = "constant",
+        point: str = "x_t",
+    ) -> None:
+        if isinstance(schedule, str) and schedule not in SCHEDULES:
+            raise ValueError(f"Guidance: schedule must be a function or one of {', '.join(SCHEDULES)}, got {schedule!r}.")
+        if point not in ("x_t", "end-point"):
+            raise ValueError(f"Guidance: point must be x_t or end-point, got {point!r}.")
+        self.flow, self.objective, self.strength, self.point = flow, objective, strength, point
+        self.schedule = SCHEDULES[schedule] if isinstance(schedule, str) else schedule
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The extra velocity at x_t, (batch, D)."""
-        chosen = torch.randperm(len(self.split.inputs), generator=self.generator, device=self.generator.device)
-        chosen = chosen[: self.batch_size].to(x_t.device)
-        batch = Split(self.split.inputs[chosen], self.split.targets[chosen])
-        return -self.strength * self.gradient(x_t, batch)
+        return -self.strength * self.schedule(t)[:, None] * self.gradient(x_t, t)
 
-    def gradient(self, x: Tensor, batch: Split) -> Tensor:
-        """∇_x of each network's mean loss, (batch, D)."""
+    def gradient(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """∇_x of each network's objective, (batch, D)."""
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            losses = network_losses(self.flow.architecture, self.flow.coordinates.decode_state(x), batch)
-            return torch.autograd.grad(losses.sum(), x)[0]
+            x = x_t.detach().requires_grad_()
+            end = self.flow.predict(x, t)[0] if self.point == "end-point" else x
+            values = self.objective(self.flow.architecture, self.flow.coordinates.decode_state(end))
+            return torch.autograd.grad(values.sum(), x)[0]

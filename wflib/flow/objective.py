@@ -1,13 +1,16 @@
 """Flow-matching losses of an x_1-prediction, and how coordinates are weighted in them.
 
-With the error e = displacement(x_t, x̂_1) − displacement(x_t, x_1), which is x̂_1 − x_1 on straight paths and a difference
-of logarithms at x_t on the manifold, the loss is the weighted mean over batch and coordinates of
+With ``distance: tangent`` the error is e = displacement(x_t, x̂_1) − displacement(x_t, x_1), which is x̂_1 − x_1 on straight
+paths and a difference of logarithms at x_t on the manifold, where its minimizer is (1 − t) times the marginal velocity. With
+``distance: geodesic`` it is e = log_{x̂_1}(x_1), whose square is the squared geodesic distance: the same on straight paths,
+on the manifold its minimizer is the Fréchet mean of x_1. The loss is the weighted mean over batch and coordinates of
 
 - ``mean-squared``:  e²
 - ``standardized``:  e² / o(t)², o the preconditioner's output scale: every coordinate and time counts alike
 - ``function``:      w e² / o(t)², w the share of the network's function that the coordinate decides, plus a floor
 
-A positive diagonal weighting does not move the minimizer E[x_1 | x_t]; it decides where capacity goes.
+A flow that predicts velocities has e = (1 − t) (û_t − u_t), and e / (1 − t) in ``mean-squared``. A positive diagonal
+weighting does not move the minimizer E[x_1 | x_t]; it decides where capacity goes.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from wflib.architecture import Architecture, Weights
 from wflib.flow.geometry import Geometry
 from wflib.velocity.pooling import pool, pooling_index
 
-__all__ = ["flow_matching_loss", "function_sensitivity", "sample_times"]
+__all__ = ["flow_matching_loss", "function_sensitivity", "sample_times", "weighted_mean_square"]
 
 LATEST_TIME = 0.99
 
@@ -31,9 +34,15 @@ def sample_times(distribution: str, count: int, generator: torch.Generator) -> T
 
 
 def flow_matching_loss(
-    geometry: Geometry, x_t: Tensor, x_1: Tensor, prediction: Tensor, output_scale: Tensor | None, weight: Tensor | None
+    geometry: Geometry,
+    x_t: Tensor,
+    x_1: Tensor,
+    prediction: Tensor,
+    output_scale: Tensor | None,
+    weight: Tensor | None,
+    distance: str = "tangent",
 ) -> Tensor:
-    """The losses above.
+    """The losses above, of a prediction of x_1.
 
     Args:
         geometry: Gives displacements.
@@ -42,11 +51,20 @@ def flow_matching_loss(
         prediction: x̂_1, already projected, (batch, D).
         output_scale: o(t), (batch, D); None for the plain mean-squared error.
         weight: Per-coordinate weights with mean one, (D,); None for equal ones.
+        distance: ``tangent`` or ``geodesic``.
 
     Returns:
         A scalar.
     """
-    error = geometry.displacement(x_t, prediction) - geometry.displacement(x_t, x_1)
+    if distance == "geodesic":
+        error = geometry.displacement(prediction, x_1)
+    else:
+        error = geometry.displacement(x_t, prediction) - geometry.displacement(x_t, x_1)
+    return weighted_mean_square(error, output_scale, weight)
+
+
+def weighted_mean_square(error: Tensor, output_scale: Tensor | None, weight: Tensor | None) -> Tensor:
+    """Mean of w e² / o² over batch and coordinates."""
     if output_scale is not None:
         error = error / output_scale
     squared = error.square()

@@ -37,14 +37,18 @@ class PairSource:
             self.initial = flow.coordinates.encode_initial(zoo.initial_architecture, zoo.initial)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A batch of pairs on the flow's device.
+        """A batch of pairs (x_0, x_1) on the flow's device, both (count, D); arguments of :meth:`draw_chosen`."""
+        return self.draw_chosen(count, generator)[1:]
+
+    def draw_chosen(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """A batch of pairs, and which networks they lead to.
 
         Args:
             count: Pairs.
             generator: A CPU generator, so that its state can be kept in checkpoints of any device.
 
         Returns:
-            x_0 and x_1, both (count, D).
+            Indices of the networks (count,), and x_0 and x_1 on the flow's device, both (count, D).
         """
         flow, device = self.flow, self.flow.device
         chosen = torch.randint(len(self.x_1), (count,), generator=generator)
@@ -53,10 +57,10 @@ class PairSource:
             start = self.zoo.initial_architecture.unflatten(self.initial[self.zoo.trajectory[chosen]])
             permutations = {name: indices[chosen] for name, indices in self.zoo.permutations.items()}
             start = self.zoo.initial_architecture.flatten(permute(self.zoo.initial_architecture, start, permutations))
-            return flow.prior.from_initialization(start.to(device), flow.prior_std, generator), x_1
+            return chosen, flow.prior.from_initialization(start.to(device), flow.prior_std, generator), x_1
         x_0 = flow.prior.sample(count, generator)
         if flow.config.coupling in ("ot", "equivariant-ot"):
             x_0 = x_0[optimal_assignment(flow.geometry, x_0, x_1)]
         if flow.config.coupling == "equivariant-ot":
             x_0 = match_neurons(flow.geometry, flow.architecture, x_0, x_1, generator)
-        return x_0, x_1
+        return chosen, x_0, x_1

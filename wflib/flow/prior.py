@@ -49,6 +49,29 @@ class Prior:
         noise = torch.randn(count, len(self.mean), generator=generator, device=generator.device).to(self.mean)
         return self.manifold.projx(self.mean + self.std * noise)
 
+    def log_density(self, x: Tensor) -> Tensor:
+        """log p_0: −log of each sphere's area, plus normal densities of the flat coordinates.
+
+        The area of S^{d−1} is 2 π^{d/2} / Γ(d/2). A density with respect to the Riemannian volume of the manifold.
+
+        Args:
+            x: Points on the manifold, (batch, D).
+
+        Returns:
+            In nats, (batch,).
+        """
+        total = x.new_zeros(len(x))
+        for _, sphere, where, shape in self.manifold.parts:
+            if sphere:
+                count, dimension = shape
+                area = math.log(2) + dimension / 2 * math.log(math.pi) - math.lgamma(dimension / 2)
+                total = total - count * area
+            else:
+                deviation = self.std[where].to(x)
+                standard = (x[:, where] - self.mean[where].to(x)) / deviation
+                total = total - (standard.square() / 2 + deviation.log() + math.log(2 * math.pi) / 2).sum(1)
+        return total
+
     def from_initialization(self, initial: Tensor, initial_std: float, generator: torch.Generator) -> Tensor:
         """The prior's point of given initial weights, distributed exactly as the prior when they are N(0, initial_std²).
 

@@ -1,4 +1,4 @@
-"""Drawing networks: Euler steps along the flow, on the manifold where there is one, with optional guidance."""
+"""Drawing networks: steps along a flow, on the manifold where there is one, guided or disturbed on the way."""
 
 from __future__ import annotations
 
@@ -7,43 +7,75 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from wflib.flow.fields import Asked, Field, Jumps
 from wflib.flow.flow import Flow
+from wflib.flow.solvers import adaptive, solver_step
+from wflib.flow.stochastic import AddedNoise, Diffusion
 
-__all__ = ["Guidance", "integrate", "sample"]
+__all__ = ["ExtraVelocity", "integrate", "sample"]
 
-Guidance = Callable[[Tensor, Tensor], Tensor]
+ExtraVelocity = Callable[[Tensor, Tensor], Tensor]
 """(x_t, t) → what is added to the velocity, (batch, D)."""
 
 
 @torch.no_grad()
-def integrate(flow: Flow, x_0: Tensor, steps: int, guidance: Guidance | None = None) -> Tensor:
-    """K Euler steps from t = 0 to t = 1: exactly K evaluations of the network.
+def integrate(
+    field: Field,
+    x_0: Tensor,
+    steps: int,
+    guidance: ExtraVelocity | None = None,
+    solver: str = "euler",
+    stochastic: AddedNoise | Diffusion | None = None,
+    keep: bool = False,
+) -> Tensor:
+    """K equal steps from t = 0 to t = 1.
 
-    x ← step(x, h u_t(x)), h = 1/K. The last step, where h = 1 − t, lands on the prediction itself, so t = 1 is never
-    evaluated.
+    K steps of ``euler`` are exactly K evaluations, of ``heun`` 2 K, of ``rk4`` 4 K. The last Euler step of a flow, where
+    h = 1 − t, lands on its prediction x̂_1 itself.
 
     Args:
-        flow: A trained flow.
+        field: A trained flow, or another field with a geometry and a velocity.
         x_0: Starting points, (batch, D).
-        steps: K, at least one.
+        steps: K, at least one; with ``dopri5`` only where trajectories are kept.
         guidance: Extra velocity; projected on the tangent space.
+        solver: ``euler``, ``heun``, ``rk4`` or ``dopri5``; the last two in flat space.
+        stochastic: Noise, or a diffusion, which goes with ``euler`` only.
+        keep: Whether to return the points after every step, too.
 
     Returns:
-        End points (batch, D), put where x_1 must lie.
+        End points (batch, D), put where x_1 must lie; with ``keep`` (K + 1, batch, D), the starting points first.
 
     Raises:
-        ValueError: ``steps`` is below one.
+        ValueError: ``steps`` is below one, or solver, geometry and noise do not go together.
     """
     if steps < 1:
         raise ValueError(f"integrate: steps must be at least 1, got {steps}.")
-    geometry, x = flow.geometry, x_0
-    for index in range(steps):
-        t = x.new_full((len(x),), index / steps)
-        velocity = flow.velocity(x, t)
+    if stochastic is not None and solver == "dopri5":
+        raise ValueError("integrate: noise changes the path that dopri5 adapts its steps to; choose another solver.")
+    if isinstance(stochastic, Diffusion) and solver != "euler":
+        raise ValueError(f"integrate: a diffusion takes Euler–Maruyama steps; choose solver: euler, not {solver}.")
+    geometry, step = field.geometry, solver_step(solver, field.geometry)
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        found = field.velocity(x, t)
         if guidance is not None:
-            velocity = velocity + geometry.tangent(x, guidance(x, t))
-        x = geometry.step(x, velocity / steps)
-    return geometry.project_prediction(x)
+            found = found + geometry.tangent(x, guidance(x, t))
+        return stochastic.drift(found, x, t) if isinstance(stochastic, Diffusion) else found
+
+    if solver == "dopri5":
+        points = list(adaptive(velocity, x_0, torch.linspace(0, 1, steps + 1, device=x_0.device)))
+    else:
+        points, h = [x_0], 1 / steps
+        for index in range(steps):
+            x = points[-1]
+            if isinstance(stochastic, AddedNoise):
+                x = stochastic.before(geometry, x, index * h)
+            x = step(velocity, geometry, x, x.new_full((len(x),), index / steps), h)
+            if isinstance(stochastic, Diffusion):
+                x = stochastic.after(x, index * h, h)
+            points = [*points, x] if keep else [x]
+    points[-1] = geometry.project_prediction(points[-1])
+    return torch.stack(points) if keep else points[-1]
 
 
 def sample(
@@ -51,7 +83,12 @@ def sample(
     networks: int,
     steps: int,
     generator: torch.Generator,
-    guidance: Guidance | None = None,
+    guidance: ExtraVelocity | None = None,
+    solver: str = "euler",
+    stochastic: AddedNoise | Diffusion | None = None,
+    condition: float | Tensor | None = None,
+    condition_strength: float = 0.0,
+    keep: bool = False,
     chunk: int = 256,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
@@ -60,19 +97,36 @@ def sample(
     Args:
         flow: A trained flow.
         networks: How many.
-        steps: Euler steps.
+        steps: Steps of the solver.
         generator: Draws the starting points.
-        guidance: Extra velocity.
+        guidance: Extra velocity, such as :class:`wflib.flow.Guidance`.
+        solver: See :func:`integrate`.
+        stochastic: Noise, or a diffusion with the flow's marginals.
+        condition: Wished-for figure of a conditioned flow, one or (networks,); None for any.
+        condition_strength: Classifier-free guidance w, see :class:`wflib.flow.Asked`.
+        keep: Whether to return whole trajectories.
         chunk: Networks integrated at a time, which bounds memory.
         progress: Called with the number of networks drawn so far.
 
     Returns:
-        Coordinates (networks, D); ``flow.coordinates.decode`` makes ordinary networks of them.
+        Coordinates (networks, D), or (steps + 1, networks, D) with ``keep``; ``flow.coordinates.decode`` makes ordinary
+        networks of them.
+
+    Raises:
+        ValueError: The arguments do not go together, or do not fit the flow.
     """
     x_0 = flow.prior.sample(networks, generator)
-    drawn = []
+    drawn: list[Tensor] = []
+    done = 0
     for start in x_0.split(chunk):
-        drawn.append(integrate(flow, start, steps, guidance))
+        field: Field = flow
+        if condition is not None:
+            part = condition[done : done + len(start)] if isinstance(condition, Tensor) and condition.ndim else condition
+            field = Asked(flow, part, condition_strength)
+        elif flow.jumps:
+            field = Jumps(flow, 1 / steps)
+        drawn.append(integrate(field, start, steps, guidance, solver, stochastic, keep))
+        done += len(start)
         if progress is not None:
-            progress(sum(map(len, drawn)))
-    return torch.cat(drawn)
+            progress(done)
+    return torch.cat(drawn, -2)

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from wflib.config import TrainingConfig
 from wflib.distributed import average, average_gradients, rank, wait_for_all, world_size
+from wflib.flow.conditioning import network_figures
 from wflib.flow.flow import Flow
-from wflib.flow.objective import flow_matching_loss, function_sensitivity, sample_times
+from wflib.flow.objective import flow_matching_loss, function_sensitivity, sample_times, weighted_mean_square
 from wflib.flow.pairs import PairSource
 from wflib.rng import generator
 from wflib.storage import atomic_path
@@ -46,6 +47,12 @@ class Batch:
     x_t: Tensor
     x_1: Tensor
     t: Tensor
+    condition: Tensor | None
+
+    def part(self, start: int, step: int) -> Batch:
+        """Every ``step``-th pair."""
+        condition = None if self.condition is None else self.condition[start::step]
+        return Batch(self.x_t[start::step], self.x_1[start::step], self.t[start::step], condition)
 
 
 class FlowTrainer:
@@ -59,7 +66,7 @@ class FlowTrainer:
         flow: The flow to train; already on its device.
         zoo: The whole zoo of the form its geometry works on; held-out trajectories only measure the validation loss.
         config: Section ``training``.
-        train_split: The task's training part, for ``loss: function``; its inputs only.
+        train_split: The task's training part, for ``loss: function`` and for conditions.
         checkpoint_folder: Where to keep the state of an unfinished run, a folder that names settings and inputs; None for
             no checkpoints.
 
@@ -79,7 +86,10 @@ class FlowTrainer:
             raise ValueError(f"training.batch_size: {config.batch_size} cannot be split over {world_size()} processes.")
         self.flow, self.config = flow, config
         self.checkpoint_folder = checkpoint_folder
-        self.pairs = PairSource(flow, zoo.training_part)
+        self.pairs, held_out = PairSource(flow, zoo.training_part), PairSource(flow, zoo.held_out_part)
+        self.figures = {source: self.measure(source, train_split) for source in (self.pairs, held_out)}
+        if flow.condition is not None:
+            flow.condition.fit(self.figures[self.pairs])
         self.random = generator(config.seed, "flow", "batches")
         self.fit_preconditioner()
         self.weight = self.sensitivity_weight(zoo.training_part, train_split) if config.loss == "function" else None
@@ -93,9 +103,7 @@ class FlowTrainer:
         self.iteration, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
         self.recent: list[float] = []
-        self.validation = self.draw(
-            PairSource(flow, zoo.held_out_part), VALIDATION_PAIRS, generator(config.seed, "flow", "validation")
-        )
+        self.validation = self.draw(held_out, VALIDATION_PAIRS, generator(config.seed, "flow", "validation"))
 
     # -- preparation ------------------------------------------------------------------------------------------------
 
@@ -105,6 +113,14 @@ class FlowTrainer:
         drawn = [self.pairs.draw(batch, random) for _ in range(math.ceil(MOMENT_PAIRS / batch))]
         x_0, x_1 = (torch.cat(side) for side in zip(*drawn, strict=True))
         self.flow.preconditioner.fit(x_0, x_1, self.flow.geometry.angles(x_0, x_1))
+
+    def measure(self, source: PairSource, split: Split | None) -> Tensor | None:
+        """Figures of a source's networks that the flow is conditioned on, (networks,), if it is."""
+        if self.flow.condition is None:
+            return None
+        if split is None:
+            raise ValueError("flow.condition needs the task's training examples.")
+        return network_figures(source.zoo, split, self.flow.condition.name)
 
     def sensitivity_weight(self, zoo: Zoo, split: Split | None) -> Tensor:
         """Per-coordinate weights (D,) with mean one: share of the function's error, and a floor."""
@@ -128,21 +144,31 @@ class FlowTrainer:
 
     def draw(self, pairs: PairSource, count: int, random: torch.Generator) -> Batch:
         """Pairs, times and points between them."""
-        x_0, x_1 = pairs.draw(count, random)
+        chosen, x_0, x_1 = pairs.draw_chosen(count, random)
         t = sample_times(self.flow.config.time_distribution, count, random).to(x_1)
         x_t = self.flow.geometry.interpolate(x_0, x_1, t)
         if self.flow.config.path_noise > 0:
             noise = torch.randn(x_t.shape, generator=random).to(x_t) * self.flow.config.path_noise
             x_t = self.flow.geometry.step(x_t, self.flow.geometry.tangent(x_t, noise))
-        return Batch(x_t, x_1, t)
+        condition = self.figures[pairs]
+        if condition is not None:
+            told = torch.rand(count, generator=random) >= self.config.condition_dropout
+            condition = torch.where(told, condition[chosen], math.nan).to(x_1)
+        return Batch(x_t, x_1, t, condition)
 
     def loss(self, batch: Batch) -> Tensor:
         """The configured flow-matching loss of a batch."""
-        with torch.autocast(self.flow.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            prediction, output_scale = self.flow.predict(batch.x_t, batch.t)
-        if self.config.loss == "mean-squared":
-            output_scale = None
-        return flow_matching_loss(self.flow.geometry, batch.x_t, batch.x_1, prediction, output_scale, self.weight)
+        flow, scale_used = self.flow, self.config.loss != "mean-squared"
+        with torch.autocast(flow.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            predict = flow.displacement if flow.config.prediction == "velocity" else flow.predict
+            predicted, scale = predict(batch.x_t, batch.t, batch.condition)
+        if flow.config.prediction == "velocity":
+            error = predicted - flow.geometry.displacement(batch.x_t, batch.x_1)
+            return weighted_mean_square(error, scale if scale_used else 1 - batch.t[:, None], self.weight)
+        distance = self.config.distance
+        return flow_matching_loss(
+            flow.geometry, batch.x_t, batch.x_1, predicted, scale if scale_used else None, self.weight, distance
+        )
 
     def learning_rate(self) -> float:
         """Linear warm-up, then cosine decay to a fiftieth."""
@@ -157,7 +183,7 @@ class FlowTrainer:
             group["lr"] = rate
         # Every process draws the whole batch from the same stream and works on its part of it.
         batch = self.draw(self.pairs, self.config.batch_size, self.random)
-        loss = self.loss(Batch(*(side[rank() :: world_size()] for side in (batch.x_t, batch.x_1, batch.t))))
+        loss = self.loss(batch.part(rank(), world_size()))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(self.flow.network.parameters())

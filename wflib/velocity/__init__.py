@@ -12,19 +12,20 @@ from wflib.velocity.relational_transformer import RelationalTransformer
 __all__ = ["PNA", "Coefficients", "NeuronTokens", "Preconditioner", "RelationalTransformer", "build_velocity"]
 
 
-def build_velocity(config: VelocityConfig, architecture: Architecture) -> nn.Module:
+def build_velocity(config: VelocityConfig, architecture: Architecture, scalars: int = 0) -> nn.Module:
     """The velocity network that a configuration names.
 
     Args:
         config: Section ``velocity``.
         architecture: Architecture of the flow's coordinates.
+        scalars: Number of scalars besides time that the field depends on.
 
     Returns:
-        A module ``(x (batch, D), t (batch,)) → (batch, D)``.
+        A module ``(x (batch, D), t (batch,), scalars (batch, scalars) or None) → (batch, D)``.
     """
     if config.kind != "neuron-tokens":
         kind = RelationalTransformer if config.kind == "relational-transformer" else PNA
-        return kind(architecture, config.dimension, config.layers, config.heads, config.identities)
+        return kind(architecture, config.dimension, config.layers, config.heads, config.identities, scalars)
     return NeuronTokens(
-        architecture, config.dimension, config.edge_dimension, config.layers, config.heads, config.identities
+        architecture, config.dimension, config.edge_dimension, config.layers, config.heads, config.identities, scalars
     )

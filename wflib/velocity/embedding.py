@@ -1,4 +1,4 @@
-"""Embeddings of time and modulation by it."""
+"""Embeddings of time, and of other scalars that a prediction may be conditioned on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,59 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["TimeEmbedding"]
+__all__ = ["ScalarEmbedding", "TimeEmbedding"]
+
+
+class ScalarEmbedding(nn.Module):
+    """Standardized scalars (batch, scalars) → features (batch, dimension); NaN means that a scalar is not given.
+
+    Fourier features and a small network for each scalar; for one that is not given a learned vector. Both start at zero, so
+    that a network with conditions starts as one without.
+
+    Args:
+        scalars: How many.
+        dimension: Features of the embedding.
+        frequencies: Number of frequencies between 1/4 and ``highest`` radians per unit.
+        highest: The highest of them.
+    """
+
+    def __init__(self, scalars: int, dimension: int, frequencies: int = 8, highest: float = 8.0) -> None:
+        super().__init__()
+        self.register_buffer(
+            "frequencies", torch.logspace(math.log10(0.25), math.log10(highest), frequencies), persistent=False
+        )
+        self.networks = nn.ModuleList(
+            [
+                nn.Sequential(nn.Linear(2 * frequencies, dimension), nn.SiLU(), nn.Linear(dimension, dimension))
+                for _ in range(scalars)
+            ]
+        )
+        self.absent = nn.Parameter(torch.zeros(scalars, dimension))
+        for network in self.networks:
+            nn.init.zeros_(network[-1].weight)
+            nn.init.zeros_(network[-1].bias)
+
+    def forward(self, scalars: Tensor) -> Tensor:
+        """Embed scalars and add up their features."""
+        total = torch.zeros_like(self.absent[0])
+        for scalar, network, absent in zip(scalars.unbind(1), self.networks, self.absent, strict=True):
+            missing = scalar.isnan()[:, None]
+            phase = torch.nan_to_num(scalar)[:, None] * self.frequencies
+            total = total + torch.where(missing, absent, network(torch.cat([phase.sin(), phase.cos()], 1)))
+        return total
 
 
 class TimeEmbedding(nn.Module):
-    """Times (batch,) in [0, 1] → features (batch, dimension): Fourier features and a small network."""
+    """Times (batch,) in [0, 1] → features (batch, dimension): Fourier features and a small network.
 
-    def __init__(self, dimension: int, frequencies: int = 16, highest: float = 1000.0) -> None:
+    Args:
+        dimension: Features of the embedding.
+        scalars: Number of further scalars, added by a :class:`ScalarEmbedding`.
+        frequencies: Number of frequencies between one and ``highest`` radians per unit.
+        highest: Bound of the frequencies.
+    """
+
+    def __init__(self, dimension: int, scalars: int = 0, frequencies: int = 16, highest: float = 1000.0) -> None:
         super().__init__()
         self.register_buffer(
             "frequencies", torch.exp(torch.arange(frequencies) * (math.log(highest) / frequencies)), persistent=False
@@ -21,8 +67,10 @@ class TimeEmbedding(nn.Module):
         self.network = nn.Sequential(
             nn.Linear(2 * frequencies, dimension), nn.SiLU(), nn.Linear(dimension, dimension), nn.SiLU()
         )
+        self.scalars = ScalarEmbedding(scalars, dimension) if scalars else None
 
-    def forward(self, t: Tensor) -> Tensor:
-        """Embed times."""
+    def forward(self, t: Tensor, scalars: Tensor | None = None) -> Tensor:
+        """Embed times (batch,) and, where the network has them, scalars (batch, scalars)."""
         phase = t[:, None] * self.frequencies
-        return self.network(torch.cat([phase.sin(), phase.cos()], 1))
+        embedded = self.network(torch.cat([phase.sin(), phase.cos()], 1))
+        return embedded if self.scalars is None else embedded + self.scalars(scalars)

@@ -31,13 +31,14 @@ class GraphNetwork(nn.Module, ABC):
         architecture: Of the coordinates it works on.
         dimension: Features of a node and of an edge, d.
         identities: Whether hidden neurons have learned positions of their own: breaks equivariance, fixes widths.
+        scalars: Number of scalars besides time that the field depends on.
     """
 
-    def __init__(self, architecture: Architecture, dimension: int, identities: bool = False) -> None:
+    def __init__(self, architecture: Architecture, dimension: int, identities: bool = False, scalars: int = 0) -> None:
         super().__init__()
         self.architecture = architecture
         graph = self.graph = neural_graph(architecture)
-        self.time = TimeEmbedding(dimension)
+        self.time = TimeEmbedding(dimension, scalars)
         self.positions = nn.ParameterDict(
             {
                 group.name: nn.Parameter(
@@ -62,7 +63,7 @@ class GraphNetwork(nn.Module, ABC):
             nn.init.zeros_(output.weight)
             nn.init.zeros_(output.bias)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, scalars: Tensor | None = None) -> Tensor:
         """Evaluate the field.
 
         Under autocast all work on edges is done in its dtype, and nodes keep float32 between layers.
@@ -70,11 +71,12 @@ class GraphNetwork(nn.Module, ABC):
         Args:
             x: Coordinates of unit variance, (batch, D).
             t: Times, (batch,).
+            scalars: What else the field depends on, NaN where not given, (batch, scalars).
 
         Returns:
             (batch, D).
         """
-        time = self.time(t)
+        time = self.time(t, scalars)
         nodes, edges = self.embed(x, time)
         nodes, edges = self.exchange(nodes, edges, time)
         return self.read(self.norm(nodes), edges, x)

@@ -153,6 +153,7 @@ class NeuronTokens(nn.Module):
         layers: Rounds of messages.
         heads: Attention heads.
         identities: Whether hidden neurons have learned positions of their own: breaks equivariance, fixes widths.
+        scalars: Number of scalars besides time that the field depends on.
     """
 
     def __init__(
@@ -163,11 +164,12 @@ class NeuronTokens(nn.Module):
         layers: int,
         heads: int,
         identities: bool = False,
+        scalars: int = 0,
     ) -> None:
         super().__init__()
         self.architecture = architecture
         layout = self.layout = TokenLayout(architecture)
-        self.time = TimeEmbedding(dimension)
+        self.time = TimeEmbedding(dimension, scalars)
         self.whole = nn.Parameter(torch.randn(dimension) * 0.3)
         own = [group.size if identities else 1 for group in architecture.hidden_groups]
         self.positions = nn.ParameterList([nn.Parameter(torch.randn(size, dimension) * 0.3) for size in own])
@@ -191,18 +193,19 @@ class NeuronTokens(nn.Module):
             nn.init.zeros_(output.weight)
             nn.init.zeros_(output.bias)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, scalars: Tensor | None = None) -> Tensor:
         """Evaluate the field.
 
         Args:
             x: Coordinates of unit variance, (batch, D).
             t: Times, (batch,).
+            scalars: What else the field depends on, NaN where not given, (batch, scalars).
 
         Returns:
             (batch, D).
         """
         architecture, layout = self.architecture, self.layout
-        batch, weights, time = len(x), architecture.unflatten(x), self.time(t)
+        batch, weights, time = len(x), architecture.unflatten(x), self.time(t, scalars)
         fixed = torch.cat([weights[name].reshape(batch, -1) for name in layout.fixed] or [x.new_zeros(batch, 1)], -1)
         tokens = [self.fixed_input(fixed).unsqueeze(1) + self.whole]
         for index, group in enumerate(layout.groups):

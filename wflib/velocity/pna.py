@@ -82,15 +82,22 @@ class PNA(GraphNetwork):
         layers: Rounds of messages.
         towers: Groups of features that are convolved apart.
         identities: Whether hidden neurons have learned positions of their own: breaks equivariance, fixes widths.
+        scalars: Number of scalars besides time that the field depends on.
 
     Raises:
         ValueError: ``towers`` does not divide ``dimension``.
     """
 
     def __init__(
-        self, architecture: Architecture, dimension: int, layers: int, towers: int, identities: bool = False
+        self,
+        architecture: Architecture,
+        dimension: int,
+        layers: int,
+        towers: int,
+        identities: bool = False,
+        scalars: int = 0,
     ) -> None:
-        super().__init__(architecture, dimension, identities)
+        super().__init__(architecture, dimension, identities, scalars)
         if dimension % towers:
             raise ValueError(f"PNA: towers ({towers}) must divide dimension ({dimension}).")
         nothing = {spec.name: torch.zeros(architecture.shape(spec.name)) for spec in architecture.tensors}

@@ -178,15 +178,22 @@ class RelationalTransformer(GraphNetwork):
         layers: Rounds of messages.
         heads: Attention heads.
         identities: Whether hidden neurons have learned positions of their own: breaks equivariance, fixes widths.
+        scalars: Number of scalars besides time that the field depends on.
 
     Raises:
         ValueError: ``heads`` does not divide ``dimension``.
     """
 
     def __init__(
-        self, architecture: Architecture, dimension: int, layers: int, heads: int, identities: bool = False
+        self,
+        architecture: Architecture,
+        dimension: int,
+        layers: int,
+        heads: int,
+        identities: bool = False,
+        scalars: int = 0,
     ) -> None:
-        super().__init__(architecture, dimension, identities)
+        super().__init__(architecture, dimension, identities, scalars)
         if dimension % heads:
             raise ValueError(f"RelationalTransformer: heads ({heads}) must divide dimension ({dimension}).")
         self.layers = nn.ModuleList([RelationalLayer(dimension, heads) for _ in range(layers)])

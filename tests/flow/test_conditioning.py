@@ -1,0 +1,116 @@
+"""Conditioned flows: dropout, one network for both fields, classifier-free guidance, and an answer that follows the wish."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from wflib.flow import Asked, Condition, FlowTrainer, load_flow, network_figures, sample, save_flow
+from wflib.rng import generator
+from wflib.zoo import network_losses
+
+
+@pytest.fixture(params=["neuron-tokens", "relational-transformer", "pna"])
+def conditioned(make_flow, randomized, request):
+    flow, zoo = make_flow(condition="loss", kind=request.param)
+    randomized(flow.network)
+    return flow, zoo
+
+
+def test_figures_are_the_networks_own(zoo, dataset):
+    losses = network_figures(zoo, dataset.train, "loss", chunk=7)
+    torch.testing.assert_close(losses, network_losses(zoo.architecture, zoo.weights, dataset.train))
+    accuracies = network_figures(zoo, dataset.train, "accuracy", chunk=7)
+    assert ((accuracies * len(dataset.train.inputs)).round() / len(dataset.train.inputs) - accuracies).abs().max() < 1e-6
+    assert torch.corrcoef(torch.stack([losses, accuracies]))[0, 1] < -0.3
+
+
+def test_a_condition_standardizes_the_zoo():
+    figures = torch.rand(500, generator=generator(0, "f")) * 0.3 + 0.01
+    for name, transform in (("loss", torch.log), ("accuracy", lambda value: value)):
+        condition = Condition(name)
+        condition.fit(figures)
+        standard = condition(figures)
+        assert abs(standard.mean()) < 0.01
+        assert (transform(figures).argsort() == (transform(figures)).argsort()).all()
+        assert torch.corrcoef(torch.stack([standard, transform(figures)]))[0, 1] > 0.99
+        assert condition(torch.tensor([math.nan])).isnan().all()
+
+
+def test_the_field_depends_on_the_condition_and_nan_is_none(conditioned):
+    flow, zoo = conditioned
+    x, t = flow.coordinates.encode(zoo.weights)[:4], torch.full((4,), 0.5)
+    any_of, none = flow.velocity(x, t), flow.velocity(x, t, torch.full((4,), math.nan))
+    torch.testing.assert_close(any_of, none)
+    low, high = (flow.velocity(x, t, torch.full((4,), figure)) for figure in (0.5, 1.5))
+    assert (low - high).abs().max() > 1e-3
+    assert (low - any_of).abs().max() > 1e-3
+
+
+def test_an_unconditioned_flow_says_that_it_is_one(make_flow, zoo):
+    flow, _ = make_flow()
+    with pytest.raises(ValueError, match=r"flow\.condition: loss or accuracy"):
+        sample(flow, 3, 2, generator(0, "s"), condition=0.1)
+
+
+def test_classifier_free_guidance_is_its_formula(conditioned):
+    flow, zoo = conditioned
+    x, t = flow.coordinates.encode(zoo.weights)[:4], torch.full((4,), 0.5)
+    asked, any_of = flow.velocity(x, t, torch.full((4,), 0.7)), flow.velocity(x, t)
+    torch.testing.assert_close(Asked(flow, 0.7, 0.0).velocity(x, t), asked)
+    torch.testing.assert_close(Asked(flow, 0.7, 1.5).velocity(x, t), 2.5 * asked - 1.5 * any_of)
+
+
+def test_every_sample_can_be_asked_for_its_own_figure(conditioned):
+    flow, _ = conditioned
+    figures = torch.tensor([0.5, 0.8, 1.1, 1.4, 1.7])
+    together = sample(flow, 5, 3, generator(0, "s"), condition=figures, chunk=2)
+    alone = sample(flow, 5, 3, generator(0, "s"), condition=1.1)
+    torch.testing.assert_close(together[2], alone[2])
+    assert not torch.allclose(together[0], alone[0])
+
+
+def test_dropout_hides_its_share_of_conditions(make_flow, training_config, dataset):
+    flow, zoo = make_flow(condition="loss")
+    trainer = FlowTrainer(flow, zoo, training_config(condition_dropout=0.3), dataset.train)
+    batch = trainer.draw(trainer.pairs, 2_000, generator(0, "b"))
+    assert batch.condition.isnan().float().mean().item() == pytest.approx(0.3, abs=0.03)
+    known = ~batch.condition.isnan()
+    weights = flow.coordinates.decode_state(batch.x_1[known])
+    torch.testing.assert_close(
+        batch.condition[known], network_losses(flow.architecture, weights, dataset.train), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_training_needs_examples_for_figures(make_flow, training_config):
+    flow, zoo = make_flow(condition="loss")
+    with pytest.raises(ValueError, match=r"flow\.condition needs"):
+        FlowTrainer(flow, zoo, training_config())
+
+
+def test_a_trained_flow_answers_and_survives_its_file(make_flow, training_config, dataset, tmp_path, monkeypatch):
+    """A zoo whose figure is seen in one weight: what is asked for must come."""
+    flow, zoo = make_flow(condition="loss")
+    wished = torch.linspace(-2, 2, len(zoo))[torch.randperm(len(zoo), generator=generator(0, "order"))]
+    last = zoo.weights["linear3.bias"].clone()
+    last[:, -1] = wished
+    zoo = replace(zoo, weights={**zoo.weights, "linear3.bias": last})
+    monkeypatch.setattr(
+        "wflib.flow.training.network_figures", lambda part, split, name: part.weights["linear3.bias"][:, -1].exp()
+    )
+    settings = training_config(iterations=400, batch_size=64, ema_decay=0.95, learning_rate=0.01)
+    flow = FlowTrainer(flow, zoo, settings, dataset.train).run()
+    asked = torch.linspace(-1.9, 1.9, 100)
+    correlations = {}
+    for name, figures in (("asked", asked.exp()), ("not asked", None)):
+        x = sample(flow, 100, 16, generator(0, "s"), condition=figures)
+        found = flow.coordinates.decode_state(x)["linear3.bias"][:, -1]
+        correlations[name] = torch.corrcoef(torch.stack([found, asked]))[0, 1].item()
+    assert correlations["asked"] > 0.8
+    assert abs(correlations["not asked"]) < 0.3
+    save_flow(tmp_path / "flow.safetensors", flow)
+    again = sample(load_flow(tmp_path / "flow.safetensors"), 5, 4, generator(0, "s"), condition=2.0)
+    torch.testing.assert_close(again, sample(flow, 5, 4, generator(0, "s"), condition=2.0))

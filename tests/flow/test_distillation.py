@@ -1,0 +1,83 @@
+"""Distillation: the student starts as its teacher, its loss vanishes at the teacher's own points, and jumps get better."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wflib.flow import FlowTrainer, distill, integrate, load_flow, sample, save_flow
+from wflib.flow.distillation import jump_loss, student_of
+from wflib.flow.fields import Jumps
+from wflib.rng import generator
+
+GEOMETRIES = pytest.mark.parametrize("geometry", ["euclidean", "normalized", "geometric"])
+
+
+@pytest.fixture
+def teacher(make_flow, training_config):
+    def make(geometry: str):
+        flow, zoo = make_flow(geometry)
+        return FlowTrainer(flow, zoo, training_config(iterations=150, batch_size=32, learning_rate=0.003)).run()
+
+    return make
+
+
+@GEOMETRIES
+def test_a_new_student_is_its_teacher_for_every_step(make_flow, randomized, geometry):
+    flow, _ = make_flow(geometry)
+    randomized(flow.network)
+    student = student_of(flow)
+    x, t = flow.prior.sample(4, generator(0, "x")), torch.full((4,), 0.4)
+    for span in (0.1, 0.6):
+        torch.testing.assert_close(student.velocity(x, t, span=torch.full((4,), span)), flow.velocity(x, t))
+
+
+@GEOMETRIES
+def test_the_loss_is_zero_where_the_jump_already_leads(make_flow, randomized, geometry):
+    flow, _ = make_flow(geometry)
+    randomized(flow.network)
+    student = student_of(flow)
+    path = integrate(flow, flow.prior.sample(4, generator(0, "x")), 4, keep=True)
+    t, span = torch.full((4,), 0.25), torch.full((4,), 0.25)
+    assert jump_loss(student, path[1], path[2], t, span).item() < 1e-6
+    assert jump_loss(student, path[1], path[3], t, span).item() > 1e-3
+
+
+@GEOMETRIES
+def test_distilled_jumps_come_nearer_to_the_teacher(teacher, geometry):
+    flow = teacher(geometry)
+    student = distill(flow, 0, trajectories=300, teacher_steps=32, iterations=150, batch_size=32, bfloat16=False)
+    far = sample(flow, 64, 32, generator(1, "fresh"))
+    for jumps in (1, 2):
+        theirs = (sample(flow, 64, jumps, generator(1, "fresh")) - far).square().sum(1).mean()
+        ours = (sample(student, 64, jumps, generator(1, "fresh")) - far).square().sum(1).mean()
+        assert ours < 0.9 * theirs
+
+
+def test_a_student_survives_its_file(teacher, tmp_path):
+    student = distill(teacher("euclidean"), 0, trajectories=16, teacher_steps=4, iterations=3, batch_size=4)
+    save_flow(tmp_path / "flow.safetensors", student)
+    loaded = load_flow(tmp_path / "flow.safetensors")
+    assert loaded.jumps
+    assert loaded.metadata["distilled"]
+    x, t = loaded.prior.sample(3, generator(0, "x")), torch.zeros(3)
+    torch.testing.assert_close(Jumps(loaded, 0.5).velocity(x, t), Jumps(student, 0.5).velocity(x, t))
+
+
+def test_the_same_seed_gives_the_same_student(teacher):
+    flow = teacher("euclidean")
+    first, again, other = (
+        distill(flow, seed, trajectories=16, teacher_steps=4, iterations=3, batch_size=4).state_dict() for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_what_cannot_be_distilled_is_refused(make_flow):
+    flow, _ = make_flow()
+    with pytest.raises(ValueError, match="must all divide"):
+        distill(flow, 0, teacher_steps=6)
+    with pytest.raises(ValueError, match="not distilled before"):
+        student_of(student_of(flow))
+    with pytest.raises(ValueError, match="unconditioned"):
+        student_of(make_flow(condition="loss")[0])

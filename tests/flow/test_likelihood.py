@@ -1,0 +1,228 @@
+"""Likelihoods: closed forms in flat space and on spheres, Hutchinson's mean and deviation, integrals that are one."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.flow.test_solvers import FLAT, MEAN, SIGMA_0, SIGMA_1, SPHERE, gaussian, turning
+from wflib.flow import divergence, draw_probes, log_likelihood, log_likelihood_of_networks
+from wflib.flow.prior import Prior
+from wflib.manifold import WeightManifold
+from wflib.networks import Networks
+from wflib.rng import generator
+from wflib.symmetry import permute, random_permutations
+
+CONCENTRATION = 3.0
+
+
+def normal(x: Tensor, mean: float, deviation: float) -> Tensor:
+    return torch.distributions.Normal(mean, deviation).log_prob(x).sum(-1)
+
+
+def base(x: Tensor) -> Tensor:
+    return normal(x, 0.0, SIGMA_0)
+
+
+def uniform_on_sphere(x: Tensor) -> Tensor:
+    return x.new_full((len(x),), -math.log(4 * math.pi))
+
+
+def points(count: int = 40, dimension: int = 3) -> Tensor:
+    return MEAN + SIGMA_1 * torch.randn(count, dimension, generator=generator(0, "points"), dtype=torch.float64)
+
+
+# -- flat space -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("solver", "steps"), [("heun", 256), ("rk4", 32), ("dopri5", 1)])
+def test_a_gaussian_has_its_closed_form(solver, steps):
+    x, field = points(), SimpleNamespace(geometry=FLAT, velocity=gaussian)
+    found = log_likelihood(field, base, x, steps, solver)
+    tolerance = 1e-4 if solver != "dopri5" else 1e-3
+    assert (found - normal(x, MEAN, SIGMA_1)).abs().max() < tolerance
+    assert (found - normal(x, 0.0, SIGMA_1)).abs().max() > 0.1
+
+
+WEIGHTS, MEANS, WIDTHS = (torch.tensor(v, dtype=torch.float64) for v in ([0.3, 0.7], [-1.5, 1.0], [0.4, 0.7]))
+
+
+def mixture_velocity(x: Tensor, t: Tensor) -> Tensor:
+    """Marginal velocity from N(0, σ_0²) to a mixture of two Gaussians in each coordinate."""
+    t = t[:, None, None]
+    variance = (1 - t).square() * SIGMA_0**2 + t.square() * WIDTHS.square()
+    centred = x[..., None] - t * MEANS
+    responsibility = (WEIGHTS.log() - variance.log() / 2 - centred.square() / (2 * variance)).softmax(-1)
+    component = MEANS + (t * WIDTHS.square() - (1 - t) * SIGMA_0**2) / variance * centred
+    return (responsibility * component).sum(-1)
+
+
+def test_a_gaussian_mixture_has_its_closed_form():
+    x = torch.linspace(-2.5, 2.5, 41, dtype=torch.float64)[:, None]
+    found = log_likelihood(SimpleNamespace(geometry=FLAT, velocity=mixture_velocity), base, x, 256, "rk4")
+    parts = torch.distributions.Normal(MEANS, WIDTHS).log_prob(x) + WEIGHTS.log()
+    assert (found - parts.logsumexp(1)).abs().max() < 1e-4
+    grid = torch.linspace(-6, 6, 2001, dtype=torch.float64)[:, None]
+    density = log_likelihood(SimpleNamespace(geometry=FLAT, velocity=mixture_velocity), base, grid, 64, "rk4").exp()
+    assert torch.trapezoid(density, grid[:, 0]).item() == pytest.approx(1, abs=1e-3)
+
+
+MIXING = torch.randn(6, 6, generator=generator(0, "mixing"), dtype=torch.float64)
+
+
+def coupled(x: Tensor, t: Tensor) -> Tensor:
+    """A nonlinear field whose Jacobian has large entries off its diagonal."""
+    return torch.tanh(x @ MIXING.T) * (1 + t[:, None])
+
+
+@pytest.mark.parametrize("kind", ["rademacher", "gaussian"])
+def test_hutchinson_is_unbiased_and_varies_as_predicted(kind):
+    x, t = torch.randn(1, 6, generator=generator(0, "x"), dtype=torch.float64), torch.tensor([0.3], dtype=torch.float64)
+    jacobian = torch.func.jacrev(lambda p: coupled(p[None], t)[0])(x[0])
+    count = 20_000
+    probes = draw_probes(x, count, generator(0, "probes"), kind)[:, 0]
+    found = torch.stack([divergence(coupled, FLAT, x, t, probe[None, None])[1][0] for probe in probes[:50]])
+    torch.testing.assert_close(found, torch.einsum("ni,ij,nj->n", probes[:50], jacobian, probes[:50]))
+    estimates = torch.einsum("ni,ij,nj->n", probes, jacobian, probes)
+    square = jacobian * (jacobian + jacobian.T)
+    variance = square.sum() - (square.diagonal().sum() if kind == "rademacher" else 0)
+    assert abs(estimates.mean() - jacobian.trace()) < 4 * (variance / count).sqrt()
+    assert estimates.var().item() == pytest.approx(variance.item(), rel=0.05)
+    exact = divergence(coupled, FLAT, x, t)[1]
+    torch.testing.assert_close(exact[0], jacobian.trace())
+
+
+def test_hutchinson_is_unbiased_along_whole_trajectories():
+    x, field = points(1, 6).repeat(4_000, 1), SimpleNamespace(geometry=FLAT, velocity=coupled)
+    exact = log_likelihood(field, base, x[:1], 16)
+    found = log_likelihood(field, base, x, 16, probes=draw_probes(x, 1, generator(0, "probes")))
+    assert abs(found.mean() - exact[0]) < 4 * found.std() / math.sqrt(len(found))
+    assert found.std() > 0.1
+
+
+# -- the sphere -----------------------------------------------------------------------------------------------------------
+
+
+def von_mises_fisher(x: Tensor) -> Tensor:
+    """log density of concentration κ about the third axis: κ / (4π sinh κ) exp(κ x_3)."""
+    return math.log(CONCENTRATION / (4 * math.pi * math.sinh(CONCENTRATION))) + CONCENTRATION * x[:, 2]
+
+
+def von_mises_fisher_velocity(x: Tensor, t: Tensor) -> Tensor:
+    """The field along meridians whose marginals are von Mises–Fisher of concentration κ t.
+
+    Heights are carried along their quantiles F(z; κ) = (e^{κz} − e^{−κ}) / (e^{κ} − e^{−κ}): dz/dt = −∂_t F / ∂_z F.
+    """
+    z = x[:, 2]
+
+    def quantile(height: Tensor, time: Tensor) -> Tensor:
+        k = CONCENTRATION * time
+        return torch.expm1(k * (height + 1)) / torch.expm1(2 * k)
+
+    t = t.clamp_min(1e-6)
+    along_t = torch.func.jvp(lambda time: quantile(z, time), (t,), (torch.ones_like(t),))[1]
+    along_z = torch.func.jvp(lambda height: quantile(height, t), (z,), (torch.ones_like(z),))[1]
+    axis = torch.zeros_like(x)
+    axis[:, 2] = 1
+    return (-along_t / along_z / (1 - z.square()).clamp_min(1e-12))[:, None] * SPHERE.tangent(x, axis)
+
+
+def quadrature(rows: int = 24, columns: int = 48) -> tuple[Tensor, Tensor]:
+    """Gauss–Legendre in height times equal angles: points (n, 3) and weights that sum to 4π."""
+    heights, weights = (torch.tensor(v) for v in np.polynomial.legendre.leggauss(rows))
+    angles = torch.arange(columns, dtype=torch.float64) * (2 * math.pi / columns)
+    z, angle = (v.flatten() for v in torch.meshgrid(heights, angles, indexing="ij"))
+    radius = (1 - z.square()).sqrt()
+    x = torch.stack([radius * angle.cos(), radius * angle.sin(), z], 1)
+    return x, (weights[:, None] * (2 * math.pi / columns)).expand(-1, columns).flatten()
+
+
+def test_the_von_mises_fisher_flow_has_its_density():
+    x, weights = quadrature()
+    field = SimpleNamespace(geometry=SPHERE, velocity=von_mises_fisher_velocity)
+    found = log_likelihood(field, uniform_on_sphere, x, 200)
+    assert (found - von_mises_fisher(x)).abs().max() < 1e-3
+    assert (weights * found.exp()).sum().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_densities_on_the_sphere_integrate_to_one_and_an_ambient_divergence_would_not():
+    x, weights = quadrature()
+    field = SimpleNamespace(geometry=SPHERE, velocity=turning)
+    assert (weights * log_likelihood(field, uniform_on_sphere, x, 100).exp()).sum().item() == pytest.approx(1, abs=1e-3)
+
+    class Ambient:
+        """The sphere's steps, but derivatives in all directions of the space around it."""
+
+        curved = True
+        step, project_prediction = SPHERE.step, SPHERE.project_prediction
+        tangent = staticmethod(lambda x, vector: vector)
+
+    wrong = log_likelihood(SimpleNamespace(geometry=Ambient(), velocity=turning), uniform_on_sphere, x, 100)
+    assert abs((weights * wrong.exp()).sum().item() - 1) > 0.05
+
+
+def test_hutchinson_agrees_with_the_exact_divergence_on_the_sphere():
+    x = quadrature(2, 4)[0]
+    t = torch.full((len(x),), 0.4, dtype=torch.float64)
+    probes = draw_probes(x, 4_000, generator(0, "probes"), "gaussian")
+    exact = divergence(turning, SPHERE, x, t)[1]
+    assert (divergence(turning, SPHERE, x, t, probes)[1] - exact).abs().max() < 0.15
+    assert exact.abs().max() > 0.5
+
+
+def test_the_prior_of_spheres_and_gaussians_has_its_closed_form():
+    manifold = WeightManifold([("w", True, slice(0, 6), (2, 3)), ("b", False, slice(6, 8), (2,))])
+    prior = Prior(
+        manifold, torch.tensor([0.0] * 6 + [0.5, -1.0]), torch.tensor([1.0] * 6 + [0.3, 2.0]), torch.zeros(8).bool()
+    )
+    x = prior.sample(5, generator(0, "x"))
+    flat = torch.distributions.Normal(torch.tensor([0.5, -1.0]), torch.tensor([0.3, 2.0])).log_prob(x[:, 6:]).sum(1)
+    torch.testing.assert_close(prior.log_density(x), flat - 2 * math.log(4 * math.pi))
+
+
+# -- flows over networks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
+def test_networks_keep_their_density_when_permuted(make_flow, randomized, zoo, geometry):
+    flow, _ = make_flow(geometry)
+    randomized(flow.network)
+    networks = {name: tensor[:3] for name, tensor in zoo.weights.items()}
+    moved = permute(zoo.architecture, networks, random_permutations(zoo.architecture, 3, generator(0, "p")))
+    before, after = (
+        log_likelihood_of_networks(flow, Networks(zoo.architecture, weights), probes=None, steps=4)
+        for weights in (networks, moved)
+    )
+    torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-2)
+    other = {name: tensor + 0.1 for name, tensor in networks.items()}
+    assert (
+        log_likelihood_of_networks(flow, Networks(zoo.architecture, other), probes=None, steps=4) - before
+    ).abs().max() > 0.1
+
+
+def test_a_state_dict_has_a_density(make_flow, randomized, zoo):
+    flow, _ = make_flow()
+    randomized(flow.network)
+    module = zoo.architecture.module()
+    module.load_state_dict({name: tensor[0] for name, tensor in zoo.weights.items()})
+    alone = log_likelihood_of_networks(flow, module.state_dict(), steps=4)
+    assert alone.shape == (1,)
+    both = log_likelihood_of_networks(flow, Networks(zoo.architecture, {n: w[:2] for n, w in zoo.weights.items()}), steps=4)
+    torch.testing.assert_close(both[:1], alone)
+    assert not torch.equal(both[1:], alone)
+
+
+def test_the_normalized_flow_has_no_density(make_flow, zoo):
+    flow, _ = make_flow("normalized")
+    with pytest.raises(ValueError, match="no density"):
+        log_likelihood_of_networks(flow, {name: tensor[0] for name, tensor in zoo.weights.items()})
+
+
+def test_unknown_probes_are_refused():
+    with pytest.raises(ValueError, match="rademacher or gaussian"):
+        draw_probes(points(2), 1, generator(0, "p"), "cauchy")

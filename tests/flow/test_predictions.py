@@ -1,0 +1,84 @@
+"""What a flow predicts, and how its error is measured: end points or velocities, tangent or geodesic distance."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wflib.flow import FlowTrainer, integrate, sample
+from wflib.flow.objective import flow_matching_loss
+from wflib.rng import generator
+from wflib.testing import assert_equivariant
+
+GEOMETRIES = pytest.mark.parametrize("geometry", ["euclidean", "normalized", "geometric"])
+
+
+@GEOMETRIES
+def test_velocity_predictions_are_tangent_equivariant_and_lead_to_their_end_point(make_flow, randomized, geometry):
+    flow, _ = make_flow(geometry, prediction="velocity")
+    randomized(flow.network)
+    x, t = flow.prior.sample(4, generator(0, "x")), torch.tensor([0.1, 0.4, 0.7, 0.9])
+    velocity = flow.velocity(x, t)
+    torch.testing.assert_close(flow.geometry.tangent(x, velocity), velocity, rtol=1e-4, atol=1e-5)
+    end = flow.geometry.project_prediction(flow.geometry.step(x, (1 - t)[:, None] * velocity))
+    torch.testing.assert_close(flow.predict(x, t)[0], end, rtol=1e-4, atol=1e-4)
+    assert_equivariant(lambda p: flow.velocity(p, t), flow.architecture, x, generator(0, "p"), 1e-3)
+
+
+def test_in_flat_space_both_predictions_have_the_same_standardized_loss(make_flow, training_config):
+    losses = {}
+    for prediction in ("end-point", "velocity"):
+        flow, zoo = make_flow(prediction=prediction)
+        trainer = FlowTrainer(flow, zoo, training_config())
+        losses[prediction] = trainer.loss(trainer.validation).item()
+    assert losses["end-point"] == pytest.approx(losses["velocity"], rel=1e-4)
+
+
+def test_plain_velocity_loss_is_the_flow_matching_loss(make_flow, training_config):
+    flow, zoo = make_flow(prediction="velocity")
+    trainer = FlowTrainer(flow, zoo, training_config(loss="mean-squared"))
+    x_0, x_1 = trainer.pairs.draw(16, generator(0, "pairs"))
+    t = torch.full((16,), 0.4)
+    x_t = flow.geometry.interpolate(x_0, x_1, t)
+    expected = (flow.velocity(x_t, t) - (x_1 - x_0)).square().mean()
+    from wflib.flow.training import Batch
+
+    assert trainer.loss(Batch(x_t, x_1, t, None)).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@GEOMETRIES
+def test_velocity_flows_learn(make_flow, training_config, geometry):
+    flow, zoo = make_flow(geometry, prediction="velocity")
+    trainer = FlowTrainer(flow, zoo, training_config(iterations=80, batch_size=32, ema_decay=0.9))
+    before = trainer.validation_loss()
+    trainer.run()
+    assert trainer.history[-1]["validation_loss"] < 0.97 * before
+    assert torch.isfinite(sample(flow, 4, 5, generator(0, "s"))).all()
+
+
+def test_the_geodesic_error_is_the_squared_distance(make_flow):
+    flow, _ = make_flow("geometric")
+    geometry = flow.geometry
+    x_t, x_1, end = (flow.prior.sample(6, generator(seed, "x")) for seed in range(3))
+    loss = flow_matching_loss(geometry, x_t, x_1, end, None, None, "geodesic")
+    expected = geometry.squared_distances(end, x_1).diagonal().mean() / x_1.shape[1]
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    tangent = flow_matching_loss(geometry, x_t, x_1, end, None, None, "tangent")
+    assert abs(tangent.item() / loss.item() - 1) > 0.01
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "normalized"])
+def test_on_straight_paths_both_distances_are_one(make_flow, geometry):
+    flow, _ = make_flow(geometry)
+    x_t, x_1, end = (flow.prior.sample(6, generator(seed, "x")) for seed in range(3))
+    found = [flow_matching_loss(flow.geometry, x_t, x_1, end, None, None, kind).item() for kind in ("tangent", "geodesic")]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_the_geodesic_loss_trains(make_flow, training_config):
+    flow, zoo = make_flow("geometric")
+    trainer = FlowTrainer(flow, zoo, training_config(iterations=80, batch_size=32, distance="geodesic"))
+    before = trainer.validation_loss()
+    flow = trainer.run()
+    assert trainer.history[-1]["validation_loss"] < before
+    assert torch.isfinite(integrate(flow, flow.prior.sample(4, generator(0, "s")), 5)).all()

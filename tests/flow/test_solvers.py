@@ -1,0 +1,134 @@
+"""Solvers: orders by the slope of their errors, evaluations, trajectories, and what they refuse."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from wflib.architecture import mlp
+from wflib.flow import build_geometry, integrate
+from wflib.flow.solvers import EVALUATIONS
+from wflib.manifold import WeightManifold, flat_manifold
+from wflib.rng import generator
+
+MEAN, SIGMA_0, SIGMA_1 = 0.8, 0.6, 1.3
+FLAT = build_geometry("euclidean", flat_manifold(mlp([3, 4, 2])))
+SPHERE = build_geometry("geometric", WeightManifold([("direction", True, slice(0, 3), (1, 3))]))
+AXES = torch.tensor([[0.0, -2.0, 1.0], [2.0, 0.0, -0.5], [-1.0, 0.5, 0.0]], dtype=torch.float64)
+BEND = torch.tensor([0.7, -0.4, 1.1], dtype=torch.float64)
+
+
+def gaussian(x: Tensor, t: Tensor) -> Tensor:
+    """Marginal velocity from N(0, σ_0²) to N(μ, σ_1²); its flow map is μ + (σ_1/σ_0) x_0."""
+    t = t[:, None]
+    variance = (1 - t).square() * SIGMA_0**2 + t.square() * SIGMA_1**2
+    slope = (t * SIGMA_1**2 - (1 - t) * SIGMA_0**2) / variance
+    return MEAN + slope * (x - t * MEAN)
+
+
+def turning(x: Tensor, t: Tensor) -> Tensor:
+    """A tangent field on the sphere that turns and pulls to a moving point."""
+    pull = BEND * torch.cos(3 * t)[:, None] + torch.sin(2 * t)[:, None] * BEND.roll(1)
+    return x @ AXES.T + SPHERE.tangent(x, pull)
+
+
+def flat_starts() -> Tensor:
+    return SIGMA_0 * torch.randn(200, 3, generator=generator(0, "starts"), dtype=torch.float64)
+
+
+def sphere_starts() -> Tensor:
+    x = torch.randn(50, 3, generator=generator(0, "sphere"), dtype=torch.float64)
+    return x / x.norm(dim=1, keepdim=True)
+
+
+def slope(field, x_0: Tensor, exact: Tensor, solver: str, counts: list[int]) -> float:
+    errors = [(integrate(field, x_0, count, solver=solver) - exact).square().mean().sqrt().item() for count in counts]
+    return -np.polyfit(np.log2(counts), np.log2(errors), 1)[0]
+
+
+@pytest.mark.parametrize(
+    ("solver", "order", "counts"), [("euler", 1, [32, 64, 128]), ("heun", 2, [16, 32, 64]), ("rk4", 4, [32, 64, 128])]
+)
+def test_orders_in_flat_space(solver, order, counts):
+    x_0, field = flat_starts(), SimpleNamespace(geometry=FLAT, velocity=gaussian)
+    assert abs(slope(field, x_0, MEAN + SIGMA_1 / SIGMA_0 * x_0, solver, counts) - order) < 0.25
+
+
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2)])
+def test_orders_on_the_sphere(solver, order):
+    x_0, field = sphere_starts(), SimpleNamespace(geometry=SPHERE, velocity=turning)
+    exact = integrate(field, x_0, 2048, solver="heun")
+    assert abs(slope(field, x_0, exact, solver, [32, 64, 128]) - order) < 0.2
+    assert (exact.norm(dim=1) - 1).abs().max() < 1e-12
+
+
+def test_on_the_sphere_a_second_stage_at_the_wrong_time_loses_the_order():
+    x_0 = sphere_starts()
+    exact = integrate(SimpleNamespace(geometry=SPHERE, velocity=turning), x_0, 2048, solver="heun")
+
+    def errors(count: int) -> float:
+        asked = []
+
+        def late(x: Tensor, t: Tensor) -> Tensor:  # the second stage sees the time of the first
+            asked.append(t)
+            return turning(x, asked[-1] if len(asked) % 2 else asked[-2])
+
+        end = integrate(SimpleNamespace(geometry=SPHERE, velocity=late), x_0, count, solver="heun")
+        return (end - exact).square().mean().sqrt().item()
+
+    assert np.log2(errors(64) / errors(128)) < 1.3
+
+
+def test_the_adaptive_solver_meets_its_tolerance():
+    x_0 = flat_starts()
+    end = integrate(SimpleNamespace(geometry=FLAT, velocity=gaussian), x_0, 1, solver="dopri5")
+    assert (end - MEAN - SIGMA_1 / SIGMA_0 * x_0).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun", "rk4"])
+@pytest.mark.parametrize("steps", [1, 3, 8])
+def test_steps_are_so_many_evaluations(solver, steps):
+    times = []
+
+    def counted(x: Tensor, t: Tensor) -> Tensor:
+        times.append(float(t[0]))
+        return gaussian(x, t)
+
+    integrate(SimpleNamespace(geometry=FLAT, velocity=counted), flat_starts(), steps, solver=solver)
+    assert len(times) == EVALUATIONS[solver] * steps
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "normalized", "geometric"])
+def test_every_geometry_has_a_second_order_step(make_flow, randomized, geometry):
+    flow, _ = make_flow(geometry)
+    randomized(flow.network)
+    x_0 = flow.prior.sample(4, generator(0, "start"))
+    fine = integrate(flow, x_0, 256, solver="heun")
+    coarse, crude = integrate(flow, x_0, 32, solver="heun"), integrate(flow, x_0, 32)
+    assert torch.isfinite(fine).all()
+    assert (coarse - fine).norm() < (crude - fine).norm()
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun", "dopri5"])
+def test_trajectories_can_be_kept(solver):
+    x_0, field = flat_starts(), SimpleNamespace(geometry=FLAT, velocity=gaussian)
+    path = integrate(field, x_0, 5, solver=solver, keep=True)
+    assert path.shape == (6, *x_0.shape)
+    assert torch.equal(path[0], x_0)
+    torch.testing.assert_close(path[-1], integrate(field, x_0, 5, solver=solver), rtol=1e-4, atol=1e-4)
+    assert (path.diff(dim=0).norm(dim=-1) > 0).all()
+
+
+@pytest.mark.parametrize("solver", ["rk4", "dopri5"])
+def test_solvers_of_flat_space_are_refused_on_the_manifold(solver):
+    with pytest.raises(ValueError, match="choose heun or euler"):
+        integrate(SimpleNamespace(geometry=SPHERE, velocity=turning), sphere_starts(), 4, solver=solver)
+
+
+def test_unknown_solvers_are_refused():
+    with pytest.raises(ValueError, match=r"expected one of euler, heun, rk4, dopri5, got .leapfrog."):
+        integrate(SimpleNamespace(geometry=FLAT, velocity=gaussian), flat_starts(), 4, solver="leapfrog")

@@ -1,0 +1,115 @@
+"""Stochastic sampling on Gaussian → Gaussian: the diffusion keeps mean and variance, added noise does not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.flow.test_solvers import FLAT, MEAN, SIGMA_0, SIGMA_1, gaussian
+from wflib.flow import AddedNoise, Diffusion, diffusion_of, integrate, sample
+from wflib.rng import generator
+
+FIELD = SimpleNamespace(geometry=FLAT, velocity=gaussian)
+
+
+def starts(count: int = 30_000) -> Tensor:
+    return SIGMA_0 * torch.randn(count, 2, generator=generator(0, "starts"), dtype=torch.float64)
+
+
+def diffusion(strength: float, deviation: float = SIGMA_0, kind: type[Diffusion] = Diffusion) -> Diffusion:
+    return kind(strength, generator(0, "noise"), torch.zeros(2), torch.full((2,), deviation))
+
+
+class Undirected(Diffusion):
+    """Noise without the drift that balances it."""
+
+    def drift(self, velocity: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return velocity
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 2.0])
+def test_deterministic_and_diffusion_samples_have_the_right_mean_and_variance(strength):
+    end = integrate(FIELD, starts(), 128, stochastic=diffusion(strength) if strength else None)
+    assert end.mean().item() == pytest.approx(MEAN, rel=0.05)
+    assert end.var().item() == pytest.approx(SIGMA_1**2, rel=0.05)
+
+
+def test_the_diffusion_forgets_where_it_started():
+    x_0 = starts(4_000)
+    mild, strong = (
+        torch.corrcoef(torch.stack([x_0[:, 0], integrate(FIELD, x_0, 128, stochastic=diffusion(strength))[:, 0]]))[
+            0, 1
+        ].item()
+        for strength in (0.5, 4.0)
+    )
+    assert 0.95 > mild > strong + 0.1
+
+
+def test_a_drift_of_another_prior_or_no_drift_gives_a_wrong_variance():
+    wrong = integrate(FIELD, starts(), 128, stochastic=diffusion(2.0, 3 * SIGMA_0))
+    assert abs(wrong.var().item() / SIGMA_1**2 - 1) > 0.1
+    blind = integrate(FIELD, starts(), 128, stochastic=diffusion(2.0, kind=Undirected))
+    assert blind.var().item() / SIGMA_1**2 > 1.1
+
+
+def test_added_noise_widens_by_as_much_as_its_steps_add():
+    few, many = (
+        integrate(FIELD, starts(), steps, stochastic=AddedNoise(0.1, generator(0, "n"))).var().item() / SIGMA_1**2
+        for steps in (16, 128)
+    )
+    assert many > few
+    assert many > 1.2
+
+
+def test_added_noise_keeps_to_its_interval():
+    x_0 = starts(100)
+    never = integrate(FIELD, x_0, 10, stochastic=AddedNoise(0.5, generator(0, "n"), (0.93, 0.97)))
+    assert torch.equal(never, integrate(FIELD, x_0, 10))
+    noise = AddedNoise(0.5, generator(0, "n"), (0.45, 0.75))
+    path, plain = (integrate(FIELD, x_0, 10, stochastic=kind, keep=True) for kind in (noise, None))
+    assert torch.equal(path[:6], plain[:6])  # the first disturbed step starts at t = 0.5
+    assert not torch.allclose(path[6], plain[6])
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "normalized", "geometric"])
+def test_noise_works_on_every_geometry_and_stays_on_the_manifold(make_flow, randomized, geometry):
+    flow, _ = make_flow(geometry)
+    randomized(flow.network)
+    drawn = sample(flow, 6, 8, generator(0, "s"), stochastic=AddedNoise(0.2, generator(0, "n")), keep=True)
+    plain = sample(flow, 6, 8, generator(0, "s"), keep=True)
+    assert torch.equal(drawn[0], plain[0])
+    assert not torch.allclose(drawn[-1], plain[-1], atol=1e-2)
+    points = (drawn if geometry == "geometric" else drawn[-1:]).flatten(0, 1)
+    assert (flow.geometry.project_prediction(points) - points).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("geometry", "coupling", "reason"),
+    [
+        ("geometric", "independent", "no function of the velocity"),
+        ("normalized", "independent", "no score"),
+        ("euclidean", "ot", "no draw from the prior"),
+    ],
+)
+def test_flows_without_a_score_say_why(make_flow, geometry, coupling, reason):
+    flow, _ = make_flow(geometry, coupling=coupling)
+    with pytest.raises(ValueError, match=f"sample.diffusion: .*{reason}"):
+        diffusion_of(flow, 1.0, generator(0, "n"))
+
+
+def test_a_diffusion_has_the_flows_prior(make_flow):
+    flow, _ = make_flow()
+    found = diffusion_of(flow, 1.0, generator(0, "n"))
+    assert (found.deviation == flow.prior_std).all()
+    drawn = sample(flow, 6, 8, generator(0, "s"), stochastic=found)
+    assert not torch.allclose(drawn, sample(flow, 6, 8, generator(0, "s")), atol=1e-2)
+
+
+@pytest.mark.parametrize(("solver", "kind"), [("heun", "diffusion"), ("dopri5", "noise"), ("dopri5", "diffusion")])
+def test_solvers_that_cannot_be_stochastic_refuse(solver, kind):
+    stochastic = diffusion(1.0) if kind == "diffusion" else AddedNoise(0.1, generator(0, "n"))
+    with pytest.raises(ValueError, match="choose"):
+        integrate(FIELD, starts(5), 4, solver=solver, stochastic=stochastic)

@@ -1,0 +1,98 @@
+"""Networks as people use them: state dicts, modules, torch.func, files, and what is refused."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from wflib.architecture import mlp
+from wflib.networks import Networks
+from wflib.rng import generator
+
+ARCHITECTURE = mlp([4, 6, 5, 3], activation="tanh")
+INPUTS = torch.randn(8, 4, generator=generator(0, "inputs"))
+
+
+@pytest.fixture
+def networks() -> Networks:
+    flat = torch.randn(5, ARCHITECTURE.dimension, generator=generator(0, "weights"))
+    return Networks(ARCHITECTURE, ARCHITECTURE.unflatten(flat))
+
+
+def test_state_dicts_modules_and_the_stacked_module_compute_the_same(networks):
+    expected = ARCHITECTURE.forward(networks.weights, INPUTS)
+    torch.testing.assert_close(networks.module()(INPUTS), expected)
+    torch.testing.assert_close(torch.stack([module(INPUTS) for module in networks.modules()]), expected)
+    stacked, one = networks.module().stacked, ARCHITECTURE.module()
+    vectorized = torch.func.vmap(lambda parameters: torch.func.functional_call(one, parameters, (INPUTS,)))(stacked)
+    torch.testing.assert_close(vectorized, expected)
+    assert not torch.allclose(expected[0], expected[1])
+
+
+def test_the_stacked_module_trains(networks):
+    module = networks.module()
+    module(INPUTS).square().mean().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in module.parameters())
+    assert set(module.state_dict()) == {"linear1_weight", "linear1_bias", "linear2_weight", "linear2_bias"} | {
+        "linear3_weight",
+        "linear3_bias",
+    }
+
+
+def test_they_are_a_sequence_of_copies(networks):
+    assert len(networks) == len(list(networks)) == 5
+    networks[0]["linear1.weight"].zero_()
+    assert networks.weights["linear1.weight"][0].abs().sum() > 0
+    assert torch.equal(networks[-1]["linear1.bias"], networks.weights["linear1.bias"][4])
+    with pytest.raises(IndexError, match="index 5 of 5"):
+        networks[5]
+
+
+def test_state_dicts_come_back_whatever_their_names(networks):
+    again = Networks.from_state_dicts(ARCHITECTURE, networks.state_dicts())
+    assert all(torch.equal(again.weights[name], tensor) for name, tensor in networks.weights.items())
+    own = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    found = Networks.from_state_dicts(ARCHITECTURE, [own.state_dict()])
+    torch.testing.assert_close(found.module()(INPUTS)[0], own(INPUTS))
+
+
+@pytest.mark.parametrize("name", ["networks.safetensors", "folder"])
+def test_files_come_back(networks, tmp_path, name):
+    networks.save(tmp_path / name)
+    again = Networks.load(tmp_path / name, ARCHITECTURE)
+    assert all(torch.equal(again.weights[key], tensor) for key, tensor in networks.weights.items())
+
+
+def test_a_folder_of_torch_files_is_read_and_code_in_it_is_not_run(networks, tmp_path):
+    for index, state in enumerate(networks):
+        torch.save(state, tmp_path / f"{index}.pt")
+    torch.testing.assert_close(Networks.load(tmp_path, ARCHITECTURE).module()(INPUTS), networks.module()(INPUTS))
+
+    class Harmful:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "opened"), "w"))
+
+    (tmp_path / "9.pt").write_bytes(pickle.dumps(Harmful()))
+    with pytest.raises(ValueError, match=r"9\.pt: expected"):
+        Networks.load(tmp_path, ARCHITECTURE)
+    assert not (tmp_path / "opened").exists()
+
+
+def test_wrong_tensors_are_named(networks, tmp_path):
+    with pytest.raises(ValueError, match="at least one state dict"):
+        Networks.from_state_dicts(ARCHITECTURE, [])
+    with pytest.raises(ValueError, match="state dict 0 has 2 tensors"):
+        Networks.from_state_dicts(ARCHITECTURE, [nn.Linear(4, 6).state_dict()])
+    other = mlp([4, 7, 5, 3])
+    with pytest.raises(ValueError, match=r"state dict 0: linear1.weight has shape \(6, 4\)"):
+        Networks.from_state_dicts(other, [networks[0]])
+    with pytest.raises(ValueError, match="expected a safetensors file, or a folder"):
+        Networks.load(tmp_path / "nothing", ARCHITECTURE)
+    networks.save(tmp_path / "folder")
+    with pytest.raises(ValueError, match="holds networks already"):
+        networks.save(tmp_path / "folder")
+    with pytest.raises(ValueError, match=r"network-0000.safetensors: .*shape"):
+        Networks.load(tmp_path / "folder", other)

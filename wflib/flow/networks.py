@@ -1,0 +1,103 @@
+"""Flows for those who want networks, not coordinates: draw ordinary networks, and say how likely given ones are.
+
+flow = load_flow("data/flow.safetensors")
+networks = draw_networks(flow, 10, seed=0)
+states = networks.state_dicts()  # for torch.nn.Sequential; networks.module() is all of them at once
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wflib.architecture import Architecture
+from wflib.flow.flow import Flow
+from wflib.flow.likelihood import draw_probes, log_likelihood
+from wflib.flow.sampling import sample
+from wflib.networks import Networks
+from wflib.rng import generator
+
+__all__ = ["draw_networks", "log_likelihood_of_networks", "ordinary_architecture"]
+
+
+def ordinary_architecture(flow: Flow) -> Architecture:
+    """What the drawn networks are: the coordinates' architecture, without the output scale of canonical ones."""
+    return flow.architecture.without_log_scale()
+
+
+def draw_networks(flow: Flow, networks: int, seed: int = 0, steps: int = 32, **settings: Any) -> Networks:
+    """Draw ordinary networks.
+
+    Args:
+        flow: From :func:`wflib.flow.load_flow`.
+        networks: How many.
+        seed: The same seed draws the same networks.
+        steps: Steps of the solver.
+        settings: Further arguments of :func:`wflib.flow.sample`: ``solver``, ``guidance``, ``condition``, …
+
+    Returns:
+        Networks on the CPU: a sequence of state dicts, or ``.module()``, ``.modules()``, ``.save(path)``.
+
+    Example:
+        >>> import torch
+        >>> from wflib.architecture import mlp
+        >>> from wflib.config import load_settings
+        >>> from wflib.flow import Coordinates, Flow
+        >>> settings = load_settings(changes=["velocity.dimension=16", "velocity.layers=1"])
+        >>> flow = Flow(settings.flow, settings.velocity, Coordinates(mlp([30, 16, 16, 2])), 0.3)  # or load_flow(path)
+        >>> networks = draw_networks(flow, 3, seed=0, steps=2)
+        >>> networks.module()(torch.zeros(5, 30)).shape
+        torch.Size([3, 5, 2])
+        >>> list(networks.state_dicts()[0])[:2]
+        ['linear1.weight', 'linear1.bias']
+    """
+    x = sample(flow, networks, steps, generator(seed, "draw"), **settings)
+    architecture, weights = flow.coordinates.decode(x)
+    return Networks(architecture, {name: tensor.cpu() for name, tensor in weights.items()})
+
+
+def log_likelihood_of_networks(
+    flow: Flow,
+    networks: Networks | Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]],
+    seed: int = 0,
+    probes: int | None = 1,
+    steps: int = 32,
+    end: float = 0.99,
+    chunk: int = 64,
+) -> Tensor:
+    """log p_1 of ordinary networks under a flow, in nats.
+
+    The density is that of the flow's coordinates: of weights, or for the geometric flow of canonical weights, with respect
+    to the volume of the manifold. A network whose hidden neurons are permuted has the same one, unless the flow knows
+    neurons by identity; then networks must be aligned as its zoo is.
+
+    Args:
+        flow: A trained flow, Euclidean or geometric.
+        networks: Networks, one state dict, or several.
+        seed: Of Hutchinson's probes; the same for every network, so that differences between networks vary less.
+        probes: How many; None for the exact divergence.
+        steps: Steps of the second-order solver.
+        end: Time that the networks are taken to belong to, see :func:`wflib.flow.log_likelihood`.
+        chunk: Networks at a time, which bounds memory.
+
+    Returns:
+        (networks,).
+
+    Raises:
+        ValueError: The tensors do not fit the flow's architecture, or the flow has no density.
+    """
+    architecture = ordinary_architecture(flow)
+    if isinstance(networks, Mapping):
+        networks = [networks]
+    if not isinstance(networks, Networks):
+        networks = Networks.from_state_dicts(architecture, networks)
+    x = flow.coordinates.encode_network(architecture, networks.weights)
+    drawn = None if probes is None else draw_probes(x[:1], probes, generator(seed, "probes")).to(flow.device)
+    found = []
+    for part in x.split(chunk):
+        directions = None if drawn is None else drawn.expand(-1, len(part), -1)
+        found.append(log_likelihood(flow, flow.prior, part.to(flow.device), steps, "heun", directions, end))
+    return torch.cat(found).cpu()

@@ -1,0 +1,92 @@
+"""Solvers of d x / d t = u_t(x): one step of each, from which any number of steps is made.
+
+| solver | step | evaluations | order | spaces |
+|---|---|---|---|---|
+| ``euler`` | x ← exp_x(h v), v = u_t(x) | 1 | 1 | all |
+| ``heun`` | x ← exp_x(h/2 (v + P_x w)), w = u_{t+h}(exp_x(h v)) | 2 | 2 | all |
+| ``rk4`` | the classical Runge–Kutta method | 4 | 4 | flat |
+| ``dopri5`` | Dormand and Prince's adaptive pair, by torchdiffeq | adaptive | 5 | flat |
+
+In flat space exp_x(v) = x + v and P_x, the projection on the tangent space at x, does nothing. On spheres P_x w differs from
+the parallel transport of w by O(h²), so that a step of ``heun`` is off by O(h³) as it must be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from wflib.flow.geometry import Geometry
+
+__all__ = ["EVALUATIONS", "SOLVERS", "Velocity", "adaptive", "solver_step"]
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""(x (batch, D), t (batch,)) → u_t(x), (batch, D)."""
+
+TOLERANCE = 1e-5
+
+
+def euler(velocity: Velocity, geometry: Geometry, x: Tensor, t: Tensor, h: float) -> Tensor:
+    """One step of order one."""
+    return geometry.step(x, h * velocity(x, t))
+
+
+def heun(velocity: Velocity, geometry: Geometry, x: Tensor, t: Tensor, h: float) -> Tensor:
+    """One step of order two."""
+    v = velocity(x, t)
+    w = velocity(geometry.step(x, h * v), t + h)
+    return geometry.step(x, h / 2 * (v + geometry.tangent(x, w)))
+
+
+def rk4(velocity: Velocity, geometry: Geometry, x: Tensor, t: Tensor, h: float) -> Tensor:
+    """One step of order four, in flat space."""
+    k_1 = velocity(x, t)
+    k_2 = velocity(geometry.step(x, h / 2 * k_1), t + h / 2)
+    k_3 = velocity(geometry.step(x, h / 2 * k_2), t + h / 2)
+    k_4 = velocity(geometry.step(x, h * k_3), t + h)
+    return geometry.step(x, h / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4))
+
+
+SOLVERS = {"euler": euler, "heun": heun, "rk4": rk4}
+EVALUATIONS = {"euler": 1, "heun": 2, "rk4": 4}
+"""Evaluations of the velocity in one step."""
+
+
+def solver_step(name: str, geometry: Geometry) -> Callable[[Velocity, Geometry, Tensor, Tensor, float], Tensor]:
+    """The step of a solver.
+
+    Raises:
+        ValueError: The solver does not exist, or its order holds in flat space only and the geometry is curved.
+    """
+    if name not in (*SOLVERS, "dopri5"):
+        raise ValueError(f"solver: expected one of {', '.join(SOLVERS)}, dopri5, got {name!r}.")
+    if geometry.curved and name not in ("euler", "heun"):
+        raise ValueError(
+            f"solver: {name} adds velocities of different points, which have different tangent spaces on the manifold; "
+            "choose heun or euler for the geometric flow."
+        )
+    return SOLVERS.get(name, euler)
+
+
+def adaptive(velocity: Velocity, x: Tensor, times: Tensor, tolerance: float = TOLERANCE) -> Tensor:
+    """Dormand–Prince steps as long as the error estimate allows.
+
+    Args:
+        velocity: u_t(x).
+        x: Points at the first time, (batch, D).
+        times: When points are wanted, (K + 1,), rising or falling.
+        tolerance: Absolute and relative, of the root mean square over the batch.
+
+    Returns:
+        (K + 1, batch, D).
+    """
+    from torchdiffeq import odeint
+
+    def field(t: Tensor, state: Tensor) -> Tensor:
+        return velocity(state, t.to(state).expand(len(state)))
+
+    return odeint(
+        field, x, times.double(), rtol=tolerance, atol=tolerance, method="dopri5", options={"dtype": torch.float64}
+    )
