@@ -1,6 +1,7 @@
 """Evaluation: quality, model averaging, calibration, diversity, spread, barriers and novelty of networks."""
 
 from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers
+from wflib.evaluation.density import density_table, rank_correlation, ranking_quality
 from wflib.evaluation.diversity import jensen_shannon_diversity
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
 from wflib.evaluation.predictions import predict
@@ -29,6 +30,7 @@ __all__ = [
     "barrier_table",
     "bayesian_model_average",
     "brier_score",
+    "density_table",
     "error_overlap",
     "evaluate_networks",
     "expected_calibration_error",
@@ -38,6 +40,8 @@ __all__ = [
     "nearest_distance",
     "negative_log_likelihood",
     "predict",
+    "rank_correlation",
+    "ranking_quality",
     "sampling_quality",
     "symmetry_distances",
     "thin_trajectories",

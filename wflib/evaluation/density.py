@@ -1,0 +1,54 @@
+"""Whether a flow's density knows the zoo: log-likelihoods of groups of networks, and how well they tell groups apart."""
+
+from __future__ import annotations
+
+import pandas as pd
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+__all__ = ["density_table", "rank_correlation", "ranking_quality"]
+
+
+def ranking_quality(better: Tensor, worse: Tensor) -> float:
+    """Area under the ROC curve: the share of pairs (a of ``better``, b of ``worse``) with a > b, ties counting half.
+
+    Args:
+        better: Log-likelihoods that should be the larger ones, (n,).
+        worse: (m,).
+
+    Returns:
+        One where all pairs are ranked right, a half for a coin.
+    """
+    labels = [1] * len(better) + [0] * len(worse)
+    return float(roc_auc_score(labels, [*better.tolist(), *worse.tolist()]))
+
+
+def rank_correlation(asked: Tensor, found: Tensor) -> float:
+    """Spearman's rank correlation of two lists of numbers."""
+    return float(spearmanr(asked.cpu().numpy(), found.cpu().numpy()).statistic)
+
+
+def density_table(log_likelihoods: dict[str, Tensor], reference: str) -> pd.DataFrame:
+    """Mean and deviation of each group's log-likelihood, and how well it is told from the reference group.
+
+    Args:
+        log_likelihoods: Group → (networks,) in nats.
+        reference: The group that is expected to have the larger ones.
+
+    Returns:
+        ``networks`` (the group), ``count``, ``log_likelihood_mean``, ``log_likelihood_std`` and ``auc``, the
+        :func:`ranking_quality` of the reference over the group.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "networks": name,
+                "count": len(values),
+                "log_likelihood_mean": values.mean().item(),
+                "log_likelihood_std": values.std().item(),
+                "auc": ranking_quality(log_likelihoods[reference], values),
+            }
+            for name, values in log_likelihoods.items()
+        ]
+    )
