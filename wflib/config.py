@@ -130,13 +130,13 @@ class TrainingConfig(Section):
     warmup: Annotated[int, Field(ge=0, strict=True, description="Iterations of linear warm-up before cosine decay.")]
     gradient_clip: Positive
     ema_decay: Fraction
-    loss: Literal["standardized", "function", "mean-squared"]
+    loss: Literal["standardized", "function", "gauss-newton", "mean-squared"]
     distance: Literal["tangent", "geodesic"] = Field(
         description="Error of x̂_1: difference of logarithms at x_t, or logarithm at x̂_1; they differ for geometric only."
     )
     condition_dropout: Fraction = Field(description="Share of training pairs that are not told their condition.")
     function_floor: Annotated[float, Field(gt=0, le=1, strict=True)] = Field(
-        description="Weight that every coordinate keeps in loss: function."
+        description="Weight that every coordinate keeps in loss: function or gauss-newton."
     )
     precision: Literal["float32", "bfloat16"]
     compile: Annotated[bool, Field(strict=True, description="Compile each layer by torch.compile: a minute, then faster.")]

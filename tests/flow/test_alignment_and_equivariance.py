@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wflib.flow.objective import flow_matching_loss
+from wflib.flow.objective import flow_matching_error, weighted_mean_square
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
 
@@ -31,7 +31,7 @@ def losses(flow, zoo, randomized) -> tuple[float, float]:
     for start, end in ((x_0, x_1), (moved(x_0), moved(x_1))):
         x_t = flow.geometry.interpolate(start, end, t)
         prediction, scale = flow.predict(x_t, t)
-        found.append(flow_matching_loss(flow.geometry, x_t, end, prediction, scale, None).item())
+        found.append(weighted_mean_square(flow_matching_error(flow.geometry, x_t, end, prediction), scale, None).item())
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ import torch
 from wflib.architecture import mlp
 from wflib.flow.coupling import optimal_assignment
 from wflib.flow.geometry import EuclideanGeometry, Geometric, Normalized
-from wflib.flow.objective import LATEST_TIME, flow_matching_loss, sample_times
+from wflib.flow.objective import LATEST_TIME, flow_matching_error, sample_times, weighted_mean_square
 from wflib.flow.sampling import integrate
 from wflib.manifold import flat_manifold, weight_manifold
 from wflib.velocity import Preconditioner
@@ -130,9 +130,13 @@ def test_diagonal_weights_do_not_move_the_minimizer():
     x_1 = torch.randn(500, 6, generator=random, dtype=torch.float64)
     weight = torch.rand(6, generator=random, dtype=torch.float64) + 0.1
     constant = x_1.mean(0, keepdim=True).clone().requires_grad_()
-    loss = flow_matching_loss(geometry, torch.zeros_like(x_1), x_1, constant.expand(500, -1), None, weight)
+    loss = weighted_mean_square(
+        flow_matching_error(geometry, torch.zeros_like(x_1), x_1, constant.expand(500, -1)), None, weight
+    )
     assert torch.autograd.grad(loss, constant)[0].abs().max() < 1e-12
-    moved = flow_matching_loss(geometry, torch.zeros_like(x_1), x_1, (constant + 0.1).expand(500, -1), None, weight)
+    moved = weighted_mean_square(
+        flow_matching_error(geometry, torch.zeros_like(x_1), x_1, (constant + 0.1).expand(500, -1)), None, weight
+    )
     assert moved > loss
 
 

@@ -74,7 +74,7 @@ def test_ot_shortens_paths_and_keeps_the_batch(make_flow):
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("loss", ["standardized", "function", "mean-squared"])
+@pytest.mark.parametrize("loss", ["standardized", "function", "gauss-newton", "mean-squared"])
 @pytest.mark.parametrize("kind", ["neuron-tokens", "relational-transformer"])
 def test_training_lowers_the_loss(make_flow, training_config, dataset, geometry, loss, kind):
     flow, zoo = make_flow(geometry, coupling="initialization", kind=kind)

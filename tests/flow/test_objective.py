@@ -7,7 +7,14 @@ import torch
 
 from wflib.architecture import mlp
 from wflib.flow import build_geometry
-from wflib.flow.objective import LATEST_TIME, flow_matching_loss, function_sensitivity, sample_times
+from wflib.flow.objective import (
+    LATEST_TIME,
+    flow_matching_error,
+    function_change,
+    function_sensitivity,
+    sample_times,
+    weighted_mean_square,
+)
 from wflib.manifold import flat_manifold, weight_manifold
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
@@ -27,7 +34,7 @@ def minimizer(x_1: torch.Tensor, weight: torch.Tensor | None, scale: torch.Tenso
 
     def gradient() -> torch.Tensor:
         x_t, prediction = torch.zeros_like(x_1), constant.expand(len(x_1), -1)
-        loss = flow_matching_loss(EUCLIDEAN, x_t, x_1, prediction, scale, weight)
+        loss = weighted_mean_square(flow_matching_error(EUCLIDEAN, x_t, x_1, prediction), scale, weight)
         return torch.autograd.grad(loss, constant, create_graph=True)[0]
 
     first = gradient()
@@ -50,13 +57,19 @@ def test_weights_do_not_move_the_minimizer():
 def test_weights_of_mean_one_scale_nothing_but_shares():
     x_1 = targets()
     error, zero = torch.full_like(x_1, 0.3), torch.zeros_like(x_1)
-    plain = flow_matching_loss(EUCLIDEAN, zero, x_1, x_1 + error, None, None)
+    plain = weighted_mean_square(flow_matching_error(EUCLIDEAN, zero, x_1, x_1 + error), None, None)
     weight = torch.tensor([0.0, 0.0, 0.0, 3.0, 3.0, 0.0], dtype=torch.float64)
     assert plain.item() == pytest.approx(0.09)
-    assert flow_matching_loss(EUCLIDEAN, zero, x_1, x_1 + error, None, weight).item() == pytest.approx(0.09)
+    assert weighted_mean_square(
+        flow_matching_error(EUCLIDEAN, zero, x_1, x_1 + error), None, weight
+    ).item() == pytest.approx(0.09)
     error[:, 3:5] = 0
-    assert flow_matching_loss(EUCLIDEAN, zero, x_1, x_1 + error, None, weight).item() == pytest.approx(0)
-    assert flow_matching_loss(EUCLIDEAN, zero, x_1, x_1 + 0.5, torch.full_like(x_1, 0.5), None).item() == pytest.approx(1)
+    assert weighted_mean_square(
+        flow_matching_error(EUCLIDEAN, zero, x_1, x_1 + error), None, weight
+    ).item() == pytest.approx(0)
+    assert weighted_mean_square(
+        flow_matching_error(EUCLIDEAN, zero, x_1, x_1 + 0.5), torch.full_like(x_1, 0.5), None
+    ).item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", ["euclidean", "normalized", "geometric"])
@@ -67,8 +80,8 @@ def test_the_loss_is_zero_at_the_target_only(name):
         manifold.projx(torch.randn(5, manifold.n_elements, generator=random, dtype=torch.float64)) for _ in range(3)
     )
     x_t = geometry.interpolate(x_0, x_1, torch.full((5,), 0.4, dtype=torch.float64))
-    assert flow_matching_loss(geometry, x_t, x_1, x_1, None, None).item() == 0
-    assert flow_matching_loss(geometry, x_t, x_1, other, None, None).item() > 0.1
+    assert weighted_mean_square(flow_matching_error(geometry, x_t, x_1, x_1), None, None).item() == 0
+    assert weighted_mean_square(flow_matching_error(geometry, x_t, x_1, other), None, None).item() > 0.1
 
 
 def test_times_of_both_distributions():
@@ -96,3 +109,40 @@ def test_sensitivity_is_that_of_linear_outputs_and_ignores_neuron_order():
     shuffled = permute(ARCHITECTURE, weights, random_permutations(ARCHITECTURE, 3, generator(0, "p")))
     before, after = (function_sensitivity(ARCHITECTURE, side, inputs) for side in (weights, shuffled))
     assert torch.allclose(before, after, rtol=1e-4)
+
+
+def test_function_change_is_the_jacobian_times_the_error():
+    architecture, random = mlp([3, 4, 3]).with_log_scale(), generator(0, "change")
+    x, error = (torch.randn(2, architecture.dimension, generator=random, dtype=torch.float64) for _ in range(2))
+    inputs = torch.randn(5, 3, generator=random, dtype=torch.float64)
+    error.requires_grad_()
+    found = function_change(architecture, x, error, inputs)
+    for row in range(2):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda point: architecture.forward(architecture.unflatten(point[None]), inputs)[0], x[row]
+        )
+        change = jacobian @ error[row]
+        change = change - change.mean(1, keepdim=True)
+        assert found[row].item() == pytest.approx(change.square().sum(1).mean().item(), rel=1e-10)
+    assert torch.autograd.grad(found.sum(), error)[0].abs().max() > 0
+    # All class biases alike: a change that no probability feels, but a regression does.
+    shift = torch.zeros_like(x)
+    shift[:, architecture.slices["linear2.bias"]] = 1
+    assert function_change(architecture, x, shift, inputs).abs().max() < 1e-20
+    regression = mlp([3, 4, 3], task_type="regression")
+    assert function_change(regression, x[:, :-1], shift[:, :-1], inputs).tolist() == pytest.approx([3, 3])
+
+
+def test_the_gauss_newton_form_does_not_move_the_minimizer_unless_it_looks_at_the_target():
+    random = generator(0, "gauss-newton")
+    inputs = torch.randn(20, 3, generator=random, dtype=torch.float64)
+    targets = torch.randn(6, ARCHITECTURE.dimension, generator=random, dtype=torch.float64)
+    mean, somewhere = targets.mean(0).requires_grad_(), torch.randn(1, ARCHITECTURE.dimension, generator=random).double()
+
+    def slope(points: torch.Tensor) -> float:
+        """Largest entry of the expected loss's gradient at the mean of all targets."""
+        change = function_change(ARCHITECTURE, points, mean - targets, inputs)
+        return torch.autograd.grad(change.mean(), mean)[0].abs().max().item()
+
+    assert slope(somewhere.repeat(len(targets), 1)) < 1e-12
+    assert slope(targets) > 0.1

@@ -133,7 +133,7 @@ def test_seeds_decide(make_trainer):
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("loss", ["standardized", "function", "mean-squared"])
+@pytest.mark.parametrize("loss", ["standardized", "function", "gauss-newton", "mean-squared"])
 def test_every_geometry_and_loss_runs(make_trainer, geometry, loss):
     trainer = make_trainer(geometry, loss=loss)
     before = state(trainer)
@@ -143,14 +143,15 @@ def test_every_geometry_and_loss_runs(make_trainer, geometry, loss):
     assert [row["iteration"] for row in trainer.history] == [6, 12]
     assert all(0 < row["loss"] < 1e3 and 0 < row["validation_loss"] < 1e3 for row in trainer.history)
     if loss == "function":
-        assert trainer.weight.mean().item() == pytest.approx(1, abs=1e-5)
-        assert trainer.weight.min() >= 0.1
+        assert trainer.loss.weight.mean().item() == pytest.approx(1, abs=1e-5)
+        assert trainer.loss.weight.min() >= 0.1
 
 
-def test_loss_function_needs_inputs(make_trainer, training_config):
+@pytest.mark.parametrize("loss", ["function", "gauss-newton"])
+def test_losses_in_function_space_need_inputs(make_trainer, training_config, loss):
     trainer = make_trainer()
     with pytest.raises(ValueError, match="training inputs"):
-        trainer.sensitivity_weight(trainer.pairs.zoo, None)
+        FlowTrainer(trainer.flow, trainer.pairs.zoo, training_config(loss=loss), None)
 
 
 def test_held_out_networks_are_never_drawn(make_trainer):

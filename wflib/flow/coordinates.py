@@ -78,6 +78,10 @@ class Coordinates:
         """Initial weights → flat vectors in this tensor order, without the canonical scalars at its end."""
         return architecture.flatten(self.rotate(initial, self.basis))
 
+    def rotate_inputs(self, inputs: Tensor) -> Tensor:
+        """A task's inputs (examples, features) in the axes of the coordinates, so that outputs stay what they are."""
+        return inputs if self.basis is None else inputs @ self.basis.to(inputs)
+
     def decode_state(self, x: Tensor) -> Weights:
         """(networks, D) → weights of ``architecture`` in the inputs' own axes; differentiable."""
         return self.rotate(self.architecture.unflatten(x), None if self.basis is None else self.basis.T)

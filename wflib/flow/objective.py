@@ -8,9 +8,12 @@ on the manifold its minimizer is the Fréchet mean of x_1. The loss is the weigh
 - ``mean-squared``:  e²
 - ``standardized``:  e² / o(t)², o the preconditioner's output scale: every coordinate and time counts alike
 - ``function``:      w e² / o(t)², w the share of the network's function that the coordinate decides, plus a floor
+- ``gauss-newton``:  the squared change ‖J ε‖² of a network's outputs by the error as a whole, plus a floor of ε², where
+                     ε = e o(0) / o(t) and J the Jacobian at a draw from the Gaussian of mean x̂_1 and deviation o(t)
 
 A flow that predicts velocities has e = (1 − t) (û_t − u_t), and e / (1 − t) in ``mean-squared``. A positive diagonal
-weighting does not move the minimizer E[x_1 | x_t]; it decides where capacity goes.
+weighting does not move the minimizer E[x_1 | x_t]; it decides where capacity goes. Nor does the Gauss–Newton form, because
+J is taken at a point that depends on x_t alone, never on x_1.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from wflib.architecture import Architecture, Weights
 from wflib.flow.geometry import Geometry
 from wflib.velocity.pooling import pool, pooling_index
 
-__all__ = ["flow_matching_loss", "function_sensitivity", "sample_times", "weighted_mean_square"]
+__all__ = ["flow_matching_error", "function_change", "function_sensitivity", "sample_times", "weighted_mean_square"]
 
 LATEST_TIME = 0.99
 
@@ -33,34 +36,24 @@ def sample_times(distribution: str, count: int, generator: torch.Generator) -> T
     return (1 - (1 - uniform).sqrt() if distribution == "beta" else uniform) * LATEST_TIME
 
 
-def flow_matching_loss(
-    geometry: Geometry,
-    x_t: Tensor,
-    x_1: Tensor,
-    prediction: Tensor,
-    output_scale: Tensor | None,
-    weight: Tensor | None,
-    distance: str = "tangent",
+def flow_matching_error(
+    geometry: Geometry, x_t: Tensor, x_1: Tensor, prediction: Tensor, distance: str = "tangent"
 ) -> Tensor:
-    """The losses above, of a prediction of x_1.
+    """The error e above of a prediction of x_1.
 
     Args:
         geometry: Gives displacements.
         x_t: (batch, D).
         x_1: (batch, D).
         prediction: x̂_1, already projected, (batch, D).
-        output_scale: o(t), (batch, D); None for the plain mean-squared error.
-        weight: Per-coordinate weights with mean one, (D,); None for equal ones.
         distance: ``tangent`` or ``geodesic``.
 
     Returns:
-        A scalar.
+        (batch, D).
     """
     if distance == "geodesic":
-        error = geometry.displacement(prediction, x_1)
-    else:
-        error = geometry.displacement(x_t, prediction) - geometry.displacement(x_t, x_1)
-    return weighted_mean_square(error, output_scale, weight)
+        return geometry.displacement(prediction, x_1)
+    return geometry.displacement(x_t, prediction) - geometry.displacement(x_t, x_1)
 
 
 def weighted_mean_square(error: Tensor, output_scale: Tensor | None, weight: Tensor | None) -> Tensor:
@@ -95,3 +88,27 @@ def function_sensitivity(architecture: Architecture, weights: Weights, inputs: T
         total += jacobian(flat, inputs).square().sum(1).mean(0)
     index = pooling_index(architecture).to(inputs.device)
     return pool(total / len(architecture.flatten(weights)), index)[index]
+
+
+def function_change(architecture: Architecture, x: Tensor, error: Tensor, inputs: Tensor) -> Tensor:
+    """How far outputs move when x moves by an error, to first order: mean over examples of ‖J ε‖².
+
+    For classifiers the mean over classes is taken out of J ε, which no probability feels.
+
+    Args:
+        architecture: What a network is.
+        x: Where the Jacobian J = ∂f/∂x is taken, (batch, D); nothing is differentiated with respect to it.
+        error: ε, (batch, D); differentiable.
+        inputs: Training examples (examples, features), in the axes of the coordinates.
+
+    Returns:
+        (batch,).
+    """
+
+    def outputs(point: Tensor) -> Tensor:
+        return architecture.forward(architecture.unflatten(point), inputs)
+
+    _, change = torch.func.jvp(outputs, (x.detach(),), (error,))
+    if architecture.task_type == "classification":
+        change = change - change.mean(-1, keepdim=True)
+    return change.square().sum(-1).mean(-1)

@@ -7,7 +7,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from wflib.config import TrainingConfig
 from wflib.distributed import average, average_gradients, rank, wait_for_all, world_size
 from wflib.flow.conditioning import network_figures
 from wflib.flow.flow import Flow
-from wflib.flow.objective import flow_matching_loss, function_sensitivity, sample_times, weighted_mean_square
+from wflib.flow.loss import Batch, FlowMatchingLoss
+from wflib.flow.objective import sample_times
 from wflib.flow.pairs import PairSource
 from wflib.rng import generator
 from wflib.storage import atomic_path
@@ -36,23 +36,9 @@ HISTORY_SCHEMA = {
 HISTORY_EVERY = 20
 VALIDATION_PAIRS = 256
 MOMENT_PAIRS = 4096
-SENSITIVITY_NETWORKS, SENSITIVITY_EXAMPLES = 16, 256
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """(iteration, iterations, last history row) → None."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    x_t: Tensor
-    x_1: Tensor
-    t: Tensor
-    condition: Tensor | None
-
-    def part(self, start: int, step: int) -> Batch:
-        """Every ``step``-th pair."""
-        condition = None if self.condition is None else self.condition[start::step]
-        return Batch(self.x_t[start::step], self.x_1[start::step], self.t[start::step], condition)
 
 
 class FlowTrainer:
@@ -66,7 +52,7 @@ class FlowTrainer:
         flow: The flow to train; already on its device.
         zoo: The whole zoo of the form its geometry works on; held-out trajectories only measure the validation loss.
         config: Section ``training``.
-        train_split: The task's training part, for ``loss: function`` and for conditions.
+        train_split: The task's training part, for losses in function space and for conditions.
         checkpoint_folder: Where to keep the state of an unfinished run, a folder that names settings and inputs; None for
             no checkpoints.
 
@@ -92,13 +78,13 @@ class FlowTrainer:
             flow.condition.fit(self.figures[self.pairs])
         self.random = generator(config.seed, "flow", "batches")
         self.fit_preconditioner()
-        self.weight = self.sensitivity_weight(zoo.training_part, train_split) if config.loss == "function" else None
+        self.loss = FlowMatchingLoss(flow, config, zoo.training_part, train_split)
         self.averaged = copy.deepcopy(flow.network)
         if config.compile:
             for layer in flow.network.layers:
                 layer.compile()
         self.optimizer = torch.optim.AdamW(
-            flow.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
+            flow.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
         )
         self.iteration, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
@@ -122,24 +108,6 @@ class FlowTrainer:
             raise ValueError("flow.condition needs the task's training examples.")
         return network_figures(source.zoo, split, self.flow.condition.name)
 
-    def sensitivity_weight(self, zoo: Zoo, split: Split | None) -> Tensor:
-        """Per-coordinate weights (D,) with mean one: share of the function's error, and a floor."""
-        if split is None:
-            raise ValueError("training.loss: function needs the task's training inputs.")
-        flow, random = self.flow, generator(self.config.seed, "flow", "sensitivity")
-        chosen = torch.randperm(len(zoo), generator=random)[:SENSITIVITY_NETWORKS]
-        examples = torch.randperm(len(split.inputs), generator=random)[:SENSITIVITY_EXAMPLES]
-        coordinates, inputs = flow.coordinates, split.inputs[examples]
-        if coordinates.basis is not None:
-            inputs = inputs @ coordinates.basis.cpu()
-        weights = coordinates.architecture.unflatten(coordinates.encode(zoo[chosen].weights))
-        sensitivity = function_sensitivity(coordinates.architecture, weights, inputs).to(flow.device)
-        statistics = flow.preconditioner
-        left = statistics.deviation_0.square() * statistics.deviation_1.square() - statistics.covariance.square()
-        share = sensitivity * (left / statistics.deviation_0.square())[statistics.index]
-        floor = self.config.function_floor
-        return share / share.mean() * (1 - floor) + floor
-
     # -- one step ---------------------------------------------------------------------------------------------------
 
     def draw(self, pairs: PairSource, count: int, random: torch.Generator) -> Batch:
@@ -154,21 +122,7 @@ class FlowTrainer:
         if condition is not None:
             told = torch.rand(count, generator=random) >= self.config.condition_dropout
             condition = torch.where(told, condition[chosen], math.nan).to(x_1)
-        return Batch(x_t, x_1, t, condition)
-
-    def loss(self, batch: Batch) -> Tensor:
-        """The configured flow-matching loss of a batch."""
-        flow, scale_used = self.flow, self.config.loss != "mean-squared"
-        with torch.autocast(flow.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            predict = flow.displacement if flow.config.prediction == "velocity" else flow.predict
-            predicted, scale = predict(batch.x_t, batch.t, batch.condition)
-        if flow.config.prediction == "velocity":
-            error = predicted - flow.geometry.displacement(batch.x_t, batch.x_1)
-            return weighted_mean_square(error, scale if scale_used else 1 - batch.t[:, None], self.weight)
-        distance = self.config.distance
-        return flow_matching_loss(
-            flow.geometry, batch.x_t, batch.x_1, predicted, scale if scale_used else None, self.weight, distance
-        )
+        return Batch(x_t, x_1, t, condition, *self.loss.draw(x_t, random))
 
     def learning_rate(self) -> float:
         """Linear warm-up, then cosine decay to a fiftieth."""

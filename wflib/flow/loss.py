@@ -1,0 +1,116 @@
+"""The loss that a training configuration names, ready to be called on batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wflib.config import TrainingConfig
+from wflib.flow.flow import Flow
+from wflib.flow.objective import flow_matching_error, function_change, function_sensitivity, weighted_mean_square
+from wflib.rng import generator
+from wflib.zoo import Split, Zoo
+
+__all__ = ["Batch", "FlowMatchingLoss"]
+
+SENSITIVITY_NETWORKS, SENSITIVITY_EXAMPLES = 16, 256
+FUNCTION_EXAMPLES = 128
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Points between coupled pairs, and what a loss needs to know of them.
+
+    Attributes:
+        x_t: (batch, D).
+        x_1: (batch, D).
+        t: (batch,).
+        condition: Figures of x_1, NaN where not told, (batch,), for flows with a condition.
+        noise: Standard normal numbers, (batch, D), for ``gauss-newton``.
+        examples: Training inputs in the axes of the coordinates, (examples, features), for ``gauss-newton``.
+    """
+
+    x_t: Tensor
+    x_1: Tensor
+    t: Tensor
+    condition: Tensor | None = None
+    noise: Tensor | None = None
+    examples: Tensor | None = None
+
+    def part(self, start: int, step: int) -> Batch:
+        """Every ``step``-th pair, with all examples."""
+
+        def some(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[start::step]
+
+        pairs = (self.x_t[start::step], self.x_1[start::step], self.t[start::step])
+        return Batch(*pairs, some(self.condition), some(self.noise), self.examples)
+
+
+class FlowMatchingLoss:
+    """One of the losses of :mod:`wflib.flow.objective`.
+
+    Args:
+        flow: Whose predictions are measured; its preconditioner is fitted already.
+        config: Section ``training``.
+        zoo: Training networks, whose mean sensitivity weights coordinates.
+        split: The task's training part, for the losses in function space.
+
+    Raises:
+        ValueError: A loss in function space without training inputs.
+    """
+
+    def __init__(self, flow: Flow, config: TrainingConfig, zoo: Zoo, split: Split | None) -> None:
+        self.flow, self.config = flow, config
+        self.inputs: Tensor | None = None
+        if config.loss in ("standardized", "mean-squared"):
+            return
+        if split is None:
+            raise ValueError(f"training.loss: {config.loss} needs the task's training inputs.")
+        coordinates, random = flow.coordinates, generator(config.seed, "flow", "sensitivity")
+        self.inputs = coordinates.rotate_inputs(split.inputs)
+        chosen = torch.randperm(len(zoo), generator=random)[:SENSITIVITY_NETWORKS]
+        examples = torch.randperm(len(self.inputs), generator=random)[:SENSITIVITY_EXAMPLES]
+        weights = flow.architecture.unflatten(coordinates.encode(zoo[chosen].weights))
+        sensitivity = function_sensitivity(flow.architecture, weights, self.inputs[examples]).to(flow.device)
+        self.unexplained = flow.preconditioner(torch.zeros(1, device=flow.device)).output_scale.squeeze(0)
+        self.share = sensitivity * self.unexplained.square()
+
+    @property
+    def weight(self) -> Tensor | None:
+        """Weights of coordinates with mean one, (D,), for ``function``: share of the function's error, and a floor."""
+        if self.config.loss != "function":
+            return None
+        floor = self.config.function_floor
+        return self.share / self.share.mean() * (1 - floor) + floor
+
+    def draw(self, x_t: Tensor, random: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
+        """Noise and examples of a batch, where the loss needs them."""
+        if self.config.loss != "gauss-newton":
+            return None, None
+        noise = torch.randn(x_t.shape, generator=random).to(x_t)
+        return noise, self.inputs[torch.randint(len(self.inputs), (FUNCTION_EXAMPLES,), generator=random)].to(x_t)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """The loss of a batch, a scalar."""
+        flow, config = self.flow, self.config
+        velocity = flow.config.prediction == "velocity"
+        with torch.autocast(flow.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            predict = flow.displacement if velocity else flow.predict
+            predicted, scale = predict(batch.x_t, batch.t, batch.condition)
+        if velocity:
+            error = predicted - flow.geometry.displacement(batch.x_t, batch.x_1)
+        else:
+            error = flow_matching_error(flow.geometry, batch.x_t, batch.x_1, predicted, config.distance)
+        if config.loss == "mean-squared":
+            return weighted_mean_square(error / (1 - batch.t[:, None]) if velocity else error, None, None)
+        standardized = weighted_mean_square(error, scale, self.weight)
+        if config.loss != "gauss-newton":
+            return standardized
+        end = flow.geometry.step(batch.x_t, predicted) if velocity else predicted
+        # A draw that knows x_t only: at x_1 itself the Jacobian would move the minimizer, at x̂_1 it is an average network's.
+        somewhere = flow.geometry.project_prediction(end.detach() + scale * batch.noise)
+        change = function_change(flow.architecture, somewhere, error / scale * self.unexplained, batch.examples)
+        return (1 - config.function_floor) * change.mean() / self.share.sum() + config.function_floor * standardized
