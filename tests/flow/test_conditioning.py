@@ -21,9 +21,9 @@ def conditioned(make_flow, randomized, request):
 
 
 def test_figures_are_the_networks_own(zoo, dataset):
-    losses = network_figures(zoo, dataset.train, "loss", chunk=7)
+    losses = network_figures(zoo.architecture, zoo.weights, dataset.train, "loss", chunk=7)
     torch.testing.assert_close(losses, network_losses(zoo.architecture, zoo.weights, dataset.train))
-    accuracies = network_figures(zoo, dataset.train, "accuracy", chunk=7)
+    accuracies = network_figures(zoo.architecture, zoo.weights, dataset.train, "accuracy", chunk=7)
     assert ((accuracies * len(dataset.train.inputs)).round() / len(dataset.train.inputs) - accuracies).abs().max() < 1e-6
     assert torch.corrcoef(torch.stack([losses, accuracies]))[0, 1] < -0.3
 
@@ -99,7 +99,8 @@ def test_a_trained_flow_answers_and_survives_its_file(make_flow, training_config
     last[:, -1] = wished
     zoo = replace(zoo, weights={**zoo.weights, "linear3.bias": last})
     monkeypatch.setattr(
-        "wflib.flow.training.network_figures", lambda part, split, name: part.weights["linear3.bias"][:, -1].exp()
+        "wflib.flow.training.network_figures",
+        lambda architecture, weights, split, name: weights["linear3.bias"][:, -1].exp(),
     )
     settings = training_config(iterations=400, batch_size=64, ema_decay=0.95, learning_rate=0.01)
     flow = FlowTrainer(flow, zoo, settings, dataset.train).run()

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from wflib.report import alignment_markdown, symmetry_summary
+from wflib.report import measures_markdown, symmetry_summary
 
 
 def test_means_over_pairs_and_over_nearest_networks():
@@ -13,4 +13,4 @@ def test_means_over_pairs_and_over_nearest_networks():
     found = symmetry_summary(pd.concat([distances, closer])).set_index("modulo")
     assert found.distance_of_pairs.to_dict() == {"nothing": 2, "permutation": 1}
     assert found.distance_to_nearest.to_dict() == pytest.approx({"nothing": 4 / 3, "permutation": 2 / 3})
-    assert "| nothing | 2.000 | 1.333 |" in " ".join(alignment_markdown(found.reset_index()).split(" "))
+    assert "| nothing | 2 | 1.33 |" in measures_markdown(found.reset_index())

@@ -7,7 +7,7 @@ states = networks.state_dicts()  # for torch.nn.Sequential; networks.module() is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from wflib.flow.sampling import sample
 from wflib.networks import Networks
 from wflib.rng import generator
 
-__all__ = ["draw_networks", "log_likelihood_of_networks", "ordinary_architecture"]
+__all__ = ["draw_networks", "log_likelihood_of_coordinates", "log_likelihood_of_networks", "ordinary_architecture"]
 
 
 def ordinary_architecture(flow: Flow) -> Architecture:
@@ -95,9 +95,44 @@ def log_likelihood_of_networks(
     if not isinstance(networks, Networks):
         networks = Networks.from_state_dicts(architecture, networks)
     x = flow.coordinates.encode_network(architecture, networks.weights)
+    return log_likelihood_of_coordinates(flow, x, seed, probes, steps, end, chunk)
+
+
+def log_likelihood_of_coordinates(
+    flow: Flow,
+    x: Tensor,
+    seed: int = 0,
+    probes: int | None = 1,
+    steps: int = 32,
+    end: float = 0.99,
+    chunk: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """log p_1 of points that are a flow's coordinates already, in nats; see :func:`log_likelihood_of_networks`.
+
+    Args:
+        flow: A trained flow, Euclidean or geometric.
+        x: (networks, D), put on the manifold where the flow has one.
+        seed: Of Hutchinson's probes, the same for every point.
+        probes: How many; None for the exact divergence.
+        steps: Steps of the second-order solver.
+        end: Time that the points are taken to belong to.
+        chunk: Points at a time, which bounds memory.
+        progress: Called with the number of points done so far.
+
+    Returns:
+        (networks,), on the CPU.
+
+    Raises:
+        ValueError: The flow has no density.
+    """
     drawn = None if probes is None else draw_probes(x[:1], probes, generator(seed, "probes")).to(flow.device)
-    found = []
+    found, done = [], 0
     for part in x.split(chunk):
         directions = None if drawn is None else drawn.expand(-1, len(part), -1)
-        found.append(log_likelihood(flow, flow.prior, part.to(flow.device), steps, "heun", directions, end))
-    return torch.cat(found).cpu()
+        points = flow.geometry.project_prediction(part.to(flow.device))
+        found.append(log_likelihood(flow, flow.prior, points, steps, "heun", directions, end).cpu())
+        done += len(part)
+        if progress is not None:
+            progress(done)
+    return torch.cat(found)
