@@ -46,7 +46,7 @@ def main(
         zoo = load_zoo(canonical, "canonical") if model.coordinates.canonical else load_zoo(aligned, "aligned")
         name, training, rows = model.condition.name, zoo.training_part, []
         figures = network_figures(zoo.architecture, training.weights, dataset.train, name)
-        low, high = (figures.quantile(level).item() for level in (0.01, 0.99))
+        low, high = (figures.quantile(level).clamp_min(1e-12).item() for level in (0.01, 0.99))
         asked = torch.linspace(0, 1, networks)
         asked = low * (high / low) ** asked if name == "loss" else low + (high - low) * asked
         with progress_bar(len(STRENGTHS) * networks, "samples", "network") as bar:

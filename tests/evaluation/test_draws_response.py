@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.zoo.test_alignment import random_zoo
-from wflib.evaluation import DrawQuality, rank_correlation, response_summary, response_tenths, variance_ratio
+from wflib.evaluation import DrawQuality, response_summary, response_tenths, variance_ratio
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
 from wflib.zoo import Split
@@ -43,13 +43,6 @@ def test_without_matching_the_ratio_would_say_something_else():
     quality = DrawQuality(zoo, split_for(zoo), 0, networks=len(zoo))
     raw = variance_ratio(zoo.training_part.flat, quality.training).mean
     assert raw > 1.05
-
-
-@pytest.mark.parametrize(("sign", "expected"), [(1, 1.0), (-1, -1.0)])
-def test_rank_correlation_sees_order_only(sign, expected):
-    asked = torch.linspace(0.1, 3, 30)
-    assert rank_correlation(asked, (sign * asked).exp()) == pytest.approx(expected)
-    assert abs(rank_correlation(asked, torch.rand(30, generator=generator(1, "r")))) < 0.5
 
 
 def rows(count: int = 40) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """Summaries of distances modulo symmetries."""
 
+import math
+
 import pandas as pd
 import pytest
 
@@ -14,3 +16,13 @@ def test_means_over_pairs_and_over_nearest_networks():
     assert found.distance_of_pairs.to_dict() == {"nothing": 2, "permutation": 1}
     assert found.distance_to_nearest.to_dict() == pytest.approx({"nothing": 4 / 3, "permutation": 2 / 3})
     assert "| nothing | 2 | 1.33 |" in measures_markdown(found.reset_index())
+
+
+def test_measures_have_three_digits_settings_are_short_and_what_is_undefined_is_a_dash():
+    table = pd.DataFrame({"way": ["a", "b"], "strength": [0.1, 2.0], "steps": [64, 8], "nll_mean": [0.12345, math.nan]})
+    text = measures_markdown(table, "What it means.")
+    assert text == (
+        "| way | strength | steps | nll mean |\n| --- | --- | --- | --- |\n"
+        "| a | 0.1 | 64 | 0.123 |\n| b | 2 | 8 | – |\n\nWhat it means.\n"
+    )
+    assert measures_markdown(table).endswith("| – |\n")

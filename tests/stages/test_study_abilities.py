@@ -144,3 +144,13 @@ def test_help_teaches(study, name):
     assert result.exit_code == 0
     assert "--flow" in result.output
     assert len(result.output) > 800
+
+
+def test_a_flow_can_be_asked_for_accuracy(study, project):
+    settings = ["--set", "flow.condition=accuracy", "--set", "flow.geometry=euclidean", "--label", "flow=accuracy"]
+    assert run("study", "cell", "accuracy.csv", "--flow", "accuracy.safetensors", *settings).exit_code == 0
+    rows, text = written(
+        study("condition", "--flow", "accuracy.safetensors", "--networks", "10", "--steps", "1"), "condition"
+    )
+    assert rows.asked.between(0, 1).all()
+    assert "the accuracy on training examples" in text

@@ -15,7 +15,7 @@ from wflib.evaluation.quality import (
     negative_log_likelihood,
     wrong_predictions,
 )
-from wflib.evaluation.response import rank_correlation, response_summary, response_tenths
+from wflib.evaluation.response import response_summary, response_tenths
 from wflib.evaluation.summary import CURVE_SCHEMA, GROUP_SCHEMA, NETWORK_SCHEMA, evaluate_networks, sampling_quality
 from wflib.evaluation.symmetry import SYMMETRY_SCHEMA, symmetry_distances
 from wflib.evaluation.variance import VarianceRatio, variance_ratio
@@ -43,7 +43,6 @@ __all__ = [
     "nearest_distance",
     "negative_log_likelihood",
     "predict",
-    "rank_correlation",
     "ranking_quality",
     "response_summary",
     "response_tenths",

@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 import pandas as pd
-from scipy.stats import spearmanr
-from torch import Tensor
 
-__all__ = ["rank_correlation", "response_summary", "response_tenths"]
-
-
-def rank_correlation(asked: Tensor, found: Tensor) -> float:
-    """Spearman's rank correlation: one where every larger wish gets a larger answer, NaN where one side is constant.
-
-    Args:
-        asked: (n,).
-        found: (n,).
-    """
-    return float(spearmanr(asked.cpu().numpy(), found.cpu().numpy()).statistic)
+__all__ = ["response_summary", "response_tenths"]
 
 
 def response_summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -27,7 +15,8 @@ def response_summary(rows: pd.DataFrame) -> pd.DataFrame:
             ``test_loss``.
 
     Returns:
-        ``strength``, ``rank_correlation`` of what was asked and found, and ``rank_correlation_test`` with the test loss.
+        ``strength``, Spearman's ``rank_correlation`` of what was asked and found, one where every larger wish gets a larger
+        answer, and ``rank_correlation_test`` of what was asked and the test loss.
     """
     found = []
     for strength, part in rows.groupby("strength", sort=False):
