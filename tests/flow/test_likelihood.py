@@ -249,6 +249,22 @@ def test_a_flow_of_the_gaussian_model_alone_has_the_closed_form(make_flow, datas
 
 
 @pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
+def test_the_divergence_of_a_flow_is_the_trace_of_its_projected_jacobian(make_flow, randomized, geometry):
+    flow, _ = make_flow(geometry)
+    randomized(flow.network)
+    x, t = flow.prior.sample(2, generator(0, "x")), torch.full((2,), 0.3)
+    found, later = (divergence(flow.velocity, flow.geometry, x, time)[1] for time in (t, t + 0.3))
+    for point, trace in zip(x, found, strict=True):
+        jacobian = torch.func.jacrev(lambda p: flow.velocity(p[None], t[:1])[0])(point)
+        axes = torch.eye(len(point))
+        projection = flow.geometry.tangent(point.expand_as(axes), axes)
+        assert trace.item() == pytest.approx((projection @ jacobian @ projection).trace().item(), abs=1e-4)
+    assert (later - found).abs().min() > 0.1
+    chunked = divergence(flow.velocity, flow.geometry, x, t, chunk=7)[1]
+    torch.testing.assert_close(chunked, found)
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
 def test_wide_and_double_networks_have_a_density(make_flow, randomized, zoo, geometry):
     flow, _ = make_flow(geometry)
     randomized(flow.network)
