@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +11,11 @@ import pandas as pd
 import typer
 
 from stages.common import ALIGNED, CANONICAL, DATASET, PARAMS, PRESETS, ZOO, Params, Presets, application, progress_bar
-from wflib.config import Settings, load_settings
+from wflib.config import load_settings
 from wflib.device import resolve_device
-from wflib.evaluation import sampling_quality
-from wflib.flow import FlowTrainer, flow_for_zoo, sample
-from wflib.report import study_figure, study_markdown, study_summary
+from wflib.evaluation import DrawQuality
+from wflib.flow import FlowTrainer, flow_for_zoo, sample, save_flow, squared_path_length
+from wflib.report import save_study, study_figure, study_markdown, study_summary
 from wflib.rng import generator
 from wflib.storage import atomic_path
 from wflib.zoo import align_zoo, canonical_zoo, load_dataset, load_zoo, save_zoo
@@ -21,13 +23,21 @@ from wflib.zoo import align_zoo, canonical_zoo, load_dataset, load_zoo, save_zoo
 app = application("study")
 
 
-def settings_or_exit(params: Path, presets: Path, changes: list[str]) -> Settings:
-    """Settings with the changes, or one sentence and exit code 1."""
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """One sentence and exit code 1 in place of a traceback."""
     try:
-        return load_settings(params, presets, changes)
-    except ValueError as error:
+        yield
+    except (ValueError, OSError) as error:
         typer.secho(f"study: {error}", fg="red", err=True)
         raise typer.Exit(1) from error
+
+
+def columns_of(labels: list[str]) -> dict[str, str]:
+    """Column → value of each label."""
+    if wrong := [label for label in labels if "=" not in label]:
+        raise ValueError(f"--label: expected name=value, got {wrong[0]!r}.")
+    return dict(label.split("=", 1) for label in labels)
 
 
 @app.callback()
@@ -45,10 +55,11 @@ def align(
     zoo: Annotated[Path, typer.Option(help="Zoo from train-zoo.")] = ZOO,
 ) -> None:
     """Align and canonicalize the zoo in another way, for cells that compare ways of alignment."""
-    settings = settings_or_exit(params, presets, changes)
-    aligned = align_zoo(load_zoo(zoo, "trained"), settings.align, load_dataset(data))
-    save_zoo(out / "aligned.safetensors", aligned)
-    save_zoo(out / "canonical.safetensors", canonical_zoo(aligned))
+    with clear_errors():
+        settings = load_settings(params, presets, changes)
+        aligned = align_zoo(load_zoo(zoo, "trained"), settings.align, load_dataset(data))
+        save_zoo(out / "aligned.safetensors", aligned)
+        save_zoo(out / "canonical.safetensors", canonical_zoo(aligned))
 
 
 @app.command()
@@ -61,25 +72,38 @@ def cell(
     data: Annotated[Path, typer.Option(help="Dataset from fetch-data.")] = DATASET,
     aligned: Annotated[Path, typer.Option(help="Zoo from align, which the Euclidean flow learns.")] = ALIGNED,
     canonical: Annotated[Path, typer.Option(help="Zoo from canonicalize, which the other two flows learn.")] = CANONICAL,
+    flow: Annotated[Path | None, typer.Option(help="Where to keep the trained flow, for other studies of it.")] = None,
 ) -> None:
-    """Train one flow and measure its samples on the test part for every number of steps in evaluate.steps."""
-    settings = settings_or_exit(params, presets, changes)
-    columns = dict(label.split("=", 1) for label in labels)
-    form, path = ("aligned", aligned) if settings.flow.geometry == "euclidean" else ("canonical", canonical)
-    dataset, zoo, config = load_dataset(data), load_zoo(path, form), settings.evaluate
-    flow = flow_for_zoo(settings, zoo, dataset.train.inputs).to(resolve_device(settings.training.device))
-    trainer = FlowTrainer(flow, zoo, settings.training, dataset.train)
-    with progress_bar(settings.training.iterations, out.stem) as bar:
-        flow = trainer.run(lambda iteration, iterations, row: bar.update(iteration - bar.n))
-    rows = []
-    for steps in config.steps:
-        x = sample(flow, config.curve_networks, steps, generator(config.seed, "study", "prior"))
-        quality = sampling_quality(flow.architecture, flow.coordinates.decode_state(x), dataset.test)
+    """Train one flow and measure its samples on the test part for every number of steps in evaluate.steps.
+
+    Quality, spread relative to training networks, and the mean squared length of the paths that the coupling trains on.
+    """
+    with clear_errors():
+        settings, columns = load_settings(params, presets, changes), columns_of(labels)
+        form, path = ("aligned", aligned) if settings.flow.geometry == "euclidean" else ("canonical", canonical)
+        dataset, zoo, config = load_dataset(data), load_zoo(path, form), settings.evaluate
+        model = flow_for_zoo(settings, zoo, dataset.train.inputs).to(resolve_device(settings.training.device))
+        trainer = FlowTrainer(model, zoo, settings.training, dataset.train)
+        path_length = squared_path_length(trainer.pairs, settings.training.batch_size, config.seed)
+        with progress_bar(settings.training.iterations, out.stem) as bar:
+            model = trainer.run(lambda iteration, iterations, row: bar.update(iteration - bar.n))
+        if flow is not None:
+            save_flow(flow, model)
+        quality, rows = DrawQuality(zoo, dataset.test, config.seed), []
         facts = {"validation_loss": trainer.history[-1]["validation_loss"], "training_seconds": trainer.seconds}
-        rows.append({**columns, "steps": steps, **quality, **facts})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+        for steps in config.steps:
+            x = sample(model, config.curve_networks, steps, generator(config.seed, "study", "prior"))
+            rows.append(
+                {
+                    **columns,
+                    "steps": steps,
+                    **quality(model.coordinates.decode_state(x)),
+                    "path_length": path_length,
+                    **facts,
+                }
+            )
+        with atomic_path(out) as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False)
 
 
 @app.command()
@@ -93,13 +117,7 @@ def table(
         typer.secho(f"study: {cells} has no CSV files; run the study's cells first.", fg="red", err=True)
         raise typer.Exit(1)
     rows = pd.concat([pd.read_csv(path, keep_default_na=False) for path in files], ignore_index=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out.with_suffix(".csv")) as temporary:
-        rows.to_csv(temporary, index=False)
-    with atomic_path(out.with_suffix(".md")) as temporary:
-        temporary.write_text(study_markdown(study_summary(rows)))
-    with atomic_path(out.with_suffix(".svg")) as temporary:
-        temporary.write_bytes(study_figure(rows))
+    save_study(out, rows, study_markdown(study_summary(rows)), study_figure(rows))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ import typer
 from stages.common import DATASET, PARAMS, PRESETS, ZOO, Params, Presets, application, progress_bar, running
 from wflib.config import AlignConfig, load_settings
 from wflib.evaluation import barrier_table, symmetry_distances
-from wflib.report import alignment_figure, alignment_markdown, symmetry_summary
+from wflib.report import alignment_figure, measures_markdown, save_study, symmetry_summary
 from wflib.rng import generator
-from wflib.storage import atomic_path
 from wflib.symmetry import squared_distance
 from wflib.testing import assert_same_function
 from wflib.zoo import Zoo, align_zoo, load_dataset, load_zoo
@@ -95,13 +94,8 @@ def main(
                 bar.update()
         distances = symmetry_distances(architecture, trained.weights, generator(settings.align.seed, "symmetry"))
         table = pd.DataFrame(rows)
-        text = f"{alignment_markdown(table)}\n{alignment_markdown(symmetry_summary(distances))}"
-        contents = {".csv": table.to_csv(index=False), ".md": text}
-        for ending, content in contents.items():
-            with atomic_path(out.with_suffix(ending)) as temporary:
-                temporary.write_text(content)
-        with atomic_path(out.with_suffix(".svg")) as temporary:
-            temporary.write_bytes(alignment_figure(pd.concat(matrices), distances))
+        text = f"{measures_markdown(table)}\n{measures_markdown(symmetry_summary(distances))}"
+        save_study(out, table, text, alignment_figure(pd.concat(matrices), distances))
         facts |= {"networks": len(trained), "methods": len(METHODS)}
 
 

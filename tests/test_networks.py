@@ -96,3 +96,42 @@ def test_wrong_tensors_are_named(networks, tmp_path):
         networks.save(tmp_path / "folder")
     with pytest.raises(ValueError, match=r"network-0000.safetensors: .*shape"):
         Networks.load(tmp_path / "folder", other)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pt"])
+def test_a_file_of_one_state_dict_is_one_network(networks, tmp_path, ending):
+    networks.save(tmp_path / "folder")
+    own = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    torch.save(own.state_dict(), tmp_path / "own.pt")
+    path = {"safetensors": tmp_path / "folder/network-0003.safetensors", "pt": tmp_path / "own.pt"}[ending]
+    found, expected = Networks.load(path, ARCHITECTURE), {"safetensors": networks.modules()[3], "pt": own}[ending]
+    assert len(found) == 1
+    torch.testing.assert_close(found.module()(INPUTS)[0], expected(INPUTS))
+
+
+def test_tensors_that_are_not_stacked_are_refused(networks):
+    with pytest.raises(
+        ValueError, match=r"expected stacked tensors, linear1.weight of shape \(networks, 6, 4\), got \(6, 4\)"
+    ):
+        Networks(ARCHITECTURE, networks[0])
+
+
+def test_bad_files_are_named(networks, tmp_path):
+    networks.save(tmp_path / "networks.safetensors")
+    with pytest.raises(ValueError, match=r"networks.safetensors: Shape mismatch"):
+        Networks.load(tmp_path / "networks.safetensors", mlp([4, 7, 5, 3]))
+    with pytest.raises(ValueError, match=r"networks.safetensors: Weights: expected tensors"):
+        Networks.load(tmp_path / "networks.safetensors", mlp([4, 6, 3]))
+    broken = networks[0]
+    broken["linear2.bias"][1] = float("nan")
+    torch.save(broken, tmp_path / "nan.pt")
+    with pytest.raises(ValueError, match=r"nan.pt: expected finite numbers, found NaN or infinity in linear2.bias"):
+        Networks.load(tmp_path / "nan.pt", ARCHITECTURE)
+    for name, content in {"a.safetensors": b"", "b.pt": b"garbage", "c.pt": b""}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}: expected"):
+            Networks.load(tmp_path / name, ARCHITECTURE)
+    whole = (tmp_path / "networks.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut.safetensors: expected a state dict"):
+        Networks.load(tmp_path / "cut.safetensors", ARCHITECTURE)

@@ -71,6 +71,13 @@ class Networks(Sequence[dict[str, Tensor]]):
 
     def __post_init__(self) -> None:
         self.architecture.validate(self.weights)
+        name = self.architecture.tensors[0].name
+        if self.weights[name].ndim != 1 + len(self.architecture.shape(name)):
+            raise ValueError(
+                f"Networks: expected stacked tensors, {name} of shape (networks, "
+                f"{', '.join(map(str, self.architecture.shape(name)))}), got {tuple(self.weights[name].shape)}; "
+                "stack single networks with Networks.from_state_dicts."
+            )
 
     def __len__(self) -> int:
         return len(next(iter(self.weights.values())))
@@ -161,7 +168,7 @@ class Networks(Sequence[dict[str, Tensor]]):
         Torch files are read with ``weights_only=True``: tensors, never code.
 
         Args:
-            path: One safetensors file of stacked tensors, or a folder.
+            path: A file of stacked tensors or of one state dict, or a folder.
             architecture: What the networks are.
 
         Raises:
@@ -169,7 +176,13 @@ class Networks(Sequence[dict[str, Tensor]]):
         """
         path = Path(path)
         if path.is_file():
-            return Networks(architecture, read_state(path))
+            state = read_state(path)
+            first = architecture.tensors[0]
+            alone = first.name not in state or state[first.name].ndim == len(first.axes)
+            try:
+                return Networks.from_state_dicts(architecture, [state]) if alone else Networks(architecture, state)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
         files = sorted(file for file in path.glob("*") if file.suffix in (".safetensors", ".pt", ".pth"))
         if not files:
             raise ValueError(f"{path}: expected a safetensors file, or a folder of .safetensors, .pt or .pth files.")
@@ -188,8 +201,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path}: expected a state dict; {error}") from error
-    except Exception as error:  # torch names its refusal of pickled objects pickle.UnpicklingError
-        raise ValueError(f"{path}: expected tensors only, found something else; {error}") from error
+    except Exception as error:  # torch names its refusal of pickled objects pickle.UnpicklingError, and says much
+        raise ValueError(f"{path}: expected tensors only, found something that torch.load refuses to run.") from error
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise ValueError(f"{path}: expected a mapping of names to tensors, found {type(state).__name__}.")
+    if broken := [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]:
+        raise ValueError(f"{path}: expected finite numbers, found NaN or infinity in {', '.join(broken)}.")
     return dict(state)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wflib.flow import Asked, Condition, FlowTrainer, load_flow, network_figures, sample, save_flow
+from wflib.flow import Asked, Condition, FlowTrainer, load_flow, log_likelihood, network_figures, sample, save_flow
 from wflib.rng import generator
 from wflib.zoo import network_losses
 
@@ -21,9 +21,9 @@ def conditioned(make_flow, randomized, request):
 
 
 def test_figures_are_the_networks_own(zoo, dataset):
-    losses = network_figures(zoo, dataset.train, "loss", chunk=7)
+    losses = network_figures(zoo.architecture, zoo.weights, dataset.train, "loss", chunk=7)
     torch.testing.assert_close(losses, network_losses(zoo.architecture, zoo.weights, dataset.train))
-    accuracies = network_figures(zoo, dataset.train, "accuracy", chunk=7)
+    accuracies = network_figures(zoo.architecture, zoo.weights, dataset.train, "accuracy", chunk=7)
     assert ((accuracies * len(dataset.train.inputs)).round() / len(dataset.train.inputs) - accuracies).abs().max() < 1e-6
     assert torch.corrcoef(torch.stack([losses, accuracies]))[0, 1] < -0.3
 
@@ -54,6 +54,29 @@ def test_an_unconditioned_flow_says_that_it_is_one(make_flow, zoo):
     flow, _ = make_flow()
     with pytest.raises(ValueError, match=r"flow\.condition: loss or accuracy"):
         sample(flow, 3, 2, generator(0, "s"), condition=0.1)
+
+
+def test_conditions_that_do_not_fit_are_refused(make_flow):
+    flow, _ = make_flow(condition="loss")
+    with pytest.raises(ValueError, match="one condition or 5, one for each network, got 2"):
+        sample(flow, 5, 2, generator(0, "s"), condition=torch.tensor([0.1, 0.2]))
+    with pytest.raises(ValueError, match="condition_strength needs a condition"):
+        sample(flow, 5, 2, generator(0, "s"), condition_strength=1.0)
+    with pytest.raises(ValueError, match="at least one network"):
+        sample(flow, 0, 2, generator(0, "s"))
+    one, same = (sample(flow, 5, 2, generator(0, "s"), condition=figure) for figure in (0.3, torch.tensor([0.3])))
+    assert torch.equal(one, same)
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
+def test_asked_flows_have_a_density_and_it_depends_on_the_wish(make_flow, randomized, geometry):
+    flow, zoo = make_flow(geometry, condition="loss")
+    randomized(flow.network)
+    x = flow.coordinates.encode(zoo.weights)[:3]
+    low, high, none = (log_likelihood(field, flow.prior, x, 4) for field in (Asked(flow, 0.3), Asked(flow, 2.0, 0.5), flow))
+    assert torch.isfinite(torch.stack([low, high, none])).all()
+    assert (low - high).abs().min() > 1e-2
+    assert (low - none).abs().min() > 1e-2
 
 
 def test_classifier_free_guidance_is_its_formula(conditioned):
@@ -99,7 +122,8 @@ def test_a_trained_flow_answers_and_survives_its_file(make_flow, training_config
     last[:, -1] = wished
     zoo = replace(zoo, weights={**zoo.weights, "linear3.bias": last})
     monkeypatch.setattr(
-        "wflib.flow.training.network_figures", lambda part, split, name: part.weights["linear3.bias"][:, -1].exp()
+        "wflib.flow.training.network_figures",
+        lambda architecture, weights, split, name: weights["linear3.bias"][:, -1].exp(),
     )
     settings = training_config(iterations=400, batch_size=64, ema_decay=0.95, learning_rate=0.01)
     flow = FlowTrainer(flow, zoo, settings, dataset.train).run()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wflib.architecture import mlp
-from wflib.flow import PairSource, build_geometry
+from wflib.flow import PairSource, build_geometry, squared_path_length
 from wflib.flow.coupling import match_neurons, optimal_assignment
 from wflib.manifold import flat_manifold, weight_manifold
 from wflib.rng import generator
@@ -155,3 +155,27 @@ def test_unknown_initial_weights_are_an_error(make_flow):
     with pytest.raises(ValueError, match="independent or ot"):
         PairSource(flow, nameless)
     PairSource(make_flow(coupling="ot")[0], nameless)
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "normalized", "geometric"])
+def test_path_lengths_fall_with_better_couplings(make_flow, geometry):
+    lengths = {}
+    for coupling in ("independent", "ot", "equivariant-ot"):
+        flow, zoo = make_flow(geometry, coupling=coupling)
+        lengths[coupling] = squared_path_length(PairSource(flow, zoo), 32, 0)
+    assert lengths["equivariant-ot"] < 0.99 * lengths["ot"]
+    assert lengths["ot"] < 0.99 * lengths["independent"]
+    flow, zoo = make_flow(geometry)
+    assert squared_path_length(PairSource(flow, zoo), 32, 0) == lengths["independent"]
+    assert squared_path_length(PairSource(flow, zoo), 32, 1) != lengths["independent"]
+
+
+def test_path_length_is_the_mean_squared_distance(make_flow):
+    flow, zoo = make_flow()
+    found = squared_path_length(PairSource(flow, zoo), 500, 0)
+    exact = (STD**2 + zoo.flat.square().mean(0)).sum().item()  # independent: the variance of x_0, and E x_1²
+    assert found == pytest.approx(exact, rel=0.02)
+    curved, canonical = make_flow("geometric")
+    x_0, x_1 = PairSource(curved, canonical).draw(40, generator(0, "pairs"))
+    lengths = curved.geometry.squared_distances(x_0, x_1).diagonal()
+    torch.testing.assert_close(lengths, curved.geometry.manifold.dist(x_0, x_1).square(), rtol=1e-4, atol=1e-4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wflib.flow import FlowTrainer, distill, integrate, load_flow, sample, save_flow
+from wflib.flow import FlowTrainer, Guidance, diffusion_of, distill, integrate, load_flow, log_likelihood, sample, save_flow
 from wflib.flow.distillation import jump_loss, student_of
 from wflib.flow.fields import Jumps
 from wflib.rng import generator
@@ -81,3 +81,27 @@ def test_what_cannot_be_distilled_is_refused(make_flow):
         student_of(student_of(flow))
     with pytest.raises(ValueError, match="unconditioned"):
         student_of(make_flow(condition="loss")[0])
+
+
+def test_a_student_refuses_what_needs_a_velocity(make_flow, zoo):
+    student = student_of(make_flow()[0])
+    x = student.coordinates.encode(zoo.weights)[:2]
+    for ask in (lambda: log_likelihood(student, student.prior, x), lambda: integrate(student, x, 2)):
+        with pytest.raises(ValueError, match="knows jumps, not a velocity"):
+            ask()
+    with pytest.raises(ValueError, match="knows jumps, not a velocity"):
+        Guidance(student, lambda *_: x.sum(1), 0.1, point="end-point")(x, torch.zeros(2))
+    for solver in ("heun", "rk4", "dopri5"):
+        with pytest.raises(ValueError, match="choose solver: euler"):
+            sample(student, 2, 2, generator(0, "s"), solver=solver)
+    with pytest.raises(ValueError, match="no velocity, and so no score"):
+        diffusion_of(student, 1.0, generator(0, "n"))
+    assert torch.isfinite(sample(student, 2, 4, generator(0, "s"))).all()
+
+
+def test_a_student_of_other_widths_draws(make_flow, randomized):
+    flow, _ = make_flow("geometric")
+    randomized(flow.network)
+    wide = student_of(flow).with_widths({"hidden1": 9})
+    assert wide.jumps
+    assert sample(wide, 3, 2, generator(0, "s")).shape == (3, wide.architecture.dimension)

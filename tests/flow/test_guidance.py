@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wflib.flow import Guidance, TaskLoss, input_basis, sample
+from wflib.flow import Guidance, TaskLoss, input_basis, integrate, sample
 from wflib.rng import generator
 from wflib.zoo import Split, network_losses
 
@@ -87,6 +87,20 @@ def test_guided_samples_have_lower_loss(make_flow, randomized, dataset, geometry
         if strength == 0:
             assert torch.equal(drawn, sample(flow, 8, 8, generator(0, "s")))
     assert losses[0.3] < losses[0.0] < losses[-0.3]
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "normalized", "geometric"])
+def test_solvers_apply_the_tangent_part_of_it(make_flow, randomized, dataset, geometry):
+    flow, _ = make_flow(geometry)
+    randomized(flow.network)
+    guidance = guide(flow, dataset.train, STRENGTH, len(dataset.train.inputs))
+    x, t = flow.prior.sample(4, generator(0, "x")), torch.zeros(4)
+    with torch.no_grad():
+        whole = flow.velocity(x, t) + flow.geometry.tangent(x, guidance(x, t))
+        expected = flow.geometry.step(x, 0.1 * whole)
+    torch.testing.assert_close(integrate(flow, x, 10, guidance, keep=True)[1], expected)
+    if geometry == "geometric":
+        assert (guidance(x, t) - flow.geometry.tangent(x, guidance(x, t))).abs().max() > 1e-2
 
 
 def test_batches_follow_the_generator(make_flow, dataset):

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from tests.flow.test_solvers import FLAT, MEAN, SIGMA_0, SIGMA_1, SPHERE, gaussian, turning
-from wflib.flow import divergence, draw_probes, log_likelihood, log_likelihood_of_networks
+from wflib.flow import (
+    divergence,
+    draw_networks,
+    draw_probes,
+    input_basis,
+    log_likelihood,
+    log_likelihood_of_coordinates,
+    log_likelihood_of_networks,
+)
 from wflib.flow.prior import Prior
 from wflib.manifold import WeightManifold
 from wflib.networks import Networks
@@ -105,6 +113,21 @@ def test_hutchinson_is_unbiased_along_whole_trajectories():
     assert found.std() > 0.1
 
 
+def test_a_density_on_the_plane_integrates_to_one():
+    """A field that mixes both coordinates nonlinearly, over a grid that holds all its mass."""
+    mixing = torch.tensor([[0.4, -1.1], [0.9, 0.6]], dtype=torch.float64)
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        return torch.tanh(x @ mixing.T) * (1 + t[:, None])
+
+    side = torch.linspace(-5, 5, 161, dtype=torch.float64)
+    grid = torch.cartesian_prod(side, side)
+    density = log_likelihood(SimpleNamespace(geometry=FLAT, velocity=field), base, grid, 16, "rk4").exp().view(161, 161)
+    assert torch.trapezoid(torch.trapezoid(density, side), side).item() == pytest.approx(1, abs=1e-3)
+    centre = density[80, 80].item()
+    assert abs(centre / base(torch.zeros(1, 2)).exp().item() - 1) > 0.5  # far from the prior's
+
+
 # -- the sphere -----------------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +198,21 @@ def test_hutchinson_agrees_with_the_exact_divergence_on_the_sphere():
     assert exact.abs().max() > 0.5
 
 
+@pytest.mark.parametrize("kind", ["rademacher", "gaussian"])
+def test_hutchinson_varies_as_predicted_on_the_sphere(kind):
+    x, t = quadrature(2, 4)[0][:1], torch.tensor([0.4], dtype=torch.float64)
+    projection = torch.eye(3, dtype=torch.float64) - x.T @ x
+    matrix = projection @ torch.func.jacrev(lambda p: turning(p[None], t)[0])(x[0]) @ projection
+    count = 20_000
+    probes = draw_probes(x, count, generator(0, "probes"), kind)
+    many = divergence(turning, SPHERE, x.repeat(count, 1), t.repeat(count), probes.transpose(0, 1))[1]
+    square = matrix * (matrix + matrix.T)
+    variance = square.sum() - (square.diagonal().sum() if kind == "rademacher" else 0)
+    assert abs(many.mean() - matrix.trace()) < 4 * (variance / count).sqrt()
+    assert many.var().item() == pytest.approx(variance.item(), rel=0.06)
+    torch.testing.assert_close(divergence(turning, SPHERE, x, t)[1][0], matrix.trace())
+
+
 def test_the_prior_of_spheres_and_gaussians_has_its_closed_form():
     manifold = WeightManifold([("w", True, slice(0, 6), (2, 3)), ("b", False, slice(6, 8), (2,))])
     prior = Prior(
@@ -186,6 +224,72 @@ def test_the_prior_of_spheres_and_gaussians_has_its_closed_form():
 
 
 # -- flows over networks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_flow_of_the_gaussian_model_alone_has_the_closed_form(make_flow, dataset, rotated):
+    """With a network that says zero, a flow carries its prior to the Gaussian of the preconditioner's moments."""
+    flow, zoo = make_flow(basis=input_basis(dataset.train.inputs)[0] if rotated else None)
+    x_1 = flow.coordinates.encode(zoo.weights)
+    x_0 = flow.prior.sample(len(x_1), generator(0, "x_0"))
+    flow.preconditioner.fit(x_0, x_1, torch.zeros(x_1.shape[1]))
+    flow.preconditioner.mean_0.zero_()
+    flow.preconditioner.covariance.zero_()
+    flow.preconditioner.deviation_0.fill_(flow.prior_std)
+    torch.nn.utils.vector_to_parameters(
+        torch.zeros(sum(p.numel() for p in flow.network.parameters())), flow.network.parameters()
+    )
+    flow.double()
+    index = flow.preconditioner.index
+    mean, deviation = flow.preconditioner.mean_1[index], flow.preconditioner.deviation_1[index]
+    exact = torch.distributions.Normal(mean, deviation).log_prob(x_1.double()).sum(1)[:4]
+    found = log_likelihood(flow, flow.prior, x_1[:4].double(), 64, "rk4")
+    assert (found - exact).abs().max() < 1e-3
+    assert (flow.prior.log_density(x_1[:4].double()) - exact).abs().min() > 0.04
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
+def test_the_divergence_of_a_flow_is_the_trace_of_its_projected_jacobian(make_flow, randomized, geometry):
+    flow, _ = make_flow(geometry)
+    randomized(flow.network)
+    x, t = flow.prior.sample(2, generator(0, "x")), torch.full((2,), 0.3)
+    found, later = (divergence(flow.velocity, flow.geometry, x, time)[1] for time in (t, t + 0.3))
+    for point, trace in zip(x, found, strict=True):
+        jacobian = torch.func.jacrev(lambda p: flow.velocity(p[None], t[:1])[0])(point)
+        axes = torch.eye(len(point))
+        projection = flow.geometry.tangent(point.expand_as(axes), axes)
+        assert trace.item() == pytest.approx((projection @ jacobian @ projection).trace().item(), abs=1e-4)
+    assert (later - found).abs().min() > 0.1
+    chunked = divergence(flow.velocity, flow.geometry, x, t, chunk=7)[1]
+    torch.testing.assert_close(chunked, found)
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
+def test_wide_and_double_networks_have_a_density(make_flow, randomized, zoo, geometry):
+    flow, _ = make_flow(geometry)
+    randomized(flow.network)
+    wide = flow.with_widths({"hidden1": 9})
+    found = log_likelihood_of_networks(wide, draw_networks(wide, 3, steps=2), steps=2)
+    assert torch.isfinite(found).all()
+    networks = draw_networks(flow, 3, steps=2)
+    double = Networks(networks.architecture, {name: tensor.double() for name, tensor in networks.weights.items()})
+    torch.testing.assert_close(
+        log_likelihood_of_networks(flow, double, steps=2), log_likelihood_of_networks(flow, networks, steps=2)
+    )
+    with pytest.raises(ValueError, match=r"Shape mismatch: linear1\.weight"):
+        log_likelihood_of_networks(flow, draw_networks(wide, 3, steps=2), steps=2)
+
+
+def test_coordinates_have_the_density_of_their_networks(make_flow, randomized):
+    flow, zoo = make_flow("geometric")
+    randomized(flow.network)
+    x, done = flow.coordinates.encode(zoo.weights)[:5], []
+    architecture, weights = flow.coordinates.decode(x)
+    found = log_likelihood_of_coordinates(flow, x, steps=2, chunk=2, progress=done.append)
+    torch.testing.assert_close(
+        found, log_likelihood_of_networks(flow, Networks(architecture, weights), steps=2), rtol=1e-3, atol=1e-2
+    )
+    assert done == [2, 4, 5]
 
 
 @pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
@@ -226,3 +330,13 @@ def test_the_normalized_flow_has_no_density(make_flow, zoo):
 def test_unknown_probes_are_refused():
     with pytest.raises(ValueError, match="rademacher or gaussian"):
         draw_probes(points(2), 1, generator(0, "p"), "cauchy")
+    with pytest.raises(ValueError, match="at least one"):
+        draw_probes(points(2), 0, generator(0, "p"))
+
+
+def test_no_steps_and_solvers_of_flat_space_are_refused():
+    with pytest.raises(ValueError, match="steps must be at least 1"):
+        log_likelihood(SimpleNamespace(geometry=FLAT, velocity=gaussian), base, points(2), 0)
+    for solver in ("rk4", "dopri5"):
+        with pytest.raises(ValueError, match="choose heun or euler"):
+            log_likelihood(SimpleNamespace(geometry=SPHERE, velocity=turning), uniform_on_sphere, points(2), 4, solver)

@@ -66,6 +66,28 @@ def test_orders_on_the_sphere(solver, order):
     assert (exact.norm(dim=1) - 1).abs().max() < 1e-12
 
 
+def spiral(x: Tensor, t: Tensor) -> Tensor:
+    """Turns about the third axis at the rate 2 + 3 t and pulls to its pole by the rate 1 + t."""
+    turn, pole = torch.zeros_like(x), torch.zeros_like(x)
+    turn[:, 0], turn[:, 1], pole[:, 2] = -x[:, 1], x[:, 0], 1
+    return (2 + 3 * t)[:, None] * turn + (1 + t)[:, None] * SPHERE.tangent(x, pole)
+
+
+def spiral_end(x: Tensor) -> Tensor:
+    """Where it is at t = 1: turned by ∫ (2 + 3 t) dt, at the height tanh(artanh z + ∫ (1 + t) dt)."""
+    angle, z = torch.atan2(x[:, 1], x[:, 0]) + 3.5, torch.tanh(torch.atanh(x[:, 2]) + 1.5)
+    radius = (1 - z.square()).sqrt()
+    return torch.stack([radius * angle.cos(), radius * angle.sin(), z], 1)
+
+
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2)])
+def test_orders_on_the_sphere_against_a_closed_form(solver, order):
+    x_0, field = sphere_starts(), SimpleNamespace(geometry=SPHERE, velocity=spiral)
+    assert abs(slope(field, x_0, spiral_end(x_0), solver, [32, 64, 128]) - order) < 0.15
+    turned_less = spiral_end(x_0) @ torch.linalg.matrix_exp(torch.tensor([[0, 0.01, 0], [-0.01, 0, 0], [0, 0, 0]]).double())
+    assert slope(field, x_0, turned_less, "heun", [32, 64, 128]) < 0.5  # a wrong limit has no order
+
+
 def test_on_the_sphere_a_second_stage_at_the_wrong_time_loses_the_order():
     x_0 = sphere_starts()
     exact = integrate(SimpleNamespace(geometry=SPHERE, velocity=turning), x_0, 2048, solver="heun")
@@ -99,7 +121,12 @@ def test_steps_are_so_many_evaluations(solver, steps):
         return gaussian(x, t)
 
     integrate(SimpleNamespace(geometry=FLAT, velocity=counted), flat_starts(), steps, solver=solver)
-    assert len(times) == EVALUATIONS[solver] * steps
+    assert len(times) == {"euler": 1, "heun": 2, "rk4": 4}[solver] * steps == EVALUATIONS[solver] * steps
+    assert max(times) <= 1
+    if solver != "rk4":
+        times.clear()
+        integrate(SimpleNamespace(geometry=SPHERE, velocity=counted), sphere_starts(), steps, solver=solver)
+        assert len(times) == EVALUATIONS[solver] * steps
 
 
 @pytest.mark.parametrize("geometry", ["euclidean", "normalized", "geometric"])

@@ -100,6 +100,27 @@ def test_flows_without_a_score_say_why(make_flow, geometry, coupling, reason):
         diffusion_of(flow, 1.0, generator(0, "n"))
 
 
+def test_noise_on_paths_and_negative_strengths_have_no_diffusion(make_flow):
+    with pytest.raises(ValueError, match=r"flow\.path_noise: 0"):
+        diffusion_of(make_flow(path_noise=0.1)[0], 1.0, generator(0, "n"))
+    with pytest.raises(ValueError, match=r"at least 0, got -0\.5"):
+        diffusion_of(make_flow()[0], -0.5, generator(0, "n"))
+
+
+@pytest.mark.parametrize("steps", [3, 10, 12, 100])
+def test_an_interval_ends_with_the_step_at_its_end(steps):
+    """0.3 is the time of a step of ten, which sums of 0.1 miss by rounding."""
+    x_0, noise = starts(20), AddedNoise(0.5, generator(0, "n"), (0.0, 0.3))
+    path, plain = (integrate(FIELD, x_0, steps, stochastic=kind, keep=True) for kind in (noise, None))
+    times = torch.arange(steps, dtype=torch.float64) / steps
+    before, after = (path[:-1], path[1:])
+    quiet = [
+        bool(torch.allclose(after[i], before[i] + gaussian(before[i], times[i].expand(20)) / steps)) for i in range(steps)
+    ]
+    assert quiet == (times > 0.3).tolist()
+    assert not torch.equal(path, plain)
+
+
 def test_a_diffusion_has_the_flows_prior(make_flow):
     flow, _ = make_flow()
     found = diffusion_of(flow, 1.0, generator(0, "n"))

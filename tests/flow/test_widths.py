@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wflib.flow import Coordinates, sample
+from wflib.flow import Coordinates, load_flow, sample, save_flow
 from wflib.rng import generator
 from wflib.testing import assert_equivariant
 
@@ -90,3 +90,15 @@ def test_a_flow_sees_leading_directions_only_and_stays_equivariant(make_flow, ra
     assert float(change[:, unseen].abs().min()) > 0
     assert float((flow.predict(torch.where(unseen, x, x + 1), t)[0] - flow.predict(x, t)[0])[:, ~unseen].abs().max()) > 1e-3
     assert_equivariant(lambda p: flow.predict(p, t)[0], flow.architecture, x, generator(0, "p"), 1e-4)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_wide_conditioned_flows_survive_their_file(make_flow, randomized, geometry, tmp_path):
+    flow, _ = make_flow(geometry, condition="loss")
+    randomized(flow.network)
+    wide = flow.with_widths({"hidden2": 9}).eval()
+    save_flow(tmp_path / "flow.safetensors", wide)
+    asked = {"condition": 0.3, "condition_strength": 0.5}
+    theirs, ours = (sample(f, 3, 2, generator(0, "s"), **asked) for f in (wide, load_flow(tmp_path / "flow.safetensors")))
+    assert torch.equal(theirs, ours)
+    assert theirs.shape[1] > flow.architecture.dimension

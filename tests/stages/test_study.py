@@ -42,8 +42,10 @@ def test_cells_and_their_table(project, invoke):
     rows = pd.read_csv(project / "cells/ot.csv")
     assert rows[["geometry", "coupling", "steps"]].to_numpy().tolist() == [["geometric", "ot", 1], ["geometric", "ot", 2]]
     assert rows.accuracy_mean.between(0, 1).all()
+    assert (rows.variance_ratio > 0).all()
     other = pd.read_csv(project / "cells/independent.csv")
     assert other.validation_loss[0] != rows.validation_loss[0]
+    assert other.path_length[0] > rows.path_length[0] > 0
     assert invoke(study.app, "table", "cells", "out/couplings").exit_code == 0
     assert len(pd.read_csv(project / "out/couplings.csv")) == 4
     assert (project / "out/couplings.md").read_text().count("| geometric |") == 2
@@ -66,11 +68,14 @@ def test_another_alignment_feeds_another_flow(project, invoke):
         ("flow.coupling=magic", "allowed: 'independent'"),
         ("flow.colour=red", "unknown setting"),
         ("coupling=ot", r"expected section\.key=value"),
+        ("zoo.seed=1 --data nowhere.safetensors", "nowhere.safetensors"),
+        ("zoo.seed=1 --label nothing", "--label: expected name=value, got 'nothing'"),
     ],
 )
 def test_a_wrong_change_is_one_sentence(project, invoke, change, message):
-    result = invoke(study.app, "cell", "wrong.csv", "--set", change, *LABELS)
+    result = invoke(study.app, "cell", "wrong.csv", "--set", *change.split(), *LABELS)
     assert result.exit_code == 1
+    assert result.output.startswith("study: ")
     assert not (project / "wrong.csv").exists()
     assert re.search(message, result.output)
 
@@ -81,13 +86,23 @@ def test_a_table_without_cells_says_so(project, invoke):
     assert (result.exit_code, "no CSV files" in result.output) == (1, True)
 
 
-def test_steps_needed_are_the_fewest_within_five_percent():
-    nll = {1: 0.5, 4: 0.21, 16: 0.2, 64: 0.2}
-    rows = pd.DataFrame({"steps": nll.keys(), "nll_mean": nll.values()})
-    rows = rows.assign(flow="a", accuracy_mean=0.9, accuracy_std=0, nll_std=0, validation_loss=1.0, training_seconds=1.0)
-    assert study_summary(rows).steps_needed.tolist() == [4]
-    assert study_summary(rows.assign(nll_mean=[0.5, 0.22, 0.2, 0.2])).steps_needed.tolist() == [16]
-    assert "| a |" in study_markdown(study_summary(rows))
+@pytest.mark.parametrize(
+    ("nll", "variance", "needed"),
+    [
+        ([0.5, 0.209, 0.2, 0.2], [1.0, 1.0, 1.0, 1.0], 4),
+        ([0.5, 0.22, 0.2, 0.2], [1.0, 1.0, 1.0, 1.0], 16),
+        ([0.1, 0.2, 0.2, 0.2], [0.2, 0.7, 0.98, 1.02], 16),  # a low NLL of samples without spread is not enough
+        ([0.2, 0.2, 0.3, 0.2], [1.0, 1.0, 1.0, 1.0], 64),  # nor is being near by chance
+        ([0.2, 0.2, 0.2, 0.2], [1.5, 1.2, 1.1, 1.0], 64),
+    ],
+)
+def test_steps_needed_have_the_nll_and_the_variance_of_many(nll, variance, needed):
+    rows = pd.DataFrame({"steps": [1, 4, 16, 64], "nll_mean": nll, "variance_ratio": variance}).iloc[::-1]
+    measures = {"accuracy_mean": 0.9, "accuracy_std": 0, "nll_std": 0, "validation_loss": 1.0, "training_seconds": 1.0}
+    summary = study_summary(rows.assign(flow="a", path_length=7.25, **measures))
+    assert summary.steps_needed.tolist() == [needed]
+    assert "| a |" in study_markdown(summary)
+    assert "7.2" in study_markdown(summary)
 
 
 def test_widths_are_drawn_from_one_flow(project, invoke):

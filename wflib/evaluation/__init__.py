@@ -1,8 +1,9 @@
 """Evaluation: quality, model averaging, calibration, diversity, spread, barriers and novelty of networks."""
 
 from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers
-from wflib.evaluation.density import density_table, rank_correlation, ranking_quality
+from wflib.evaluation.density import density_table, ranking_quality
 from wflib.evaluation.diversity import jensen_shannon_diversity
+from wflib.evaluation.draws import DrawQuality
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
 from wflib.evaluation.predictions import predict
 from wflib.evaluation.quality import (
@@ -14,6 +15,7 @@ from wflib.evaluation.quality import (
     negative_log_likelihood,
     wrong_predictions,
 )
+from wflib.evaluation.response import response_summary, response_tenths
 from wflib.evaluation.summary import CURVE_SCHEMA, GROUP_SCHEMA, NETWORK_SCHEMA, evaluate_networks, sampling_quality
 from wflib.evaluation.symmetry import SYMMETRY_SCHEMA, symmetry_distances
 from wflib.evaluation.variance import VarianceRatio, variance_ratio
@@ -25,6 +27,7 @@ __all__ = [
     "NETWORK_SCHEMA",
     "SYMMETRY_SCHEMA",
     "Barriers",
+    "DrawQuality",
     "VarianceRatio",
     "accuracy",
     "barrier_table",
@@ -40,8 +43,9 @@ __all__ = [
     "nearest_distance",
     "negative_log_likelihood",
     "predict",
-    "rank_correlation",
     "ranking_quality",
+    "response_summary",
+    "response_tenths",
     "sampling_quality",
     "symmetry_distances",
     "thin_trajectories",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pandas as pd
-from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-__all__ = ["density_table", "rank_correlation", "ranking_quality"]
+__all__ = ["density_table", "ranking_quality"]
 
 
 def ranking_quality(better: Tensor, worse: Tensor) -> float:
@@ -22,11 +21,6 @@ def ranking_quality(better: Tensor, worse: Tensor) -> float:
     """
     labels = [1] * len(better) + [0] * len(worse)
     return float(roc_auc_score(labels, [*better.tolist(), *worse.tolist()]))
-
-
-def rank_correlation(asked: Tensor, found: Tensor) -> float:
-    """Spearman's rank correlation of two lists of numbers."""
-    return float(spearmanr(asked.cpu().numpy(), found.cpu().numpy()).statistic)
 
 
 def density_table(log_likelihoods: dict[str, Tensor], reference: str) -> pd.DataFrame:

@@ -8,8 +8,13 @@ from wflib.flow.flow import Flow, flow_for_zoo, load_flow, save_flow
 from wflib.flow.geometry import Geometry, build_geometry
 from wflib.flow.guidance import Guidance, TaskLoss
 from wflib.flow.likelihood import divergence, draw_probes, log_likelihood
-from wflib.flow.networks import draw_networks, log_likelihood_of_networks, ordinary_architecture
-from wflib.flow.pairs import PairSource
+from wflib.flow.networks import (
+    draw_networks,
+    log_likelihood_of_coordinates,
+    log_likelihood_of_networks,
+    ordinary_architecture,
+)
+from wflib.flow.pairs import PairSource, squared_path_length
 from wflib.flow.sampling import integrate, sample
 from wflib.flow.stochastic import AddedNoise, Diffusion, diffusion_of
 from wflib.flow.training import HISTORY_SCHEMA, FlowTrainer
@@ -40,9 +45,11 @@ __all__ = [
     "integrate",
     "load_flow",
     "log_likelihood",
+    "log_likelihood_of_coordinates",
     "log_likelihood_of_networks",
     "network_figures",
     "ordinary_architecture",
     "sample",
     "save_flow",
+    "squared_path_length",
 ]

@@ -7,10 +7,13 @@ knows both fields, and sampling follows v = (1 + w) v(x, t | c) − w v(x, t).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
-from wflib.zoo import Split, Zoo, network_losses
+from wflib.architecture import Architecture
+from wflib.zoo import Split, network_losses
 
 __all__ = ["Condition", "network_figures"]
 
@@ -44,11 +47,14 @@ class Condition(nn.Module):
 
 
 @torch.no_grad()
-def network_figures(zoo: Zoo, split: Split, name: str, chunk: int = 256) -> Tensor:
+def network_figures(
+    architecture: Architecture, weights: Mapping[str, Tensor], split: Split, name: str, chunk: int = 256
+) -> Tensor:
     """Every network's mean loss in nats, or its accuracy, on a set of examples.
 
     Args:
-        zoo: Networks.
+        architecture: What a network is.
+        weights: Tensors (networks, *shape).
         split: Examples; the training part, when a flow is to be conditioned.
         name: ``loss`` or ``accuracy``.
         chunk: Networks at a time, which bounds memory.
@@ -59,14 +65,15 @@ def network_figures(zoo: Zoo, split: Split, name: str, chunk: int = 256) -> Tens
     Raises:
         ValueError: The accuracy of a regression task was asked for.
     """
-    if name == "accuracy" and zoo.architecture.task_type == "regression":
+    if name == "accuracy" and architecture.task_type == "regression":
         raise ValueError("flow.condition: accuracy needs a classification task; choose loss.")
-    found = []
-    for start in range(0, len(zoo), chunk):
-        weights = {key: tensor[start : start + chunk] for key, tensor in zoo.weights.items()}
+    tensors = list(weights.values())
+    split, found = split.to(tensors[0].device), []
+    for start in range(0, len(tensors[0]), chunk):
+        part = {key: tensor[start : start + chunk] for key, tensor in weights.items()}
         if name == "loss":
-            found.append(network_losses(zoo.architecture, weights, split))
+            found.append(network_losses(architecture, part, split))
         else:
-            outputs = zoo.architecture.forward(weights, split.inputs)
+            outputs = architecture.forward(part, split.inputs)
             found.append((outputs.argmax(-1) == split.targets).float().mean(1))
     return torch.cat(found)

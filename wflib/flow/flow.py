@@ -97,10 +97,13 @@ class Flow(nn.Module):
             x_t: (batch, D).
             t: (batch,), below one.
             condition: Figure that x_1 shall have, NaN for any, (batch,); None for any.
-            span: Length of the step to be made, (batch,), for a distilled flow.
+            span: Length of the step to be made, (batch,), which a distilled flow needs.
 
         Returns:
             x̂_1 projected where x_1 must lie, and o(t), both (batch, D).
+
+        Raises:
+            ValueError: A condition for a flow that has none, or no span for a distilled one.
         """
         if self.config.prediction == "velocity":
             displacement, scale = self.displacement(x_t, t, condition, span)
@@ -136,11 +139,16 @@ class Flow(nn.Module):
         """What the network sees besides x_t and t, (batch, scalars), or None."""
         if condition is not None and self.condition is None:
             raise ValueError("This flow has no condition; train one with flow.condition: loss or accuracy.")
+        if self.jumps and span is None:
+            raise ValueError(
+                "A distilled flow knows jumps, not a velocity: draw from it with solver euler, without guidance at the "
+                "end point, and take likelihoods and diffusions from the flow it was distilled from."
+            )
         columns = []
         if self.condition is not None:
             columns.append(torch.full_like(t, math.nan) if condition is None else self.condition(condition))
         if self.jumps:
-            columns.append(torch.full_like(t, math.nan) if span is None else span)
+            columns.append(span)
         return torch.stack(columns, 1) if columns else None
 
     def velocity(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None, span: Tensor | None = None) -> Tensor:

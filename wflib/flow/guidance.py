@@ -67,7 +67,7 @@ class Guidance:
         objective: What to lower: ``TaskLoss``, or any differentiable function of architecture and weights.
         strength: λ ≥ 0.
         schedule: λ(t) / λ: ``constant``, ``rising``, ``falling``, or a function of times (batch,).
-        point: ``x_t`` or ``end-point``.
+        point: ``x_t`` or ``end-point``; of a conditioned flow that is its prediction for no figure in particular.
 
     Raises:
         ValueError: Unknown schedule or point.

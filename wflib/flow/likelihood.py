@@ -38,8 +38,10 @@ def draw_probes(x: Tensor, count: int, generator: torch.Generator, kind: str = "
         (count, batch, D).
 
     Raises:
-        ValueError: Unknown kind.
+        ValueError: Unknown kind, or no probes.
     """
+    if count < 1:
+        raise ValueError(f"probes: expected at least one, or none for the exact divergence, got {count}.")
     shape, device = (count, *x.shape), generator.device
     if kind == "rademacher":
         return (2 * torch.randint(2, shape, generator=generator, device=device) - 1).to(x)
@@ -128,8 +130,10 @@ def log_likelihood(
         (batch,).
 
     Raises:
-        ValueError: The flow leaves the manifold between its ends, so it has no density there.
+        ValueError: The flow leaves the manifold between its ends, so it has no density there; or ``steps`` is below one.
     """
+    if steps < 1:
+        raise ValueError(f"log_likelihood: steps must be at least 1, got {steps}.")
     geometry = field.geometry
     if isinstance(geometry, Normalized):
         raise ValueError(

@@ -1,13 +1,30 @@
 """Flows for those who want networks, not coordinates: draw ordinary networks, and say how likely given ones are.
 
-flow = load_flow("data/flow.safetensors")
-networks = draw_networks(flow, 10, seed=0)
-states = networks.state_dicts()  # for torch.nn.Sequential; networks.module() is all of them at once
+>>> from tempfile import TemporaryDirectory
+>>> from wflib.architecture import mlp
+>>> from wflib.config import load_settings
+>>> from wflib.flow import Coordinates, Flow, draw_networks, load_flow, log_likelihood_of_networks, save_flow
+>>> settings = load_settings(changes=["velocity.dimension=16", "velocity.layers=1"])
+>>> folder = TemporaryDirectory()
+>>> path = f"{folder.name}/flow.safetensors"
+>>> save_flow(path, Flow(settings.flow, settings.velocity, Coordinates(mlp([30, 16, 16, 2])), 0.3))  # as train-flow does
+
+Three lines from a file to state dicts of ``torch.nn.Sequential``:
+
+>>> flow = load_flow(path)
+>>> networks = draw_networks(flow, 3, seed=0, steps=2)
+>>> states = networks.state_dicts()  # networks.module() is all of them at once
+
+And back, from a state dict to its log-likelihood in nats:
+
+>>> log_likelihood_of_networks(flow, states[0], steps=2).shape
+torch.Size([1])
+>>> folder.cleanup()
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +37,7 @@ from wflib.flow.sampling import sample
 from wflib.networks import Networks
 from wflib.rng import generator
 
-__all__ = ["draw_networks", "log_likelihood_of_networks", "ordinary_architecture"]
+__all__ = ["draw_networks", "log_likelihood_of_coordinates", "log_likelihood_of_networks", "ordinary_architecture"]
 
 
 def ordinary_architecture(flow: Flow) -> Architecture:
@@ -48,11 +65,8 @@ def draw_networks(flow: Flow, networks: int, seed: int = 0, steps: int = 32, **s
         >>> from wflib.flow import Coordinates, Flow
         >>> settings = load_settings(changes=["velocity.dimension=16", "velocity.layers=1"])
         >>> flow = Flow(settings.flow, settings.velocity, Coordinates(mlp([30, 16, 16, 2])), 0.3)  # or load_flow(path)
-        >>> networks = draw_networks(flow, 3, seed=0, steps=2)
-        >>> networks.module()(torch.zeros(5, 30)).shape
+        >>> draw_networks(flow, 3, steps=2, solver="heun").module()(torch.zeros(5, 30)).shape
         torch.Size([3, 5, 2])
-        >>> list(networks.state_dicts()[0])[:2]
-        ['linear1.weight', 'linear1.bias']
     """
     x = sample(flow, networks, steps, generator(seed, "draw"), **settings)
     architecture, weights = flow.coordinates.decode(x)
@@ -95,9 +109,44 @@ def log_likelihood_of_networks(
     if not isinstance(networks, Networks):
         networks = Networks.from_state_dicts(architecture, networks)
     x = flow.coordinates.encode_network(architecture, networks.weights)
-    drawn = None if probes is None else draw_probes(x[:1], probes, generator(seed, "probes")).to(flow.device)
-    found = []
+    return log_likelihood_of_coordinates(flow, x, seed, probes, steps, end, chunk)
+
+
+def log_likelihood_of_coordinates(
+    flow: Flow,
+    x: Tensor,
+    seed: int = 0,
+    probes: int | None = 1,
+    steps: int = 32,
+    end: float = 0.99,
+    chunk: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """log p_1 of points that are a flow's coordinates already, in nats; see :func:`log_likelihood_of_networks`.
+
+    Args:
+        flow: A trained flow, Euclidean or geometric.
+        x: (networks, D), put on the manifold where the flow has one.
+        seed: Of Hutchinson's probes, the same for every point.
+        probes: How many; None for the exact divergence.
+        steps: Steps of the second-order solver.
+        end: Time that the points are taken to belong to.
+        chunk: Points at a time, which bounds memory.
+        progress: Called with the number of points done so far.
+
+    Returns:
+        (networks,), on the CPU.
+
+    Raises:
+        ValueError: The flow has no density.
+    """
+    drawn = None if probes is None else draw_probes(x[:1], probes, generator(seed, "probes")).to(flow.preconditioner.mean_0)
+    found, done = [], 0
     for part in x.split(chunk):
         directions = None if drawn is None else drawn.expand(-1, len(part), -1)
-        found.append(log_likelihood(flow, flow.prior, part.to(flow.device), steps, "heun", directions, end))
-    return torch.cat(found).cpu()
+        points = flow.geometry.project_prediction(part.to(flow.preconditioner.mean_0))
+        found.append(log_likelihood(flow, flow.prior, points, steps, "heun", directions, end).cpu())
+        done += len(part)
+        if progress is not None:
+            progress(done)
+    return torch.cat(found)

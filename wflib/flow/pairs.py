@@ -7,10 +7,11 @@ from torch import Tensor
 
 from wflib.flow.coupling import match_neurons, optimal_assignment
 from wflib.flow.flow import Flow
+from wflib.rng import generator
 from wflib.symmetry import permute
 from wflib.zoo import Zoo
 
-__all__ = ["PairSource"]
+__all__ = ["PairSource", "squared_path_length"]
 
 
 class PairSource:
@@ -64,3 +65,22 @@ class PairSource:
         if flow.config.coupling == "equivariant-ot":
             x_0 = match_neurons(flow.geometry, flow.architecture, x_0, x_1, generator)
         return chosen, x_0, x_1
+
+
+def squared_path_length(source: PairSource, batch_size: int, seed: int, batches: int = 16) -> float:
+    """Mean squared length of the paths that a coupling trains on: ‖x_1 − x_0‖², on the manifold along geodesics.
+
+    Args:
+        source: Coupled pairs.
+        batch_size: Pairs in a batch, as in training: transport on larger batches finds shorter paths.
+        seed: Sources on one zoo draw the same networks from the same seed, and the same x_0 before any rearrangement.
+        batches: How many batches are averaged.
+
+    Returns:
+        In squared units of the coordinates.
+    """
+    found = []
+    for index in range(batches):
+        x_0, x_1 = source.draw(batch_size, generator(seed, "path-length", index))
+        found.append(source.flow.geometry.squared_distances(x_0, x_1).diagonal())
+    return torch.cat(found).mean().item()

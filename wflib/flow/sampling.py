@@ -69,10 +69,10 @@ def integrate(
         for index in range(steps):
             x = points[-1]
             if isinstance(stochastic, AddedNoise):
-                x = stochastic.before(geometry, x, index * h)
+                x = stochastic.before(geometry, x, index / steps)
             x = step(velocity, geometry, x, x.new_full((len(x),), index / steps), h)
             if isinstance(stochastic, Diffusion):
-                x = stochastic.after(x, index * h, h)
+                x = stochastic.after(x, index / steps, h)
             points = [*points, x] if keep else [x]
     points[-1] = geometry.project_prediction(points[-1])
     return torch.stack(points) if keep else points[-1]
@@ -100,7 +100,7 @@ def sample(
         steps: Steps of the solver.
         generator: Draws the starting points.
         guidance: Extra velocity, such as :class:`wflib.flow.Guidance`.
-        solver: See :func:`integrate`.
+        solver: See :func:`integrate`; ``euler`` for a distilled flow.
         stochastic: Noise, or a diffusion with the flow's marginals.
         condition: Wished-for figure of a conditioned flow, one or (networks,); None for any.
         condition_strength: Classifier-free guidance w, see :class:`wflib.flow.Asked`.
@@ -115,13 +115,22 @@ def sample(
     Raises:
         ValueError: The arguments do not go together, or do not fit the flow.
     """
+    if networks < 1:
+        raise ValueError(f"sample: expected at least one network to draw, got {networks}.")
+    if flow.jumps and (solver != "euler" or isinstance(stochastic, Diffusion)):
+        raise ValueError("sample: a distilled flow jumps by its mean velocity; choose solver: euler, without a diffusion.")
+    if isinstance(condition, Tensor) and condition.numel() not in (1, networks):
+        raise ValueError(f"sample: expected one condition or {networks}, one for each network, got {condition.numel()}.")
+    if condition is None and condition_strength != 0:
+        raise ValueError("sample: condition_strength needs a condition to be strong about.")
     x_0 = flow.prior.sample(networks, generator)
     drawn: list[Tensor] = []
     done = 0
     for start in x_0.split(chunk):
         field: Field = flow
         if condition is not None:
-            part = condition[done : done + len(start)] if isinstance(condition, Tensor) and condition.ndim else condition
+            one_each = isinstance(condition, Tensor) and condition.numel() > 1
+            part = condition[done : done + len(start)] if one_each else condition
             field = Asked(flow, part, condition_strength)
         elif flow.jumps:
             field = Jumps(flow, 1 / steps)

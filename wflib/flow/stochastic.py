@@ -65,6 +65,10 @@ class Diffusion:
     mean: Tensor
     deviation: Tensor
 
+    def __post_init__(self) -> None:
+        if self.strength < 0:
+            raise ValueError(f"sample.diffusion: expected a strength of at least 0, got {self.strength}.")
+
     def drift(self, velocity: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """u_t + (g²/2) ∇log p_t, (batch, D)."""
         return velocity + self.strength / 2 * (t[:, None] * velocity + self.mean - x)
@@ -102,4 +106,11 @@ def diffusion_of(flow: Flow, strength: float, generator: torch.Generator) -> Dif
             f"sample.diffusion: with flow.coupling: {config.coupling} x_0 given x_1 is no draw from the prior, and "
             "the score no function of the velocity; train with flow.coupling: independent."
         )
+    if config.path_noise > 0:
+        raise ValueError(
+            "sample.diffusion: flow.path_noise widens x_t by noise that the velocity takes out again, and the score is "
+            "another function of it; train with flow.path_noise: 0."
+        )
+    if flow.jumps:
+        raise ValueError("sample.diffusion: a distilled flow has no velocity, and so no score; use the flow it came from.")
     return Diffusion(strength, generator, flow.prior.mean, flow.prior.std)

@@ -1,5 +1,13 @@
 """The report: tables and figures of one pipeline run, one function a panel (DataFrame → Axes), and the document."""
 
+from wflib.report.abilities import (
+    distillation_figure,
+    likelihood_figure,
+    measures_markdown,
+    response_figure,
+    samplers_figure,
+    save_study,
+)
 from wflib.report.barriers import barrier_matrix, mean_excess
 from wflib.report.curves import learning_rate, quality_by_steps, training_loss
 from wflib.report.data import ReportData
@@ -8,7 +16,6 @@ from wflib.report.figures import FIGURES, ReportFigure
 from wflib.report.sources import calibration, distribution, diversity, variance_ratio
 from wflib.report.study import (
     alignment_figure,
-    alignment_markdown,
     study_figure,
     study_markdown,
     study_summary,
@@ -24,14 +31,19 @@ __all__ = [
     "ReportData",
     "ReportFigure",
     "alignment_figure",
-    "alignment_markdown",
     "barrier_matrix",
     "calibration",
+    "distillation_figure",
     "distribution",
     "diversity",
     "learning_rate",
+    "likelihood_figure",
     "mean_excess",
+    "measures_markdown",
     "quality_by_steps",
+    "response_figure",
+    "samplers_figure",
+    "save_study",
     "study_figure",
     "study_markdown",
     "study_summary",

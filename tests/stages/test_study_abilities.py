@@ -1,0 +1,156 @@
+"""Studies of what a trained flow can do, on a tiny zoo: samplers, distillation, likelihood, condition."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from tests.stages.test_pipeline_end_to_end import run, write_project
+from wflib.flow import load_flow
+
+FLOWS = {
+    "flat": ["flow.geometry=euclidean", "flow.coupling=initialization"],
+    "independent": ["flow.geometry=euclidean", "flow.coupling=independent"],
+    "normalized": ["flow.geometry=normalized"],
+    "conditioned": ["flow.geometry=geometric", "flow.condition=loss"],
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A tiny project with a zoo, the pipeline's geometric flow, and a few others."""
+    folder = tmp_path_factory.mktemp("abilities")
+    write_project(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for stage in ("fetch_data", "train_zoo", "align", "canonicalize", "train_flow"):
+            assert run(stage).exit_code == 0
+        for name, changes in FLOWS.items():
+            settings = [word for change in changes for word in ("--set", change)]
+            result = run(
+                "study", "cell", f"{name}.csv", "--flow", f"{name}.safetensors", "--label", f"flow={name}", *settings
+            )
+            assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def study(project, monkeypatch):
+    """(name, arguments) → the result of a study that writes ``out/<name>``."""
+    monkeypatch.chdir(project)
+
+    def invoke(name: str, *arguments: str):
+        app = importlib.import_module(f"stages.study_{name}").app
+        return CliRunner().invoke(app, [f"out/{name}", *arguments])
+
+    return invoke
+
+
+def written(result, name: str) -> tuple[pd.DataFrame, str]:
+    """Rows and text of a study that went well."""
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    assert Path(f"out/{name}.svg").read_bytes().startswith(b"<?xml")
+    assert Path(f"out/stages/study-{name}.json").is_file()
+    return pd.read_csv(f"out/{name}.csv"), Path(f"out/{name}.md").read_text()
+
+
+def test_samplers_of_a_curved_flow_say_why_there_is_no_diffusion(study):
+    rows, text = written(study("samplers", "--networks", "3"), "samplers")
+    assert set(rows[rows.kind == "solver"].sampler) == {"euler", "heun"}
+    assert rows[rows.kind == "diffusion"].nll_mean.isna().all()
+    assert "diffusion: impossible, see below" in text
+    assert "No diffusion for flow: sample.diffusion: on geodesics" in text
+    guided = rows[rows.sampler == "guided at x_t, constant"]
+    assert guided.strength.is_monotonic_increasing
+    assert guided.nll_mean.is_monotonic_decreasing
+
+
+def test_samplers_count_evaluations_and_take_the_diffusion_from_an_independent_flow(study):
+    options = ["--flow", "flat.safetensors", "--independent", "independent.safetensors", "--networks", "3"]
+    rows, text = written(study("samplers", *options), "samplers")
+    fixed = rows[rows.sampler.isin(["euler", "heun", "rk4"])]
+    assert (fixed.evaluations == fixed.steps * fixed.sampler.map({"euler": 1, "heun": 2, "rk4": 4})).all()
+    assert (rows[rows.sampler == "dopri5"].evaluations > 6).all()
+    assert (rows[rows.sampler.str.startswith("guided at end")].evaluations == 64).all()
+    diffusions = rows[(rows.kind == "diffusion") & rows.nll_mean.notna()]
+    assert diffusions.flow.tolist() == ["independent", "independent"]
+    assert "No diffusion for flat: sample.diffusion: with flow.coupling: initialization" in text
+    assert "No diffusion for independent" not in text
+
+
+def test_distillation_writes_a_student(study):
+    arguments = ["--trajectories", "8", "--iterations", "3", "--networks", "3", "--student", "student.safetensors"]
+    rows, text = written(study("distillation", *arguments), "distillation")
+    assert rows[rows.flow == "distilled flow"].steps.tolist() == [1, 2, 4]
+    assert rows[rows.steps == 64].error.tolist() == [0]
+    assert (rows[rows.steps < 64].error > 0).all()
+    assert load_flow("student.safetensors").jumps
+    assert "64 steps of the trained flow" in text
+    again = study("distillation", "--flow", "student.safetensors")
+    assert (again.exit_code, "was not distilled before" in again.output) == (1, True)
+
+
+@pytest.mark.parametrize("flow", ["data/flow.safetensors", "flat.safetensors"])
+def test_likelihood_of_every_group(study, flow):
+    rows, text = written(study("likelihood", "--flow", flow, "--networks", "4", "--steps", "2"), "likelihood")
+    assert rows.groupby("networks", sort=False).size().tolist() == [4] * 7
+    assert rows.log_likelihood.notna().all()
+    assert "| held-out trajectories | 4 |" in text
+    assert "| held-out + 50% noise | 4 |" in text
+
+
+def test_a_flow_without_density_says_so(study):
+    result = study("likelihood", "--flow", "normalized.safetensors", "--networks", "4")
+    assert result.exit_code == 1
+    assert "it has no density there" in result.output
+
+
+def test_condition_asks_over_the_range_of_the_zoo(study):
+    arguments = ["--flow", "conditioned.safetensors", "--networks", "20", "--steps", "2"]
+    rows, text = written(study("condition", *arguments), "condition")
+    assert rows.groupby("strength").size().tolist() == [20, 20, 20]
+    asked = rows[rows.strength == 1].asked
+    assert asked.is_monotonic_increasing
+    assert asked.iloc[0] > 0
+    assert "| strength | rank correlation | rank correlation test |" in text
+    assert "the loss on training examples" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("condition", ["--flow", "flat.safetensors"], "this flow has no condition"),
+        ("distillation", ["--flow", "conditioned.safetensors"], "unconditioned flow"),
+        ("samplers", ["--flow", "nowhere.safetensors"], "nowhere.safetensors"),
+        ("samplers", ["--independent", "nowhere.safetensors"], "nowhere.safetensors"),
+        ("likelihood", ["--flow", "data/dataset.safetensors"], "data/dataset.safetensors"),
+        ("distillation", ["--data", "data/flow.safetensors"], "data/flow.safetensors"),
+    ],
+)
+def test_what_cannot_be_studied_is_one_sentence(study, name, arguments, message):
+    result = study(name, *arguments)
+    assert result.exit_code == 1
+    assert re.search(rf"^study-{name}: .*{re.escape(message)}", result.output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["samplers", "distillation", "likelihood", "condition"])
+def test_help_teaches(study, name):
+    result = study(name, "--help")
+    assert result.exit_code == 0
+    assert "--flow" in result.output
+    assert len(result.output) > 800
+
+
+def test_a_flow_can_be_asked_for_accuracy(study, project):
+    settings = ["--set", "flow.condition=accuracy", "--set", "flow.geometry=euclidean", "--label", "flow=accuracy"]
+    assert run("study", "cell", "accuracy.csv", "--flow", "accuracy.safetensors", *settings).exit_code == 0
+    rows, text = written(
+        study("condition", "--flow", "accuracy.safetensors", "--networks", "10", "--steps", "1"), "condition"
+    )
+    assert rows.asked.between(0, 1).all()
+    assert "the accuracy on training examples" in text
