@@ -13,6 +13,7 @@ from wflib.report.curves import learning_rate, quality_by_steps, training_loss
 from wflib.report.data import ReportData
 from wflib.report.document import write_report
 from wflib.report.figures import FIGURES, ReportFigure
+from wflib.report.geometries import geometries_markdown
 from wflib.report.sources import calibration, distribution, diversity, variance_ratio
 from wflib.report.study import (
     alignment_figure,
@@ -36,6 +37,7 @@ __all__ = [
     "distillation_figure",
     "distribution",
     "diversity",
+    "geometries_markdown",
     "learning_rate",
     "likelihood_figure",
     "mean_excess",

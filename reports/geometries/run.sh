@@ -1,16 +1,25 @@
 #!/usr/bin/env bash
-# MNIST: one zoo, a flow of each geometry, their samples, and samples of other widths; results in reports/mnist/.
-# About an hour and a half on two quiet CPU cores. `bash reports/mnist/run.sh euclidean` runs one geometry only; what is
-# already there is kept, so a run that was stopped goes on.
+# All three geometries of one task at full size: one zoo, a flow of each, their samples, and samples of other widths.
+#
+#   bash reports/geometries/run.sh mnist                 # about an hour on two quiet CPU cores
+#   bash reports/geometries/run.sh wdbc geometric        # one geometry only
+#
+# Results go to reports/geometries/TASK/, and results.md there compares them. What is in data/geometries/TASK already is kept,
+# so a run that was stopped goes on.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export PATH="$root/.venv/bin:$PATH" PYTHONPATH="$root"
-work=$root/data/mnist
+task=${1:?name a task: mnist or wdbc}
+shift
+[ $# -gt 0 ] || set -- euclidean normalized geometric
+work=$root/data/geometries/$task
+results=$root/reports/geometries/$task
 mkdir -p "$work/zoo"
 
-settings() { # settings FLOW.GEOMETRY: a params.yaml; fewer networks in the evaluation than by default, 10,000 images each
-  printf 'task: mnist\nflow: {geometry: %s}\nsample: {networks: 100}\n' "$1"
-  printf 'evaluate: {zoo_networks: 100, barrier_networks: 20, steps: [4, 8, 32, 64], guidance: [0.0], curve_networks: 32}\n'
+settings() { # settings FLOW.GEOMETRY: a params.yaml; MNIST's evaluation on 10,000 images takes fewer networks than the preset's
+  printf 'task: %s\nflow: {geometry: %s}\n' "$task" "$1"
+  [ "$task" != mnist ] ||
+    printf 'evaluate: {zoo_networks: 100, barrier_networks: 20, steps: [4, 8, 32, 64], guidance: [0.0], curve_networks: 32}\n'
 }
 
 cd "$work/zoo"
@@ -21,7 +30,6 @@ with="--params params.yaml --presets $root/stages/presets"
 [ -e data/zoo/aligned.safetensors ] || python -m stages.align $with
 [ -e data/zoo/canonical.safetensors ] || python -m stages.canonicalize
 
-[ $# -gt 0 ] || set -- euclidean normalized geometric
 for geometry in "$@"; do
   mkdir -p "$work/$geometry" && cd "$work/$geometry"
   settings "$geometry" > params.yaml
@@ -31,7 +39,7 @@ for geometry in "$@"; do
   python -m stages.sample $with --data $zoo/dataset.safetensors
   python -m stages.evaluate $with --data $zoo/dataset.safetensors --trained $zoo/zoo/trained.safetensors $parts
   python -m stages.study_widths widths.csv --data $zoo/dataset.safetensors --width 10 --width 16 --width 32 --width 64
-  mkdir -p "$root/reports/mnist/$geometry"
-  cp reports/metrics.json widths.csv "$root/reports/mnist/$geometry/"
-  [ ! -e reports/stages/train-flow.json ] || cp reports/history.csv reports/stages/train-flow.json "$root/reports/mnist/$geometry/"
+  mkdir -p "$results/$geometry"
+  cp reports/metrics.json widths.csv reports/history.csv reports/stages/train-flow.json "$results/$geometry/"
 done
+cd "$root" && python -m stages.study_geometries "$results"

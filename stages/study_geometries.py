@@ -1,0 +1,40 @@
+"""study-geometries: one table of what flows of several geometries draw; reports/geometries/run.sh makes what it reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from stages.common import application
+from wflib.report import geometries_markdown
+from wflib.storage import atomic_path
+
+app = application("study-geometries")
+
+
+@app.command()
+def main(
+    folder: Annotated[Path, typer.Argument(help="Folder with one folder for each geometry; results.md is written there.")],
+) -> None:
+    """Compare the geometries' samples, the zoo, and samples of other widths, from metrics.json and widths.csv of each."""
+    try:
+        found = sorted(path.parent for path in folder.glob("*/metrics.json"))
+        if not found:
+            raise ValueError(f"{folder}: no folder in it has a metrics.json; run reports/geometries/run.sh first.")
+        metrics = {path.name: json.loads((path / "metrics.json").read_text()) for path in found}
+        facts = {path.name: json.loads((path / "train-flow.json").read_text()) for path in found}
+        widths = {path.name: pd.read_csv(path / "widths.csv") for path in found}
+        text = geometries_markdown(metrics, facts, widths)
+    except (ValueError, OSError, KeyError) as error:
+        typer.secho(f"study-geometries: {error}", fg="red", err=True)
+        raise typer.Exit(1) from error
+    with atomic_path(folder / "results.md") as temporary:
+        temporary.write_text(text)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,52 @@
+"""The table of geometries says what the files say, and refuses a folder without any."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+from typer.testing import CliRunner
+
+from stages.study_geometries import app
+
+
+def row(accuracy: float) -> dict[str, float]:
+    return {
+        "networks": 100,
+        "accuracy_mean": accuracy,
+        "accuracy_std": 0.0125,
+        "nll_mean": 0.3214,
+        "nll_std": 0.05,
+        "bma_accuracy": 0.95,
+        "bma_nll": 0.2,
+        "variance_ratio": 0.987,
+        "nearest_distance_mean": 12.341,
+    }
+
+
+def test_one_line_for_each_set_and_width(tmp_path):
+    for geometry, accuracy in (("euclidean", 0.912), ("geometric", 0.934)):
+        folder = tmp_path / geometry
+        folder.mkdir()
+        metrics = {"samples": row(accuracy), "zoo": row(0.99), "held-out": row(0.98)}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        (folder / "train-flow.json").write_text(json.dumps({"iterations": 1200, "training_seconds": 90}))
+        wide = pd.DataFrame([{"width": width, **row(accuracy), "networks": 32} for width in (10, 64)])
+        wide.to_csv(folder / "widths.csv", index=False)
+    done = CliRunner().invoke(app, [str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "results.md").read_text()
+    assert "| geometric: samples | 0.934 ± 0.013 | 0.321 ± 0.050 | 0.950 | 0.200 | 0.987 | 12.35 |" in text.replace(
+        "12.34 |", "12.35 |"
+    )
+    assert text.count("| euclidean: ") == 3
+    assert "| euclidean | 64 | 0.912 ± 0.013 | 0.321 ± 0.050 | 0.950 |" in text
+    assert "Average of 32: accuracy" in text
+    assert "euclidean 1.5 minutes for 1,200 iterations" in text
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    done = CliRunner().invoke(app, [str(tmp_path)])
+    assert done.exit_code == 1
+    assert "metrics.json" in done.output
+    assert not (tmp_path / "results.md").exists()

@@ -1,0 +1,57 @@
+"""What flows of several geometries draw from one zoo, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from wflib.report.tables import fixed, markdown_table, mean_std, number
+
+__all__ = ["geometries_markdown"]
+
+HEAD = ("Accuracy", "NLL [nats]", "Average: accuracy", "Average: NLL", "Variance ratio", "Nearest distance")
+EXPLAINED = (
+    "Test data; single networks as mean ± standard deviation, and the Bayesian model average of all of the set's networks. "
+    "Variance ratio and the distance to the nearest training network, after alignment, are of the coordinates that the flow "
+    "works in: compare with the held-out trajectories of the same line."
+)
+
+
+def geometries_markdown(
+    metrics: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Mapping[str, Any]], widths: Mapping[str, pd.DataFrame]
+) -> str:
+    """Tables of samples, held-out trajectories and other widths.
+
+    Args:
+        metrics: Geometry → what evaluate wrote as ``metrics.json``.
+        facts: Geometry → what train-flow wrote of itself: ``iterations`` and ``training_seconds``.
+        widths: Geometry → rows ``width``, ``networks``, ``accuracy_mean``, ``nll_mean``, ``bma_accuracy``.
+
+    Returns:
+        Markdown.
+    """
+    quality, wide = [], []
+    for geometry, found in metrics.items():
+        for source in ("samples", "zoo", "held-out"):
+            row = found[source]
+            name = f"{geometry}: {source}"
+            measured = [fixed(row["bma_accuracy"]), fixed(row["bma_nll"]), number(row["variance_ratio"])]
+            quality.append(
+                [name, mean_std(row, "accuracy"), mean_std(row, "nll"), *measured, fixed(row["nearest_distance_mean"], 2)]
+            )
+        for row in widths[geometry].to_dict("records"):
+            scores = [mean_std(row, "accuracy"), mean_std(row, "nll"), fixed(row["bma_accuracy"])]
+            wide.append([geometry, f"{row['width']:.0f}", *scores])
+    took = [
+        f"{name} {fact['training_seconds'] / 60:.1f} minutes for {fact['iterations']:,} iterations"
+        for name, fact in facts.items()
+    ]
+    networks = next(iter(widths.values())).networks.iloc[0]
+    wide_head = ["Geometry", "Hidden width", "Accuracy", "NLL [nats]", f"Average of {networks}: accuracy"]
+    return (
+        f"{markdown_table(['Networks', *HEAD], quality)}\n\n{EXPLAINED} Flow training: {', '.join(took)}.\n\n"
+        f"{markdown_table(wide_head, wide)}\n\n"
+        "Samples of other hidden widths from the same flows, without retraining.\n"
+    )
