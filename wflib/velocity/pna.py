@@ -15,7 +15,8 @@ from torch_geometric.utils import degree
 
 from wflib.architecture import Architecture
 from wflib.graph.pyg import to_data
-from wflib.velocity.graph_network import GraphNetwork, normalize_edges
+from wflib.velocity.edge_functions import normalize_edges
+from wflib.velocity.graph_network import GraphNetwork
 
 __all__ = ["PNA"]
 
