@@ -166,7 +166,7 @@ class GatherEdges(Function):
                 share, value = to_target[part, :, head, :, None], at_target[part, :, head, None]
                 total = torch.addcmul(total, share, value)
                 share, value = to_source[part, :, head].transpose(1, 2).unsqueeze(-1), at_source[part, None, :, head]
-                total = torch.addcmul(total, share, value, out=change[part] if head == to_target.shape[2]-1 else None)
+                total = torch.addcmul(total, share, value, out=change[part] if head == to_target.shape[2] - 1 else None)
         return change, change_target, change_source
 
 
@@ -198,7 +198,13 @@ class UpdateEdges(Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, edges: Tensor, normed: Tensor, target: Tensor, source: Tensor, weight_in: Tensor, weight_out: Tensor
+        ctx: FunctionCtx,
+        edges: Tensor,
+        normed: Tensor,
+        target: Tensor,
+        source: Tensor,
+        weight_in: Tensor,
+        weight_out: Tensor,
     ) -> Tensor:
         """See :func:`update_edges`."""
         hidden, new = torch.empty_like(edges), torch.empty_like(edges)
