@@ -22,20 +22,20 @@ from torch.nn import functional
 __all__ = ["edge_logits", "gather_edges", "normalize_edges", "update_edges"]
 
 PART = 2**18
-"""Features of edges in one part: half a megabyte in float32."""
+"""Features of edges in one part: a megabyte in float32."""
+EPSILON = 1e-5
 
 
 def normalize_edges(edges: Tensor) -> Tensor:
     """Layer norm in the dtype of the edges, which autocast may want to leave."""
     with torch.autocast(edges.device.type, enabled=False):
-        return functional.layer_norm(edges, edges.shape[-1:])
+        return functional.layer_norm(edges, edges.shape[-1:], eps=EPSILON)
 
 
 def parts(edges: Tensor) -> Iterator[slice]:
     """Ranges of the batch that are worked through in turn; an accelerator takes the whole."""
-    batch = len(edges)
-    rows = max(PART // edges[0].numel(), 1) if edges.device.type == "cpu" else batch
-    return (slice(start, start + rows) for start in range(0, batch, rows))
+    rows = max(PART // max(edges[0].numel(), 1), 1) if edges.device.type == "cpu" else len(edges)
+    return (slice(start, start + rows) for start in range(0, len(edges), rows))
 
 
 def by_definition() -> bool:
@@ -84,7 +84,7 @@ class EdgeLogits(Function):
         normed, deviations = torch.empty_like(edges), edges.new_empty(*edges.shape[:3], 1)
         logits = edges.new_empty(len(head_sums), *edges.shape[:3])
         for part in parts(edges):
-            normed[part], _, deviations[part] = torch.native_layer_norm(edges[part], edges.shape[-1:], None, None, 1e-5)
+            normed[part], _, deviations[part] = torch.native_layer_norm(edges[part], edges.shape[-1:], None, None, EPSILON)
             at_target, at_source = EdgeLogits.ends(normed[part], target[part], source[part], weight[part])
             products = (at_target * at_source).flatten(0, 1)
             logits[:, part] = torch.mm(head_sums, products.t()).view(-1, *edges[part].shape[:3])
@@ -161,12 +161,10 @@ class GatherEdges(Function):
         for part in parts(normed):
             change_target[part] = at_target[part] @ normed[part].transpose(2, 3)
             change_source[part] = at_source[part] @ normed[part].permute(0, 2, 3, 1)
-            total = through[part]
+            total = change[part].copy_(through[part])
             for head in range(to_target.shape[2]):
-                share, value = to_target[part, :, head, :, None], at_target[part, :, head, None]
-                total = torch.addcmul(total, share, value)
-                share, value = to_source[part, :, head].transpose(1, 2).unsqueeze(-1), at_source[part, None, :, head]
-                total = torch.addcmul(total, share, value, out=change[part] if head == to_target.shape[2] - 1 else None)
+                total.addcmul_(to_target[part, :, head, :, None], at_target[part, :, head, None])
+                total.addcmul_(to_source[part, :, head].transpose(1, 2).unsqueeze(-1), at_source[part, None, :, head])
         return change, change_target, change_source
 
 
