@@ -33,7 +33,7 @@ def test_matrix_product(benchmark, precision):
     """The machine's rate: a 2048 × 2048 product, which no memory traffic slows."""
     dtype = getattr(torch, precision)
     a, b = (torch.randn(2048, 2048, dtype=dtype) for _ in range(2))
-    benchmark.extra_info.update(group="rate", precision=precision, operations=2 * 2048**3)
+    benchmark.extra_info.update(group="rate", precision=precision, operations=2 * 2048**3, threads=torch.get_num_threads())
     benchmark.pedantic(lambda: a @ b, rounds=15, warmup_rounds=2)
 
 

@@ -12,17 +12,18 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 import typer
 from matplotlib.figure import Figure
 
 from stages.common import application
 from wflib.report.tables import markdown_table
-from wflib.report.theme import svg_bytes, theme
+from wflib.report.theme import INK, svg_bytes, theme
 from wflib.storage import atomic_path
 
 FITTED_FROM = 5_000
 TARGET_NLL = 0.13
+ALLOWED = 1.1
+"""An exponent of growth, drawn beside the measurements."""
 
 app = application("report")
 
@@ -67,17 +68,31 @@ def seconds_to_target(quality: pd.DataFrame) -> pd.DataFrame:
 
 def figure(rows: pd.DataFrame, quality: pd.DataFrame) -> bytes:
     """Seconds and memory against base weights; NLL and validation loss against training seconds."""
-    growth = rows[rows.group == "growth"]
+    growth = rows[rows.group == "growth"].copy()
+    growth["grown"] = np.where(growth.widths.str.count("-") > 3, "depth", "width")
+    kinds = growth.kind.unique()
+    palette = dict(zip(kinds, sns.color_palette("colorblind", len(kinds)), strict=True))
     with theme():
-        sheet = Figure(figsize=(11, 3.4), layout="constrained")
-        time_axes, memory_axes, nll_axes = sheet.subplots(1, 3)
-        for axes, measure, label in ((time_axes, "seconds", "seconds a step"), (memory_axes, "memory", "peak memory [MB]")):
-            sns.scatterplot(growth, x="weights", y=measure, hue="kind", style="kind", ax=axes)
-            axes.set(xscale="log", yscale="log", xlabel="base weights", ylabel=label)
-        sns.lineplot(quality, x="seconds", y="nll_mean", hue="kind", style="loss", marker="o", ax=nll_axes)
-        nll_axes.set(xlabel="training seconds", ylabel="mean NLL of samples [nats]", yscale="log")
-        nll_axes.axhline(TARGET_NLL, color="#999999", linewidth=0.8)
-        nll_axes.legend(fontsize="x-small")
+        sheet = Figure(figsize=(10, 7), layout="constrained")
+        axes = sheet.subplots(2, 2)
+        costs = {"seconds": "seconds of a step", "memory": "peak MB of a step"}
+        for ax, (measure, label) in zip(axes[0], costs.items(), strict=True):
+            look = {"hue": "kind", "palette": palette, "style": "grown", "legend": measure == "memory"}
+            sns.scatterplot(growth, x="weights", y=measure, ax=ax, s=40, **look)
+            largest = growth.loc[growth.weights.idxmax()]
+            ends = np.array([FITTED_FROM, largest.weights])
+            line = growth[growth.weights == largest.weights][measure].max() * (ends / ends[1]) ** ALLOWED
+            ax.plot(ends, line, color=INK, linewidth=0.8)
+            ax.annotate(f"exponent {ALLOWED}", (ends[0], line[0]), ha="right", va="center", fontsize="small")
+            ax.set(xscale="log", yscale="log", xlabel="base weights", ylabel=label)
+        curves = {"nll_mean": "mean NLL of samples [nats]", "validation_loss": "validation loss"}
+        for ax, (measure, label) in zip(axes[1], curves.items(), strict=True):
+            look = {"hue": "kind", "palette": palette, "style": "loss", "legend": measure == "validation_loss"}
+            sns.lineplot(quality, x="seconds", y=measure, marker="o", ax=ax, **look)
+            ax.set(xlabel="training seconds", ylabel=label, yscale="log")
+        axes[1, 0].axhline(TARGET_NLL, color=INK, linewidth=0.8)
+        for ax in axes[:, 1]:
+            sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1))
         return svg_bytes(sheet)
 
 
@@ -97,13 +112,17 @@ def main(
     rows, learned = read(steps), pd.read_csv(quality)
     table, slopes, target = step_table(rows), exponents(rows), seconds_to_target(learned)
     growth = rows[rows.group == "growth"][["kind", "widths", "weights", "seconds", "memory"]]
-    rate = rows[rows.group == "rate"].set_index("precision").eval("operations / seconds / 1e9").round().astype(int).to_dict()
+    rated = rows[rows.group == "rate"].set_index("precision")
+    rate = rated.eval("operations / seconds / 1e9").round().astype(int)
     rates = ", ".join(f"{value} GFLOP/s in {precision}" for precision, value in rate.items())
     text = (
-        f"Medians on {torch.get_num_threads()} CPU threads; large matrix product: {rates}. Seconds and MB are of one "
-        "training step; ratios to all-pairs attention are per network. The limit is the time the step's operations would "
-        f"take at the matrix product's rate.\n\n{markdown(table)}\n\n"
-        f"Growth with base weights, fitted from {FITTED_FROM:,} on:\n\n"
+        f"Medians on {rated.threads.max():.0f} CPU threads. Seconds are of one training step (forward, backward, Adam); MB "
+        "are what a step adds to the peak of a fresh process. Products are in the given precision, bfloat16 by autocast. "
+        "Ratios to all-pairs attention (float32) are per network of the batch. The limit is the time that the operations a "
+        f"step needs would take at the rate of a large matrix product in the same precision: {rates}.\n\n"
+        f"{markdown(table)}\n\n"
+        f"Growth: exponents of seconds and MB in the number of base weights, fitted from {FITTED_FROM:,} to "
+        f"{growth.weights.max():,} weights over hidden widths and depths:\n\n"
         f"{markdown(slopes)}\n\nTraining seconds to a mean sample NLL of {TARGET_NLL} nats on WDBC:\n\n{markdown(target)}\n"
     )
     for name, content in {"steps.csv": table.to_csv(index=False), "growth.csv": growth.to_csv(index=False)}.items():
