@@ -36,13 +36,12 @@ def read(path: Path) -> pd.DataFrame:
 
 def step_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Per kind, size and precision: seconds of a step, and ratios to all-pairs attention and to the matrix-product limit."""
-    rate = rows[rows.group == "rate"].set_index("precision").eval("operations / seconds")
     steps = rows[rows.group == "step"].copy()
     pairs = steps[steps.kind == "all-pairs"].set_index("widths")
     per_network = pairs.seconds / pairs.batch, pairs.memory / pairs.batch
     steps["times_faster_than_all_pairs"] = steps.widths.map(per_network[0]) / (steps.seconds / steps.batch)
     steps["share_of_its_memory"] = (steps.memory / steps.batch) / steps.widths.map(per_network[1])
-    steps["times_the_limit"] = steps.seconds / (steps.operations.astype(float) / steps.precision.map(rate))
+    steps["times_the_limit"] = steps.seconds / (steps.operations.astype(float) / steps.rate)
     columns = ["kind", "widths", "batch", "precision", "seconds", "memory"]
     return steps[[*columns, "times_faster_than_all_pairs", "share_of_its_memory", "times_the_limit"]]
 
@@ -112,14 +111,14 @@ def main(
     rows, learned = read(steps), pd.read_csv(quality)
     table, slopes, target = step_table(rows), exponents(rows), seconds_to_target(learned)
     growth = rows[rows.group == "growth"][["kind", "widths", "weights", "seconds", "memory"]]
-    rated = rows[rows.group == "rate"].set_index("precision")
-    rate = rated.eval("operations / seconds / 1e9").round().astype(int)
+    rate = (rows[rows.group == "step"].groupby("precision").rate.median() / 1e9).round().astype(int)
     rates = ", ".join(f"{value} GFLOP/s in {precision}" for precision, value in rate.items())
     text = (
-        f"Medians on {rated.threads.max():.0f} CPU threads. Seconds are of one training step (forward, backward, Adam); MB "
+        f"Medians on {rows.threads.max()} CPU threads. Seconds are of one training step (forward, backward, Adam); MB "
         "are what a step adds to the peak of a fresh process. Products are in the given precision, bfloat16 by autocast. "
         "Ratios to all-pairs attention (float32) are per network of the batch. The limit is the time that the operations a "
-        f"step needs would take at the rate of a large matrix product in the same precision: {rates}.\n\n"
+        f"step needs would take at the rate of a large matrix product in the same precision, measured right "
+        f"before and after: {rates}.\n\n"
         f"{markdown(table)}\n\n"
         f"Growth: exponents of seconds and MB in the number of base weights, fitted from {FITTED_FROM:,} to "
         f"{growth.weights.max():,} weights over hidden widths and depths:\n\n"

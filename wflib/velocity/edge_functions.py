@@ -106,7 +106,9 @@ class EdgeLogits(Function):
         for part in parts(kept):
             at_target, at_source = EdgeLogits.ends(kept[part], target[part], source[part], weight[part])
             products = torch.mm(logits[:, part].flatten(1).t(), head_sums).view_as(at_target)
-            ends = torch.cat([products * at_source, products * at_target], -1)
+            ends = products.new_empty(*products.shape[:2], weight.shape[-1])
+            torch.mul(products, at_source, out=ends[..., : products.shape[-1]])
+            torch.mul(products, at_target, out=ends[..., products.shape[-1] :])
             split = ends.view(*kept[part].shape[:3], -1).tensor_split([target.shape[-1]], -1)
             torch.sum(split[0], 2, out=to_target[part])
             torch.sum(split[1], 1, out=to_source[part])
@@ -160,11 +162,13 @@ class GatherEdges(Function):
         change, change_target, change_source = (torch.empty_like(tensor) for tensor in ctx.saved_tensors)
         for part in parts(normed):
             change_target[part] = at_target[part] @ normed[part].transpose(2, 3)
-            change_source[part] = at_source[part] @ normed[part].permute(0, 2, 3, 1)
             total = change[part].copy_(through[part])
             for head in range(to_target.shape[2]):
+                value = at_source[part].unsqueeze(1)[..., head, :]
                 total.addcmul_(to_target[part, :, head, :, None], at_target[part, :, head, None])
-                total.addcmul_(to_source[part, :, head].transpose(1, 2).unsqueeze(-1), at_source[part, None, :, head])
+                total.addcmul_(to_source[part, :, head].transpose(1, 2).unsqueeze(-1), value)
+                # Products and their sum: a matrix product would first copy the edges in another order.
+                change_source[part, :, head] = (normed[part] * value).sum(-1).transpose(1, 2)
         return change, change_target, change_source
 
 
