@@ -69,7 +69,7 @@ def figure(rows: pd.DataFrame, quality: pd.DataFrame) -> bytes:
     """Seconds and memory against base weights; NLL and validation loss against training seconds."""
     growth = rows[rows.group == "growth"].copy()
     growth["grown"] = np.where(growth.widths.str.count("-") > 3, "depth", "width")
-    kinds = growth.kind.unique()
+    kinds = list(dict.fromkeys([*growth.kind, *quality.kind]))
     palette = dict(zip(kinds, sns.color_palette("colorblind", len(kinds)), strict=True))
     with theme():
         sheet = Figure(figsize=(10, 7), layout="constrained")
@@ -78,11 +78,10 @@ def figure(rows: pd.DataFrame, quality: pd.DataFrame) -> bytes:
         for ax, (measure, label) in zip(axes[0], costs.items(), strict=True):
             look = {"hue": "kind", "palette": palette, "style": "grown", "legend": measure == "memory"}
             sns.scatterplot(growth, x="weights", y=measure, ax=ax, s=40, **look)
-            largest = growth.loc[growth.weights.idxmax()]
-            ends = np.array([FITTED_FROM, largest.weights])
-            line = growth[growth.weights == largest.weights][measure].max() * (ends / ends[1]) ** ALLOWED
+            ends = np.array([FITTED_FROM, growth.weights.max()])
+            line = 0.3 * growth[growth.weights == ends[1]][measure].min() * (ends / ends[1]) ** ALLOWED
             ax.plot(ends, line, color=INK, linewidth=0.8)
-            ax.annotate(f"exponent {ALLOWED}", (ends[0], line[0]), ha="right", va="center", fontsize="small")
+            ax.annotate(f"exponent {ALLOWED} ", (ends[0], line[0]), ha="right", va="center", fontsize="small")
             ax.set(xscale="log", yscale="log", xlabel="base weights", ylabel=label)
         curves = {"nll_mean": "mean NLL of samples [nats]", "validation_loss": "validation loss"}
         for ax, (measure, label) in zip(axes[1], curves.items(), strict=True):
@@ -96,8 +95,14 @@ def figure(rows: pd.DataFrame, quality: pd.DataFrame) -> bytes:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table with two significant digits."""
-    rows = [["" if x != x else f"{x:.2g}" if isinstance(x, float) else str(x) for x in row] for row in table.to_numpy()]
+    """A table with two significant digits, or all before the point."""
+
+    def text(value: object) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        return "" if np.isnan(value) else f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
+
+    rows = [[text(value) for value in row] for row in table.to_numpy()]
     return markdown_table([column.replace("_", " ") for column in table.columns], rows, [])
 
 
@@ -114,8 +119,8 @@ def main(
     rate = (rows[rows.group == "step"].groupby("precision").rate.median() / 1e9).round().astype(int)
     rates = ", ".join(f"{value} GFLOP/s in {precision}" for precision, value in rate.items())
     text = (
-        f"Medians on {rows.threads.max()} CPU threads. Seconds are of one training step (forward, backward, Adam); MB "
-        "are what a step adds to the peak of a fresh process. Products are in the given precision, bfloat16 by autocast. "
+        f"Medians; CPU threads: {rows.threads.max()}. Seconds are of one training step (forward, backward, Adam); memory "
+        "is what a step adds, in MB, to the peak of a fresh process. Products are in the given precision, bfloat16 by autocast. "
         "Ratios to all-pairs attention (float32) are per network of the batch. The limit is the time that the operations a "
         f"step needs would take at the rate of a large matrix product in the same precision, measured right "
         f"before and after: {rates}.\n\n"

@@ -86,7 +86,7 @@ class BlockPNAConv(PNAConv):
 
 def statistics(messages: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sum, sum of squares, least and largest along an axis."""
-    return messages.sum(axis), messages.square().sum(axis), messages.amin(axis), messages.amax(axis)
+    return messages.sum(axis), messages.square().sum(axis), messages.min(axis).values, messages.max(axis).values
 
 
 def aggregate(found: list[tuple[Tensor, ...]], degree: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
