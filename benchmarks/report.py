@@ -51,7 +51,7 @@ def exponents(rows: pd.DataFrame) -> pd.DataFrame:
     growth, found = rows[(rows.group == "growth") & (rows.weights >= FITTED_FROM)], []
     for kind, part in growth.groupby("kind", sort=False):
         slopes = [np.polyfit(np.log(part.weights), np.log(part[measure]), 1)[0] for measure in ("seconds", "memory")]
-        found.append({"kind": kind, "time_exponent": slopes[0], "memory_exponent": slopes[1]})
+        found.append({"kind": kind, "time_exponent": f"{slopes[0]:.2f}", "memory_exponent": f"{slopes[1]:.2f}"})
     return pd.DataFrame(found)
 
 
@@ -81,7 +81,7 @@ def figure(rows: pd.DataFrame, quality: pd.DataFrame) -> bytes:
             ends = np.array([FITTED_FROM, growth.weights.max()])
             line = 0.3 * growth[growth.weights == ends[1]][measure].min() * (ends / ends[1]) ** ALLOWED
             ax.plot(ends, line, color=INK, linewidth=0.8)
-            ax.annotate(f"exponent {ALLOWED} ", (ends[0], line[0]), ha="right", va="center", fontsize="small")
+            ax.annotate(f"exponent {ALLOWED}", (ends.prod() ** 0.5, line.prod() ** 0.5), va="top", fontsize="small")
             ax.set(xscale="log", yscale="log", xlabel="base weights", ylabel=label)
         curves = {"nll_mean": "mean NLL of samples [nats]", "validation_loss": "validation loss"}
         for ax, (measure, label) in zip(axes[1], curves.items(), strict=True):
@@ -120,7 +120,7 @@ def main(
     rates = ", ".join(f"{value} GFLOP/s in {precision}" for precision, value in rate.items())
     text = (
         f"Medians; CPU threads: {rows.threads.max()}. Seconds are of one training step (forward, backward, Adam); memory "
-        "is what a step adds, in MB, to the peak of a fresh process. Products are in the given precision, bfloat16 by autocast. "
+        "is what a step adds, in MB, to the peak of a fresh process. Products are in the given precision (bfloat16: autocast). "
         "Ratios to all-pairs attention (float32) are per network of the batch. The limit is the time that the operations a "
         f"step needs would take at the rate of a large matrix product in the same precision, measured right "
         f"before and after: {rates}.\n\n"
