@@ -119,8 +119,8 @@ def main(
     rate = (rows[rows.group == "step"].groupby("precision").rate.median() / 1e9).round().astype(int)
     rates = ", ".join(f"{value} GFLOP/s in {precision}" for precision, value in rate.items())
     text = (
-        f"Medians; CPU threads: {rows.threads.max()}. Seconds are of one training step (forward, backward, Adam); memory "
-        "is what a step adds, in MB, to the peak of a fresh process. Products are in the given precision (bfloat16: autocast). "
+        f"Medians; CPU threads: {rows.threads.max()}. Seconds are of one training step (forward, backward, Adam); memory is "
+        "what a step adds, in MB, to the peak of a fresh process. Products are in the given precision (bfloat16: autocast). "
         "Ratios to all-pairs attention (float32) are per network of the batch. The limit is the time that the operations a "
         f"step needs would take at the rate of a large matrix product in the same precision, measured right "
         f"before and after: {rates}.\n\n"
