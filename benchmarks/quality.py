@@ -27,7 +27,7 @@ KINDS = {
     "pna": ["velocity.dimension=16", "velocity.layers=3", "training.batch_size=32"],
 }
 """Sizes at which a step takes a fraction of a second on two cores."""
-LOSSES = ("standardized", "function")
+LOSSES = ("standardized", "function", "gauss-newton")
 CHECKS = 6
 
 app = application("quality")

@@ -12,17 +12,18 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 import typer
 from matplotlib.figure import Figure
 
 from stages.common import application
 from wflib.report.tables import markdown_table
-from wflib.report.theme import svg_bytes, theme
+from wflib.report.theme import INK, svg_bytes, theme
 from wflib.storage import atomic_path
 
 FITTED_FROM = 5_000
 TARGET_NLL = 0.13
+ALLOWED = 1.1
+"""An exponent of growth, drawn beside the measurements."""
 
 app = application("report")
 
@@ -35,13 +36,12 @@ def read(path: Path) -> pd.DataFrame:
 
 def step_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Per kind, size and precision: seconds of a step, and ratios to all-pairs attention and to the matrix-product limit."""
-    rate = rows[rows.group == "rate"].set_index("precision").eval("operations / seconds")
     steps = rows[rows.group == "step"].copy()
     pairs = steps[steps.kind == "all-pairs"].set_index("widths")
     per_network = pairs.seconds / pairs.batch, pairs.memory / pairs.batch
     steps["times_faster_than_all_pairs"] = steps.widths.map(per_network[0]) / (steps.seconds / steps.batch)
     steps["share_of_its_memory"] = (steps.memory / steps.batch) / steps.widths.map(per_network[1])
-    steps["times_the_limit"] = steps.seconds / (steps.operations.astype(float) / steps.precision.map(rate))
+    steps["times_the_limit"] = steps.seconds / (steps.operations.astype(float) / steps.rate)
     columns = ["kind", "widths", "batch", "precision", "seconds", "memory"]
     return steps[[*columns, "times_faster_than_all_pairs", "share_of_its_memory", "times_the_limit"]]
 
@@ -51,7 +51,7 @@ def exponents(rows: pd.DataFrame) -> pd.DataFrame:
     growth, found = rows[(rows.group == "growth") & (rows.weights >= FITTED_FROM)], []
     for kind, part in growth.groupby("kind", sort=False):
         slopes = [np.polyfit(np.log(part.weights), np.log(part[measure]), 1)[0] for measure in ("seconds", "memory")]
-        found.append({"kind": kind, "time_exponent": slopes[0], "memory_exponent": slopes[1]})
+        found.append({"kind": kind, "time_exponent": f"{slopes[0]:.2f}", "memory_exponent": f"{slopes[1]:.2f}"})
     return pd.DataFrame(found)
 
 
@@ -67,23 +67,42 @@ def seconds_to_target(quality: pd.DataFrame) -> pd.DataFrame:
 
 def figure(rows: pd.DataFrame, quality: pd.DataFrame) -> bytes:
     """Seconds and memory against base weights; NLL and validation loss against training seconds."""
-    growth = rows[rows.group == "growth"]
+    growth = rows[rows.group == "growth"].copy()
+    growth["grown"] = np.where(growth.widths.str.count("-") > 3, "depth", "width")
+    kinds = list(dict.fromkeys([*growth.kind, *quality.kind]))
+    palette = dict(zip(kinds, sns.color_palette("colorblind", len(kinds)), strict=True))
     with theme():
-        sheet = Figure(figsize=(11, 3.4), layout="constrained")
-        time_axes, memory_axes, nll_axes = sheet.subplots(1, 3)
-        for axes, measure, label in ((time_axes, "seconds", "seconds a step"), (memory_axes, "memory", "peak memory [MB]")):
-            sns.scatterplot(growth, x="weights", y=measure, hue="kind", style="kind", ax=axes)
-            axes.set(xscale="log", yscale="log", xlabel="base weights", ylabel=label)
-        sns.lineplot(quality, x="seconds", y="nll_mean", hue="kind", style="loss", marker="o", ax=nll_axes)
-        nll_axes.set(xlabel="training seconds", ylabel="mean NLL of samples [nats]", yscale="log")
-        nll_axes.axhline(TARGET_NLL, color="#999999", linewidth=0.8)
-        nll_axes.legend(fontsize="x-small")
+        sheet = Figure(figsize=(10, 7), layout="constrained")
+        axes = sheet.subplots(2, 2)
+        costs = {"seconds": "seconds of a step", "memory": "peak MB of a step"}
+        for ax, (measure, label) in zip(axes[0], costs.items(), strict=True):
+            look = {"hue": "kind", "palette": palette, "style": "grown", "legend": measure == "memory"}
+            sns.scatterplot(growth, x="weights", y=measure, ax=ax, s=40, **look)
+            ends = np.array([FITTED_FROM, growth.weights.max()])
+            line = 0.3 * growth[growth.weights == ends[1]][measure].min() * (ends / ends[1]) ** ALLOWED
+            ax.plot(ends, line, color=INK, linewidth=0.8)
+            ax.annotate(f"exponent {ALLOWED}", (ends.prod() ** 0.5, line.prod() ** 0.5), va="top", fontsize="small")
+            ax.set(xscale="log", yscale="log", xlabel="base weights", ylabel=label)
+        curves = {"nll_mean": "mean NLL of samples [nats]", "validation_loss": "validation loss"}
+        for ax, (measure, label) in zip(axes[1], curves.items(), strict=True):
+            look = {"hue": "kind", "palette": palette, "style": "loss", "legend": measure == "validation_loss"}
+            sns.lineplot(quality, x="seconds", y=measure, marker="o", ax=ax, **look)
+            ax.set(xlabel="training seconds", ylabel=label, yscale="log")
+        axes[1, 0].axhline(TARGET_NLL, color=INK, linewidth=0.8)
+        for ax in axes[:, 1]:
+            sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1))
         return svg_bytes(sheet)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table with two significant digits."""
-    rows = [["" if x != x else f"{x:.2g}" if isinstance(x, float) else str(x) for x in row] for row in table.to_numpy()]
+    """A table with two significant digits, or all before the point."""
+
+    def text(value: object) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        return "" if np.isnan(value) else f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
+
+    rows = [[text(value) for value in row] for row in table.to_numpy()]
     return markdown_table([column.replace("_", " ") for column in table.columns], rows, [])
 
 
@@ -97,13 +116,17 @@ def main(
     rows, learned = read(steps), pd.read_csv(quality)
     table, slopes, target = step_table(rows), exponents(rows), seconds_to_target(learned)
     growth = rows[rows.group == "growth"][["kind", "widths", "weights", "seconds", "memory"]]
-    rate = rows[rows.group == "rate"].set_index("precision").eval("operations / seconds / 1e9").round().astype(int).to_dict()
+    rate = (rows[rows.group == "step"].groupby("precision").rate.median() / 1e9).round().astype(int)
     rates = ", ".join(f"{value} GFLOP/s in {precision}" for precision, value in rate.items())
     text = (
-        f"Medians on {torch.get_num_threads()} CPU threads; large matrix product: {rates}. Seconds and MB are of one "
-        "training step; ratios to all-pairs attention are per network. The limit is the time the step's operations would "
-        f"take at the matrix product's rate.\n\n{markdown(table)}\n\n"
-        f"Growth with base weights, fitted from {FITTED_FROM:,} on:\n\n"
+        f"Medians; CPU threads: {rows.threads.max()}. Seconds are of one training step (forward, backward, Adam); memory is "
+        "what a step adds, in MB, to the peak of a fresh process. Products are in the given precision (bfloat16: autocast). "
+        "Ratios to all-pairs attention (float32) are per network of the batch. The limit is the time that the operations a "
+        f"step needs would take at the rate of a large matrix product in the same precision, measured right "
+        f"before and after: {rates}.\n\n"
+        f"{markdown(table)}\n\n"
+        f"Growth: exponents of seconds and MB in the number of base weights, fitted from {FITTED_FROM:,} to "
+        f"{growth.weights.max():,} weights over hidden widths and depths:\n\n"
         f"{markdown(slopes)}\n\nTraining seconds to a mean sample NLL of {TARGET_NLL} nats on WDBC:\n\n{markdown(target)}\n"
     )
     for name, content in {"steps.csv": table.to_csv(index=False), "growth.csv": growth.to_csv(index=False)}.items():

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch_geometric.nn import PNAConv
 
 from wflib.architecture import Architecture, mlp
+from wflib.graph.pyg import to_data
 from wflib.velocity.all_pairs import AllPairsTransformer
 from wflib.velocity.pna import PNA
 from wflib.velocity.relational_transformer import RelationalTransformer
@@ -178,3 +180,32 @@ def test_forward_mode_derivative_agrees_with_reverse_mode(cls):
     _, forward = torch.func.jvp(lambda value: model(value, t), (x,), (tangent,))
     _, pull = torch.func.vjp(lambda value: model(value, t), x)
     torch.testing.assert_close((forward * cotangent).sum(), (pull(cotangent)[0] * tangent).sum(), rtol=1e-10, atol=0)
+
+
+@over_kinds
+def test_divergence_of_many_directions_at_once_is_the_trace_of_the_jacobian(cls):
+    architecture = CASES["one hidden layer"]
+    model = build(architecture, cls=cls)
+    x, t = (tensor[:1] for tensor in draw(architecture))
+    with torch.no_grad():
+        basis = torch.eye(architecture.dimension, dtype=x.dtype)[:, None]
+        change = torch.func.vmap(lambda row: torch.func.jvp(lambda value: model(value, t), (x,), (row,))[1])(basis)
+    jacobian = torch.autograd.functional.jacobian(lambda value: model(value, t), x)[0, :, 0]
+    torch.testing.assert_close(change[:, 0].t(), jacobian, rtol=1e-9, atol=1e-9)
+
+
+def test_pna_is_the_convolution_of_pytorch_geometric_on_the_exported_graph():
+    architecture = CASES["two hidden layers"]
+    model = build(architecture, cls=PNA)
+    convolution, direction = model.layers[0].convolution, model.layers[0].direction
+    graph, generator = model.graph, torch.Generator().manual_seed(4)
+    nodes = torch.randn(1, graph.nodes, 8, generator=generator, dtype=torch.float64)
+    sizes = [(architecture.size(block.target), architecture.size(block.source)) for block in graph.edges]
+    edges = [torch.randn(1, *size, 8, generator=generator, dtype=torch.float64) for size in sizes]
+    index = to_data(
+        architecture, {name: weight[0] for name, weight in architecture.unflatten(draw(architecture)[0]).items()}
+    )
+    flat = torch.cat([edge.flatten(1, 2) for edge in edges], 1)[0]
+    expected = PNAConv.forward(convolution, nodes[0], index.edge_index, torch.cat([flat, flat + direction]))
+    found = convolution(nodes, edges, direction, graph.edges, graph.place)
+    torch.testing.assert_close(found[0], expected, rtol=0, atol=TOLERANCE)

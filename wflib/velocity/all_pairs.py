@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
-from wflib.velocity.graph_network import normalize_edges
+from wflib.velocity.edge_functions import normalize_edges
 from wflib.velocity.relational_transformer import RelationalLayer, RelationalTransformer
 
 __all__ = ["AllPairsTransformer"]

@@ -10,18 +10,13 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from wflib.architecture import Architecture
 from wflib.graph.blocks import GraphFeatures, from_blocks, neural_graph, to_blocks
+from wflib.velocity.edge_functions import normalize_edges
 from wflib.velocity.embedding import TimeEmbedding
 
-__all__ = ["GraphNetwork", "normalize_edges"]
-
-
-def normalize_edges(edges: Tensor) -> Tensor:
-    """Layer norm in the dtype of the edges, which autocast may want to leave."""
-    return functional.layer_norm(edges, edges.shape[-1:]).to(edges.dtype)
+__all__ = ["GraphNetwork"]
 
 
 class GraphNetwork(nn.Module, ABC):

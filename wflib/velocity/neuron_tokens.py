@@ -3,14 +3,14 @@
 Input and output neurons cannot be permuted, so the weights between them and a hidden neuron are that neuron's features.
 Weights between two hidden layers are edges: they bias attention, are summed along it, and are updated from both ends
 (relational attention after Diao and Loynd, "Relational attention", 2023). What belongs to no hidden neuron (output bias,
-output scale) is the feature of one global token. The network is exactly equivariant to permutations of hidden neurons and
-runs on any hidden width.
+output scale) is the feature of one global token. A token attends to its own layer, to layers that share weights with it and
+to the global token, which attends to all: with two hidden layers that is every pair, and with more the cost stays linear in
+depth. The network is exactly equivariant to permutations of hidden neurons and runs on any hidden width.
 """
 
 from __future__ import annotations
 
 import math
-from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,35 +18,9 @@ from torch.nn import functional
 
 from wflib.architecture import Architecture
 from wflib.velocity.embedding import TimeEmbedding
+from wflib.velocity.token_layout import TokenLayout
 
 __all__ = ["NeuronTokens"]
-
-
-class TokenLayout:
-    """Which tensor becomes a feature of which tokens, read off the architecture's axes."""
-
-    def __init__(self, architecture: Architecture) -> None:
-        permutable = [group.name for group in architecture.hidden_groups]
-        self.groups = permutable
-        self.tokens: dict[str, list[tuple[str, int]]] = {group: [] for group in permutable}
-        self.edges: list[tuple[str, str, str]] = []
-        self.fixed: list[str] = []
-        for spec in architecture.tensors:
-            where = [(axis, group) for axis, group in enumerate(spec.axes, 1) if group in permutable]
-            if len(where) == 0:
-                self.fixed.append(spec.name)
-            elif len(where) == 1:
-                self.tokens[where[0][1]].append((spec.name, where[0][0]))
-            elif len(where) == 2 == len(spec.axes):
-                self.edges.append((spec.name, where[0][1], where[1][1]))
-            else:
-                raise ValueError(f"NeuronTokens: {spec.name} with axes {spec.axes} has no place as token or edge.")
-        sizes = {spec.name: math.prod(architecture.shape(spec.name)) for spec in architecture.tensors}
-        self.token_width = {
-            group: sum(sizes[name] // architecture.size(group) for name, _ in members)
-            for group, members in self.tokens.items()
-        }
-        self.fixed_width = sum(sizes[name] for name in self.fixed)
 
 
 class NeuronTokenLayer(nn.Module):
@@ -82,65 +56,71 @@ class NeuronTokenLayer(nn.Module):
             self.edge_time = nn.Linear(dimension, hidden)
             self.edge_output = nn.Linear(hidden, edge_dimension)
 
-    def forward(
-        self, tokens: Tensor, edges: list[Tensor], time: Tensor, ends: list[tuple[slice, slice]]
-    ) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, tokens: Tensor, edges: list[Tensor], time: Tensor, layout: TokenLayout) -> tuple[Tensor, list[Tensor]]:
         """One round of messages.
 
         Args:
             tokens: (batch, tokens, d).
             edges: Blocks (batch, targets, sources, edge features).
             time: (batch, d).
-            ends: Token positions of each block's targets and sources.
+            layout: Groups of tokens and what they attend to.
 
         Returns:
             New tokens and edges of the same shapes.
         """
-        batch, count, dimension = tokens.shape
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(time).unsqueeze(1).chunk(6, -1)
         attended = self.attention_norm(tokens) * (1 + scale_1) + shift_1
-        queries, keys, values = (
-            self.query_key_value(attended).view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        )
         normed = [self.edge_norm(edge) for edge in edges]
-        logits = (queries @ keys.transpose(-1, -2)) * (dimension // self.heads) ** -0.5
+        mixed, shares = self.attend(attended, normed, layout)
         if edges:
-            bias = torch.zeros_like(logits)
-            for edge, (target, source) in zip(normed, ends, strict=True):
-                forward, backward = self.edge_logits(edge).permute(0, 3, 1, 2).chunk(2, 1)
-                bias[:, :, target, source] = forward
-                bias[:, :, source, target] = backward.transpose(-1, -2)
-            logits = logits + bias
-        attention = logits.softmax(-1)
-        mixed = (attention @ values.to(attention.dtype)).transpose(1, 2).reshape(batch, count, dimension)
-        if edges:
-            # Collected per token and added once: in-place writes into slices would defeat autograd's savings.
-            messages = torch.zeros_like(mixed)
-            for edge, (target, source) in zip(normed, ends, strict=True):
-                to_target, to_source = self.messages(attention, edge, target, source)
-                messages[:, target] = messages[:, target] + to_target
-                messages[:, source] = messages[:, source] + to_source
-            mixed = mixed + messages
+            messages = self.messages(shares, normed, layout)
+            mixed = mixed + torch.cat(
+                [messages.get(group, part.new_zeros(1)).expand_as(part) for group, part in enumerate(layout.split(mixed))], 1
+            )
         tokens = tokens + (1 + gate_1) * self.attention_output(mixed)
         tokens = tokens + (1 + gate_2) * self.network(self.network_norm(tokens) * (1 + scale_2) + shift_2)
-        updated = []
-        for edge, normed_edge, (target, source) in zip(edges, normed, ends, strict=True):
+        updated, parts = [], layout.split(tokens)
+        for edge, normed_edge, (target, source) in zip(edges, normed, layout.ends, strict=True):
             hidden = self.edge_input(normed_edge) + self.edge_time(time)[:, None, None]
-            hidden = (
-                hidden + self.edge_target(tokens[:, target]).unsqueeze(2) + self.edge_source(tokens[:, source]).unsqueeze(1)
-            )
+            hidden = hidden + self.edge_target(parts[target]).unsqueeze(2) + self.edge_source(parts[source]).unsqueeze(1)
             updated.append(edge + self.edge_output(functional.gelu(hidden)))
         return tokens, updated
 
-    def messages(self, attention: Tensor, edge: Tensor, target: slice, source: slice) -> tuple[Tensor, Tensor]:
-        """Σ_j a_ij e_ij to both ends, scaled by the square root of the neighbours so that their variance stays near one."""
-        edge = edge.to(attention.dtype)
-        forward = torch.einsum("bhts,btse->bthe", attention[:, :, target, source], edge).flatten(2)
-        backward = torch.einsum("bhst,btse->bshe", attention[:, :, source, target], edge).flatten(2)
-        return (
-            self.message_to_target(forward * edge.shape[2] ** 0.5),
-            self.message_to_source(backward * edge.shape[1] ** 0.5),
-        )
+    def attend(
+        self, tokens: Tensor, edges: list[Tensor], layout: TokenLayout
+    ) -> tuple[Tensor, dict[tuple[int, int], Tensor]]:
+        """Values mixed by attention, (batch, tokens, d), and shares of attention along blocks of edges in each direction."""
+        batch, count, dimension = tokens.shape
+        projected = self.query_key_value(tokens).view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        queries, keys, values = (layout.split(part, 2) for part in projected.unbind(0))
+        biases = [self.edge_logits(edge).permute(0, 3, 1, 2).chunk(2, 1) for edge in edges]
+        mixed, shares = [], {}
+        for view in layout.views:
+            seen = torch.cat([keys[group] for group in view.keys], 2)
+            logits = (torch.cat(queries[view.queries], 2) @ seen.transpose(-1, -2)) * (dimension // self.heads) ** -0.5
+            if view.edges:
+                bias = torch.zeros_like(logits)
+                for index, direction, rows, columns in view.edges:
+                    part = biases[index][direction]
+                    bias[:, :, rows, columns] = part.transpose(-1, -2) if direction else part
+                logits = logits + bias
+            attention = logits.softmax(-1)
+            mixed.append(attention @ torch.cat([values[group] for group in view.keys], 2).to(attention.dtype))
+            shares |= {(index, way): attention[:, :, rows, columns] for index, way, rows, columns in view.edges}
+        return torch.cat(mixed, 2).transpose(1, 2).reshape(batch, count, dimension), shares
+
+    def messages(self, shares: dict[tuple[int, int], Tensor], edges: list[Tensor], layout: TokenLayout) -> dict[int, Tensor]:
+        """Σ_j a_ij e_ij of groups with edges, times the root of the neighbours so that its variance stays near one."""
+        found: dict[int, Tensor] = {}
+        for index, (edge, (target, source)) in enumerate(zip(edges, layout.ends, strict=True)):
+            edge = edge.to(shares[index, 0].dtype)
+            forward = torch.einsum("bhts,btse->bthe", shares[index, 0], edge).flatten(2)
+            backward = torch.einsum("bhst,btse->bshe", shares[index, 1], edge).flatten(2)
+            forward = self.message_to_target(forward * edge.shape[2] ** 0.5)
+            backward = self.message_to_source(backward * edge.shape[1] ** 0.5)
+            found[target] = found[target] + forward if target in found else forward
+            found[source] = found[source] + backward if source in found else backward
+        return found
 
 
 class NeuronTokens(nn.Module):
@@ -216,26 +196,23 @@ class NeuronTokens(nn.Module):
             # A layer without biases between hidden layers has edges only.
             features = torch.cat(features or [x.new_zeros(batch, architecture.size(group), 1)], -1)
             tokens.append(self.token_inputs[index](features) + self.positions[index])
-        bounds = accumulate((architecture.size(group) for group in layout.groups), initial=1)  # after the global token
-        place = {group: slice(*bound) for group, bound in zip(layout.groups, pairwise(bounds), strict=True)}
-        ends = [(place[target], place[source]) for _, target, source in layout.edges]
         edges = [
             embed(weights[name].unsqueeze(-1)) for embed, (name, _, _) in zip(self.edge_inputs, layout.edges, strict=True)
         ]
         tokens = torch.cat(tokens, 1)
         for layer in self.layers:
-            tokens, edges = layer(tokens, edges, time, ends)
-        return architecture.flatten(self.read(self.norm(tokens), edges, place, batch))
+            tokens, edges = layer(tokens, edges, time, layout)
+        return architecture.flatten(self.read(layout.split(self.norm(tokens)), edges, batch))
 
-    def read(self, tokens: Tensor, edges: list[Tensor], place: dict[str, slice], batch: int) -> dict[str, Tensor]:
+    def read(self, tokens: tuple[Tensor, ...], edges: list[Tensor], batch: int) -> dict[str, Tensor]:
         """Turn final tokens and edges back into tensors of the architecture."""
         architecture, layout, field = self.architecture, self.layout, {}
-        remaining = self.fixed_output(tokens[:, 0])
+        remaining = self.fixed_output(tokens[0].squeeze(1))
         for name in layout.fixed:
             shape = architecture.shape(name)
             field[name], remaining = remaining[:, : math.prod(shape)].view(batch, *shape), remaining[:, math.prod(shape) :]
         for index, group in enumerate(layout.groups):
-            remaining = self.token_outputs[index](tokens[:, place[group]])
+            remaining = self.token_outputs[index](tokens[index + 1])
             for name, axis in layout.tokens[group]:
                 shape = list(architecture.shape(name))
                 rest = shape[: axis - 1] + shape[axis:]

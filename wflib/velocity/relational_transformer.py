@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from wflib.architecture import Architecture
 from wflib.graph.blocks import EdgeBlock
-from wflib.velocity.graph_network import GraphNetwork, normalize_edges
+from wflib.velocity.edge_functions import edge_logits, gather_edges, update_edges
+from wflib.velocity.graph_network import GraphNetwork
 
 __all__ = ["RelationalLayer", "RelationalTransformer"]
 
@@ -82,90 +82,81 @@ class RelationalLayer(nn.Module):
         """
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2, *edge_scales = self.modulation(time).unsqueeze(1).chunk(9, -1)
         edge_scale, update_scale, update_gate = ((1 + scale).transpose(1, 2) for scale in edge_scales)
-        normed = [normalize_edges(edge) for edge in edges]
         weight_in = (self.edge_input * update_scale).to(edges[0].dtype)
         weight_out = (self.edge_output * update_gate.transpose(1, 2)).to(edges[0].dtype)
-        attended = self.attend(self.norm(nodes) * (1 + scale_1) + shift_1, normed, edge_scale, blocks, place)
+        attend = self.norm(nodes) * (1 + scale_1) + shift_1
+        attended, edges, normed = self.attend(attend, edges, edge_scale, blocks, place)
         nodes = nodes + (1 + gate_1) * self.attention_output(attended)
         nodes = nodes + (1 + gate_2) * self.network(self.norm(nodes) * (1 + scale_2) + shift_2)
         ends, updated = self.norm(nodes), []
         for edge, normed_edge, block in zip(edges, normed, blocks, strict=True):
             target = self.update_target(ends[:, place[block.target]]).to(edge.dtype)
             source = self.update_source(ends[:, place[block.source]]).to(edge.dtype)
-            start = (target.unsqueeze(2) + source.unsqueeze(1)).flatten(1, 2)
-            hidden = functional.gelu(torch.baddbmm(start, normed_edge.flatten(1, 2), weight_in))
-            updated.append(torch.baddbmm(edge.flatten(1, 2), hidden, weight_out).view(edge.shape))
+            updated.append(update_edges(edge, normed_edge, target, source, weight_in, weight_out))
         return nodes, updated
 
     def attend(
         self, nodes: Tensor, edges: list[Tensor], scale: Tensor, blocks: tuple[EdgeBlock, ...], place: dict[str, slice]
-    ) -> Tensor:
-        """Σ_j a_ij (n_j V + e_ij V') of all heads, (batch, N, d).
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Σ_j a_ij (n_j V + e_ij V') of all heads.
 
         Args:
             nodes: Normalised nodes (batch, N, d).
-            edges: Normalised edges, before their scale.
-            scale: Of edges, (batch, d, 1).
+            edges: (batch, targets, sources, d).
+            scale: Of normalised edges, (batch, d, 1).
             blocks: Which groups each block connects.
             place: Where groups lie among the nodes.
+
+        Returns:
+            (batch, N, d), edges, normalised edges before their scale.
         """
-        width = self.edge_target.shape[1]
-        weight = (torch.cat([self.edge_target, self.edge_source], 1) * scale).to(edges[0].dtype)
-        received: dict[str, list[tuple[Tensor, Tensor, Tensor, int]]] = {group: [] for group in place}
+        width, dtype = self.edge_target.shape[1], edges[0].dtype
+        weight = (torch.cat([self.edge_target, self.edge_source], 1) * scale).to(dtype)
+        logits: dict[str, list[Tensor]] = {group: [] for group in place}
+        values, found = [], []
         for edge, block in zip(edges, blocks, strict=True):
             target, target_value = self.node_target(nodes[:, place[block.target]]).tensor_split([width], -1)
             source, source_value = self.node_source(nodes[:, place[block.source]]).tensor_split([width], -1)
-            forward, backward = self.edge_logits(edge, target, source, weight)
-            received[block.target].append((forward.transpose(2, 3), source_value, edge, 0))
-            received[block.source].append((backward, target_value, edge.transpose(1, 2), 1))
-        mixed = []
-        for messages in received.values():
-            logits, *rest = zip(*messages, strict=True)
-            # Neighbours on the last axis but one: a softmax over few neighbours of many nodes would crawl on the last.
-            shares = torch.cat(logits, 2).softmax(2, dtype=nodes.dtype).split([part.shape[2] for part in logits], 2)
-            mixed.append(sum(self.message(*message, scale) for message in zip(shares, *rest, strict=True)))
-        return torch.cat(mixed, 1)
+            both, *rest = edge_logits(edge, target.to(dtype), source.to(dtype), weight, self.head_sums.to(dtype))
+            forward, backward = both.chunk(2)
+            logits[block.target].append(forward.transpose(2, 3))
+            logits[block.source].append(backward)
+            values.append((source_value, target_value))
+            found.append(rest)
+        # Neighbours on the last axis but one: a softmax over few neighbours of many nodes would crawl on the last.
+        shares = {
+            group: iter(torch.cat(parts, 2).softmax(2, dtype=nodes.dtype).split([part.shape[2] for part in parts], 2))
+            for group, parts in logits.items()
+        }
+        mixed, normed = dict.fromkeys(place, 0), []
+        for (normed_edge, _), (source_value, target_value), block in zip(found, values, blocks, strict=True):
+            to_target, to_source = next(shares[block.target]), next(shares[block.source])
+            arranged = (share.permute(1, 3, 0, 2).to(dtype) for share in (to_target, to_source))
+            at_target, at_source, normed_edge = gather_edges(normed_edge, *arranged)
+            mixed[block.target] = mixed[block.target] + self.message(to_target, source_value, at_target, 0, scale)
+            mixed[block.source] = mixed[block.source] + self.message(to_source, target_value, at_source, 1, scale)
+            normed.append(normed_edge)
+        return torch.cat([mixed[group] for group in place], 1), [edge for _, edge in found], normed
 
-    def edge_logits(self, edge: Tensor, target: Tensor, source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """q·k of both directions.
-
-        Args:
-            edge: (batch, targets, sources, d).
-            target: Node parts of targets: queries, then keys of the reverse direction.
-            source: Node parts of sources: keys, then queries of the reverse direction.
-            weight: Makes edge parts in the order of ``target``, then of ``source``, (batch, d, 2 width).
-
-        Returns:
-            Logits of targets and of sources, each (heads, batch, targets, sources).
-        """
-        batch, targets, sources, _ = edge.shape
-        target = target.to(edge.dtype).unsqueeze(2).expand(-1, -1, sources, -1)
-        source = source.to(edge.dtype).unsqueeze(1).expand(-1, targets, -1, -1)
-        start = torch.cat([target, source], -1).flatten(1, 2)
-        at_target, at_source = torch.baddbmm(start, edge.flatten(1, 2), weight).chunk(2, -1)
-        products = at_target * at_source
-        logits = torch.mm(self.head_sums.to(edge.dtype), products.flatten(0, 1).t())
-        return logits.view(2 * self.heads, batch, targets, sources).chunk(2)
-
-    def message(self, share: Tensor, value: Tensor, edge: Tensor, direction: int, scale: Tensor) -> Tensor:
+    def message(self, share: Tensor, value: Tensor, carried: Tensor, direction: int, scale: Tensor) -> Tensor:
         """(Σ_j a_ij n_j) V + (Σ_j a_ij e_ij) V' for neighbours j in one block.
 
         Args:
             share: a_ij, (heads, batch, senders, receivers).
             value: n_j V, (batch, senders, d).
-            edge: (batch, receivers, senders, d).
+            carried: Σ_j a_ij e_ij before its scale, (batch, receivers, heads, d).
             direction: 0 towards targets, 1 towards sources.
             scale: Of edges, (batch, d, 1).
 
         Returns:
             (batch, receivers, d).
         """
-        batch, receivers, _, dimension = edge.shape
-        values = value.unflatten(-1, (self.heads, -1)).permute(2, 0, 1, 3)
+        batch, receivers, heads, dimension = carried.shape
+        values = value.unflatten(-1, (heads, -1)).permute(2, 0, 1, 3)
         from_nodes = share.transpose(2, 3).to(value.dtype) @ values
-        carried = (share.permute(1, 3, 0, 2).to(edge.dtype) @ edge).permute(2, 0, 1, 3).to(scale.dtype)
-        projection = self.edge_values[direction].view(dimension, self.heads, -1).transpose(0, 1)
-        from_edges = (carried * scale.view(batch, 1, dimension)).flatten(1, 2) @ projection
+        carried = carried.permute(2, 0, 1, 3).to(scale.dtype) * scale.view(batch, 1, dimension)
+        projection = self.edge_values[direction].view(dimension, heads, -1).transpose(0, 1)
+        from_edges = carried.flatten(1, 2) @ projection
         return (from_nodes + from_edges.view_as(from_nodes)).permute(1, 2, 0, 3).reshape(batch, receivers, dimension)
 
 

@@ -1,0 +1,238 @@
+"""What a relational layer does to every edge, with backward passes that keep little and recompute what is cheap.
+
+Edges dominate time and memory. Each function here works through a batch in parts that fit into a processor's cache, so that
+nothing but its results is ever as large as the edges. For the backward pass a layer keeps two tensors per block of edges,
+normalised edges and inputs of the activation; queries, keys and activations are computed again. Normalised edges (and edges)
+pass through a function as outputs where a later one needs them, so that gradients are added up inside the parts.
+
+:func:`edge_logits`, :func:`gather_edges` and :func:`update_edges` state what is computed. Transforms of ``torch.func`` and
+``torch.compile`` follow these plain definitions; everything else takes the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
+
+__all__ = ["edge_logits", "gather_edges", "normalize_edges", "update_edges"]
+
+PART = 2**18
+"""Features of edges in one part: a megabyte in float32."""
+EPSILON = 1e-5
+
+
+def normalize_edges(edges: Tensor) -> Tensor:
+    """Layer norm in the dtype of the edges, which autocast may want to leave."""
+    with torch.autocast(edges.device.type, enabled=False):
+        return functional.layer_norm(edges, edges.shape[-1:], eps=EPSILON)
+
+
+def parts(edges: Tensor) -> Iterator[slice]:
+    """Ranges of the batch that are worked through in turn; an accelerator takes the whole."""
+    rows = max(PART // max(edges[0].numel(), 1), 1) if edges.device.type == "cpu" else len(edges)
+    return (slice(start, start + rows) for start in range(0, len(edges), rows))
+
+
+def by_definition() -> bool:
+    """Whether a transform is at work that has to see plain operations."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def ends_in_place(edges: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    """Node parts at every edge, side by side: (batch, targets · sources, target features + source features)."""
+    batch, targets, sources, _ = edges.shape
+    wide = target.unsqueeze(2).expand(-1, -1, sources, -1), source.unsqueeze(1).expand(-1, targets, -1, -1)
+    return torch.cat(wide, -1).view(batch, targets * sources, -1)
+
+
+def edge_logits(
+    edges: Tensor, target: Tensor, source: Tensor, weight: Tensor, head_sums: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """q·k of both directions: (target_i + ē_ij W_t) ∘ (source_j + ē_ij W_s), summed per head, with ē = norm(e).
+
+    Args:
+        edges: e, (batch, targets, sources, d).
+        target: Node parts of targets: queries, then keys of the reverse direction, (batch, targets, width).
+        source: Node parts of sources: keys, then queries of the reverse direction, (batch, sources, width).
+        weight: W_t and W_s side by side, (batch, d, 2 width).
+        head_sums: Sums of products that make logits, (logits, width).
+
+    Returns:
+        Logits (logits, batch, targets, sources), normalised edges, edges.
+    """
+    if not by_definition():
+        return EdgeLogits.apply(edges, target, source, weight, head_sums)
+    normed = normalize_edges(edges)
+    at_target, at_source = torch.baddbmm(ends_in_place(edges, target, source), normed.flatten(1, 2), weight).chunk(2, -1)
+    logits = torch.mm(head_sums, (at_target * at_source).flatten(0, 1).t())
+    return logits.view(-1, *edges.shape[:3]), normed, edges
+
+
+class EdgeLogits(Function):
+    """:func:`edge_logits` that keeps normalised edges only."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, edges: Tensor, target: Tensor, source: Tensor, weight: Tensor, head_sums: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See :func:`edge_logits`."""
+        normed, deviations = torch.empty_like(edges), edges.new_empty(*edges.shape[:3], 1)
+        logits = edges.new_empty(len(head_sums), *edges.shape[:3])
+        for part in parts(edges):
+            normed[part], _, deviations[part] = torch.native_layer_norm(edges[part], edges.shape[-1:], None, None, EPSILON)
+            at_target, at_source = EdgeLogits.ends(normed[part], target[part], source[part], weight[part])
+            products = (at_target * at_source).flatten(0, 1)
+            logits[:, part] = torch.mm(head_sums, products.t()).view(-1, *edges[part].shape[:3])
+        ctx.save_for_backward(normed, deviations, target, source, weight, head_sums)
+        return logits, normed, edges
+
+    @staticmethod
+    def ends(normed: Tensor, target: Tensor, source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys of both directions at both ends."""
+        return ends_in_place(normed, target, source).baddbmm_(normed.flatten(1, 2), weight).chunk(2, -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, logits: Tensor, normed: Tensor, edges: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of outputs to gradients of inputs."""
+        kept, deviations, target, source, weight, head_sums = ctx.saved_tensors
+        to_edges, to_target, to_source = (torch.empty_like(tensor) for tensor in (kept, target, source))
+        to_weight = torch.empty_like(weight)
+        for part in parts(kept):
+            at_target, at_source = EdgeLogits.ends(kept[part], target[part], source[part], weight[part])
+            products = torch.mm(logits[:, part].flatten(1).t(), head_sums).view_as(at_target)
+            ends = products.new_empty(*products.shape[:2], weight.shape[-1])
+            torch.mul(products, at_source, out=ends[..., : products.shape[-1]])
+            torch.mul(products, at_target, out=ends[..., products.shape[-1] :])
+            split = ends.view(*kept[part].shape[:3], -1).tensor_split([target.shape[-1]], -1)
+            torch.sum(split[0], 2, out=to_target[part])
+            torch.sum(split[1], 1, out=to_source[part])
+            flat = kept[part].flatten(1, 2)
+            if ctx.needs_input_grad[3]:
+                torch.bmm(flat.transpose(1, 2), ends, out=to_weight[part])
+            change = torch.baddbmm(normed[part].flatten(1, 2), ends, weight[part].transpose(1, 2)).view_as(kept[part])
+            # On normalised edges the norm's own derivative has mean 0 and deviation 1; the true deviation scales it.
+            still = torch.zeros_like(deviations[part]), torch.ones_like(deviations[part])
+            shape, wanted = kept.shape[-1:], [True, False, False]
+            change, _, _ = torch.ops.aten.native_layer_norm_backward(change, kept[part], shape, *still, None, None, wanted)
+            torch.addcmul(edges[part], change, deviations[part], out=to_edges[part])
+        return to_edges, to_target, to_source, to_weight, None
+
+
+def gather_edges(normed: Tensor, to_target: Tensor, to_source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ_j a_ij ē_ij at the targets i and Σ_i a_ji ē_ij at the sources j.
+
+    Args:
+        normed: ē, (batch, targets, sources, d).
+        to_target: Shares of messages to targets, (batch, targets, heads, sources).
+        to_source: Shares of messages to sources, (batch, sources, heads, targets).
+
+    Returns:
+        (batch, targets, heads, d), (batch, sources, heads, d), normalised edges.
+    """
+    if not by_definition():
+        return GatherEdges.apply(normed, to_target, to_source)
+    return to_target @ normed, to_source @ normed.transpose(1, 2), normed
+
+
+class GatherEdges(Function):
+    """:func:`gather_edges` that keeps no transposed copy of the edges."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, normed: Tensor, to_target: Tensor, to_source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See :func:`gather_edges`."""
+        at_target = normed.new_empty(*to_target.shape[:3], normed.shape[-1])
+        at_source = normed.new_empty(*to_source.shape[:3], normed.shape[-1])
+        for part in parts(normed):
+            at_target[part] = to_target[part] @ normed[part]
+            at_source[part] = to_source[part] @ normed[part].transpose(1, 2)
+        ctx.save_for_backward(normed, to_target, to_source)
+        return at_target, at_source, normed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, at_target: Tensor, at_source: Tensor, through: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of outputs to gradients of inputs."""
+        normed, to_target, to_source = ctx.saved_tensors
+        change, change_target, change_source = (torch.empty_like(tensor) for tensor in ctx.saved_tensors)
+        for part in parts(normed):
+            change_target[part] = at_target[part] @ normed[part].transpose(2, 3)
+            total = change[part].copy_(through[part])
+            for head in range(to_target.shape[2]):
+                value = at_source[part].unsqueeze(1)[..., head, :]
+                total.addcmul_(to_target[part, :, head, :, None], at_target[part, :, head, None])
+                total.addcmul_(to_source[part, :, head].transpose(1, 2).unsqueeze(-1), value)
+                # Products and their sum: a matrix product would first copy the edges in another order.
+                change_source[part, :, head] = (normed[part] * value).sum(-1).transpose(1, 2)
+        return change, change_target, change_source
+
+
+def update_edges(
+    edges: Tensor, normed: Tensor, target: Tensor, source: Tensor, weight_in: Tensor, weight_out: Tensor
+) -> Tensor:
+    """e_ij + gelu(target_i + source_j + ē_ij W_in) W_out.
+
+    Args:
+        edges: e, (batch, targets, sources, d).
+        normed: ē, of the same shape.
+        target: Node parts of targets, (batch, targets, d).
+        source: Node parts of sources, (batch, sources, d).
+        weight_in: W_in of every network, (batch, d, d).
+        weight_out: W_out of every network, (batch, d, d).
+
+    Returns:
+        (batch, targets, sources, d).
+    """
+    if not by_definition():
+        return UpdateEdges.apply(edges, normed, target, source, weight_in, weight_out)
+    start = (target.unsqueeze(2) + source.unsqueeze(1)).flatten(1, 2)
+    active = functional.gelu(torch.baddbmm(start, normed.flatten(1, 2), weight_in))
+    return torch.baddbmm(edges.flatten(1, 2), active, weight_out).view(edges.shape)
+
+
+class UpdateEdges(Function):
+    """:func:`update_edges` that keeps the activation's inputs, not its outputs."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        edges: Tensor,
+        normed: Tensor,
+        target: Tensor,
+        source: Tensor,
+        weight_in: Tensor,
+        weight_out: Tensor,
+    ) -> Tensor:
+        """See :func:`update_edges`."""
+        hidden, new = torch.empty_like(edges), torch.empty_like(edges)
+        for part in parts(edges):
+            torch.add(target[part].unsqueeze(2), source[part].unsqueeze(1), out=hidden[part])
+            active = functional.gelu(hidden[part].flatten(1, 2).baddbmm_(normed[part].flatten(1, 2), weight_in[part]))
+            torch.baddbmm(edges[part].flatten(1, 2), active, weight_out[part], out=new[part].flatten(1, 2))
+        ctx.save_for_backward(normed, hidden, weight_in, weight_out)
+        return new
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, new: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of outputs to gradients of inputs."""
+        normed, hidden, weight_in, weight_out = ctx.saved_tensors
+        to_normed, to_target, to_source = torch.empty_like(normed), new[:, :, 0].clone(), new[:, 0].clone()
+        to_in, to_out = torch.empty_like(weight_in), torch.empty_like(weight_out)
+        for part in parts(normed):
+            change, inner = new[part].flatten(1, 2), hidden[part].flatten(1, 2)
+            if ctx.needs_input_grad[5]:
+                torch.bmm(functional.gelu(inner).transpose(1, 2), change, out=to_out[part])
+            change = torch.ops.aten.gelu_backward(torch.bmm(change, weight_out[part].transpose(1, 2)), inner)
+            if ctx.needs_input_grad[4]:
+                torch.bmm(normed[part].flatten(1, 2).transpose(1, 2), change, out=to_in[part])
+            torch.bmm(change, weight_in[part].transpose(1, 2), out=to_normed[part].flatten(1, 2))
+            change = change.view_as(new[part])
+            torch.sum(change, 2, out=to_target[part])
+            torch.sum(change, 1, out=to_source[part])
+        return new, to_normed, to_target, to_source, to_in, to_out
