@@ -69,6 +69,8 @@ WRONG = {
     "velocity:\n  heads: 3": ["velocity", "heads (3)", "divide dimension (128)"],
     "training:\n  ema_decay: 1": ["training.ema_decay", "1", "less than 1"],
     "training:\n  function_floor: 2": ["training.function_floor", "2", "less than or equal to 1"],
+    "sample:\n  condition: .nan": ["sample.condition", "nan", "finite"],
+    "sample:\n  noise_interval: [0.5, 0.0]": ["sample", "noise_interval ([0.5, 0.0])", "the earlier time first"],
     "evaluate:\n  guidance: [0.1, -1]": ["evaluate.guidance.1", "-1", "greater than or equal to 0"],
 }
 
@@ -91,6 +93,8 @@ RIGHT = [
     "zoo:\n  skip_epochs: 49",
     "zoo:\n  device: cuda:1",
     "velocity:\n  heads: 8",
+    "sample:\n  condition: 1",
+    "sample:\n  noise_interval: [0.5, 0.5]",
 ]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import contextmanager
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from wflib.architecture import mlp
@@ -66,6 +68,22 @@ def test_files_come_back(networks, tmp_path, name):
     assert all(torch.equal(again.weights[key], tensor) for key, tensor in networks.weights.items())
 
 
+def test_names_in_a_folder_keep_the_order_of_many_networks(tmp_path, monkeypatch):
+    names = []
+
+    @contextmanager
+    def remember(path):
+        names.append(path.name)
+        yield path
+
+    monkeypatch.setattr("wflib.networks.atomic_path", remember)
+    monkeypatch.setattr("wflib.networks.save_file", lambda *_: None)
+    one = mlp([1, 1])
+    Networks(one, one.unflatten(torch.zeros(10_001, 2))).save(tmp_path / "folder")
+    assert names == sorted(names)
+    assert len(set(names)) == 10_001
+
+
 def test_a_folder_of_torch_files_is_read_and_code_in_it_is_not_run(networks, tmp_path):
     for index, state in enumerate(networks):
         torch.save(state, tmp_path / f"{index}.pt")
@@ -107,6 +125,17 @@ def test_a_file_of_one_state_dict_is_one_network(networks, tmp_path, ending):
     found, expected = Networks.load(path, ARCHITECTURE), {"safetensors": networks.modules()[3], "pt": own}[ending]
     assert len(found) == 1
     torch.testing.assert_close(found.module()(INPUTS)[0], expected(INPUTS))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_safetensors_files_of_ones_own_modules_are_read_in_the_order_of_the_modules(tmp_path, bias):
+    """The file's own order is alphabetical: biases before weights, 10.weight before 2.weight."""
+    parts = [part for _ in range(6) for part in (nn.Linear(3, 3, bias=bias), nn.Tanh())]
+    own, inputs = nn.Sequential(*parts, nn.Linear(3, 3, bias=bias)), torch.randn(5, 3, generator=generator(0, "own"))
+    architecture = mlp([3] * 8, activation="tanh", bias=bias)
+    save_file(own.state_dict(), tmp_path / "own.safetensors")
+    for path in (tmp_path / "own.safetensors", tmp_path):
+        torch.testing.assert_close(Networks.load(path, architecture).module()(inputs)[0], own(inputs))
 
 
 def test_tensors_that_are_not_stacked_are_refused(networks):

@@ -34,6 +34,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Time = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
@@ -157,7 +158,7 @@ class SampleConfig(Section):
         description="Times between which that noise is added."
     )
     diffusion: NonNegative = Field(description="Strength η of diffusion that keeps the marginals; euler, euclidean only.")
-    condition: float | None = Field(description="Wished-for figure, for flows with a condition; null for any.")
+    condition: Finite | None = Field(description="Wished-for figure, for flows with a condition; null for any.")
     condition_strength: NonNegative = Field(description="Classifier-free guidance w: v = (1 + w) v_asked − w v_any.")
     guidance: NonNegative = Field(description="Strength λ of descent along task gradients while sampling.")
     guidance_point: Literal["x_t", "end-point"] = Field(description="Where the loss is taken: at x_t, or at x̂_1.")
@@ -174,6 +175,8 @@ class SampleConfig(Section):
             raise ValueError(f"diffusion ({self.diffusion}) needs solver euler, got {self.solver}")
         if self.noise > 0 and self.solver == "dopri5":
             raise ValueError(f"noise ({self.noise}) needs steps of fixed length; choose solver euler, heun or rk4")
+        if self.noise_interval[0] > self.noise_interval[1]:
+            raise ValueError(f"noise_interval ({self.noise_interval}) must name the earlier time first")
         return self
 
 

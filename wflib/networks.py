@@ -14,6 +14,7 @@ True
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,15 +158,17 @@ class Networks(Sequence[dict[str, Tensor]]):
             return
         if path.is_dir() and any(path.glob("network-*.safetensors")):
             raise ValueError(f"{path}: holds networks already; name a new folder.")
+        digits = max(4, len(str(len(self) - 1)))  # names in alphabetical order are networks in their own
         for index, state in enumerate(self):
-            with atomic_path(path / f"network-{index:04d}.safetensors") as temporary:
+            with atomic_path(path / f"network-{index:0{digits}d}.safetensors") as temporary:
                 save_file(state, temporary, names)
 
     @staticmethod
     def load(path: str | Path, architecture: Architecture) -> Networks:
         """Read what :meth:`save` wrote, or a folder of ``.safetensors``, ``.pt`` or ``.pth`` state dicts.
 
-        Torch files are read with ``weights_only=True``: tensors, never code.
+        Torch files are read with ``weights_only=True``: tensors, never code. Safetensors files keep tensors in alphabetical
+        order; those with other names than the architecture's are taken by the numbers in them, weights before biases.
 
         Args:
             path: A file of stacked tensors or of one state dict, or a folder.
@@ -198,7 +201,11 @@ class Networks(Sequence[dict[str, Tensor]]):
 def read_state(path: Path) -> dict[str, Tensor]:
     """A state dict from a safetensors or torch file, without running anything in it."""
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+            state = {name: state[name] for name in sorted(state, key=place_in_network)}
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path}: expected a state dict; {error}") from error
     except Exception as error:  # torch names its refusal of pickled objects pickle.UnpicklingError, and says much
@@ -208,3 +215,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if broken := [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]:
         raise ValueError(f"{path}: expected finite numbers, found NaN or infinity in {', '.join(broken)}.")
     return dict(state)
+
+
+def place_in_network(name: str) -> tuple[list[str | int], bool, str]:
+    """Sorts 2.weight between 0.bias and 10.weight, and a module's weight before its bias."""
+    module, _, tensor = name.rpartition(".")
+    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", module)], tensor == "bias", tensor

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wflib.flow import FlowTrainer, PairSource, load_flow, sample, save_flow
+from wflib.flow import Flow, FlowTrainer, PairSource, load_flow, sample, save_flow
 from wflib.rng import generator
-from wflib.storage import ArtifactError
+from wflib.storage import ArtifactError, load_artifact, save_artifact
 from wflib.symmetry import permute
 
 GEOMETRIES = ("euclidean", "normalized", "geometric")
@@ -147,7 +147,7 @@ def test_flow_files(make_flow, training_config, dataset, tmp_path, geometry):
 
 
 def test_geometry_and_form_must_fit(make_flow, canonical_zoo):
-    from wflib.flow import Coordinates, Flow
+    from wflib.flow import Coordinates
 
     flow, _ = make_flow()
     with pytest.raises(ValueError, match="ordinary"):
@@ -169,3 +169,30 @@ def test_an_equivariant_flow_does_not_see_alignment(make_flow, randomized):
     error = (flow.predict(x, t)[0] - x).square().sum(1)
     permuted = (flow.predict(act(x), t)[0] - act(x)).square().sum(1)
     assert torch.allclose(error, permuted, rtol=1e-10)
+
+
+@pytest.mark.parametrize("field", ["flow", "velocity", "architecture", "prior_std", "jumps"])
+@pytest.mark.parametrize("value", [None, [], "{}"])
+def test_descriptions_of_another_kind_are_refused_by_name(make_flow, tmp_path, field, value):
+    path = tmp_path / "flow.safetensors"
+    save_flow(path, make_flow()[0])
+    tensors, metadata = load_artifact(path, "flow", "train-flow")
+    save_artifact(path, "flow", tensors, metadata | {field: value})
+    with pytest.raises(ArtifactError, match=r"flow\.safetensors: the flow's tensors do not fit its description"):
+        load_flow(path)
+
+
+@pytest.mark.parametrize("prior_std", [0.0, -0.5, float("nan"), float("inf")])
+def test_a_prior_has_a_width(make_flow, prior_std):
+    flow, _ = make_flow()
+    with pytest.raises(ValueError, match="prior_std must be a positive number"):
+        Flow(flow.config, flow.velocity_config, flow.coordinates, prior_std)
+
+
+def test_a_basis_of_other_inputs_is_refused(make_flow, tmp_path):
+    path = tmp_path / "flow.safetensors"
+    save_flow(path, make_flow(basis=torch.eye(5))[0])
+    tensors, metadata = load_artifact(path, "flow", "train-flow")
+    save_artifact(path, "flow", tensors | {"basis": torch.eye(4)}, metadata)
+    with pytest.raises(ArtifactError, match=r"expected a basis \(5, 5\) of the inputs, got \(4, 4\)"):
+        load_flow(path)

@@ -132,6 +132,14 @@ def test_any_differentiable_objective_can_guide(make_flow):
     torch.testing.assert_close(Guidance(flow, energy, 0.5)(x, torch.zeros(3)), -0.5 * x)
 
 
+def test_an_objective_gives_one_number_for_each_network(make_flow):
+    """Their mean would make the strength depend on how many networks are drawn at a time."""
+    flow, zoo = make_flow()
+    guidance = Guidance(flow, lambda architecture, weights: architecture.flatten(weights).square().mean(), 0.5)
+    with pytest.raises(ValueError, match=r"one number for each of 3 networks, got shape \(\)"):
+        guidance(flow.coordinates.encode(zoo.weights)[:3], torch.zeros(3))
+
+
 @pytest.mark.parametrize("wrong", [{"schedule": "sometimes"}, {"point": "x_0"}])
 def test_unknown_names_are_refused(make_flow, dataset, wrong):
     with pytest.raises(ValueError, match=r"Guidance: (schedule|point) must be"):

@@ -26,6 +26,14 @@ def test_velocity_predictions_are_tangent_equivariant_and_lead_to_their_end_poin
     assert_equivariant(lambda p: flow.velocity(p, t), flow.architecture, x, generator(0, "p"), 1e-3)
 
 
+@GEOMETRIES
+@pytest.mark.parametrize("prediction", ["end-point", "velocity"])
+def test_a_prediction_of_zero_has_a_velocity(make_flow, geometry, prediction):
+    """An untrained flow's Gaussian model and field are zero at t = 0, where no point of a sphere is nearest."""
+    flow, _ = make_flow(geometry, prediction=prediction)
+    assert torch.isfinite(sample(flow, 4, 3, generator(0, "s"))).all()
+
+
 def test_in_flat_space_both_predictions_have_the_same_standardized_loss(make_flow, training_config):
     losses = {}
     for prediction in ("end-point", "velocity"):

@@ -102,6 +102,18 @@ def test_geodesics_are_exponentials_of_scaled_logarithms(dtype, tolerance, dimen
     assert (along - SPHERE.projx(torch.lerp(x, y, t))).abs().max() > 1e-2  # the normalized chord runs at another speed
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_projection_of_zero_is_no_nan(dtype):
+    x = torch.zeros(2, 5, dtype=dtype)
+    x[1, 3] = 1e-10
+    x.requires_grad_()
+    found = SPHERE.projx(x)
+    assert torch.equal(found[0], torch.zeros(5, dtype=dtype))
+    assert found[1].tolist() == pytest.approx([0, 0, 0, 1, 0], abs=1e-5)
+    assert torch.isfinite(torch.autograd.grad(found.sum(), x)[0][0]).all()
+    assert torch.isfinite(SPHERE.logmap(points(0, 5, dtype)[:1], found[:1])).all()
+
+
 def test_velocity_is_the_derivative_of_the_geodesic():
     x, y = points(0, 6), points(1, 6)
     t = 0.05 + 0.9 * torch.rand(len(x), 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -37,10 +37,20 @@ class Coordinates:
     Attributes:
         architecture: Of the coordinates: canonical for the flows on normalized weights.
         basis: Orthogonal (features, features), columns are input directions; None for the inputs' own axes.
+
+    Raises:
+        ValueError: The basis is not one of the architecture's inputs.
     """
 
     architecture: Architecture
     basis: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        features = self.architecture.groups[0].size
+        if self.basis is not None and self.basis.shape != (features, features):
+            raise ValueError(
+                f"Shape mismatch: expected a basis ({features}, {features}) of the inputs, got {tuple(self.basis.shape)}."
+            )
 
     @property
     def canonical(self) -> bool:

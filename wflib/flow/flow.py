@@ -52,6 +52,8 @@ class Flow(nn.Module):
         if coordinates.canonical != (config.geometry != "euclidean"):
             expected = "ordinary" if config.geometry == "euclidean" else "canonical"
             raise ValueError(f"Flow: geometry {config.geometry} works on {expected} networks; the architecture is not.")
+        if not (math.isfinite(prior_std) and prior_std > 0):
+            raise ValueError(f"Flow: prior_std must be a positive number, got {prior_std}.")
         if config.coupling == "equivariant-ot" and velocity_config.identities:
             raise ValueError(
                 "flow.coupling: equivariant-ot permutes the prior's draws, which velocity.identities: true would see; "
@@ -255,7 +257,7 @@ def load_flow(path: str | Path, device: str | torch.device = "cpu") -> Flow:
             metadata=metadata,
         )
         flow.load_state_dict({name.removeprefix("state."): tensor for name, tensor in tensors.items()})
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(
             f"{path}: the flow's tensors do not fit its description ({error}); {rerun('train-flow')}."
         ) from error

@@ -98,4 +98,9 @@ class Guidance:
             x = x_t.detach().requires_grad_()
             end = self.flow.predict(x, t)[0] if self.point == "end-point" else x
             values = self.objective(self.flow.architecture, self.flow.coordinates.decode_state(end))
+            if values.shape != (len(x),):
+                raise ValueError(
+                    f"Guidance: expected an objective of one number for each of {len(x)} networks, got shape "
+                    f"{tuple(values.shape)}; average over examples, not over networks."
+                )
             return torch.autograd.grad(values.sum(), x)[0]

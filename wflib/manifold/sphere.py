@@ -18,6 +18,11 @@ class StableSphere(geoopt.Sphere):
 
     name = "StableSphere"
 
+    def projx(self, x: Tensor) -> Tensor:
+        """x / ‖x‖, the nearest point; the zero vector, to which all points are equally near, stays as it is."""
+        norm = x.norm(dim=-1, keepdim=True)
+        return x / torch.where(norm == 0, torch.ones_like(norm), norm)
+
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         """Angle between unit vectors, 2 atan2(‖x − y‖, ‖x + y‖), in [0, π]."""
         chord = (x - y).norm(dim=-1, keepdim=keepdim)
