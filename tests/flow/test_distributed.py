@@ -32,7 +32,12 @@ def project(tmp_path_factory) -> Path:
     folder, before = tmp_path_factory.mktemp("project"), Path.cwd()
     write_project(folder)
     preset = folder / "stages/presets/wdbc.yaml"
-    preset.write_text(preset.read_text().replace("bfloat16", "float32").replace("warmup: 100", "warmup: 0"))
+    changes = {"bfloat16": "float32", "warmup: 100": "warmup: 0", "learning_rate: 2.0e-3": "learning_rate: 1.0e-3"}
+    text = preset.read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    preset.write_text(text)
     os.chdir(folder)
     try:
         for stage in ("fetch_data", "train_zoo", "align", "canonicalize"):

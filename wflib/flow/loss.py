@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wflib.config import TrainingConfig
+from wflib.distributed import average
 from wflib.flow.flow import Flow
 from wflib.flow.objective import flow_matching_error, function_change, function_sensitivity, weighted_mean_square
 from wflib.rng import generator
@@ -112,5 +113,7 @@ class FlowMatchingLoss:
         end = flow.geometry.step(batch.x_t, predicted) if velocity else predicted
         # A draw that knows x_t only: at x_1 itself the Jacobian would move the minimizer, at x̂_1 it is an average network's.
         somewhere = flow.geometry.project_prediction(end.detach() + scale * batch.noise)
-        change = function_change(flow.architecture, somewhere, error / scale * self.unexplained, batch.examples)
-        return (1 - config.function_floor) * change.mean() / self.share.sum() + config.function_floor * standardized
+        change, curvature = function_change(flow.architecture, somewhere, error / scale * self.unexplained, batch.examples)
+        # Per curvature, over all processes: confident networks would leave the floor alone otherwise.
+        change = change.mean() / average(curvature.mean()) / self.share.sum()
+        return (1 - config.function_floor) * change + config.function_floor * standardized

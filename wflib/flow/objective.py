@@ -8,8 +8,9 @@ on the manifold its minimizer is the Fréchet mean of x_1. The loss is the weigh
 - ``mean-squared``:  e²
 - ``standardized``:  e² / o(t)², o the preconditioner's output scale: every coordinate and time counts alike
 - ``function``:      w e² / o(t)², w the share of the network's function that the coordinate decides, plus a floor
-- ``gauss-newton``:  the squared change ‖J ε‖² of a network's outputs by the error as a whole, plus a floor of ε², where
-                     ε = e o(0) / o(t) and J the Jacobian at a draw from the Gaussian of mean x̂_1 and deviation o(t)
+- ``gauss-newton``:  (J ε)ᵀ H (J ε), what the error as a whole changes of a network's predictions, plus a floor of e²/o(t)²;
+                     ε = e o(0) / o(t), J and H the outputs' Jacobian and the loss' second derivative in the outputs, both
+                     at a draw from the Gaussian of mean x̂_1 and deviation o(t)
 
 A flow that predicts velocities has e = (1 − t) (û_t − u_t), and e / (1 − t) in ``mean-squared``. A positive diagonal
 weighting does not move the minimizer E[x_1 | x_t]; it decides where capacity goes. Nor does the Gauss–Newton form, because
@@ -93,25 +94,29 @@ def function_sensitivity(architecture: Architecture, weights: Weights, inputs: T
     return pool(total / len(architecture.flatten(weights)), index)[index]
 
 
-def function_change(architecture: Architecture, x: Tensor, error: Tensor, inputs: Tensor) -> Tensor:
-    """How far outputs move when x moves by an error, to first order: mean over examples of ‖J ε‖².
+def function_change(architecture: Architecture, x: Tensor, error: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """How far predictions move when x moves by an error, to first order: mean over examples of (J ε)ᵀ H (J ε).
 
-    For classifiers the mean over classes is taken out of J ε, which no probability feels.
+    H is the second derivative of the task's loss in the outputs: diag(p) − p pᵀ for classifiers, so that half the value is
+    the change's Kullback–Leibler divergence, and the identity for regressions: Jᵀ H J is the generalized Gauss–Newton form.
 
     Args:
         architecture: What a network is.
-        x: Where the Jacobian J = ∂f/∂x is taken, (batch, D); nothing is differentiated with respect to it.
+        x: Where J = ∂f/∂x and H are taken, (batch, D); nothing is differentiated with respect to it.
         error: ε, (batch, D); differentiable.
         inputs: Training examples (examples, features), in the axes of the coordinates.
 
     Returns:
-        (batch,).
+        The change, and the mean of H's eigenvalues that can differ from zero, both (batch,).
     """
 
     def outputs(point: Tensor) -> Tensor:
         return architecture.forward(architecture.unflatten(point), inputs)
 
-    _, change = torch.func.jvp(outputs, (x.detach(),), (error,))
-    if architecture.task_type == "classification":
-        change = change - change.mean(-1, keepdim=True)
-    return change.square().sum(-1).mean(-1)
+    found, change = torch.func.jvp(outputs, (x.detach(),), (error,))
+    if architecture.task_type == "regression":
+        return change.square().sum(-1).mean(-1), torch.ones_like(change[:, 0, 0])
+    p = found.detach().softmax(-1)
+    change = change - (p * change).sum(-1, keepdim=True)
+    eigenvalues = (1 - p.square().sum(-1)).mean(-1) / (p.shape[-1] - 1)
+    return (p * change.square()).sum(-1).mean(-1), eigenvalues
