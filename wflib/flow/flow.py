@@ -120,8 +120,7 @@ class Flow(nn.Module):
         geometry = self.geometry
         model, residual, scale = self.regress(x_t, t, condition, span)
         if self.config.prediction == "velocity":
-            towards = geometry.displacement(x_t, geometry.project_prediction(model) if geometry.curved else model)
-            return towards + geometry.tangent(x_t, residual), scale
+            return geometry.tangent(x_t, model + residual - x_t), scale
         return geometry.displacement(x_t, geometry.project_prediction(model + residual)), scale
 
     def regress(
