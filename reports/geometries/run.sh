@@ -24,21 +24,21 @@ settings() { # settings FLOW.GEOMETRY: a params.yaml; MNIST's evaluation on 10,0
 
 cd "$work/zoo"
 settings euclidean > params.yaml
-with="--params params.yaml --presets $root/stages/presets"
-[ -e data/dataset.safetensors ] || python -m stages.fetch_data $with
-[ -e data/zoo/trained.safetensors ] || python -m stages.train_zoo $with
-[ -e data/zoo/aligned.safetensors ] || python -m stages.align $with
+with=(--params params.yaml --presets "$root/stages/presets")
+[ -e data/dataset.safetensors ] || python -m stages.fetch_data "${with[@]}"
+[ -e data/zoo/trained.safetensors ] || python -m stages.train_zoo "${with[@]}"
+[ -e data/zoo/aligned.safetensors ] || python -m stages.align "${with[@]}"
 [ -e data/zoo/canonical.safetensors ] || python -m stages.canonicalize
 
 for geometry in "$@"; do
   mkdir -p "$work/$geometry" && cd "$work/$geometry"
   settings "$geometry" > params.yaml
-  zoo=../zoo/data
-  parts="--aligned $zoo/zoo/aligned.safetensors --canonical $zoo/zoo/canonical.safetensors"
-  [ -e data/flow.safetensors ] || python -m stages.train_flow $with --data $zoo/dataset.safetensors $parts
-  python -m stages.sample $with --data $zoo/dataset.safetensors
-  python -m stages.evaluate $with --data $zoo/dataset.safetensors --trained $zoo/zoo/trained.safetensors $parts
-  python -m stages.study_widths widths.csv --data $zoo/dataset.safetensors --width 10 --width 16 --width 32 --width 64
+  dataset=(--data ../zoo/data/dataset.safetensors)
+  zoo=(--aligned ../zoo/data/zoo/aligned.safetensors --canonical ../zoo/data/zoo/canonical.safetensors)
+  [ -e data/flow.safetensors ] || python -m stages.train_flow "${with[@]}" "${dataset[@]}" "${zoo[@]}"
+  python -m stages.sample "${with[@]}" "${dataset[@]}"
+  python -m stages.evaluate "${with[@]}" "${dataset[@]}" --trained ../zoo/data/zoo/trained.safetensors "${zoo[@]}"
+  python -m stages.study_widths widths.csv "${dataset[@]}" --width 10 --width 16 --width 32 --width 64
   mkdir -p "$results/$geometry"
   cp reports/metrics.json widths.csv reports/history.csv reports/stages/train-flow.json "$results/$geometry/"
 done

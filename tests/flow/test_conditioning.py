@@ -35,7 +35,7 @@ def test_a_condition_standardizes_the_zoo():
         condition.fit(figures)
         standard = condition(figures)
         assert abs(standard.mean()) < 0.01
-        assert (transform(figures).argsort() == (transform(figures)).argsort()).all()
+        assert (transform(figures).argsort() == figures.argsort()).all()
         assert torch.corrcoef(torch.stack([standard, transform(figures)]))[0, 1] > 0.99
         assert condition(torch.tensor([math.nan])).isnan().all()
 
