@@ -10,7 +10,7 @@ import torch
 import typer
 
 from stages.common import ALIGNED, CANONICAL, FLOW, application, progress_bar, running
-from wflib.baselines import sample_training_noise
+from wflib.baselines import noised_copies
 from wflib.device import resolve_device
 from wflib.evaluation import density_table
 from wflib.flow import load_flow, log_likelihood_of_coordinates, sample
@@ -54,9 +54,10 @@ def main(
         groups = {HELD_OUT: encode(held_out.weights)}
         groups["training trajectories"] = encode(some(zoo.training_part, networks, seed, "training").weights)
         groups["samples"] = sample(model, networks, 32, generator(seed, "study", "prior"))
-        for noise in NOISES:
+        copies = {f"held-out + {noise:.0%} noise": noise for noise in NOISES}
+        for name, noise in copies.items():
             random = generator(seed, "study", "noise")
-            groups[f"held-out + {noise:.0%} noise"] = encode(sample_training_noise(held_out, networks, random, noise))
+            groups[name] = encode(noised_copies(held_out, torch.arange(len(held_out)), random, noise))
         found = {}
         with progress_bar(sum(map(len, groups.values())), "likelihood", "network") as bar:
             for name, x in groups.items():
@@ -64,12 +65,13 @@ def main(
                 found[name] = log_likelihood_of_coordinates(
                     model, x, seed, probes, steps, progress=lambda count, done=done: bar.update(done + count - bar.n)
                 )
-        table = density_table(found, HELD_OUT)
+        table = density_table(found, HELD_OUT, copies)
         rows = pd.DataFrame([{"networks": name, "log_likelihood": x.item()} for name, part in found.items() for x in part])
         explained = (
             f"log p of the flow's {model.architecture.dimension} coordinates in nats, at t = 0.99, where training ends: "
             f"{steps} steps of order two, {probes} Hutchinson probe(s) shared by all networks. AUC: share of pairs in which "
-            "the held-out network is the more likely one."
+            "the held-out network is the more likely one. Paired: share of held-out networks that are more likely than "
+            "their own noised copy. Noise is relative to the deviation between networks."
         )
         save_study(out, rows, measures_markdown(table, explained), likelihood_figure(rows))
         facts |= {"networks": networks, "steps": steps, "probes": probes}

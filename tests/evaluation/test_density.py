@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -43,6 +45,14 @@ def test_ranking_refuses_what_is_not_a_number():
 def test_the_table_has_moments_and_ranks_of_every_group():
     groups = {"real": torch.tensor([1.0, 3.0]), "noise": torch.tensor([-1.0, 0.0, 2.0])}
     table = density_table(groups, "real").set_index("networks")
-    assert list(table.columns) == ["count", "log_likelihood_mean", "log_likelihood_std", "auc"]
-    assert table.loc["real"].tolist() == pytest.approx([2, 2, 2**0.5, 0.5])
-    assert table.loc["noise"].tolist() == pytest.approx([3, 1 / 3, (7 / 3) ** 0.5, 5 / 6])
+    assert list(table.columns) == ["count", "log_likelihood_mean", "log_likelihood_std", "auc", "paired"]
+    assert table.loc["real"].tolist() == pytest.approx([2, 2, 2**0.5, 0.5, math.nan], nan_ok=True)
+    assert table.loc["noise"].tolist() == pytest.approx([3, 1 / 3, (7 / 3) ** 0.5, 5 / 6, math.nan], nan_ok=True)
+
+
+def test_copies_are_ranked_against_their_own_originals():
+    originals = torch.tensor([1.0, 10.0, 100.0, 1000.0])
+    groups = {"real": originals, "copy": originals - torch.tensor([0.5, 0.5, 0.5, -0.5])}
+    table = density_table(groups, "real", ["copy"]).set_index("networks")
+    assert table.paired["copy"] == pytest.approx(0.75)
+    assert table.auc["copy"] == pytest.approx(9 / 16)  # between networks, the small change is hardly seen

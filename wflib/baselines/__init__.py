@@ -10,13 +10,14 @@ import torch
 from wflib.architecture import Weights
 from wflib.baselines.average import average_network
 from wflib.baselines.gaussian import sample_diagonal_gaussian, sample_full_gaussian
-from wflib.baselines.noise import sample_training_noise
+from wflib.baselines.noise import noised_copies, sample_training_noise
 from wflib.zoo import Zoo
 
 __all__ = [
     "BASELINES",
     "Baseline",
     "average_network",
+    "noised_copies",
     "sample_diagonal_gaussian",
     "sample_full_gaussian",
     "sample_training_noise",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
+
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -23,17 +26,20 @@ def ranking_quality(better: Tensor, worse: Tensor) -> float:
     return float(roc_auc_score(labels, [*better.tolist(), *worse.tolist()]))
 
 
-def density_table(log_likelihoods: dict[str, Tensor], reference: str) -> pd.DataFrame:
+def density_table(log_likelihoods: dict[str, Tensor], reference: str, copies: Collection[str] = ()) -> pd.DataFrame:
     """Mean and deviation of each group's log-likelihood, and how well it is told from the reference group.
 
     Args:
         log_likelihoods: Group → (networks,) in nats.
         reference: The group that is expected to have the larger ones.
+        copies: Groups whose i-th network was made from the reference's i-th.
 
     Returns:
-        ``networks`` (the group), ``count``, ``log_likelihood_mean``, ``log_likelihood_std`` and ``auc``, the
-        :func:`ranking_quality` of the reference over the group.
+        ``networks`` (the group), ``count``, ``log_likelihood_mean``, ``log_likelihood_std``, ``auc`` (the
+        :func:`ranking_quality` of the reference over the group) and ``paired``: the share of a copy's originals that have
+        the larger log-likelihood, NaN for other groups.
     """
+    originals = log_likelihoods[reference]
     return pd.DataFrame(
         [
             {
@@ -41,7 +47,8 @@ def density_table(log_likelihoods: dict[str, Tensor], reference: str) -> pd.Data
                 "count": len(values),
                 "log_likelihood_mean": values.mean().item(),
                 "log_likelihood_std": values.std().item(),
-                "auc": ranking_quality(log_likelihoods[reference], values),
+                "auc": ranking_quality(originals, values),
+                "paired": (originals > values).double().mean().item() if name in copies else math.nan,
             }
             for name, values in log_likelihoods.items()
         ]
