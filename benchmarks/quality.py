@@ -1,6 +1,6 @@
 """Quality per minute: validation loss and sample NLL against training seconds, for each kind of network and loss.
 
-python -m benchmarks.quality reports/benchmarks/quality.csv --seconds 60
+python -m benchmarks.quality reports/benchmarks/quality.csv --seconds 45
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def measure(kind: str, loss: str, seconds: float) -> list[dict[str, object]]:
 @app.command()
 def main(
     out: Annotated[Path, typer.Argument(help="CSV to write.")],
-    seconds: Annotated[float, typer.Option(help="Training seconds of each flow.")] = 60,
+    seconds: Annotated[float, typer.Option(help="Training seconds of each flow.")] = 45,
 ) -> None:
     """Train a flow for every kind of velocity network and loss, and measure it on the way."""
     rows = [row for kind in KINDS for loss in LOSSES for row in measure(kind, loss, seconds)]
