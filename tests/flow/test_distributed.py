@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -12,9 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from tests.stages.test_pipeline_end_to_end import write_project
+from tests.stages.test_pipeline_end_to_end import STAGES, run_stages, write_project
 from wflib.flow import load_flow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,22 +27,10 @@ app()
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A tiny project up to the canonical zoo, in float32."""
-    folder, before = tmp_path_factory.mktemp("project"), Path.cwd()
-    write_project(folder)
-    preset = folder / "stages/presets/wdbc.yaml"
-    changes = {"bfloat16": "float32", "warmup: 100": "warmup: 0", "learning_rate: 0.002": "learning_rate: 0.001"}
-    changes["loss: gauss-newton"] = "loss: standardized"
-    text = preset.read_text()
-    for old, new in changes.items():
-        assert old in text
-        text = text.replace(old, new)
-    preset.write_text(text)
-    os.chdir(folder)
-    try:
-        for stage in ("fetch_data", "train_zoo", "align", "canonicalize"):
-            assert CliRunner().invoke(importlib.import_module(f"stages.{stage}").app, []).exit_code == 0
-    finally:
-        os.chdir(before)
+    folder = tmp_path_factory.mktemp("project")
+    exact = {"precision": "float32", "warmup": 0, "learning_rate": 1e-3, "loss": "standardized"}
+    write_project(folder, training=exact)
+    run_stages(folder, STAGES[: STAGES.index("train_flow")])
     (folder / "without_averaging.py").write_text(WITHOUT_AVERAGING)
     return folder
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -55,11 +57,11 @@ FIRST_INPUT = {
 }
 
 
-def write_project(folder: Path) -> None:
-    """The wdbc preset made tiny."""
+def write_project(folder: Path, **changes: dict[str, object]) -> None:
+    """The wdbc preset made tiny, with changes of its sections."""
     (folder / "stages/presets").mkdir(parents=True)
     preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text())
-    for section, values in TINY.items():
+    for section, values in [*TINY.items(), *changes.items()]:
         preset[section] |= values
     with (folder / "stages/presets/wdbc.yaml").open("w") as file:
         YAML().dump(preset, file)
@@ -68,6 +70,14 @@ def write_project(folder: Path) -> None:
 
 def run(stage: str, *arguments: str):
     return CliRunner().invoke(importlib.import_module(f"stages.{stage}").app, arguments)
+
+
+def run_stages(folder: Path, stages: Sequence[str]) -> None:
+    """Run stages one after another in a folder; each must end well."""
+    with contextlib.chdir(folder):
+        for stage in stages:
+            result = run(stage)
+            assert result.exit_code == 0, f"{stage}: {result.output} {result.exception}"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -79,11 +89,7 @@ def finished(tmp_path_factory) -> dict[str, bytes]:
     """Every file after all eight stages have run once."""
     folder = tmp_path_factory.mktemp("finished")
     write_project(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for stage in STAGES:
-            result = run(stage)
-            assert result.exit_code == 0, f"{stage}: {result.output} {result.exception}"
+    run_stages(folder, STAGES)
     return contents(folder)
 
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stages import study, study_widths
-from tests.stages.test_pipeline_end_to_end import run, write_project
+from tests.stages.test_pipeline_end_to_end import STAGES, run_stages, write_project
 from wflib.report import study_markdown, study_summary
 
 LABELS = ["--label", "geometry=geometric", "--label", "coupling=ot"]
@@ -21,10 +21,7 @@ def project(tmp_path_factory) -> Path:
     """A tiny project with a zoo and a flow."""
     folder = tmp_path_factory.mktemp("study")
     write_project(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for stage in ("fetch_data", "train_zoo", "align", "canonicalize", "train_flow"):
-            assert run(stage).exit_code == 0
+    run_stages(folder, STAGES[: STAGES.index("sample")])
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from tests.stages.test_pipeline_end_to_end import run, write_project
+from tests.stages.test_pipeline_end_to_end import STAGES, run, run_stages, write_project
 from wflib.flow import load_flow
 
 FLOWS = {
@@ -26,10 +27,8 @@ def project(tmp_path_factory) -> Path:
     """A tiny project with a zoo, the pipeline's geometric flow, and a few others."""
     folder = tmp_path_factory.mktemp("abilities")
     write_project(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for stage in ("fetch_data", "train_zoo", "align", "canonicalize", "train_flow"):
-            assert run(stage).exit_code == 0
+    run_stages(folder, STAGES[: STAGES.index("sample")])
+    with contextlib.chdir(folder):
         for name, changes in FLOWS.items():
             settings = [word for change in changes for word in ("--set", change)]
             result = run(
