@@ -111,7 +111,7 @@ def test_sensitivity_is_that_of_linear_outputs_and_ignores_neuron_order():
     assert torch.allclose(before, after, rtol=1e-4)
 
 
-def test_function_change_is_the_error_in_the_generalized_gauss_newton_matrix():
+def test_function_change_is_the_error_in_the_blocks_of_the_generalized_gauss_newton_matrix():
     architecture, random = mlp([3, 4, 3]).with_log_scale(), generator(0, "change")
     x, error = (torch.randn(2, architecture.dimension, generator=random, dtype=torch.float64) for _ in range(2))
     inputs = torch.randn(5, 3, generator=random, dtype=torch.float64)
@@ -124,8 +124,8 @@ def test_function_change_is_the_error_in_the_generalized_gauss_newton_matrix():
         )
         p = outputs.softmax(-1)
         hessian = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
-        change = jacobian @ error[row]
-        expected = torch.einsum("nc,ncd,nd->n", change, hessian, change).mean()
+        change = torch.stack([jacobian[..., where] @ error[row, where] for where in architecture.slices.values()])
+        expected = torch.einsum("bnc,ncd,bnd->n", change, hessian, change).mean()
         assert found[row].item() == pytest.approx(expected.item(), rel=1e-10)
         assert curvature[row].item() == pytest.approx(torch.linalg.eigvalsh(hessian)[:, 1:].mean().item(), rel=1e-8)
     assert torch.autograd.grad(found.sum(), error)[0].abs().max() > 0
@@ -137,6 +137,26 @@ def test_function_change_is_the_error_in_the_generalized_gauss_newton_matrix():
     change, curvature = function_change(regression, x[:, :-1], shift[:, :-1], inputs)
     assert change.tolist() == pytest.approx([3, 3])
     assert curvature.tolist() == [1, 1]
+
+
+def test_what_one_tensor_cannot_reach_does_not_move_another():
+    architecture, random = mlp([3, 4, 2]).with_log_scale(), generator(0, "reach")
+    inputs = torch.randn(20, 3, generator=random, dtype=torch.float64)
+    targets = torch.randn(50, architecture.dimension, generator=random, dtype=torch.float64)
+    points = torch.randn(1, architecture.dimension, generator=random, dtype=torch.float64).repeat(len(targets), 1)
+    where, scale = architecture.slices["linear1.weight"], architecture.slices["log_scale"]
+    stuck = targets.mean(0)
+    stuck[where] += 1  # a prediction that is wrong in one tensor, and right in the mean of all others
+    prediction = stuck.clone().requires_grad_()
+    change, _ = function_change(architecture, points, prediction - targets, inputs)
+    assert torch.autograd.grad(change.mean(), prediction)[0][scale].abs().max() < 1e-12
+
+    def outputs(point: torch.Tensor) -> torch.Tensor:
+        return architecture.forward(architecture.unflatten(point), inputs)
+
+    whole = torch.func.jvp(outputs, (points,), (prediction - targets,))[1]
+    whole = whole - whole.mean(-1, keepdim=True)
+    assert torch.autograd.grad(whole.square().mean(), prediction)[0][scale].abs().max() > 1e-3
 
 
 def test_the_gauss_newton_form_does_not_move_the_minimizer_unless_it_looks_at_the_target():

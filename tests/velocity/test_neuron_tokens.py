@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.velocity.gradients import unfelt
 from wflib.architecture import mlp
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
@@ -37,14 +38,15 @@ def test_equivariance(hidden, canonical, bias):
         assert_equivariant(fixed, architecture, x, random, 1e-10)
 
 
-def test_every_parameter_matters():
+def test_every_part_of_every_parameter_matters():
     architecture = mlp([3, 4, 5, 2])
-    network = randomized(architecture)
     x = torch.randn(3, architecture.dimension, dtype=torch.float64, generator=generator(0, "x"))
-    network(x, torch.full((3,), 0.4, dtype=torch.float64)).square().sum().backward()
-    unused = [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()]
-    last_edges = [name for name in unused if name.startswith("fixed_")]
-    assert unused == last_edges == []
+    t = torch.tensor([0.0, 0.4, 0.9], dtype=torch.float64)
+    assert unfelt(randomized(architecture), x, t) == []
+    # A bias of keys adds the same to all logits of a query, which the softmax ignores.
+    biased, layer = randomized(architecture), "query_key_value"
+    setattr(biased.layers[0], layer, torch.nn.Linear(8, 24).double())
+    assert unfelt(biased, x, t) == [f"layers.0.{layer}.bias"]
 
 
 def test_identities_break_the_symmetry_and_fix_the_width():

@@ -53,6 +53,9 @@ class Batch:
 class FlowMatchingLoss:
     """One of the losses of :mod:`wflib.flow.objective`.
 
+    Attributes:
+        weight: For ``function``, weights of coordinates with mean one, (D,): share of the function's error, and a floor.
+
     Args:
         flow: Whose predictions are measured; its preconditioner is fitted already.
         config: Section ``training``.
@@ -66,6 +69,7 @@ class FlowMatchingLoss:
     def __init__(self, flow: Flow, config: TrainingConfig, zoo: Zoo, split: Split | None) -> None:
         self.flow, self.config = flow, config
         self.inputs: Tensor | None = None
+        self.weight: Tensor | None = None
         if config.loss in ("standardized", "mean-squared"):
             return
         if split is None:
@@ -78,14 +82,8 @@ class FlowMatchingLoss:
         sensitivity = function_sensitivity(flow.architecture, weights, self.inputs[examples]).to(flow.device)
         self.unexplained = flow.preconditioner(torch.zeros(1, device=flow.device)).output_scale.squeeze(0)
         self.share = sensitivity * self.unexplained.square()
-
-    @property
-    def weight(self) -> Tensor | None:
-        """Weights of coordinates with mean one, (D,), for ``function``: share of the function's error, and a floor."""
-        if self.config.loss != "function":
-            return None
-        floor = self.config.function_floor
-        return self.share / self.share.mean() * (1 - floor) + floor
+        if config.loss == "function":
+            self.weight = self.share / self.share.mean() * (1 - config.function_floor) + config.function_floor
 
     def draw(self, x_t: Tensor, random: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
         """Noise and examples of a batch, where the loss needs them."""

@@ -8,13 +8,15 @@ on the manifold its minimizer is the Fréchet mean of x_1. The loss is the weigh
 - ``mean-squared``:  e²
 - ``standardized``:  e² / o(t)², o the preconditioner's output scale: every coordinate and time counts alike
 - ``function``:      w e² / o(t)², w the share of the network's function that the coordinate decides, plus a floor
-- ``gauss-newton``:  (J ε)ᵀ H (J ε), what the error as a whole changes of a network's predictions, plus a floor of e²/o(t)²;
-                     ε = e o(0) / o(t), J and H the outputs' Jacobian and the loss' second derivative in the outputs, both
-                     at a draw from the Gaussian of mean x̂_1 and deviation o(t)
+- ``gauss-newton``:  Σ_b (J_b ε_b)ᵀ H (J_b ε_b), what the error of each tensor b changes of a network's predictions, plus a
+                     floor of e² / o(t)²; ε = e o(0) / o(t), J and H the outputs' Jacobian and the loss' second derivative
+                     in the outputs, both at a draw from the Gaussian of mean x̂_1 and deviation o(t)
 
 A flow that predicts velocities has e = (1 − t) (û_t − u_t), and e / (1 − t) in ``mean-squared``. A positive diagonal
 weighting does not move the minimizer E[x_1 | x_t]; it decides where capacity goes. Nor does the Gauss–Newton form, because
-J is taken at a point that depends on x_t alone, never on x_1, and is not differentiated. Both hold where e is free to have
+J is taken at a point that depends on x_t alone, never on x_1, and is not differentiated. Blocks between two tensors are left
+out: they would let an error of one tensor make up for another's, and a network that cannot reach E[x_1 | x_t] in the large
+tensors then shifts the small ones. Both hold where e is free to have
 the mean zero: for velocities, on straight paths without projection, and for ``tangent``. Where x̂_1 is bound to spheres on
 straight paths (``normalized``, which cannot reach E[x_1 | x_t] at all) or e turns with x̂_1 (``geodesic``), the minimizer of
 a weighted loss is the nearest point or the Fréchet mean in that weighting's metric, not in the manifold's.
@@ -95,10 +97,11 @@ def function_sensitivity(architecture: Architecture, weights: Weights, inputs: T
 
 
 def function_change(architecture: Architecture, x: Tensor, error: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """How far predictions move when x moves by an error, to first order: mean over examples of (J ε)ᵀ H (J ε).
+    """How far predictions move when x moves by an error, to first order and tensor by tensor.
 
-    H is the second derivative of the task's loss in the outputs: diag(p) − p pᵀ for classifiers, so that half the value is
-    the change's Kullback–Leibler divergence, and the identity for regressions: Jᵀ H J is the generalized Gauss–Newton form.
+    Σ over tensors b of the mean over examples of (J_b ε_b)ᵀ H (J_b ε_b): the generalized Gauss–Newton form Jᵀ H J without
+    the blocks between two tensors. H is the second derivative of the task's loss in the outputs: diag(p) − p pᵀ for
+    classifiers, so that half of a term is the change's Kullback–Leibler divergence, and the identity for regressions.
 
     Args:
         architecture: What a network is.
@@ -109,14 +112,21 @@ def function_change(architecture: Architecture, x: Tensor, error: Tensor, inputs
     Returns:
         The change, and the mean of H's eigenvalues that can differ from zero, both (batch,).
     """
+    point = x.detach()
+    blocks = torch.zeros(len(architecture.tensors), architecture.dimension, device=x.device)
+    for block, where in zip(blocks, architecture.slices.values(), strict=True):
+        block[where] = 1
 
     def outputs(point: Tensor) -> Tensor:
         return architecture.forward(architecture.unflatten(point), inputs)
 
-    found, change = torch.func.jvp(outputs, (x.detach(),), (error,))
+    def change_of(block: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.func.jvp(outputs, (point,), (error * block,))
+
+    found, change = torch.func.vmap(change_of, out_dims=(None, 0))(blocks.to(error.dtype))
     if architecture.task_type == "regression":
-        return change.square().sum(-1).mean(-1), torch.ones_like(change[:, 0, 0])
+        return change.square().sum(-1).mean(-1).sum(0), torch.ones_like(change[0, :, 0, 0])
     p = found.detach().softmax(-1)
     change = change - (p * change).sum(-1, keepdim=True)
     eigenvalues = (1 - p.square().sum(-1)).mean(-1) / (p.shape[-1] - 1)
-    return (p * change.square()).sum(-1).mean(-1), eigenvalues
+    return (p * change.square()).sum(-1).mean(-1).sum(0), eigenvalues

@@ -41,7 +41,8 @@ class NeuronTokenLayer(nn.Module):
         self.modulation = nn.Linear(dimension, 6 * dimension)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
-        self.query_key_value = nn.Linear(dimension, 3 * dimension)
+        # No bias: the softmax ignores that of keys, whose gradient would be rounding, which Adam makes full steps of.
+        self.query_key_value = nn.Linear(dimension, 3 * dimension, bias=False)
         self.attention_output = nn.Linear(dimension, dimension)
         self.network = nn.Sequential(nn.Linear(dimension, 4 * dimension), nn.GELU(), nn.Linear(4 * dimension, dimension))
         if blocks:
