@@ -18,6 +18,7 @@ from stages.common import (
     ZOO,
     Params,
     Presets,
+    TrainedZoo,
     application,
     checkpoint_folder,
     progress_bar,
@@ -36,7 +37,7 @@ def main(
     params: Params = PARAMS,
     presets: Presets = PRESETS,
     data: Annotated[Path, typer.Option(help="Dataset from fetch-data; its validation inputs check the function.")] = DATASET,
-    zoo: Annotated[Path, typer.Option(help="Zoo from train-zoo.")] = ZOO,
+    zoo: TrainedZoo = ZOO,
     out: Annotated[Path, typer.Option(help="Aligned zoo to write.")] = ALIGNED,
     checkpoints: Annotated[Path, typer.Option(help="Where unfinished runs keep their state.")] = CHECKPOINTS,
 ) -> None:

@@ -19,6 +19,11 @@ from wflib.storage import save_json
 
 Params = Annotated[Path, typer.Option(help="Task and overrides; null means 'as the preset says'.")]
 Presets = Annotated[Path, typer.Option(help="Folder with one complete preset per task.")]
+DatasetFile = Annotated[Path, typer.Option(help="Dataset from fetch-data.")]
+TrainedZoo = Annotated[Path, typer.Option(help="Zoo from train-zoo.")]
+AlignedZoo = Annotated[Path, typer.Option(help="Zoo from align, which Euclidean flows learn.")]
+CanonicalZoo = Annotated[Path, typer.Option(help="Zoo from canonicalize, which the other flows learn.")]
+FlowFile = Annotated[Path, typer.Option(help="Flow from train-flow.")]
 
 PARAMS, PRESETS = Path("params.yaml"), Path("stages/presets")
 DATASET = Path("data/dataset.safetensors")
@@ -37,6 +42,20 @@ def application(stage: str) -> typer.Typer:
 
 
 @contextmanager
+def clear_errors(command: str) -> Iterator[None]:
+    """One clear sentence that names the command, and exit code 1, in place of a traceback.
+
+    Raises:
+        Exit: The work failed; the sentence has been shown.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        typer.secho(f"{command}: {error}", fg="red", err=True)
+        raise typer.Exit(1) from error
+
+
+@contextmanager
 def running(stage: str, facts: Path = FACTS) -> Iterator[dict[str, object]]:
     """Run a stage's work: write its seconds and facts when it ends well, one clear sentence and exit code 1 when not.
 
@@ -52,11 +71,8 @@ def running(stage: str, facts: Path = FACTS) -> Iterator[dict[str, object]]:
     """
     found: dict[str, object] = {"stage": stage}
     started = time.perf_counter()
-    try:
+    with clear_errors(stage):
         yield found
-    except (ValueError, OSError) as error:
-        typer.secho(f"{stage}: {error}", fg="red", err=True)
-        raise typer.Exit(1) from error
     if rank() > 0:
         return
     found["seconds"] = time.perf_counter() - started

@@ -21,6 +21,8 @@ from stages.common import (
     PRESETS,
     SAMPLES,
     ZOO,
+    AlignedZoo,
+    CanonicalZoo,
     Params,
     Presets,
     application,
@@ -34,10 +36,12 @@ from wflib.evaluation import (
     BARRIER_SCHEMA,
     CURVE_SCHEMA,
     GROUP_SCHEMA,
+    MOMENT_SCHEMA,
     NETWORK_SCHEMA,
     barrier_table,
     evaluate_networks,
     sampling_quality,
+    tensor_moments,
 )
 from wflib.flow import Guidance, TaskLoss, load_flow, sample
 from wflib.rng import generator
@@ -53,8 +57,8 @@ def main(
     presets: Presets = PRESETS,
     data: Annotated[Path, typer.Option(help="Dataset from fetch-data; only here its test part is read.")] = DATASET,
     trained: Annotated[Path, typer.Option(help="Zoo from train-zoo, for barriers before alignment.")] = ZOO,
-    aligned: Annotated[Path, typer.Option(help="Zoo from align.")] = ALIGNED,
-    canonical: Annotated[Path, typer.Option(help="Zoo from canonicalize.")] = CANONICAL,
+    aligned: AlignedZoo = ALIGNED,
+    canonical: CanonicalZoo = CANONICAL,
     flow: Annotated[Path, typer.Option(help="Flow from train-flow, for quality against steps.")] = FLOW,
     samples: Annotated[Path, typer.Option(help="Networks from sample.")] = SAMPLES,
     out: Annotated[Path, typer.Option(help="Folder of parquet tables to write.")] = EVALUATION,
@@ -62,9 +66,9 @@ def main(
 ) -> None:
     """Measure drawn networks, zoo networks, held-out trajectories and baselines in the same way.
 
-    Quality and calibration on the test part, Bayesian model average, diversity, variance ratio and novelty after
-    alignment, in the coordinates the flow works in; loss barriers of the zoo before and after alignment; quality of
-    samples against Euler steps with and without guidance.
+    Quality and calibration on the test part, Bayesian model average, diversity; variance ratio and novelty after alignment
+    and moments tensor by tensor, in the coordinates the flow works in; loss barriers of the zoo before and after alignment;
+    quality of samples against Euler steps with and without guidance.
     """
     with running("evaluate") as facts:
         settings = load_settings(params, presets)
@@ -83,7 +87,7 @@ def main(
             groups[name] = (part.weights, part.trajectory)
         for name, draw in BASELINES.items():
             groups[name] = (draw(training, len(drawn), generator(config.seed, "evaluate", name), config.noise), None)
-        rows, records = [], []
+        rows, records, moments = [], [], []
         points = [(steps, strength) for strength in config.guidance for steps in config.steps]
         with progress_bar(len(groups) + len(points), "evaluate", "set") as bar:
             for name, (weights, trajectory) in groups.items():
@@ -102,6 +106,8 @@ def main(
                 )
                 rows.append(table)
                 records.append(record)
+                if record["networks"] > 1:
+                    moments.append(tensor_moments(name, zoo.architecture, weights, training.weights))
                 bar.update()
             curve = []
             for steps, strength in points:
@@ -125,6 +131,7 @@ def main(
         summary = pd.DataFrame(records)
         save_table(out / "networks.parquet", pd.concat(rows), NETWORK_SCHEMA)
         save_table(out / "groups.parquet", summary, GROUP_SCHEMA)
+        save_table(out / "moments.parquet", pd.concat(moments), MOMENT_SCHEMA)
         save_table(out / "barriers.parquet", barriers, BARRIER_SCHEMA)
         save_table(out / "curve.parquet", pd.DataFrame(curve), CURVE_SCHEMA)
         different = barriers[barriers.i != barriers.j].groupby("stage")[["midpoint", "excess", "maximal"]].mean()

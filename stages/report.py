@@ -10,7 +10,7 @@ import typer
 
 from stages.common import EVALUATION, FACTS, HISTORY, PARAMS, PRESETS, REPORTS, STAGES, Params, Presets, application, running
 from wflib.config import load_settings
-from wflib.evaluation import BARRIER_SCHEMA, CURVE_SCHEMA, GROUP_SCHEMA, NETWORK_SCHEMA
+from wflib.evaluation import BARRIER_SCHEMA, CURVE_SCHEMA, GROUP_SCHEMA, MOMENT_SCHEMA, NETWORK_SCHEMA
 from wflib.report import ReportData, write_report
 from wflib.storage import load_json, load_table
 
@@ -39,6 +39,7 @@ def main(
             for name, schema in (
                 ("networks", NETWORK_SCHEMA),
                 ("groups", GROUP_SCHEMA),
+                ("moments", MOMENT_SCHEMA),
                 ("barriers", BARRIER_SCHEMA),
                 ("curve", CURVE_SCHEMA),
             )

@@ -15,6 +15,7 @@ from stages.common import (
     PARAMS,
     PRESETS,
     SAMPLES,
+    FlowFile,
     Params,
     Presets,
     application,
@@ -34,7 +35,7 @@ app = application("sample")
 def main(
     params: Params = PARAMS,
     presets: Presets = PRESETS,
-    flow: Annotated[Path, typer.Option(help="Flow from train-flow.")] = FLOW,
+    flow: FlowFile = FLOW,
     data: Annotated[Path, typer.Option(help="Dataset from fetch-data; guidance reads its training part.")] = DATASET,
     out: Annotated[Path, typer.Option(help="Networks to write, in the flow's own form.")] = SAMPLES,
     networks: Annotated[Path, typer.Option(help="The same networks to write as ordinary ones.")] = NETWORKS,

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 import typer
 
-from stages.common import ALIGNED, CANONICAL, DATASET, PARAMS, PRESETS, ZOO, Params, Presets, application, progress_bar
+from stages.common import (
+    ALIGNED,
+    CANONICAL,
+    DATASET,
+    PARAMS,
+    PRESETS,
+    ZOO,
+    AlignedZoo,
+    CanonicalZoo,
+    DatasetFile,
+    Params,
+    Presets,
+    TrainedZoo,
+    application,
+    clear_errors,
+    progress_bar,
+)
 from wflib.config import load_settings
 from wflib.device import resolve_device
 from wflib.evaluation import DrawQuality
@@ -21,16 +35,6 @@ from wflib.storage import atomic_path
 from wflib.zoo import align_zoo, canonical_zoo, load_dataset, load_zoo, save_zoo
 
 app = application("study")
-
-
-@contextmanager
-def clear_errors() -> Iterator[None]:
-    """One sentence and exit code 1 in place of a traceback."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        typer.secho(f"study: {error}", fg="red", err=True)
-        raise typer.Exit(1) from error
 
 
 def columns_of(labels: list[str]) -> dict[str, str]:
@@ -51,11 +55,11 @@ def align(
     changes: Annotated[list[str], typer.Option("--set", help="A setting, section.key=value; repeat for more.")],
     params: Params = PARAMS,
     presets: Presets = PRESETS,
-    data: Annotated[Path, typer.Option(help="Dataset from fetch-data.")] = DATASET,
-    zoo: Annotated[Path, typer.Option(help="Zoo from train-zoo.")] = ZOO,
+    data: DatasetFile = DATASET,
+    zoo: TrainedZoo = ZOO,
 ) -> None:
     """Align and canonicalize the zoo in another way, for cells that compare ways of alignment."""
-    with clear_errors():
+    with clear_errors("study"):
         settings = load_settings(params, presets, changes)
         aligned = align_zoo(load_zoo(zoo, "trained"), settings.align, load_dataset(data))
         save_zoo(out / "aligned.safetensors", aligned)
@@ -69,16 +73,16 @@ def cell(
     labels: Annotated[list[str], typer.Option("--label", help="A column, name=value; repeat for more.")],
     params: Params = PARAMS,
     presets: Presets = PRESETS,
-    data: Annotated[Path, typer.Option(help="Dataset from fetch-data.")] = DATASET,
-    aligned: Annotated[Path, typer.Option(help="Zoo from align, which the Euclidean flow learns.")] = ALIGNED,
-    canonical: Annotated[Path, typer.Option(help="Zoo from canonicalize, which the other two flows learn.")] = CANONICAL,
+    data: DatasetFile = DATASET,
+    aligned: AlignedZoo = ALIGNED,
+    canonical: CanonicalZoo = CANONICAL,
     flow: Annotated[Path | None, typer.Option(help="Where to keep the trained flow, for other studies of it.")] = None,
 ) -> None:
     """Train one flow and measure its samples on the test part for every number of steps in evaluate.steps.
 
     Quality, spread relative to training networks, and the mean squared length of the paths that the coupling trains on.
     """
-    with clear_errors():
+    with clear_errors("study"):
         settings, columns = load_settings(params, presets, changes), columns_of(labels)
         form, path = ("aligned", aligned) if settings.flow.geometry == "euclidean" else ("canonical", canonical)
         dataset, zoo, config = load_dataset(data), load_zoo(path, form), settings.evaluate
@@ -112,12 +116,12 @@ def table(
     out: Annotated[Path, typer.Argument(help="Files to write, without their endings .csv, .md and .svg.")],
 ) -> None:
     """Put a study's cells into one CSV, a table with the steps each flow needs, and a figure."""
-    files = sorted(cells.glob("*.csv"))
-    if not files:
-        typer.secho(f"study: {cells} has no CSV files; run the study's cells first.", fg="red", err=True)
-        raise typer.Exit(1)
-    rows = pd.concat([pd.read_csv(path, keep_default_na=False) for path in files], ignore_index=True)
-    save_study(out, rows, study_markdown(study_summary(rows)), study_figure(rows))
+    with clear_errors("study"):
+        files = sorted(cells.glob("*.csv"))
+        if not files:
+            raise ValueError(f"{cells} has no CSV files; run the study's cells first.")
+        rows = pd.concat([pd.read_csv(path, keep_default_na=False) for path in files], ignore_index=True)
+        save_study(out, rows, study_markdown(study_summary(rows)), study_figure(rows))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,19 @@ import pandas as pd
 import torch
 import typer
 
-from stages.common import DATASET, PARAMS, PRESETS, ZOO, Params, Presets, application, progress_bar, running
+from stages.common import (
+    DATASET,
+    PARAMS,
+    PRESETS,
+    ZOO,
+    DatasetFile,
+    Params,
+    Presets,
+    TrainedZoo,
+    application,
+    progress_bar,
+    running,
+)
 from wflib.config import AlignConfig, load_settings
 from wflib.evaluation import barrier_table, symmetry_distances
 from wflib.report import alignment_figure, measures_markdown, save_study, symmetry_summary
@@ -49,8 +61,8 @@ def main(
     out: Annotated[Path, typer.Argument(help="Files to write, without their endings .csv, .md and .svg.")],
     params: Params = PARAMS,
     presets: Presets = PRESETS,
-    data: Annotated[Path, typer.Option(help="Dataset from fetch-data.")] = DATASET,
-    zoo: Annotated[Path, typer.Option(help="Zoo from train-zoo.")] = ZOO,
+    data: DatasetFile = DATASET,
+    zoo: TrainedZoo = ZOO,
     networks: Annotated[int, typer.Option(help="Last snapshots to align and to compare in pairs.", min=2)] = 250,
     points: Annotated[int, typer.Option(help="Points between the ends of each segment, an odd number.", min=1)] = 9,
 ) -> None:

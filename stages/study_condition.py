@@ -9,7 +9,17 @@ import pandas as pd
 import torch
 import typer
 
-from stages.common import ALIGNED, CANONICAL, DATASET, application, progress_bar, running
+from stages.common import (
+    ALIGNED,
+    CANONICAL,
+    DATASET,
+    AlignedZoo,
+    CanonicalZoo,
+    DatasetFile,
+    application,
+    progress_bar,
+    running,
+)
 from wflib.device import resolve_device
 from wflib.evaluation import response_summary, response_tenths
 from wflib.flow import load_flow, network_figures, sample
@@ -31,9 +41,9 @@ EXPLAINED = (
 def main(
     out: Annotated[Path, typer.Argument(help="Files to write, without their endings .csv, .md and .svg.")],
     flow: Annotated[Path, typer.Option(help="Flow trained with flow.condition: loss or accuracy.")],
-    data: Annotated[Path, typer.Option(help="Dataset from fetch-data.")] = DATASET,
-    aligned: Annotated[Path, typer.Option(help="Zoo from align, for the Euclidean flow.")] = ALIGNED,
-    canonical: Annotated[Path, typer.Option(help="Zoo from canonicalize, for the other two flows.")] = CANONICAL,
+    data: DatasetFile = DATASET,
+    aligned: AlignedZoo = ALIGNED,
+    canonical: CanonicalZoo = CANONICAL,
     networks: Annotated[int, typer.Option(help="Samples of each strength, each asked for its own figure.", min=10)] = 400,
     steps: Annotated[int, typer.Option(help="Euler steps.", min=1)] = 32,
     seed: Annotated[int, typer.Option(help="Of every random number.", min=0)] = 0,

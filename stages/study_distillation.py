@@ -8,7 +8,18 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from stages.common import ALIGNED, CANONICAL, DATASET, FLOW, application, progress_bar, running
+from stages.common import (
+    ALIGNED,
+    CANONICAL,
+    DATASET,
+    FLOW,
+    AlignedZoo,
+    CanonicalZoo,
+    DatasetFile,
+    application,
+    progress_bar,
+    running,
+)
 from wflib.device import resolve_device
 from wflib.evaluation import DrawQuality
 from wflib.flow import distill, load_flow, sample, save_flow
@@ -31,9 +42,9 @@ def main(
     out: Annotated[Path, typer.Argument(help="Files to write, without their endings .csv, .md and .svg.")],
     student: Annotated[Path, typer.Option(help="Distilled flow to write.")] = Path("data/studies/distilled.safetensors"),
     flow: Annotated[Path, typer.Option(help="Flow from train-flow, the teacher.")] = FLOW,
-    data: Annotated[Path, typer.Option(help="Dataset from fetch-data.")] = DATASET,
-    aligned: Annotated[Path, typer.Option(help="Zoo from align, for the Euclidean flow.")] = ALIGNED,
-    canonical: Annotated[Path, typer.Option(help="Zoo from canonicalize, for the other two flows.")] = CANONICAL,
+    data: DatasetFile = DATASET,
+    aligned: AlignedZoo = ALIGNED,
+    canonical: CanonicalZoo = CANONICAL,
     trajectories: Annotated[int, typer.Option(help="Trajectories of the teacher to learn from.", min=2)] = 2048,
     iterations: Annotated[int, typer.Option(help="Optimizer steps.", min=1)] = 2000,
     networks: Annotated[int, typer.Option(help="Samples of each row.", min=2)] = 100,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 import typer
 
-from stages.common import application
+from stages.common import application, clear_errors
 from wflib.report import geometries_markdown
-from wflib.storage import atomic_path
+from wflib.storage import atomic_path, load_json
 
 app = application("study-geometries")
 
@@ -21,19 +20,15 @@ def main(
     folder: Annotated[Path, typer.Argument(help="Folder with one folder for each geometry; results.md is written there.")],
 ) -> None:
     """Compare the geometries' samples, the zoo, and samples of other widths, from metrics.json and widths.csv of each."""
-    try:
+    with clear_errors("study-geometries"):
         found = sorted(path.parent for path in folder.glob("*/metrics.json"))
         if not found:
             raise ValueError(f"{folder}: no folder in it has a metrics.json; run reports/geometries/run.sh first.")
-        metrics = {path.name: json.loads((path / "metrics.json").read_text()) for path in found}
-        facts = {path.name: json.loads((path / "train-flow.json").read_text()) for path in found}
+        metrics = {path.name: load_json(path / "metrics.json", "evaluate") for path in found}
+        facts = {path.name: load_json(path / "train-flow.json", "train-flow") for path in found}
         widths = {path.name: pd.read_csv(path / "widths.csv") for path in found}
-        text = geometries_markdown(metrics, facts, widths)
-    except (ValueError, OSError, KeyError) as error:
-        typer.secho(f"study-geometries: {error}", fg="red", err=True)
-        raise typer.Exit(1) from error
-    with atomic_path(folder / "results.md") as temporary:
-        temporary.write_text(text)
+        with atomic_path(folder / "results.md") as temporary:
+            temporary.write_text(geometries_markdown(metrics, facts, widths))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 import typer
 
-from stages.common import ALIGNED, CANONICAL, FLOW, application, progress_bar, running
+from stages.common import ALIGNED, CANONICAL, FLOW, AlignedZoo, CanonicalZoo, application, progress_bar, running
 from wflib.baselines import noised_copies
 from wflib.device import resolve_device
 from wflib.evaluation import density_table
@@ -34,8 +34,8 @@ def some(zoo: Zoo, networks: int, seed: int, name: str) -> Zoo:
 def main(
     out: Annotated[Path, typer.Argument(help="Files to write, without their endings .csv, .md and .svg.")],
     flow: Annotated[Path, typer.Option(help="Euclidean or geometric flow from train-flow.")] = FLOW,
-    aligned: Annotated[Path, typer.Option(help="Zoo from align, for the Euclidean flow.")] = ALIGNED,
-    canonical: Annotated[Path, typer.Option(help="Zoo from canonicalize, for the geometric flow.")] = CANONICAL,
+    aligned: AlignedZoo = ALIGNED,
+    canonical: CanonicalZoo = CANONICAL,
     steps: Annotated[int, typer.Option(help="Steps of the second-order solver.", min=1)] = 16,
     probes: Annotated[int, typer.Option(help="Hutchinson probes, the same for every network.", min=1)] = 1,
     networks: Annotated[int, typer.Option(help="Networks of each group.", min=2)] = 200,

@@ -9,7 +9,19 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from stages.common import ALIGNED, CANONICAL, DATASET, FLOW, application, progress_bar, running
+from stages.common import (
+    ALIGNED,
+    CANONICAL,
+    DATASET,
+    FLOW,
+    AlignedZoo,
+    CanonicalZoo,
+    DatasetFile,
+    FlowFile,
+    application,
+    progress_bar,
+    running,
+)
 from wflib.device import resolve_device
 from wflib.evaluation import DrawQuality
 from wflib.flow import AddedNoise, Flow, Guidance, TaskLoss, diffusion_of, load_flow, sample
@@ -70,13 +82,13 @@ def guided_ways(flow: Flow, dataset: Dataset, seed: int) -> list[Way]:
 @app.command()
 def main(
     out: Annotated[Path, typer.Argument(help="Files to write, without their endings .csv, .md and .svg.")],
-    flow: Annotated[Path, typer.Option(help="Flow from train-flow.")] = FLOW,
+    flow: FlowFile = FLOW,
     independent: Annotated[
         Path | None, typer.Option(help="Euclidean flow with flow.coupling=independent, for a diffusion if --flow has none.")
     ] = None,
-    data: Annotated[Path, typer.Option(help="Dataset from fetch-data.")] = DATASET,
-    aligned: Annotated[Path, typer.Option(help="Zoo from align, for Euclidean flows.")] = ALIGNED,
-    canonical: Annotated[Path, typer.Option(help="Zoo from canonicalize, for the other flows.")] = CANONICAL,
+    data: DatasetFile = DATASET,
+    aligned: AlignedZoo = ALIGNED,
+    canonical: CanonicalZoo = CANONICAL,
     networks: Annotated[int, typer.Option(help="Samples of each row.", min=2)] = 100,
     seed: Annotated[int, typer.Option(help="Of every random number.", min=0)] = 0,
 ) -> None:

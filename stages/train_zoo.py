@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 import typer
 
-from stages.common import DATASET, PARAMS, PRESETS, ZOO, Params, Presets, application, progress_bar, running
+from stages.common import DATASET, PARAMS, PRESETS, ZOO, DatasetFile, Params, Presets, application, progress_bar, running
 from wflib.architecture import mlp
 from wflib.config import load_settings
 from wflib.device import resolve_device
@@ -21,7 +21,7 @@ app = application("train-zoo")
 def main(
     params: Params = PARAMS,
     presets: Presets = PRESETS,
-    data: Annotated[Path, typer.Option(help="Dataset from fetch-data.")] = DATASET,
+    data: DatasetFile = DATASET,
     out: Annotated[Path, typer.Option(help="Zoo to write.")] = ZOO,
 ) -> None:
     """Train all networks of the zoo as slices of the same batched matrices.

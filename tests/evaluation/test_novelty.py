@@ -8,8 +8,9 @@ import torch
 
 from wflib.architecture import mlp
 from wflib.evaluation import error_overlap, nearest_distance, thin_trajectories
+from wflib.evaluation.novelty import distance_guess, nearest_candidate
 from wflib.rng import generator
-from wflib.symmetry import permute
+from wflib.symmetry import permute, random_permutations
 from wflib.zoo import Zoo
 
 ARCHITECTURE = mlp([3, 5, 2])
@@ -41,6 +42,52 @@ def test_distance_agrees_with_brute_force_over_permutations():
         best = torch.minimum(best, plain.min(1).values)
     distance, _ = nearest_distance(ARCHITECTURE, queries, training, generator(0, "match"))
     torch.testing.assert_close(distance, best)
+
+
+@pytest.mark.parametrize("hidden", [[5], [5, 4], [4, 3, 5]])
+def test_the_guess_ignores_the_order_of_neurons_and_knows_copies(hidden):
+    architecture, random = mlp([3, *hidden, 2]), generator(0, "guess")
+    ours, theirs = (
+        architecture.unflatten(torch.randn(n, architecture.dimension, generator=random).double()) for n in (6, 9)
+    )
+    shuffled = permute(architecture, ours, random_permutations(architecture, 6, random))
+    plain = torch.cdist(architecture.flatten(ours), architecture.flatten(theirs))
+    moved = torch.cdist(architecture.flatten(shuffled), architecture.flatten(theirs))
+    assert (plain - moved).abs().max() > 0.1
+    guess = distance_guess(architecture, ours, theirs)
+    torch.testing.assert_close(distance_guess(architecture, shuffled, theirs), guess)
+    torch.testing.assert_close(distance_guess(architecture, theirs, shuffled).T, guess)
+    assert distance_guess(architecture, shuffled, ours).argmin(1).tolist() == list(range(6))
+
+
+def test_the_guess_is_a_lower_bound_of_one_hidden_layer():
+    training, queries = networks(8, "training"), networks(6, "queries")
+    guess = distance_guess(ARCHITECTURE, queries, training)
+    for index in range(8):
+        one = {name: tensor[[index]] for name, tensor in training.items()}
+        exact, _ = nearest_distance(ARCHITECTURE, queries, one, generator(0, "match"))
+        assert bool((guess[:, index] <= exact.square() + 1e-4).all())
+        assert bool((guess[:, index] > 0.3 * exact.square()).all())  # and not an empty one
+
+
+def test_a_shortlist_by_the_guess_finds_what_plain_distances_miss():
+    training, random = networks(200, "training"), generator(0, "near")
+    near = ARCHITECTURE.unflatten(ARCHITECTURE.flatten(training)[:20] + 0.3 * torch.randn(20, 32, generator=random))
+    near = permute(ARCHITECTURE, near, random_permutations(ARCHITECTURE, 20, random))
+    _, found = nearest_distance(ARCHITECTURE, near, training, generator(0, "match"), shortlist=5)
+    assert found.tolist() == list(range(20))
+    plain = torch.cdist(ARCHITECTURE.flatten(near), ARCHITECTURE.flatten(training)).topk(5, largest=False).indices
+    assert int((plain == torch.arange(20)[:, None]).any(1).sum()) < 15
+
+
+def test_only_named_candidates_count():
+    training = networks(4, "training")
+    distance, index = nearest_candidate(
+        ARCHITECTURE, training, training, torch.tensor([[1, 0], [-1, 2], [-1, -1], [3, 3]]), generator(0, "match")
+    )
+    assert index.tolist() == [0, 2, -1, 3]
+    assert distance[1] > 1
+    assert distance[2] == math.inf
 
 
 def test_a_shortlist_only_makes_distances_larger():

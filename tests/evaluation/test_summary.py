@@ -51,6 +51,7 @@ def test_tables_have_their_schemas_and_survive_a_file(tmp_path):
     assert rows.accuracy.tolist() == pytest.approx(expected.tolist())
     assert group["accuracy_mean"] == pytest.approx(rows.accuracy.mean())
     assert group["nll_std"] == pytest.approx(rows.nll.std())
+    assert group["nearest_distance_std"] == pytest.approx(rows.nearest_distance.std())
     assert group["bma_nll"] < group["nll_mean"]
 
 
@@ -86,8 +87,8 @@ def test_neuron_order_changes_nothing():
     shuffled = permute(ARCHITECTURE, zoo.weights, random_permutations(ARCHITECTURE, len(zoo), generator(1, "order")))
     _, ordered_group = evaluate(zoo.weights, zoo)
     _, shuffled_group = evaluate(shuffled, zoo)
-    for name in ("accuracy_mean", "bma_nll", "diversity", "variance_ratio"):
-        assert shuffled_group[name] == pytest.approx(ordered_group[name], rel=1e-4), name
+    for name in ("accuracy_mean", "bma_nll", "diversity", "variance_ratio", "mean_shift"):
+        assert shuffled_group[name] == pytest.approx(ordered_group[name], rel=1e-4, abs=1e-6), name
 
 
 def test_one_network_has_no_spread_and_novelty_can_be_left_out():
@@ -95,8 +96,8 @@ def test_one_network_has_no_spread_and_novelty_can_be_left_out():
     one = {name: tensor[:1] for name, tensor in zoo.weights.items()}
     rows, group = evaluate(one, zoo, with_novelty=False)
     undefined = {name for name, value in group.items() if isinstance(value, float) and math.isnan(value)}
-    novelty = {"nearest_distance_mean", "error_overlap_mean"}
-    assert undefined == {"accuracy_std", "nll_std", "diversity", "variance_ratio"} | novelty
+    novelty = {"nearest_distance_mean", "nearest_distance_std", "error_overlap_mean"}
+    assert undefined == {"accuracy_std", "nll_std", "diversity", "variance_ratio", "mean_shift"} | novelty
     assert group["bma_accuracy"] == pytest.approx(group["accuracy_mean"])
     assert rows[["nearest_distance", "error_overlap"]].isna().all(axis=None)
 

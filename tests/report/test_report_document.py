@@ -91,7 +91,7 @@ def test_content_in_order(written):
     ):
         assert word in page.text
     assert page.tags.count("figure") == page.tags.count("figcaption") == page.tags.count("img") == len(FIGURES)
-    assert page.tags.count("table") == 5
+    assert page.tags.count("table") == 6
 
 
 def test_markup_in_facts_stays_text(make_run, tmp_path):

@@ -19,8 +19,11 @@ def row(accuracy: float) -> dict[str, float]:
         "nll_std": 0.05,
         "bma_accuracy": 0.95,
         "bma_nll": 0.2,
+        "diversity": 0.0123,
         "variance_ratio": 0.987,
+        "mean_shift": 0.0456,
         "nearest_distance_mean": 12.341,
+        "nearest_distance_std": 0.5,
     }
 
 
@@ -36,9 +39,8 @@ def test_one_line_for_each_set_and_width(tmp_path):
     done = CliRunner().invoke(app, [str(tmp_path)])
     assert done.exit_code == 0, done.output
     text = (tmp_path / "results.md").read_text()
-    assert "| geometric: samples | 0.934 ± 0.013 | 0.321 ± 0.050 | 0.950 | 0.200 | 0.987 | 12.35 |" in text.replace(
-        "12.34 |", "12.35 |"
-    )
+    scores = "0.934 ± 0.013 | 0.321 ± 0.050 | 0.950 | 0.200 | 0.0123 | 0.987 | 0.046 | 12.341 ± 0.050"
+    assert f"| geometric: samples | {scores} |" in text
     assert text.count("| euclidean: ") == 3
     assert "| euclidean | 64 | 0.912 ± 0.013 | 0.321 ± 0.050 | 0.950 |" in text
     assert "Average of 32: accuracy" in text

@@ -42,7 +42,13 @@ CASES = [
         {1.04: "inside 0.8 to 1.2", 0.79: "below 0.8 to 1.2", 1.21: "above 0.8 to 1.2"},
     ),
     ("their diversity", "samples", "diversity", {0.013: "above the zoo's", 0.001: "below the zoo's"}),
-    ("distance", "samples", "nearest_distance_mean", {12.3: "no smaller than", 12.1: "is 12.1 on average, smaller than"}),
+    ("largest shift", "samples", "mean_shift", {0.05: "no tensor is far off", 1.3: "a tensor is off, whatever"}),
+    (
+        "distance",
+        "samples",
+        "nearest_distance_mean",
+        {12.3: "no smaller than", 12.1: "within two standard errors", 11.9: "is 11.900 ± 0.037 on average, smaller than"},
+    ),
     ("errors", "samples", "error_overlap_mean", {0.37: "no more than", 0.6: "a sign of copying or"}),
 ]
 
@@ -80,11 +86,11 @@ def test_guidance_is_compared_at_a_number_of_steps_both_have(run, make_run):
 
 def test_sentences_without_numbers_are_left_out(run, make_run):
     groups = run.groups[run.groups["source"].isin(["samples", "zoo"])].assign(
-        accuracy_mean=np.nan, nearest_distance_mean=np.nan
+        accuracy_mean=np.nan, nearest_distance_mean=np.nan, mean_shift=np.nan
     )
     curve = run.curve[run.curve["guidance"] == 0]
     text = " ".join(summary(make_run(groups=groups, curve=curve, barriers=run.barriers.head(0), stages=run.stages.head(0))))
     assert text.startswith("Their mean negative")
     assert "nan" not in text
-    for word in ("mean accuracy", "baselines", "nearest", "Alignment", "Guidance", "stages"):
+    for word in ("mean accuracy", "baselines", "nearest", "shift", "Alignment", "Guidance", "stages"):
         assert word not in text

@@ -37,6 +37,7 @@ OUTPUTS = (
     "data/networks.safetensors",
     "data/evaluation/networks.parquet",
     "data/evaluation/groups.parquet",
+    "data/evaluation/moments.parquet",
     "data/evaluation/barriers.parquet",
     "data/evaluation/curve.parquet",
     "reports/history.csv",

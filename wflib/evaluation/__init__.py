@@ -4,6 +4,7 @@ from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, lo
 from wflib.evaluation.density import density_table, ranking_quality
 from wflib.evaluation.diversity import jensen_shannon_diversity
 from wflib.evaluation.draws import DrawQuality
+from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
 from wflib.evaluation.predictions import predict
 from wflib.evaluation.quality import (
@@ -24,6 +25,7 @@ __all__ = [
     "BARRIER_SCHEMA",
     "CURVE_SCHEMA",
     "GROUP_SCHEMA",
+    "MOMENT_SCHEMA",
     "NETWORK_SCHEMA",
     "SYMMETRY_SCHEMA",
     "Barriers",
@@ -48,6 +50,7 @@ __all__ = [
     "response_tenths",
     "sampling_quality",
     "symmetry_distances",
+    "tensor_moments",
     "thin_trajectories",
     "variance_ratio",
     "wrong_predictions",

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.evaluation.diversity import jensen_shannon_diversity
-from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
+from wflib.evaluation.moments import tensor_moments
+from wflib.evaluation.novelty import NEIGHBOURS, error_overlap, nearest_candidate, nearest_distance, thin_trajectories
 from wflib.evaluation.predictions import predict, require_classification
 from wflib.evaluation.quality import (
     accuracy,
@@ -44,12 +45,22 @@ GROUP_SCHEMA: dict[str, str] = {
         [
             *("accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "ece_mean", "brier_mean"),
             *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier"),
-            *("diversity", "variance_ratio", "nearest_distance_mean", "error_overlap_mean"),
+            *(
+                "diversity",
+                "variance_ratio",
+                "mean_shift",
+                "nearest_distance_mean",
+                "nearest_distance_std",
+                "error_overlap_mean",
+            ),
         ],
         "float64",
     ),
 }
-"""Column → dtype of the table with one row per source; deviations, diversity and ratio are NaN for a single network."""
+"""Column → dtype of the table with one row per source; what compares networks is NaN for a single one.
+
+``mean_shift`` is the largest of :func:`~wflib.evaluation.moments.tensor_moments` over tensors.
+"""
 
 CURVE_SCHEMA: dict[str, str] = {
     "steps": "int64",
@@ -101,11 +112,13 @@ def novelty(
     candidates = {name: tensor[kept.to(device)] for name, tensor in everything.items()}
     own = None if trajectory is None else trajectory.cpu()[:, None] == training.trajectory[kept][None, :]
     distance, index = nearest_distance(architecture, weights, candidates, generator, shortlist, excluded=own)
-    found = distance.isfinite()
-    index = torch.where(found, kept.to(device)[index.clamp_min(0)], -1)
-    elsewhere = training.trajectory[index.clamp_min(0).cpu()][:, None] != training.trajectory[None, :]
-    refined, better = nearest_distance(architecture, weights, everything, generator, shortlist, excluded=elsewhere)
-    closer = found & (refined < distance)
+    index = torch.where(index < 0, -1, kept.to(device)[index.clamp_min(0)])
+    # All snapshots of the trajectory found, a row per network: their places in training, −1 where there are fewer.
+    same = training.trajectory[index.clamp_min(0).cpu()][:, None] == training.trajectory[None, :]
+    places = same.int().topk(int(same.sum(1).max()), 1)
+    siblings = torch.where((places.values > 0) & (index >= 0).cpu()[:, None], places.indices, -1)
+    refined, better = nearest_candidate(architecture, weights, everything, siblings, generator)
+    closer = refined < distance
     return torch.where(closer, refined, distance), torch.where(closer, better, index)
 
 
@@ -122,8 +135,8 @@ def evaluate_networks(
     *,
     trajectory: Tensor | None = None,
     restarts: int = 3,
-    snapshots: int = 3,
-    shortlist: int = 20,
+    snapshots: int = 1,
+    shortlist: int = NEIGHBOURS,
     diversity_networks: int = 100,
     with_novelty: bool = True,
 ) -> tuple[pd.DataFrame, dict[str, str | int | float]]:
@@ -144,7 +157,7 @@ def evaluate_networks(
         restarts: Starts of the alignment to the reference.
         snapshots: Training networks per trajectory that compete for the shortlist of neighbours; all snapshots of the
             nearest trajectory are compared afterwards.
-        shortlist: Neighbours by plain distance that are matched.
+        shortlist: Neighbours that are matched, the most promising first.
         diversity_networks: Diversity is the mean over pairs of at most this many networks, a random subset of them.
         with_novelty: False leaves ``nearest_distance`` and ``error_overlap`` NaN.
 
@@ -193,13 +206,15 @@ def evaluate_networks(
     average = score(bayesian_model_average(log_probabilities)[None], split.targets, bins)
     subset = torch.randperm(networks, generator=generator, device=generator.device)[:diversity_networks].to(device)
     several = networks > 1
+    shifts = tensor_moments(source, architecture, aligned, training.weights)["shift"] if several else None
     group = {
         "source": source,
         "networks": networks,
         **{f"{name}_mean": summary[name][0] for name in columns},
-        **{f"{name}_std": summary[name][1] for name in ("accuracy", "nll")},
+        **{f"{name}_std": summary[name][1] for name in ("accuracy", "nll", "nearest_distance")},
         **{f"bma_{name}": value.item() for name, value in average.items()},
         "diversity": jensen_shannon_diversity(log_probabilities[subset]) if several else math.nan,
         "variance_ratio": variance_ratio(architecture.flatten(aligned), training.flat).mean if several else math.nan,
+        "mean_shift": shifts.max() if several else math.nan,
     }
     return rows.astype(NETWORK_SCHEMA), {name: group[name] for name in GROUP_SCHEMA}

@@ -17,8 +17,8 @@ from wflib.flow.coordinates import Coordinates, input_basis
 from wflib.flow.geometry import build_geometry
 from wflib.flow.prior import Prior, canonical_prior, flat_prior
 from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
+from wflib.symmetry import pool
 from wflib.velocity import Preconditioner, build_velocity
-from wflib.velocity.pooling import pool
 from wflib.zoo import Zoo
 
 __all__ = ["Flow", "flow_for_zoo", "load_flow", "save_flow"]

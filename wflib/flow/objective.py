@@ -29,7 +29,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture, Weights
 from wflib.flow.geometry import Geometry
-from wflib.velocity.pooling import pool, pooling_index
+from wflib.symmetry import pool, pooling_index
 
 __all__ = ["flow_matching_error", "function_change", "function_sensitivity", "sample_times", "weighted_mean_square"]
 

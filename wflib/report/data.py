@@ -14,9 +14,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "networks": ("source", "network", "accuracy", "nll", "ece", "brier", "nearest_distance", "error_overlap"),
     "groups": (
         *("source", "networks", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "ece_mean", "brier_mean"),
-        *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier", "diversity", "variance_ratio"),
-        *("nearest_distance_mean", "error_overlap_mean"),
+        *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier", "diversity", "variance_ratio", "mean_shift"),
+        *("nearest_distance_mean", "nearest_distance_std", "error_overlap_mean"),
     ),
+    "moments": ("source", "tensor", "shift", "spread"),
     "barriers": ("stage", "i", "j", "midpoint", "excess", "maximal"),
     "curve": ("steps", "guidance", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std"),
     "history": ("iteration", "seconds", "loss", "validation_loss", "learning_rate"),
@@ -35,6 +36,7 @@ class ReportData:
     Attributes:
         networks: One row a network: its source, quality, and novelty (NaN where that does not apply).
         groups: One row a source: means, model average, diversity, novelty.
+        moments: One row a source and tensor: how far its mean and variance are from the zoo's.
         barriers: One row a pair of networks and stage (``unaligned``, ``aligned``).
         curve: Quality of samples by number of Euler steps and guidance strength.
         history: Training of the flow; ``validation_loss`` is NaN between validations.
@@ -49,6 +51,7 @@ class ReportData:
 
     networks: pd.DataFrame
     groups: pd.DataFrame
+    moments: pd.DataFrame = field(default_factory=no_rows("moments"))
     barriers: pd.DataFrame = field(default_factory=no_rows("barriers"))
     curve: pd.DataFrame = field(default_factory=no_rows("curve"))
     history: pd.DataFrame = field(default_factory=no_rows("history"))

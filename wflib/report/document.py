@@ -17,7 +17,16 @@ from markupsafe import Markup
 from wflib.report.data import ReportData
 from wflib.report.figures import FIGURES
 from wflib.report.summary import summary
-from wflib.report.tables import cell, duration, facts_table, novelty_table, quality_table, settings_table, stage_table
+from wflib.report.tables import (
+    cell,
+    duration,
+    facts_table,
+    moments_table,
+    novelty_table,
+    quality_table,
+    settings_table,
+    stage_table,
+)
 from wflib.report.theme import svg_bytes, theme
 from wflib.storage import atomic_path
 
@@ -67,6 +76,7 @@ def render_markdown(data: ReportData, drawn: list[str]) -> str:
         summary=summary(data),
         quality=quality_table(data.groups),
         novelty=novelty_table(data.groups),
+        moments=moments_table(data.moments),
         figures=[plot for plot in FIGURES if plot.name in drawn],
         stages=stage_table(data.stages),
         total=duration(float(data.stages["seconds"].sum())),

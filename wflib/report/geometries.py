@@ -7,15 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from wflib.report.tables import fixed, markdown_table, mean_std, number
+from wflib.report.tables import fixed, markdown_table, mean_and_error, mean_std, number
 
 __all__ = ["geometries_markdown"]
 
-HEAD = ("Accuracy", "NLL [nats]", "Average: accuracy", "Average: NLL", "Variance ratio", "Nearest distance")
+HEAD = (
+    *("Accuracy", "NLL [nats]", "Average: accuracy", "Average: NLL"),
+    *("Diversity [nats]", "Variance ratio", "Mean shift", "Nearest distance"),
+)
 EXPLAINED = (
     "Test data; single networks as mean ± standard deviation, and the Bayesian model average of all of the set's networks. "
-    "Variance ratio and the distance to the nearest training network, after alignment, are of the coordinates that the flow "
-    "works in: compare with the held-out trajectories of the same line."
+    "Variance ratio, the largest shift of a tensor's mean in standard deviations of the zoo, and the distance to the "
+    "nearest training network (mean ± standard error) are of the coordinates that the flow works in: compare with the "
+    "held-out trajectories of the same geometry."
 )
 
 
@@ -37,10 +41,10 @@ def geometries_markdown(
         for source in ("samples", "zoo", "held-out"):
             row = found[source]
             name = f"{geometry}: {source}"
-            measured = [fixed(row["bma_accuracy"]), fixed(row["bma_nll"]), number(row["variance_ratio"])]
-            quality.append(
-                [name, mean_std(row, "accuracy"), mean_std(row, "nll"), *measured, fixed(row["nearest_distance_mean"], 2)]
-            )
+            measured = [fixed(row["bma_accuracy"]), fixed(row["bma_nll"])]
+            spread = [number(row[column]) for column in ("diversity", "variance_ratio")]
+            spread += [fixed(row["mean_shift"]), mean_and_error(row, "nearest_distance")]
+            quality.append([name, mean_std(row, "accuracy"), mean_std(row, "nll"), *measured, *spread])
         for row in widths[geometry].to_dict("records"):
             scores = [mean_std(row, "accuracy"), mean_std(row, "nll"), fixed(row["bma_accuracy"])]
             wide.append([geometry, f"{row['width']:.0f}", *scores])

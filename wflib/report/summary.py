@@ -10,11 +10,12 @@ import pandas as pd
 from wflib.report.barriers import mean_excess
 from wflib.report.data import ReportData
 from wflib.report.sources import VARIANCE_RANGE
-from wflib.report.tables import duration, fixed, mean_std, number
+from wflib.report.tables import duration, fixed, mean_and_error, mean_std, number, standard_error
 from wflib.report.theme import label, ordered
 
 __all__ = ["summary"]
 
+SHIFT = 0.2  # of a standard deviation; the mean of a few hundred networks is known to a twentieth
 NO_BASELINE = ("samples", "zoo", "held-out", "training-noise")  # noise around training networks is copying, not a baseline
 
 
@@ -28,7 +29,7 @@ def summary(data: ReportData) -> list[str]:
         Sentences in reading order.
     """
     groups = data.groups.set_index("source").astype(float)
-    sentences = [sentence(groups) for sentence in (accuracy, loss, baselines, averaging, variance, distance, overlap)]
+    sentences = [sentence(groups) for sentence in (accuracy, loss, baselines, averaging, variance, shift, distance, overlap)]
     sentences += [alignment(data.barriers), guidance(data.curve), time(data.stages)]
     return [sentence for sentence in sentences if sentence]
 
@@ -110,19 +111,34 @@ def variance(groups: pd.DataFrame) -> str | None:
     return f"{text}; their diversity in predictions is {number(samples)}, {verdict} the zoo's {number(zoo)}."
 
 
+def shift(groups: pd.DataFrame) -> str | None:
+    if missing(groups, "mean_shift", "samples", "held-out"):
+        return None
+    samples, unseen = groups.loc["samples", "mean_shift"], groups.loc["held-out", "mean_shift"]
+    verdict = "no tensor is far off" if samples < SHIFT else "a tensor is off, whatever the quality says"
+    return (
+        f"The largest shift of a tensor's mean is {fixed(samples, 2)} of the zoo's standard deviations "
+        f"({fixed(unseen, 2)} for held-out networks): {verdict}."
+    )
+
+
 def distance(groups: pd.DataFrame) -> str | None:
     column = "nearest_distance_mean"
     if missing(groups, column, "samples", "held-out"):
         return None
-    samples, unseen = groups.loc["samples", column], groups.loc["held-out", column]
-    if samples >= unseen:
-        verdict = f"no smaller than for held-out networks ({number(unseen)}): no sign of copying"
+    rows = [groups.loc[name] for name in ("samples", "held-out")]
+    (ours, theirs), errors = (row[column] for row in rows), [standard_error(row, "nearest_distance") for row in rows]
+    samples, unseen = (mean_and_error(row, "nearest_distance") for row in rows)
+    if ours >= theirs:
+        verdict = f"no smaller than for held-out networks ({unseen}): no sign of copying"
+    elif theirs - ours <= 2 * float(np.hypot(*errors)):
+        verdict = f"within two standard errors of that of held-out networks ({unseen}): no sign of copying"
     else:
         verdict = (
-            f"smaller than for held-out networks ({number(unseen)}; ratio {fixed(samples / unseen, 2)}): samples lie closer "
-            "to the training networks than unseen networks do, which may be copying or a lack of spread"
+            f"smaller than for held-out networks ({unseen}; ratio {fixed(ours / theirs)}): samples lie closer to the "
+            "training networks than unseen networks do, which may be copying or a lack of spread"
         )
-    return f"The distance from a sample to the nearest training network is {number(samples)} on average, {verdict}."
+    return f"The distance from a sample to the nearest training network is {samples} on average, {verdict}."
 
 
 def overlap(groups: pd.DataFrame) -> str | None:

@@ -15,12 +15,15 @@ __all__ = [
     "facts_table",
     "fixed",
     "markdown_table",
+    "mean_and_error",
     "mean_std",
+    "moments_table",
     "novelty_table",
     "number",
     "quality_table",
     "settings_table",
     "stage_table",
+    "standard_error",
 ]
 
 NOTHING = "–"
@@ -46,10 +49,27 @@ def quality_table(groups: pd.DataFrame) -> str:
 
 def novelty_table(groups: pd.DataFrame) -> str:
     """Diversity and novelty, one row a source; empty where no source has any."""
-    columns = ["diversity", "variance_ratio", "nearest_distance_mean", "error_overlap_mean"]
-    head = ["Source", "Diversity [nats]", "Variance ratio", "Nearest distance", "Error overlap"]
-    some = groups.dropna(subset=columns, how="all")
-    return markdown_table(head, [[named(row), *(number(row[c]) for c in columns)] for row in sorted_rows(some)])
+    columns = ["diversity", "variance_ratio", "mean_shift", "nearest_distance_mean", "error_overlap_mean"]
+    head = ["Source", "Diversity [nats]", "Variance ratio", "Mean shift", "Nearest distance", "Error overlap"]
+    rows = []
+    for row in sorted_rows(groups.dropna(subset=columns, how="all")):
+        cells = {column: number(row[column]) for column in columns}
+        cells["nearest_distance_mean"] = mean_and_error(row, "nearest_distance")
+        rows.append([named(row), *cells.values()])
+    return markdown_table(head, rows)
+
+
+def moments_table(moments: pd.DataFrame) -> str:
+    """Shift and spread of each tensor, one row a tensor, samples beside held-out networks; empty without either."""
+    sources = [source for source in ("samples", "held-out") if (moments["source"] == source).any()]
+    head = ["Tensor", *(f"{label(source)}: {what}" for source in sources for what in ("shift", "spread"))]
+    tables = [moments[moments["source"] == source].set_index("tensor") for source in sources]
+    names = tables[0].index if tables else []
+    rows = [
+        [cell(name), *(fixed(float(table.loc[name, what])) for table in tables for what in ("shift", "spread"))]
+        for name in names
+    ]
+    return markdown_table(head, rows)
 
 
 def stage_table(stages: pd.DataFrame) -> str:
@@ -104,6 +124,20 @@ def mean_std(row: pd.Series, metric: str) -> str:
     mean, std = row[f"{metric}_mean"], row[f"{metric}_std"]
     single = not np.isfinite(std) or row["networks"] == 1
     return fixed(mean) if single or not np.isfinite(mean) else f"{fixed(mean)} ± {fixed(std)}"
+
+
+def standard_error(row: pd.Series, metric: str) -> float:
+    """Of a metric's mean over the networks of a source."""
+    return row[f"{metric}_std"] / np.sqrt(row["networks"])
+
+
+def mean_and_error(row: pd.Series, metric: str) -> str:
+    """``mean ± standard error`` of a metric, as exactly as the error allows; without an error three significant digits."""
+    mean, error = row[f"{metric}_mean"], standard_error(row, metric)
+    if not np.isfinite([mean, error]).all() or error <= 0:
+        return number(mean)
+    digits = max(0, 1 - int(np.floor(np.log10(error))))
+    return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from wflib.symmetry.activation_matching import activation_matching
 from wflib.symmetry.canonical import CanonicalNetworks, canonicalize, decanonicalize
 from wflib.symmetry.matching import squared_distance, weight_matching
 from wflib.symmetry.permutation import Permutations, compose, identity, inverse, permute, random_permutations
+from wflib.symmetry.pooling import pool, pooling_index
 from wflib.symmetry.scaling import Scales, random_scales, scale
 from wflib.symmetry.sinkhorn import Objective, mix, sinkhorn, sinkhorn_matching
 
@@ -20,6 +21,8 @@ __all__ = [
     "inverse",
     "mix",
     "permute",
+    "pool",
+    "pooling_index",
     "random_permutations",
     "random_scales",
     "scale",

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from wflib.architecture import Architecture
 from wflib.manifold.sphere import sine_ratio
-from wflib.velocity.pooling import pool, pooling_index
+from wflib.symmetry import pool, pooling_index
 
 __all__ = ["Coefficients", "Preconditioner"]
 

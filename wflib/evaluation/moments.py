@@ -1,0 +1,65 @@
+"""Means and variances of drawn weights, tensor by tensor, against the zoo's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from wflib.architecture import Architecture
+from wflib.symmetry import pool, pooling_index
+
+__all__ = ["MOMENT_SCHEMA", "tensor_moments"]
+
+MOMENT_SCHEMA: dict[str, str] = {"source": "str", "tensor": "str", "shift": "float64", "spread": "float64"}
+"""Column → dtype of :func:`tensor_moments`."""
+
+
+def tensor_moments(
+    source: str, architecture: Architecture, samples: Mapping[str, Tensor], zoo: Mapping[str, Tensor]
+) -> pd.DataFrame:
+    """How far each tensor's mean and variance are from the zoo's; quality and overall spread can hide either.
+
+    Coordinates of a tensor that permutations of hidden neurons exchange have one distribution, pooled over networks and
+    neurons, so the order of neurons does not enter. With mean m and variance s² of a pool p,
+
+    - shift:   root mean square over the tensor's pools of (m_p(samples) − m_p(zoo)) / s_p(zoo), about √(1/samples) or less
+      where nothing is wrong
+    - spread:  mean over the tensor's pools of s²_p(samples) / s²_p(zoo)
+
+    Pools without variance in the zoo are left out.
+
+    Args:
+        source: What the networks are, for the table.
+        architecture: What a network is.
+        samples: Tensors of shape (networks, *shape), in any neuron order.
+        zoo: Tensors of shape (networks, *shape), in any neuron order.
+
+    Returns:
+        Rows with the columns of ``MOMENT_SCHEMA``, one per tensor; NaN where the zoo has no variance.
+
+    Raises:
+        ValueError: Weights of another architecture.
+    """
+    architecture.validate(samples)
+    architecture.validate(zoo)
+    index = pooling_index(architecture)
+    (mean, variance), (mean_zoo, variance_zoo) = (pooled(architecture.flatten(side), index) for side in (samples, zoo))
+    varies = variance_zoo > 0
+    squared_shift = ((mean - mean_zoo).square() / variance_zoo).where(varies, torch.nan)
+    ratio = (variance / variance_zoo).where(varies, torch.nan)
+    rows = []
+    for name, where in architecture.slices.items():
+        pools = index[where].unique()
+        shift, spread = squared_shift[pools].nanmean().sqrt().item(), ratio[pools].nanmean().item()
+        rows.append({"source": source, "tensor": name, "shift": shift, "spread": spread})
+    return pd.DataFrame(rows).astype(MOMENT_SCHEMA)
+
+
+def pooled(flat: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each pool over networks and neurons, in float64 on the CPU."""
+    flat = flat.double().cpu()
+    mean = pool(flat.mean(0), index)
+    return mean, pool((flat - mean[index]).square().mean(0), index)
