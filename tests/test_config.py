@@ -67,6 +67,10 @@ WRONG = {
     "zoo:\n  device: gpu": ["zoo.device", "'gpu'", "auto", "cpu", "cuda"],
     "zoo:\n  seed: -1": ["zoo.seed", "-1", "greater than or equal to 0"],
     "velocity:\n  heads: 3": ["velocity", "heads (3)", "divide dimension (128)"],
+    "flow: {prediction: velocity}\ntraining: {distance: geodesic}": [
+        "settings",
+        "geodesic needs flow.prediction: end-point",
+    ],
     "training:\n  ema_decay: 1": ["training.ema_decay", "1", "less than 1"],
     "training:\n  function_floor: 2": ["training.function_floor", "2", "less than or equal to 1"],
     "sample:\n  condition: .nan": ["sample.condition", "nan", "finite"],

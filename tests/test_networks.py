@@ -51,6 +51,12 @@ def test_they_are_a_sequence_of_copies(networks):
     assert torch.equal(networks[-1]["linear1.bias"], networks.weights["linear1.bias"][4])
     with pytest.raises(IndexError, match="index 5 of 5"):
         networks[5]
+    part = networks[1:4:2]
+    assert isinstance(part, Networks)
+    assert len(part) == 2
+    assert all(torch.equal(part[1][name], networks[3][name]) for name in networks.weights)
+    part.weights["linear1.bias"].zero_()
+    assert networks.weights["linear1.bias"][1].abs().sum() > 0
 
 
 def test_state_dicts_come_back_whatever_their_names(networks):

@@ -206,6 +206,13 @@ class Settings(Section):
     sample: SampleConfig
     evaluate: EvaluateConfig
 
+    @model_validator(mode="after")
+    def distance_of_an_end_point(self) -> Settings:
+        """Only a prediction of the end point has a distance to x_1 of its own."""
+        if self.flow.prediction == "velocity" and self.training.distance == "geodesic":
+            raise ValueError("training.distance: geodesic needs flow.prediction: end-point, got velocity")
+        return self
+
 
 def load_settings(
     params: str | Path = "params.yaml", presets: str | Path = "stages/presets", changes: Sequence[str] = ()
@@ -259,7 +266,7 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
 
 
 def describe(params: str | Path, item: Any) -> str:
-    key = ".".join(map(str, item["loc"]))
+    key = ".".join(map(str, item["loc"])) or "settings"
     message = item["msg"].removeprefix("Value error, ").replace("Input should be", "allowed:")
     if item["type"] == "extra_forbidden":
         section = Settings.model_fields.get(str(item["loc"][0]))

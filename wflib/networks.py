@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import torch
 from safetensors import SafetensorError
@@ -83,7 +84,17 @@ class Networks(Sequence[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(next(iter(self.weights.values())))
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Networks: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Tensor] | Networks:
+        if isinstance(index, slice):
+            return Networks(
+                self.architecture, {name: tensor[index].detach().clone() for name, tensor in self.weights.items()}
+            )
         if not -len(self) <= index < len(self):
             raise IndexError(f"Networks: index {index} of {len(self)} networks.")
         return {name: tensor[index].detach().clone() for name, tensor in self.weights.items()}

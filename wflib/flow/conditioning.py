@@ -36,7 +36,13 @@ class Condition(nn.Module):
         return figure.clamp_min(1e-12).log() if self.name == "loss" else figure
 
     def fit(self, figures: Tensor) -> None:
-        """Set mean and deviation from the figures of a zoo's networks."""
+        """Set mean and deviation from the figures of a zoo's networks.
+
+        Raises:
+            ValueError: Fewer than two networks, whose figures have no deviation.
+        """
+        if len(figures) < 2:
+            raise ValueError(f"flow.condition needs the figures of two networks or more, got {len(figures)}.")
         values = self.transform(figures.double())
         self.mean.copy_(values.mean())
         self.deviation.copy_(values.std().clamp_min(1e-6))
