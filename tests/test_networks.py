@@ -55,6 +55,7 @@ def test_they_are_a_sequence_of_copies(networks):
     assert isinstance(part, Networks)
     assert len(part) == 2
     assert all(torch.equal(part[1][name], networks[3][name]) for name in networks.weights)
+    assert torch.equal(networks[::-1][0]["linear1.bias"], networks[4]["linear1.bias"])
     part.weights["linear1.bias"].zero_()
     assert networks.weights["linear1.bias"][1].abs().sum() > 0
 

@@ -92,9 +92,8 @@ class Networks(Sequence[dict[str, Tensor]]):
 
     def __getitem__(self, index: int | slice) -> dict[str, Tensor] | Networks:
         if isinstance(index, slice):
-            return Networks(
-                self.architecture, {name: tensor[index].detach().clone() for name, tensor in self.weights.items()}
-            )
+            chosen = list(range(len(self))[index])
+            return Networks(self.architecture, {name: tensor[chosen].detach() for name, tensor in self.weights.items()})
         if not -len(self) <= index < len(self):
             raise IndexError(f"Networks: index {index} of {len(self)} networks.")
         return {name: tensor[index].detach().clone() for name, tensor in self.weights.items()}

@@ -8,9 +8,9 @@ import torch
 
 from wflib.architecture import mlp
 from wflib.evaluation import error_overlap, nearest_distance, thin_trajectories
-from wflib.evaluation.novelty import distance_guess, nearest_candidate
+from wflib.evaluation.novelty import nearest_candidate, squared_distance_bound
 from wflib.rng import generator
-from wflib.symmetry import permute, random_permutations
+from wflib.symmetry import permute, random_permutations, squared_distance, weight_matching
 from wflib.zoo import Zoo
 
 ARCHITECTURE = mlp([3, 5, 2])
@@ -24,7 +24,7 @@ def test_permuted_training_networks_are_at_distance_zero_and_others_are_not():
     training, chosen = networks(12, "training"), torch.tensor([7, 2, 11])
     picked = {name: tensor[chosen] for name, tensor in training.items()}
     copies = permute(ARCHITECTURE, picked, {"hidden1": torch.arange(5).roll(2).expand(3, -1)})
-    distance, index = nearest_distance(ARCHITECTURE, copies, training, generator(0, "match"), chunk=2)
+    distance, index = nearest_distance(ARCHITECTURE, copies, training, generator(0, "match"))
     assert index.tolist() == [7, 2, 11]
     assert distance.max() < 1e-6
     plain = torch.cdist(ARCHITECTURE.flatten(copies), ARCHITECTURE.flatten(training)).min(1).values
@@ -44,33 +44,44 @@ def test_distance_agrees_with_brute_force_over_permutations():
     torch.testing.assert_close(distance, best)
 
 
+@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("hidden", [[5], [5, 4], [4, 3, 5]])
-def test_the_guess_ignores_the_order_of_neurons_and_knows_copies(hidden):
-    architecture, random = mlp([3, *hidden, 2]), generator(0, "guess")
-    ours, theirs = (
-        architecture.unflatten(torch.randn(n, architecture.dimension, generator=random).double()) for n in (6, 9)
-    )
+def test_the_bound_ignores_the_order_of_neurons_and_knows_copies(hidden, bias):
+    architecture, random = mlp([3, *hidden, 2], bias=bias).with_log_scale(), generator(0, "bound")
+    flat = torch.randn(15, architecture.dimension, generator=random, dtype=torch.float64)
+    flat *= torch.linspace(3, 0.1, 15, dtype=torch.float64)[:, None]  # small networks must not hide the copies of large ones
+    ours, theirs = architecture.unflatten(flat[:6]), architecture.unflatten(flat[6:])
     shuffled = permute(architecture, ours, random_permutations(architecture, 6, random))
     plain = torch.cdist(architecture.flatten(ours), architecture.flatten(theirs))
     moved = torch.cdist(architecture.flatten(shuffled), architecture.flatten(theirs))
     assert (plain - moved).abs().max() > 0.1
-    guess = distance_guess(architecture, ours, theirs)
-    torch.testing.assert_close(distance_guess(architecture, shuffled, theirs), guess)
-    torch.testing.assert_close(distance_guess(architecture, theirs, shuffled).T, guess)
-    assert distance_guess(architecture, shuffled, ours).argmin(1).tolist() == list(range(6))
+    bound = squared_distance_bound(architecture, ours, theirs)
+    torch.testing.assert_close(squared_distance_bound(architecture, shuffled, theirs), bound)
+    torch.testing.assert_close(squared_distance_bound(architecture, theirs, shuffled).T, bound)
+    copies = squared_distance_bound(architecture, shuffled, architecture.unflatten(flat))
+    assert copies.argmin(1).tolist() == list(range(6))
+    torch.testing.assert_close(copies[:, :6].diagonal(), torch.zeros(6, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
-def test_the_guess_is_a_lower_bound_of_one_hidden_layer():
-    training, queries = networks(8, "training"), networks(6, "queries")
-    guess = distance_guess(ARCHITECTURE, queries, training)
-    for index in range(8):
-        one = {name: tensor[[index]] for name, tensor in training.items()}
-        exact, _ = nearest_distance(ARCHITECTURE, queries, one, generator(0, "match"))
-        assert bool((guess[:, index] <= exact.square() + 1e-4).all())
-        assert bool((guess[:, index] > 0.3 * exact.square()).all())  # and not an empty one
+@pytest.mark.parametrize("hidden", [[4], [3, 4], [3, 2, 3]])
+def test_no_order_of_neurons_comes_below_the_bound(hidden):
+    architecture, random = mlp([3, *hidden, 2]), generator(0, "below")
+    flat = torch.randn(9, architecture.dimension, generator=random, dtype=torch.float64)
+    queries, training = architecture.unflatten(flat[:4]), architecture.unflatten(flat[4:])
+    least = torch.full((4, 5), math.inf, dtype=torch.float64)
+    orders = (itertools.permutations(range(width)) for width in hidden)
+    for every in itertools.product(*orders):
+        order = {
+            group.name: torch.tensor(o).expand(4, -1) for group, o in zip(architecture.hidden_groups, every, strict=True)
+        }
+        moved = architecture.flatten(permute(architecture, queries, order))
+        least = torch.minimum(least, torch.cdist(moved, flat[4:]).square())
+    bound = squared_distance_bound(architecture, queries, training)
+    assert bool((bound <= least + 1e-9).all())
+    assert bool((bound > 0.2 * least).all())  # and not an empty one
 
 
-def test_a_shortlist_by_the_guess_finds_what_plain_distances_miss():
+def test_a_shortlist_by_the_bound_finds_what_plain_distances_miss():
     training, random = networks(200, "training"), generator(0, "near")
     near = ARCHITECTURE.unflatten(ARCHITECTURE.flatten(training)[:20] + 0.3 * torch.randn(20, 32, generator=random))
     near = permute(ARCHITECTURE, near, random_permutations(ARCHITECTURE, 20, random))
@@ -78,6 +89,24 @@ def test_a_shortlist_by_the_guess_finds_what_plain_distances_miss():
     assert found.tolist() == list(range(20))
     plain = torch.cdist(ARCHITECTURE.flatten(near), ARCHITECTURE.flatten(training)).topk(5, largest=False).indices
     assert int((plain == torch.arange(20)[:, None]).any(1).sum()) < 15
+
+
+def test_no_order_of_neurons_is_nearer():
+    architecture, random = mlp([3, 8, 8, 2]), generator(0, "order")
+    flat = torch.randn(40, architecture.dimension, generator=random, dtype=torch.float64)
+    queries, training = architecture.unflatten(flat[:10]), architecture.unflatten(flat[10:])
+    shuffled = permute(architecture, queries, random_permutations(architecture, 10, random))
+
+    def search(side):
+        return nearest_distance(architecture, side, training, generator(0, "match"), shortlist=5)[0]
+
+    def from_the_order_given(side):
+        first = {name: tensor[:10] for name, tensor in training.items()}
+        found = weight_matching(architecture, first, side, generator(0, "match"))
+        return squared_distance(architecture, first, permute(architecture, side, found))
+
+    torch.testing.assert_close(search(shuffled), search(queries))
+    assert (from_the_order_given(shuffled) - from_the_order_given(queries)).abs().max() > 0.1
 
 
 def test_only_named_candidates_count():
@@ -88,6 +117,8 @@ def test_only_named_candidates_count():
     assert index.tolist() == [0, 2, -1, 3]
     assert distance[1] > 1
     assert distance[2] == math.inf
+    with pytest.raises(ValueError, match=r"candidates expected \(4, at least 1\), got \(2, 1\)"):
+        nearest_candidate(ARCHITECTURE, training, training, torch.tensor([[1], [0]]), generator(0, "match"))
 
 
 def test_a_shortlist_only_makes_distances_larger():

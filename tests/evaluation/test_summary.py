@@ -51,6 +51,7 @@ def test_tables_have_their_schemas_and_survive_a_file(tmp_path):
     assert rows.accuracy.tolist() == pytest.approx(expected.tolist())
     assert group["accuracy_mean"] == pytest.approx(rows.accuracy.mean())
     assert group["nll_std"] == pytest.approx(rows.nll.std())
+    assert group["nearest_distance_min"] == pytest.approx(rows.nearest_distance.min())
     assert group["nearest_distance_std"] == pytest.approx(rows.nearest_distance.std())
     assert group["bma_nll"] < group["nll_mean"]
 
@@ -91,12 +92,22 @@ def test_neuron_order_changes_nothing():
         assert shuffled_group[name] == pytest.approx(ordered_group[name], rel=1e-4, abs=1e-6), name
 
 
+def test_the_shift_is_that_of_the_tensor_most_off():
+    zoo = toy_zoo()
+    moved = {name: tensor.clone() for name, tensor in zoo.weights.items()}
+    deviation = (zoo.weights["linear2.bias"] - zoo.weights["linear2.bias"].mean(0)).square().mean(0).sqrt()
+    moved["linear2.bias"] += 0.7 * deviation
+    moved["linear1.bias"] += 0.001
+    _, group = evaluate(moved, zoo, with_novelty=False)
+    assert group["mean_shift"] == pytest.approx(0.7, abs=1e-4)
+
+
 def test_one_network_has_no_spread_and_novelty_can_be_left_out():
     zoo = toy_zoo()
     one = {name: tensor[:1] for name, tensor in zoo.weights.items()}
     rows, group = evaluate(one, zoo, with_novelty=False)
     undefined = {name for name, value in group.items() if isinstance(value, float) and math.isnan(value)}
-    novelty = {"nearest_distance_mean", "nearest_distance_std", "error_overlap_mean"}
+    novelty = {"nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "error_overlap_mean"}
     assert undefined == {"accuracy_std", "nll_std", "diversity", "variance_ratio", "mean_shift"} | novelty
     assert group["bma_accuracy"] == pytest.approx(group["accuracy_mean"])
     assert rows[["nearest_distance", "error_overlap"]].isna().all(axis=None)

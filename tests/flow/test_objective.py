@@ -136,6 +136,11 @@ def test_function_change_is_the_error_in_the_blocks_of_the_generalized_gauss_new
     regression = mlp([3, 4, 3], task_type="regression")
     change, curvature = function_change(regression, x[:, :-1], shift[:, :-1], inputs)
     assert change.tolist() == pytest.approx([3, 3])
+    both = torch.zeros_like(shift)  # a second tensor's change adds its own square, without a product of the two
+    both[:, architecture.slices["linear1.bias"]] = 1
+    alone = function_change(regression, x[:, :-1], both[:, :-1], inputs)[0]
+    together = function_change(regression, x[:, :-1], (both + shift)[:, :-1], inputs)[0]
+    torch.testing.assert_close(together, alone + 3)
     assert curvature.tolist() == [1, 1]
 
 

@@ -67,6 +67,7 @@ def make_groups() -> pd.DataFrame:
                 "mean_shift": {"samples": 0.05, "held-out": 0.04}.get(source, np.nan),
                 "nearest_distance_mean": distance,
                 "nearest_distance_std": np.nan if single else 0.3,
+                "nearest_distance_min": distance - 0.7,
                 "error_overlap_mean": overlap,
             }
         )

@@ -103,6 +103,13 @@ def test_markup_in_facts_stays_text(make_run, tmp_path):
     assert "<script" not in html
 
 
+def test_tables_have_the_numbers_of_the_run(written):
+    text = (written / "report.md").read_text()
+    assert "| Tensor | samples: shift | samples: spread | held-out: shift | held-out: spread |" in text
+    assert "| log\\_scale | 0.050 | 0.900 | 0.040 | 0.900 |" in text
+    assert "| 12.300 ± 0.037 | 0.370 |" in text
+
+
 def test_optional_tables_may_be_missing(run, make_run, tmp_path):
     none = {name: getattr(run, name).head(0) for name in ("barriers", "curve", "history", "stages")}
     networks = run.networks.assign(nearest_distance=np.nan, error_overlap=np.nan)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pandas as pd
+import pytest
 from typer.testing import CliRunner
 
 from stages.study_geometries import app
+from wflib.report import geometries_markdown
 
 
 def row(accuracy: float) -> dict[str, float]:
@@ -45,6 +47,17 @@ def test_one_line_for_each_set_and_width(tmp_path):
     assert "| euclidean | 64 | 0.912 ± 0.013 | 0.321 ± 0.050 | 0.950 |" in text
     assert "Average of 32: accuracy" in text
     assert "euclidean 1.5 minutes for 1,200 iterations" in text
+
+
+def test_metrics_without_held_out_networks_are_named_and_undefined_figures_are_dashes(tmp_path):
+    def text_of(found: dict) -> str:
+        facts, wide = {"iterations": 1, "training_seconds": 60}, pd.DataFrame([{"width": 9, **row(0.9), "networks": 32}])
+        return geometries_markdown({"geometric": found}, {"geometric": facts}, {"geometric": wide})
+
+    undefined = {key: value for key, value in row(0.9).items() if not key.startswith("nearest")}
+    assert "| 0.046 | – |" in text_of({"samples": undefined, "zoo": row(0.99), "held-out": row(0.98)})
+    with pytest.raises(ValueError, match=r"geometric/metrics\.json: expected the source held-out, found samples, zoo"):
+        text_of({"samples": row(0.9), "zoo": row(0.99)})
 
 
 def test_a_folder_without_results_is_refused(tmp_path):

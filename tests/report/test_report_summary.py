@@ -42,7 +42,13 @@ CASES = [
         {1.04: "inside 0.8 to 1.2", 0.79: "below 0.8 to 1.2", 1.21: "above 0.8 to 1.2"},
     ),
     ("their diversity", "samples", "diversity", {0.013: "above the zoo's", 0.001: "below the zoo's"}),
-    ("largest shift", "samples", "mean_shift", {0.05: "no tensor is far off", 1.3: "a tensor is off, whatever"}),
+    ("largest shift", "samples", "mean_shift", {0.37: "no tensor is far off", 0.38: "a tensor is off, whatever"}),
+    (
+        "distance",
+        "samples",
+        "nearest_distance_min",
+        {11.6: "no smaller than", 5.7: "the closest is at 5.700 (11.500): some are copies"},
+    ),
     (
         "distance",
         "samples",
@@ -59,6 +65,13 @@ def test_sentences_flip_with_their_numbers(change_group, start, source, column, 
         text = sentence(change_group(source, **{column: value}), start)
         assert reading in text
         assert not [other for other in readings.values() if other != reading and other in text]
+
+
+def test_shifts_are_judged_by_held_out_networks_too(change_group):
+    data = change_group("samples", mean_shift=0.5)
+    assert "a tensor is off" in sentence(data, "largest shift")
+    data.groups.loc[data.groups["source"] == "held-out", "mean_shift"] = 0.3
+    assert "no tensor is far off" in sentence(data, "largest shift")
 
 
 def test_numbers_of_the_summary_are_those_of_the_tables(run):

@@ -11,7 +11,15 @@ from tests.cases import LINEAR, TOLERANCE, largest_difference, random_weights
 from wflib.activation import ACTIVATIONS
 from wflib.architecture import mlp
 from wflib.rng import generator
-from wflib.symmetry import identity, inverse, permute, random_permutations, squared_distance, weight_matching
+from wflib.symmetry import (
+    identity,
+    inverse,
+    order_free_matching,
+    permute,
+    random_permutations,
+    squared_distance,
+    weight_matching,
+)
 from wflib.symmetry import matching as matching_module
 from wflib.symmetry.assignment import solve_assignments
 
@@ -171,3 +179,21 @@ def test_weights_of_another_architecture_are_refused():
         reference, weights = (random_weights(side) for side in sides)
         with pytest.raises(ValueError, match="Shape mismatch"):
             match(architecture, reference, weights)
+
+
+@over_deep
+def test_matching_by_own_tensors_gives_the_same_networks_for_every_order_given(architecture):
+    # A group between two others without bias has no tensor of its own, and keeps the order given.
+    if (
+        len(architecture.hidden_groups) > 2
+        and "nobias" in {name for name, case in DEEP.items() if case is architecture}.pop()
+    ):
+        architecture = mlp([6, 6, 5, 3], bias=False)
+    reference, weights = random_weights(architecture, NETWORKS), random_weights(architecture, NETWORKS, seed=1)
+    shuffled = permute(architecture, weights, random_permutations(architecture, NETWORKS, generator(0, "shuffle")))
+    ours, theirs = (
+        permute(architecture, side, order_free_matching(architecture, reference, side)) for side in (weights, shuffled)
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    again = permute(architecture, shuffled, order_free_matching(architecture, weights, shuffled))
+    assert all(torch.equal(again[name], weights[name]) for name in again)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 import torch
@@ -59,7 +59,11 @@ def tensor_moments(
 
 
 def pooled(flat: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each pool over networks and neurons, in float64 on the CPU."""
-    flat = flat.double().cpu()
-    mean = pool(flat.mean(0), index)
-    return mean, pool((flat - mean[index]).square().mean(0), index)
+    """Mean and variance of each pool over networks and neurons, in float64 on the CPU, a thousand networks at a time."""
+    index = index.cpu()
+
+    def average(of: Callable[[Tensor], Tensor]) -> Tensor:
+        return pool(sum(of(part.double().cpu()).sum(0) for part in flat.split(1000)) / len(flat), index)
+
+    mean = average(lambda part: part)
+    return mean, average(lambda part: (part - mean[index]).square())

@@ -9,14 +9,22 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
-from wflib.symmetry import permute, squared_distance, weight_matching
+from wflib.symmetry import order_free_matching, permute, squared_distance, weight_matching
 from wflib.zoo import Zoo
 
-__all__ = ["NEIGHBOURS", "distance_guess", "error_overlap", "nearest_candidate", "nearest_distance", "thin_trajectories"]
+__all__ = [
+    "NEIGHBOURS",
+    "error_overlap",
+    "nearest_candidate",
+    "nearest_distance",
+    "squared_distance_bound",
+    "thin_trajectories",
+]
 
 
 NEIGHBOURS = 100
 ELEMENTS = 2**24
+TILE, TILE_QUERIES = 2**20, 8
 
 
 @torch.no_grad()
@@ -28,46 +36,45 @@ def nearest_distance(
     shortlist: int = NEIGHBOURS,
     restarts: int = 1,
     excluded: Tensor | None = None,
-    chunk: int = 64,
 ) -> tuple[Tensor, Tensor]:
     """Distance of every query θ to the nearest training network, min over n and permutations π of ‖π(θ) − θ_n‖.
 
-    The ``shortlist`` training networks nearest by :func:`distance_guess`, which ignores the order of neurons, are each
-    matched to the query. The result is an upper bound of the minimum, exact for one hidden layer when ``shortlist`` covers
-    all training networks. Scalings of neurons are not factored out: give canonical networks (and their architecture) for
-    distances modulo both symmetries.
+    The ``shortlist`` training networks of the smallest :func:`squared_distance_bound` are each matched to the query. The
+    result is an upper bound of the minimum, exact for one hidden layer when ``shortlist`` covers all training networks; a
+    copy is found whatever the order of its neurons, where its matching is. Neither the bound nor where the matching starts
+    depends on the order of neurons: searches that start from an order favour the networks that were brought into it.
+    Scalings of neurons are not factored out: give canonical networks (and their architecture) for distances modulo both
+    symmetries.
 
     Args:
         architecture: What a network is.
-        queries: Tensors of shape (queries, *shape); matching starts from the order given, so align deep networks first.
-        training: Tensors of shape (training, *shape), on the same device.
-        generator: For the starts of weight matching.
+        queries: Tensors of shape (queries, *shape), in any neuron order.
+        training: Tensors of shape (training, *shape), in any neuron order, on the same device.
+        generator: For weight matching.
         shortlist: Candidates per query that are matched, at least one.
-        restarts: Starts of each matching; the first is the order given.
+        restarts: Starts of each matching; those after the first are random.
         excluded: (queries, training) bool, pairs that do not count (a network and its own trajectory); None for none.
-        chunk: Queries that are matched at once; bounds memory.
 
     Returns:
         Distance (queries,), infinite where every training network is excluded, and index of the training network
         (queries,) int64, −1 there.
 
     Raises:
-        ValueError: No training network, ``shortlist`` or ``chunk`` below one, or ``excluded`` of the wrong shape.
+        ValueError: No training network, ``shortlist`` below one, or ``excluded`` of the wrong shape.
     """
     count, available = (len(next(iter(side.values()))) for side in (queries, training))
-    if available == 0 or shortlist < 1 or chunk < 1:
+    if available == 0 or shortlist < 1:
         raise ValueError(
-            "nearest_distance: expected at least one training network, shortlist >= 1 and chunk >= 1, "
-            f"got {available}, {shortlist} and {chunk}."
+            f"nearest_distance: expected at least one training network and shortlist >= 1, got {available} and {shortlist}."
         )
     if excluded is not None and excluded.shape != (count, available):
         raise ValueError(f"Shape mismatch: excluded expected {(count, available)}, got {tuple(excluded.shape)}.")
-    guess = distance_guess(architecture, queries, training)
+    bound = squared_distance_bound(architecture, queries, training)
     if excluded is not None:
-        guess = guess.masked_fill(excluded.to(guess.device), math.inf)
-    near = guess.topk(min(shortlist, available), largest=False)
+        bound = bound.masked_fill(excluded.to(bound.device), math.inf)
+    near = bound.topk(min(shortlist, available), largest=False)
     candidates = near.indices.masked_fill(near.values.isinf(), -1)
-    return nearest_candidate(architecture, queries, training, candidates, generator, restarts, chunk)
+    return nearest_candidate(architecture, queries, training, candidates, generator, restarts)
 
 
 @torch.no_grad()
@@ -78,7 +85,6 @@ def nearest_candidate(
     candidates: Tensor,
     generator: torch.Generator,
     restarts: int = 1,
-    chunk: int = 64,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`nearest_distance`, among training networks that are named for each query.
 
@@ -87,36 +93,49 @@ def nearest_candidate(
         queries: Tensors of shape (queries, *shape).
         training: Tensors of shape (training, *shape), on the same device.
         candidates: Indices of training networks, −1 for none, (queries, candidates).
-        generator: For the starts of weight matching.
+        generator: For weight matching.
         restarts: Starts of each matching.
-        chunk: Queries that are matched at once.
 
     Returns:
         Distance (queries,) and index (queries,), infinite and −1 for queries without candidates.
+
+    Raises:
+        ValueError: Not a row of candidates for every query.
     """
-    count, width = candidates.shape
-    device = next(iter(queries.values())).device
-    candidates = candidates.to(device)
-    distance, index = torch.full((count,), math.inf, device=device), torch.full((count,), -1, device=device)
-    for rows in torch.arange(count, device=device).split(chunk):
+    some = next(iter(queries.values()))
+    count, device = len(some), some.device
+    if candidates.ndim != 2 or len(candidates) != count or candidates.shape[1] == 0:
+        raise ValueError(f"Shape mismatch: candidates expected ({count}, at least 1), got {tuple(candidates.shape)}.")
+    width, candidates = candidates.shape[1], candidates.to(device)
+    distance = torch.full((count,), math.inf, dtype=some.dtype, device=device)
+    index = torch.full((count,), -1, device=device)
+    # As many queries at once as bound the memory of their copies, one per candidate.
+    for rows in torch.arange(count, device=device).split(max(1, ELEMENTS // (width * architecture.dimension))):
         named = candidates[rows]
         target = {name: tensor[named.clamp_min(0).flatten()] for name, tensor in training.items()}
         moving = {name: tensor[rows].repeat_interleave(width, 0) for name, tensor in queries.items()}
-        moved = permute(architecture, moving, weight_matching(architecture, target, moving, generator, restarts))
-        matched = squared_distance(architecture, target, moved).sqrt().view(-1, width).masked_fill(named < 0, math.inf)
-        best = matched.min(1)
-        distance[rows] = best.values.to(distance.dtype)
+        first = order_free_matching(architecture, target, moving)
+        matched = weight_matching(architecture, target, moving, generator, restarts, first=first)
+        moved = permute(architecture, moving, matched)
+        found = squared_distance(architecture, target, moved).sqrt().view(-1, width).masked_fill(named < 0, math.inf)
+        best = found.min(1)
+        distance[rows] = best.values
         index[rows] = named.gather(1, best.indices[:, None]).squeeze(1)
     return distance, index
 
 
 @torch.no_grad()
-def distance_guess(architecture: Architecture, queries: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> Tensor:
-    """Squared distances modulo permutation without matching, from what the order of neurons cannot change.
+def squared_distance_bound(
+    architecture: Architecture, queries: Mapping[str, Tensor], training: Mapping[str, Tensor]
+) -> Tensor:
+    """Lower bound of squared distances modulo permutation, for all pairs and without matching.
 
-    ‖θ‖² + ‖θ_n‖² − 2 Σ of inner products: those of tensors without neurons, and per hidden layer the largest that each
-    neuron finds among the other network's, min(Σ_k max_j g_kj, Σ_j max_k g_kj). Weights between two hidden layers, whose
-    products depend on two orders, are left out. With one hidden layer it is a lower bound of the squared distance.
+    A sum over tensors:
+
+    - without neurons: their squared distance
+    - of one hidden layer: max(Σ_k min_j d_kj, Σ_j min_k d_kj), d_kj the squared distance of the query's neuron k to the
+      training network's neuron j in all tensors that belong to this layer alone; every order takes a d_kj for each k and j
+    - between two hidden layers: Σ_i (σ_i − σ'_i)² of falling singular values (von Neumann's trace inequality)
 
     Args:
         architecture: What a network is.
@@ -124,29 +143,39 @@ def distance_guess(architecture: Architecture, queries: Mapping[str, Tensor], tr
         training: Tensors of shape (training, *shape), in any neuron order, on the same device.
 
     Returns:
-        (queries, training), the same for every order of neurons on either side.
+        (queries, training), the same for every order of neurons on either side; zero, up to rounding, for copies.
     """
-    ours, theirs = architecture.flatten(queries), architecture.flatten(training)
-    products = ours.new_zeros(len(ours), len(theirs))
+    count, available = (len(next(iter(side.values()))) for side in (queries, training))
+    bound = next(iter(queries.values())).new_zeros(count, available)
     hidden = {group.name for group in architecture.hidden_groups}
-    parts: dict[str, list[tuple[Tensor, Tensor]]] = {group: [] for group in hidden}
+    alone: dict[str, list[tuple[Tensor, Tensor]]] = {group: [] for group in hidden}
     for spec in architecture.tensors:
         groups = [axis for axis in spec.axes if axis in hidden]
         sides = (queries[spec.name], training[spec.name])
-        if not groups:
-            a, b = (side.reshape(len(side), -1) for side in sides)
-            products += a @ b.T
-        elif len(groups) == 1:
+        if groups:
             axis = spec.axes.index(groups[0]) + 1
-            a, b = (side.movedim(axis, 1).reshape(len(side), side.shape[axis], -1) for side in sides)
-            parts[groups[0]].append((a, b))
-    for group in hidden:
-        a, b = (torch.cat(side, -1) for side in zip(*parts[group], strict=True))
-        neurons = a.shape[1]
-        for rows in torch.arange(len(a), device=a.device).split(max(1, ELEMENTS // max(1, len(b) * neurons**2))):
-            gains = (a[rows].flatten(0, 1) @ b.flatten(0, 1).T).view(len(rows), neurons, len(b), neurons)
-            products[rows] += torch.minimum(gains.amax(3).sum(1), gains.amax(1).sum(-1))
-    return ours.square().sum(1)[:, None] + theirs.square().sum(1)[None] - 2 * products
+            sides = tuple(side.movedim(axis, 1) for side in sides)
+        a, b = (side.reshape(*side.shape[: 1 + bool(groups)], -1) for side in sides)
+        if len(groups) == 1:
+            alone[groups[0]].append((a, b))
+        elif groups:
+            bound += torch.cdist(torch.linalg.svdvals(a), torch.linalg.svdvals(b)).square()
+        else:
+            bound += torch.cdist(a, b).square()
+    for tensors in filter(None, alone.values()):
+        a, b = (torch.cat(side, -1) for side in zip(*tensors, strict=True))
+        # ‖a‖² + ‖b‖² − 2 a·b as one matrix product; neurons first, in tiles that stay in the cache.
+        a = torch.cat([-2 * a, a.square().sum(-1, keepdim=True), torch.ones_like(a[..., :1])], -1).transpose(0, 1)
+        b = torch.cat([b, torch.ones_like(b[..., :1]), b.square().sum(-1, keepdim=True)], -1).transpose(0, 1)
+        neurons = len(a)
+        for rows in range(0, count, TILE_QUERIES):
+            ours = a[:, rows : rows + TILE_QUERIES]
+            for columns in torch.arange(available).split(max(1, TILE // (TILE_QUERIES * neurons**2))):
+                theirs = b[:, columns[0] : columns[-1] + 1]
+                distances = (ours.flatten(0, 1) @ theirs.flatten(0, 1).T).view(neurons, -1, neurons, len(columns))
+                nearest = torch.maximum(distances.amin(2).sum(0), distances.amin(0).sum(1))
+                bound[rows : rows + TILE_QUERIES, columns[0] : columns[-1] + 1] += nearest
+    return bound
 
 
 def error_overlap(wrong_a: Tensor, wrong_b: Tensor) -> Tensor:

@@ -45,14 +45,8 @@ GROUP_SCHEMA: dict[str, str] = {
         [
             *("accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "ece_mean", "brier_mean"),
             *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier"),
-            *(
-                "diversity",
-                "variance_ratio",
-                "mean_shift",
-                "nearest_distance_mean",
-                "nearest_distance_std",
-                "error_overlap_mean",
-            ),
+            *("diversity", "variance_ratio", "mean_shift", "error_overlap_mean"),
+            *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min"),
         ],
         "float64",
     ),
@@ -135,7 +129,7 @@ def evaluate_networks(
     *,
     trajectory: Tensor | None = None,
     restarts: int = 3,
-    snapshots: int = 1,
+    snapshots: int = 2,
     shortlist: int = NEIGHBOURS,
     diversity_networks: int = 100,
     with_novelty: bool = True,
@@ -206,12 +200,14 @@ def evaluate_networks(
     average = score(bayesian_model_average(log_probabilities)[None], split.targets, bins)
     subset = torch.randperm(networks, generator=generator, device=generator.device)[:diversity_networks].to(device)
     several = networks > 1
-    shifts = tensor_moments(source, architecture, aligned, training.weights)["shift"] if several else None
+    shifts = tensor_moments(source, architecture, weights, training.weights)["shift"] if several else None
+    nearest = columns["nearest_distance"].double()
     group = {
         "source": source,
         "networks": networks,
         **{f"{name}_mean": summary[name][0] for name in columns},
         **{f"{name}_std": summary[name][1] for name in ("accuracy", "nll", "nearest_distance")},
+        "nearest_distance_min": nearest.min().item(),
         **{f"bma_{name}": value.item() for name, value in average.items()},
         "diversity": jensen_shannon_diversity(log_probabilities[subset]) if several else math.nan,
         "variance_ratio": variance_ratio(architecture.flatten(aligned), training.flat).mean if several else math.nan,

@@ -14,12 +14,13 @@ on the manifold its minimizer is the Fréchet mean of x_1. The loss is the weigh
 
 A flow that predicts velocities has e = (1 − t) (û_t − u_t), and e / (1 − t) in ``mean-squared``. A positive diagonal
 weighting does not move the minimizer E[x_1 | x_t]; it decides where capacity goes. Nor does the Gauss–Newton form, because
-J is taken at a point that depends on x_t alone, never on x_1, and is not differentiated. Blocks between two tensors are left
-out: they would let an error of one tensor make up for another's, and a network that cannot reach E[x_1 | x_t] in the large
-tensors then shifts the small ones. Both hold where e is free to have
-the mean zero: for velocities, on straight paths without projection, and for ``tangent``. Where x̂_1 is bound to spheres on
-straight paths (``normalized``, which cannot reach E[x_1 | x_t] at all) or e turns with x̂_1 (``geodesic``), the minimizer of
-a weighted loss is the nearest point or the Fréchet mean in that weighting's metric, not in the manifold's.
+J is taken at a point that depends on x_t alone, never on x_1, and is not differentiated. Both statements hold where e is
+free to have the mean zero: for velocities, on straight paths without projection, and for ``tangent``. Where x̂_1 is bound to
+spheres on straight paths (``normalized``, which cannot reach E[x_1 | x_t] at all) or e turns with x̂_1 (``geodesic``), the
+minimizer of a weighted loss is the nearest point or the Fréchet mean in that weighting's metric, not in the manifold's.
+
+The Gauss–Newton form has no blocks between two tensors. They would let an error of one tensor make up for another's, and a
+network that cannot reach E[x_1 | x_t] in the large tensors would then shift the small ones.
 """
 
 from __future__ import annotations

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from wflib.evaluation import GROUP_SCHEMA
 from wflib.report.tables import fixed, markdown_table, mean_and_error, mean_std, number
 
 __all__ = ["geometries_markdown"]
@@ -35,11 +37,16 @@ def geometries_markdown(
 
     Returns:
         Markdown.
+
+    Raises:
+        ValueError: Metrics without samples, zoo or held-out networks.
     """
     quality, wide = [], []
     for geometry, found in metrics.items():
         for source in ("samples", "zoo", "held-out"):
-            row = found[source]
+            if source not in found:
+                raise ValueError(f"{geometry}/metrics.json: expected the source {source}, found {', '.join(found)}.")
+            row = dict.fromkeys(GROUP_SCHEMA, math.nan) | found[source]  # metrics leave out what is undefined
             name = f"{geometry}: {source}"
             measured = [fixed(row["bma_accuracy"]), fixed(row["bma_nll"])]
             spread = [number(row[column]) for column in ("diversity", "variance_ratio")]

@@ -136,7 +136,7 @@ def mean_and_error(row: pd.Series, metric: str) -> str:
     mean, error = row[f"{metric}_mean"], standard_error(row, metric)
     if not np.isfinite([mean, error]).all() or error <= 0:
         return number(mean)
-    digits = max(0, 1 - int(np.floor(np.log10(error))))
+    digits = min(max(0, 1 - int(np.floor(np.log10(error)))), 6)
     return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 

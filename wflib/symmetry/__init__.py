@@ -2,7 +2,7 @@
 
 from wflib.symmetry.activation_matching import activation_matching
 from wflib.symmetry.canonical import CanonicalNetworks, canonicalize, decanonicalize
-from wflib.symmetry.matching import squared_distance, weight_matching
+from wflib.symmetry.matching import order_free_matching, squared_distance, weight_matching
 from wflib.symmetry.permutation import Permutations, compose, identity, inverse, permute, random_permutations
 from wflib.symmetry.pooling import pool, pooling_index
 from wflib.symmetry.scaling import Scales, random_scales, scale
@@ -20,6 +20,7 @@ __all__ = [
     "identity",
     "inverse",
     "mix",
+    "order_free_matching",
     "permute",
     "pool",
     "pooling_index",

@@ -7,7 +7,7 @@ exact linear assignment, here for a whole zoo at once and with random restarts.
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from wflib.architecture import Architecture
 from wflib.symmetry.assignment import solve_assignments
 from wflib.symmetry.permutation import Permutations, identity, permute, random_permutations
 
-__all__ = ["squared_distance", "weight_matching"]
+__all__ = ["order_free_matching", "squared_distance", "weight_matching"]
 
 
 def squared_distance(architecture: Architecture, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
@@ -25,15 +25,19 @@ def squared_distance(architecture: Architecture, a: Mapping[str, Tensor], b: Map
 
 
 def matching_gains(
-    architecture: Architecture, reference: Mapping[str, Tensor], weights: Mapping[str, Tensor], group: str
+    architecture: Architecture,
+    reference: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    group: str,
+    others: Container[str] = (),
 ) -> Tensor:
     """Inner products between the reference's neurons k and the networks' neurons j of one group.
 
-    gains[n, k, j] = Σ over tensors of the group of ⟨reference slice k, network n's slice j⟩.
+    gains[n, k, j] = Σ over tensors of the group of ⟨reference slice k, network n's slice j⟩, but for tensors of ``others``.
     """
     gains = torch.zeros(())
     for spec in architecture.tensors:
-        if group not in spec.axes:
+        if group not in spec.axes or any(axis in others for axis in spec.axes):
             continue
         letters = string.ascii_lowercase[: len(spec.axes)]
         here = letters[spec.axes.index(group)]
@@ -41,6 +45,30 @@ def matching_gains(
         theirs = letters.replace(here, "J")
         gains = gains + torch.einsum(f"N{ours},N{theirs}->NKJ", reference[spec.name], weights[spec.name])
     return gains
+
+
+def order_free_matching(
+    architecture: Architecture, reference: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> Permutations:
+    """Permutations by the tensors of one hidden group each: the same networks result for every order of neurons given.
+
+    Weights between two hidden groups, whose inner products depend on both orders, are left out. A good start for
+    :func:`weight_matching`, and its result where there is one hidden group.
+
+    Args:
+        architecture: Which axis counts which neurons.
+        reference: One network per network to match, (networks, *shape).
+        weights: Networks to match, tensors of shape (networks, *shape).
+
+    Returns:
+        Indices per hidden group; the identity for groups without tensors of their own.
+    """
+    found = identity(architecture, len(next(iter(weights.values()))))
+    for group in found:
+        gains = matching_gains(architecture, reference, weights, group, found.keys() - {group})
+        if gains.ndim:
+            found[group] = solve_assignments(gains)
+    return found
 
 
 def weight_matching(
@@ -51,11 +79,13 @@ def weight_matching(
     restarts: int = 1,
     max_sweeps: int = 100,
     progress: Callable[[str], None] | None = None,
+    first: Permutations | None = None,
 ) -> Permutations:
     """Permutations that (locally) minimize ‖θ_reference − π(θ)‖² for every network.
 
     Exact for one hidden group; for more, a coordinate descent whose result depends on where it starts, so the best of
-    several starts is kept. The first start is the identity, so the result is never worse than no alignment.
+    several starts is kept. The first start is the identity unless told otherwise, so the result is never worse than no
+    alignment.
 
     Args:
         architecture: Which axis counts which neurons.
@@ -65,6 +95,7 @@ def weight_matching(
         restarts: Number of starts, at least one.
         max_sweeps: Bound on sweeps over the groups; the objective grows with every sweep, so it ends by itself.
         progress: Called with a line of text after each start.
+        first: Where the first descent starts; None for the order given.
 
     Returns:
         Indices per hidden group, to be applied with :func:`~wflib.symmetry.permutation.permute`.
@@ -82,7 +113,10 @@ def weight_matching(
     reference = {name: tensor.expand(networks, *tensor.shape[1:]) for name, tensor in reference.items()}
     best, best_distance = identity(architecture, networks), None
     for restart in range(restarts):
-        start = identity(architecture, networks) if restart == 0 else random_permutations(architecture, networks, generator)
+        if restart == 0:
+            start = first or identity(architecture, networks)
+        else:
+            start = random_permutations(architecture, networks, generator)
         found = descend(architecture, reference, weights, start, generator, max_sweeps)
         distance = squared_distance(architecture, reference, permute(architecture, weights, found))
         if best_distance is None:
