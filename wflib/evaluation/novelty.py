@@ -42,7 +42,7 @@ def nearest_distance(
     The ``shortlist`` training networks of the smallest :func:`squared_distance_bound` are each matched to the query. The
     result is an upper bound of the minimum, exact for one hidden layer when ``shortlist`` covers all training networks; a
     copy is found whatever the order of its neurons, where its matching is. Neither the bound nor where the matching starts
-    depends on the order of neurons: searches that start from an order favour the networks that were brought into it.
+    depends on the order of neurons, nor does one start depend on chance, so that distances of different sources compare.
     Scalings of neurons are not factored out: give canonical networks (and their architecture) for distances modulo both
     symmetries.
 
