@@ -48,6 +48,22 @@ def test_the_diffusion_forgets_where_it_started():
     assert 0.95 > mild > strong + 0.1
 
 
+@pytest.mark.parametrize("strength", [0.0, 2.0])
+def test_guidance_is_added_once_whatever_the_diffusion(strength):
+    x_0, push, steps = starts(5), torch.tensor([0.3, -0.2], dtype=torch.float64), 4
+    plain, guided = (
+        integrate(FIELD, x_0, steps, extra, stochastic=diffusion(strength), keep=True)
+        for extra in (None, lambda x, t: push.expand_as(x))
+    )
+    gap = torch.zeros_like(x_0)  # of the same noise, by the linear equation of the difference
+    for index in range(steps):
+        t = torch.full((len(x_0),), index / steps, dtype=torch.float64)
+        pull = gaussian(plain[index] + gap, t) - gaussian(plain[index], t)
+        gap = gap + (pull + strength / 2 * (t[:, None] * pull - gap) + push) / steps
+        torch.testing.assert_close(guided[index + 1] - plain[index + 1], gap)
+    assert gap.abs().min() > 0.05
+
+
 def test_a_drift_of_another_prior_or_no_drift_gives_a_wrong_variance():
     wrong = integrate(FIELD, starts(), 128, stochastic=diffusion(2.0, 3 * SIGMA_0))
     assert abs(wrong.var().item() / SIGMA_1**2 - 1) > 0.1

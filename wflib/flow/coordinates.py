@@ -37,13 +37,16 @@ class Coordinates:
     Attributes:
         architecture: Of the coordinates: canonical for the flows on normalized weights.
         basis: Orthogonal (features, features), columns are input directions; None for the inputs' own axes.
+        canonical: Whether the coordinates are of canonical networks. Of classifiers the architecture says so by its output
+            scale; canonical regressions have none, so for them it must be said.
 
     Raises:
-        ValueError: The basis is not one of the architecture's inputs.
+        ValueError: The basis is not one of the architecture's inputs, or a classifier's output scale says otherwise.
     """
 
     architecture: Architecture
     basis: Tensor | None = None
+    canonical: bool | None = None
 
     def __post_init__(self) -> None:
         features = self.architecture.groups[0].size
@@ -51,11 +54,12 @@ class Coordinates:
             raise ValueError(
                 f"Shape mismatch: expected a basis ({features}, {features}) of the inputs, got {tuple(self.basis.shape)}."
             )
-
-    @property
-    def canonical(self) -> bool:
-        """Whether the coordinates are of canonical networks."""
-        return self.architecture.log_scale is not None
+        scaled = self.architecture.log_scale is not None
+        if self.canonical is None:
+            object.__setattr__(self, "canonical", scaled)
+        elif self.canonical != scaled and (scaled or self.architecture.task_type == "classification"):
+            expected, found = ("canonical", "no") if self.canonical else ("ordinary", "an")
+            raise ValueError(f"Coordinates: expected {expected} networks, the architecture has {found} output scale.")
 
     @property
     def manifold(self) -> WeightManifold:
@@ -120,8 +124,8 @@ class Coordinates:
 
     def with_widths(self, widths: Mapping[str, int]) -> Coordinates:
         """The same coordinates for other hidden widths."""
-        return Coordinates(self.architecture.with_widths(widths), self.basis)
+        return replace(self, architecture=self.architecture.with_widths(widths))
 
     def to(self, device: str | torch.device) -> Coordinates:
         """The same coordinates with the basis on another device."""
-        return Coordinates(self.architecture, None if self.basis is None else self.basis.to(device))
+        return replace(self, basis=None if self.basis is None else self.basis.to(device))

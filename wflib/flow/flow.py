@@ -51,7 +51,9 @@ class Flow(nn.Module):
         super().__init__()
         if coordinates.canonical != (config.geometry != "euclidean"):
             expected = "ordinary" if config.geometry == "euclidean" else "canonical"
-            raise ValueError(f"Flow: geometry {config.geometry} works on {expected} networks; the architecture is not.")
+            raise ValueError(
+                f"Flow: geometry {config.geometry} works on {expected} networks; the coordinates are not of such."
+            )
         if not (math.isfinite(prior_std) and prior_std > 0):
             raise ValueError(f"Flow: prior_std must be a positive number, got {prior_std}.")
         if config.coupling == "equivariant-ot" and velocity_config.identities:
@@ -209,7 +211,7 @@ def flow_for_zoo(settings: Settings, zoo: Zoo, inputs: Tensor) -> Flow:
     return Flow(
         settings.flow,
         settings.velocity,
-        Coordinates(zoo.architecture, basis),
+        Coordinates(zoo.architecture, basis, zoo.form == "canonical"),
         zoo.metadata["init_std"],
         {"task": settings.task, "seed": settings.training.seed},
     )
@@ -246,9 +248,11 @@ def load_flow(path: str | Path, device: str | torch.device = "cpu") -> Flow:
     """
     tensors, metadata = load_artifact(path, "flow", stage="train-flow")
     try:
-        coordinates = Coordinates(Architecture.from_json(metadata.pop("architecture")), tensors.pop("basis", None))
+        config = FlowConfig(**metadata.pop("flow"))
+        architecture = Architecture.from_json(metadata.pop("architecture"))
+        coordinates = Coordinates(architecture, tensors.pop("basis", None), config.geometry != "euclidean")
         flow = Flow(
-            FlowConfig(**metadata.pop("flow")),
+            config,
             VelocityConfig(**metadata.pop("velocity")),
             coordinates.to(device),
             metadata.pop("prior_std"),

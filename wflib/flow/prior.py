@@ -101,7 +101,8 @@ def canonical_prior(manifold: WeightManifold, architecture: Architecture, std: f
     """Uniform on spheres × Gaussians of the widths that canonicalized initial weights have.
 
     Canonicalizing weights drawn from N(0, std²) divides layer l by about s_l = std √fan_in s_{l−1}, s_0 = 1, so a bias has
-    the deviation std / s_l; the log of the last layer's norm r over n entries is about log r̄ with deviation 1/√(2n).
+    the deviation std / s_l; the log of the last layer's norm r over n entries is about log r̄ with deviation 1/√(2n). A
+    regression keeps its last layer, whose weights come out s_{L−1} times as wide.
 
     Args:
         manifold: The canonical architecture's manifold.
@@ -125,6 +126,10 @@ def canonical_prior(manifold: WeightManifold, architecture: Architecture, std: f
             weights[architecture.log_scale] += math.log(scale)
             deviations[architecture.log_scale] = torch.tensor(1 / math.sqrt(2 * entries))
             fresh[architecture.log_scale] = torch.tensor(True)
+        else:
+            # A regression's last layer, or one of neurons without positive scalings, takes the norms before it.
+            deviations[layer.weight] = torch.full_like(deviations[layer.weight], std * scale)
+            scale = 1.0
         if (layer.target in normalized or last) and layer.bias is not None:
             deviations[layer.bias] = torch.full_like(deviations[layer.bias], std / scale)
     return Prior(manifold, architecture.flatten(weights), architecture.flatten(deviations), architecture.flatten(fresh))

@@ -58,9 +58,9 @@ def integrate(
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         found = field.velocity(x, t)
-        if guidance is not None:
-            found = found + geometry.tangent(x, guidance(x, t))
-        return stochastic.drift(found, x, t) if isinstance(stochastic, Diffusion) else found
+        if isinstance(stochastic, Diffusion):
+            found = stochastic.drift(found, x, t)  # of the field alone: guidance is no part of the score
+        return found if guidance is None else found + geometry.tangent(x, guidance(x, t))
 
     if solver == "dopri5":
         points = list(adaptive(velocity, x_0, torch.linspace(0, 1, steps + 1, device=x_0.device)))
