@@ -102,6 +102,7 @@ def main(
                     generator(config.seed, "evaluate", name, "matching"),
                     reference,
                     trajectory=trajectory,
+                    unseen=held_out if trajectory is None else None,
                 )
                 rows.append(table)
                 records.append(record)

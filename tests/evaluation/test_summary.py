@@ -92,6 +92,19 @@ def test_neuron_order_changes_nothing():
         assert shuffled_group[name] == pytest.approx(ordered_group[name], rel=1e-4, abs=1e-6), name
 
 
+def test_the_copying_ratio_tells_copies_from_a_narrow_distribution():
+    zoo, random = toy_zoo(trajectories=40, snapshots=2), generator(0, "copies")
+    training, unseen = zoo[zoo.trajectory < 20], zoo[zoo.trajectory >= 20]
+    centre = zoo.flat.mean(0)
+    fresh = centre + (torch.randn(60, ARCHITECTURE.dimension, generator=random))
+    narrow = centre + 0.5 * (fresh - centre)
+    copies = training.flat[torch.arange(60) % 40] + 0.1 * torch.randn(60, ARCHITECTURE.dimension, generator=random)
+    found = [evaluate(ARCHITECTURE.unflatten(flat), training, unseen=unseen)[1] for flat in (fresh, narrow, copies)]
+    assert found[1]["nearest_distance_mean"] < 0.9 * found[0]["nearest_distance_mean"]
+    assert [group["copying_ratio"] for group in found[:2]] == pytest.approx([1, 1], abs=0.05)
+    assert found[2]["copying_ratio"] < 0.5
+
+
 def test_the_shift_is_that_of_the_tensor_most_off():
     zoo = toy_zoo()
     moved = {name: tensor.clone() for name, tensor in zoo.weights.items()}
@@ -107,7 +120,9 @@ def test_one_network_has_no_spread_and_novelty_can_be_left_out():
     one = {name: tensor[:1] for name, tensor in zoo.weights.items()}
     rows, group = evaluate(one, zoo, with_novelty=False)
     undefined = {name for name, value in group.items() if isinstance(value, float) and math.isnan(value)}
-    novelty = {"nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "error_overlap_mean"}
+    novelty = {"nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "copying_ratio"} | {
+        "error_overlap_mean"
+    }
     assert undefined == {"accuracy_std", "nll_std", "diversity", "variance_ratio", "mean_shift"} | novelty
     assert group["bma_accuracy"] == pytest.approx(group["accuracy_mean"])
     assert rows[["nearest_distance", "error_overlap"]].isna().all(axis=None)

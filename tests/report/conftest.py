@@ -68,6 +68,7 @@ def make_groups() -> pd.DataFrame:
                 "nearest_distance_mean": distance,
                 "nearest_distance_std": np.nan if single else 0.3,
                 "nearest_distance_min": distance - 0.7,
+                "copying_ratio": {"samples": 1.001, "training-noise": 0.89}.get(source, np.nan),
                 "error_overlap_mean": overlap,
             }
         )

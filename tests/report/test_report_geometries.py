@@ -26,6 +26,7 @@ def row(accuracy: float) -> dict[str, float]:
         "mean_shift": 0.0456,
         "nearest_distance_mean": 12.341,
         "nearest_distance_std": 0.5,
+        "copying_ratio": 1.0021,
     }
 
 
@@ -41,7 +42,7 @@ def test_one_line_for_each_set_and_width(tmp_path):
     done = CliRunner().invoke(app, [str(tmp_path)])
     assert done.exit_code == 0, done.output
     text = (tmp_path / "results.md").read_text()
-    scores = "0.934 ± 0.013 | 0.321 ± 0.050 | 0.950 | 0.200 | 0.0123 | 0.987 | 0.046 | 12.341 ± 0.050"
+    scores = "0.934 ± 0.013 | 0.321 ± 0.050 | 0.950 | 0.200 | 0.0123 | 0.987 | 0.046 | 12.341 ± 0.050 | 1.002"
     assert f"| geometric: samples | {scores} |" in text
     assert text.count("| euclidean: ") == 3
     assert "| euclidean | 64 | 0.912 ± 0.013 | 0.321 ± 0.050 | 0.950 |" in text
@@ -55,7 +56,7 @@ def test_metrics_without_held_out_networks_are_named_and_undefined_figures_are_d
         return geometries_markdown({"geometric": found}, {"geometric": facts}, {"geometric": wide})
 
     undefined = {key: value for key, value in row(0.9).items() if not key.startswith("nearest")}
-    assert "| 0.046 | – |" in text_of({"samples": undefined, "zoo": row(0.99), "held-out": row(0.98)})
+    assert "| 0.046 | – | 1.002 |" in text_of({"samples": undefined, "zoo": row(0.99), "held-out": row(0.98)})
     with pytest.raises(ValueError, match=r"geometric/metrics\.json: expected the source held-out, found samples, zoo"):
         text_of({"samples": row(0.9), "zoo": row(0.99)})
 

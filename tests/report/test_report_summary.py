@@ -74,6 +74,13 @@ def test_shifts_are_judged_by_held_out_networks_too(change_group):
     assert "no tensor is far off" in sentence(data, "largest shift")
 
 
+def test_samples_that_lie_too_close_are_copies_only_where_held_out_networks_are_further(change_group):
+    data = change_group("samples", nearest_distance_mean=11.9)
+    for ratio, reading in ((1.001, "a lack of spread, no copying"), (0.95, "a sign of copying"), (np.nan, "may be copying")):
+        data.groups.loc[data.groups["source"] == "samples", "copying_ratio"] = ratio
+        assert reading in sentence(data, "The distance")
+
+
 def test_numbers_of_the_summary_are_those_of_the_tables(run):
     assert "0.960 ± 0.020" in sentence(run, "Samples reach")
     assert "0.983 ± 0.020" in sentence(run, "Samples reach")

@@ -17,7 +17,14 @@ from wflib.evaluation.quality import (
     wrong_predictions,
 )
 from wflib.evaluation.response import response_summary, response_tenths
-from wflib.evaluation.summary import CURVE_SCHEMA, GROUP_SCHEMA, NETWORK_SCHEMA, evaluate_networks, sampling_quality
+from wflib.evaluation.summary import (
+    CURVE_SCHEMA,
+    GROUP_SCHEMA,
+    NETWORK_SCHEMA,
+    copying_ratio,
+    evaluate_networks,
+    sampling_quality,
+)
 from wflib.evaluation.symmetry import SYMMETRY_SCHEMA, symmetry_distances
 from wflib.evaluation.variance import VarianceRatio, variance_ratio
 
@@ -35,6 +42,7 @@ __all__ = [
     "barrier_table",
     "bayesian_model_average",
     "brier_score",
+    "copying_ratio",
     "density_table",
     "error_overlap",
     "evaluate_networks",

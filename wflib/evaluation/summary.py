@@ -27,7 +27,7 @@ from wflib.evaluation.variance import variance_ratio
 from wflib.symmetry import permute, weight_matching
 from wflib.zoo import Split, Zoo
 
-__all__ = ["CURVE_SCHEMA", "GROUP_SCHEMA", "NETWORK_SCHEMA", "evaluate_networks", "sampling_quality"]
+__all__ = ["CURVE_SCHEMA", "GROUP_SCHEMA", "NETWORK_SCHEMA", "copying_ratio", "evaluate_networks", "sampling_quality"]
 
 QUALITIES = ("accuracy", "nll", "ece", "brier")
 
@@ -46,14 +46,15 @@ GROUP_SCHEMA: dict[str, str] = {
             *("accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "ece_mean", "brier_mean"),
             *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier"),
             *("diversity", "variance_ratio", "mean_shift", "error_overlap_mean"),
-            *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min"),
+            *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "copying_ratio"),
         ],
         "float64",
     ),
 }
 """Column → dtype of the table with one row per source; what compares networks is NaN for a single one.
 
-``mean_shift`` is the largest of :func:`~wflib.evaluation.moments.tensor_moments` over tensors.
+``mean_shift`` is the largest of :func:`~wflib.evaluation.moments.tensor_moments` over tensors, ``copying_ratio`` that of
+:func:`copying_ratio`.
 """
 
 CURVE_SCHEMA: dict[str, str] = {
@@ -116,6 +117,43 @@ def novelty(
     return torch.where(closer, refined, distance), torch.where(closer, better, index)
 
 
+def copying_ratio(
+    architecture: Architecture,
+    weights: Mapping[str, Tensor],
+    training: Zoo,
+    unseen: Zoo,
+    generator: torch.Generator,
+    shortlist: int = NEIGHBOURS,
+) -> float:
+    """Mean distance to the nearest training network over that to the nearest of as many networks never learned from.
+
+    Last snapshots of as many trajectories on both sides. One for networks of any distribution that know nothing of the
+    training networks in particular, below one for copies: unlike a comparison with held-out networks' own distances it does
+    not confuse copying with a distribution that is narrower or wider than the zoo's.
+
+    Args:
+        architecture: What a network is.
+        weights: Tensors of shape (networks, *shape), in any neuron order.
+        training: The part of the zoo that was learned from.
+        unseen: The part that was held out.
+        generator: Chooses trajectories.
+        shortlist: Neighbours that are matched.
+
+    Returns:
+        The ratio; NaN where either part is empty.
+    """
+    sides = [part[thin_trajectories(part, 1)] for part in (training, unseen)]
+    count = min(map(len, sides))
+    if count == 0:
+        return math.nan
+    device, means = next(iter(weights.values())).device, []
+    for part in sides:
+        chosen = torch.randperm(len(part), generator=generator)[:count]
+        some = {name: tensor[chosen].to(device) for name, tensor in part.weights.items()}
+        means.append(nearest_distance(architecture, weights, some, generator, shortlist)[0].double().mean().item())
+    return means[0] / means[1]
+
+
 @torch.no_grad()
 def evaluate_networks(
     source: str,
@@ -128,6 +166,7 @@ def evaluate_networks(
     reference: Mapping[str, Tensor],
     *,
     trajectory: Tensor | None = None,
+    unseen: Zoo | None = None,
     restarts: int = 3,
     snapshots: int = 2,
     shortlist: int = NEIGHBOURS,
@@ -148,12 +187,13 @@ def evaluate_networks(
         reference: The one network that ``training`` was aligned to, tensors of shape (1, *shape).
         trajectory: Training run of each network, (networks,), when these are networks of the zoo: training networks of
             the same run then do not count as neighbours. None for drawn networks.
+        unseen: The held-out part of the zoo, for the ``copying_ratio`` of drawn networks; None leaves it NaN.
         restarts: Starts of the alignment to the reference.
         snapshots: Training networks per trajectory that compete for the shortlist of neighbours; all snapshots of the
             nearest trajectory are compared afterwards.
         shortlist: Neighbours that are matched, the most promising first.
         diversity_networks: Diversity is the mean over pairs of at most this many networks, a random subset of them.
-        with_novelty: False leaves ``nearest_distance`` and ``error_overlap`` NaN.
+        with_novelty: False leaves ``nearest_distance``, ``error_overlap`` and ``copying_ratio`` NaN.
 
     Returns:
         Rows with the columns of ``NETWORK_SCHEMA``, and one record with the keys of ``GROUP_SCHEMA``. What is undefined is
@@ -208,9 +248,12 @@ def evaluate_networks(
         **{f"{name}_mean": summary[name][0] for name in columns},
         **{f"{name}_std": summary[name][1] for name in ("accuracy", "nll", "nearest_distance")},
         "nearest_distance_min": nearest.min().item(),
+        "copying_ratio": math.nan,
         **{f"bma_{name}": value.item() for name, value in average.items()},
         "diversity": jensen_shannon_diversity(log_probabilities[subset]) if several else math.nan,
         "variance_ratio": variance_ratio(architecture.flatten(aligned), training.flat).mean if several else math.nan,
         "mean_shift": shifts.max() if several else math.nan,
     }
+    if with_novelty and unseen is not None:
+        group["copying_ratio"] = copying_ratio(architecture, aligned, training, unseen, generator, shortlist)
     return rows.astype(NETWORK_SCHEMA), {name: group[name] for name in GROUP_SCHEMA}

@@ -15,7 +15,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "groups": (
         *("source", "networks", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "ece_mean", "brier_mean"),
         *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier", "diversity", "variance_ratio", "mean_shift"),
-        *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "error_overlap_mean"),
+        *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "copying_ratio", "error_overlap_mean"),
     ),
     "moments": ("source", "tensor", "shift", "spread"),
     "barriers": ("stage", "i", "j", "midpoint", "excess", "maximal"),

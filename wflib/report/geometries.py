@@ -15,13 +15,14 @@ __all__ = ["geometries_markdown"]
 
 HEAD = (
     *("Accuracy", "NLL [nats]", "Average: accuracy", "Average: NLL"),
-    *("Diversity [nats]", "Variance ratio", "Mean shift", "Nearest distance"),
+    *("Diversity [nats]", "Variance ratio", "Mean shift", "Nearest distance", "Copying ratio"),
 )
 EXPLAINED = (
     "Test data; single networks as mean ± standard deviation, and the Bayesian model average of all of the set's networks. "
     "Variance ratio, the largest shift of a tensor's mean in standard deviations of the zoo, and the distance to the "
     "nearest training network (mean ± standard error) are of the coordinates that the flow works in: compare with the "
-    "held-out trajectories of the same geometry."
+    "held-out trajectories of the same geometry. Copying ratio: distance to the nearest training network over that to the "
+    "nearest of as many held-out networks, one without copying."
 )
 
 
@@ -50,7 +51,7 @@ def geometries_markdown(
             name = f"{geometry}: {source}"
             measured = [fixed(row["bma_accuracy"]), fixed(row["bma_nll"])]
             spread = [number(row[column]) for column in ("diversity", "variance_ratio")]
-            spread += [fixed(row["mean_shift"]), mean_and_error(row, "nearest_distance")]
+            spread += [fixed(row["mean_shift"]), mean_and_error(row, "nearest_distance"), fixed(row["copying_ratio"])]
             quality.append([name, mean_std(row, "accuracy"), mean_std(row, "nll"), *measured, *spread])
         for row in widths[geometry].to_dict("records"):
             scores = [mean_std(row, "accuracy"), mean_std(row, "nll"), fixed(row["bma_accuracy"])]

@@ -16,6 +16,7 @@ from wflib.report.theme import label, ordered
 __all__ = ["summary"]
 
 SHIFT = 0.2  # of a standard deviation
+COPYING = 0.995  # what two choices of a few hundred networks differ by is a few thousandths
 NO_BASELINE = ("samples", "zoo", "held-out", "training-noise")  # noise around training networks is copying, not a baseline
 
 
@@ -144,9 +145,18 @@ def distance(groups: pd.DataFrame) -> str | None:
     else:
         verdict = (
             f"smaller than for held-out networks ({theirs}; ratio {fixed(samples[column] / unseen[column])}): samples lie "
-            "closer to the training networks than unseen networks do, which may be copying or a lack of spread"
+            f"closer to the training networks than unseen networks do{cause(samples['copying_ratio'])}"
         )
     return f"The distance from a sample to the nearest training network is {ours} on average, {verdict}."
+
+
+def cause(copying_ratio: float) -> str:
+    """What the ratio says of samples that lie too close."""
+    if not np.isfinite(copying_ratio):
+        return ", which may be copying or a lack of spread"
+    if copying_ratio < COPYING:
+        return f" and closer than to as many held-out networks (ratio {fixed(copying_ratio)}): a sign of copying"
+    return f", but as close to as many held-out networks (ratio {fixed(copying_ratio)}): a lack of spread, no copying"
 
 
 def overlap(groups: pd.DataFrame) -> str | None:

@@ -49,8 +49,16 @@ def quality_table(groups: pd.DataFrame) -> str:
 
 def novelty_table(groups: pd.DataFrame) -> str:
     """Diversity and novelty, one row a source; empty where no source has any."""
-    columns = ["diversity", "variance_ratio", "mean_shift", "nearest_distance_mean", "error_overlap_mean"]
-    head = ["Source", "Diversity [nats]", "Variance ratio", "Mean shift", "Nearest distance", "Error overlap"]
+    columns = ["diversity", "variance_ratio", "mean_shift", "nearest_distance_mean", "copying_ratio", "error_overlap_mean"]
+    head = [
+        "Source",
+        "Diversity [nats]",
+        "Variance ratio",
+        "Mean shift",
+        "Nearest distance",
+        "Copying ratio",
+        "Error overlap",
+    ]
     rows = []
     for row in sorted_rows(groups.dropna(subset=columns, how="all")):
         cells = {column: number(row[column]) for column in columns}
