@@ -46,7 +46,7 @@ def test_the_loss_is_zero_where_the_jump_already_leads(make_flow, randomized, ge
 @GEOMETRIES
 def test_distilled_jumps_come_nearer_to_the_teacher(teacher, geometry):
     flow = teacher(geometry)
-    student = distill(flow, 0, trajectories=300, teacher_steps=32, iterations=150, batch_size=32, bfloat16=False)
+    student = distill(flow, 0, trajectories=300, teacher_steps=32, iterations=300, batch_size=32, bfloat16=False)
     far = sample(flow, 64, 32, generator(1, "fresh"))
     for jumps in (1, 2):
         theirs = (sample(flow, 64, jumps, generator(1, "fresh")) - far).square().sum(1).mean()
