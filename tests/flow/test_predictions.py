@@ -56,10 +56,13 @@ def test_plain_velocity_loss_is_the_flow_matching_loss(make_flow, training_confi
 @GEOMETRIES
 def test_velocity_flows_learn(make_flow, training_config, geometry):
     flow, zoo = make_flow(geometry, prediction="velocity")
-    trainer = FlowTrainer(flow, zoo, training_config(iterations=80, batch_size=32, ema_decay=0.9))
-    before = trainer.validation_loss()
+    trainer = FlowTrainer(flow, zoo, training_config(iterations=160, batch_size=32, ema_decay=0.9))
+    # Pairs of training networks: of four held-out ones so small a zoo teaches little.
+    pairs = trainer.draw(trainer.pairs, 512, generator(0, "pairs"))
+    before = trainer.loss(pairs).item()
     trainer.run()
-    assert trainer.history[-1]["validation_loss"] < 0.995 * before
+    after = trainer.loss(pairs).item()
+    assert after < 0.985 * before
     assert torch.isfinite(sample(flow, 4, 5, generator(0, "s"))).all()
 
 
