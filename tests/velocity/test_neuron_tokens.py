@@ -44,9 +44,9 @@ def test_every_part_of_every_parameter_matters():
     t = torch.tensor([0.0, 0.4, 0.9], dtype=torch.float64)
     assert unfelt(randomized(architecture), x, t) == []
     # A bias of keys adds the same to all logits of a query, which the softmax ignores.
-    biased, layer = randomized(architecture), "query_key_value"
-    setattr(biased.layers[0], layer, torch.nn.Linear(8, 24).double())
-    assert unfelt(biased, x, t) == [f"layers.0.{layer}.bias"]
+    biased = randomized(architecture)
+    biased.layers[0].query_key_value = torch.nn.Linear(8, 24).double()
+    assert unfelt(biased, x, t) == ["layers.0.query_key_value.bias"]
 
 
 def test_identities_break_the_symmetry_and_fix_the_width():
