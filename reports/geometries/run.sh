@@ -5,7 +5,7 @@
 #   bash reports/geometries/run.sh wdbc geometric        # one geometry only
 #
 # Results go to reports/geometries/TASK/, and results.md there compares them. What is in data/geometries/TASK already is kept,
-# so a run that was stopped goes on.
+# so a run that was stopped goes on; delete a geometry's folder there after a change of its settings.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export PATH="$root/.venv/bin:$PATH" PYTHONPATH="$root"
@@ -16,18 +16,16 @@ work=$root/data/geometries/$task
 results=$root/reports/geometries/$task
 mkdir -p "$work/zoo"
 
-settings() { # settings GEOMETRY: a params.yaml
-  local flow="geometry: $1"
-  # On spheres WDBC takes velocities, and half of the loss on errors that the function need not feel: more novel samples, seven
-  # minutes of training.
-  if [ "$task" = wdbc ] && [ "$1" != euclidean ]; then
-    flow+=", prediction: velocity"
-    printf 'training: {iterations: 3500, function_floor: 0.5}\n'
-  fi
-  printf 'task: %s\nflow: {%s}\n' "$task" "$flow"
-  # MNIST's evaluation on 10,000 images takes fewer networks than the preset's.
-  [ "$task" != mnist ] ||
-    printf 'evaluate: {zoo_networks: 100, barrier_networks: 20, steps: [4, 8, 32, 64], guidance: [0.0], curve_networks: 32}\n'
+settings() { # settings GEOMETRY: a params.yaml, what is not the preset's
+  local flow="geometry: $1" other=''
+  case $task/$1 in
+  mnist/*) # 10,000 test images: fewer networks
+    other='evaluate: {zoo_networks: 100, barrier_networks: 20, steps: [4, 8, 32, 64], guidance: [0.0], curve_networks: 32}' ;;
+  wdbc/normalized | wdbc/geometric) # longer, and with more of the errors that the function does not feel: more novel samples
+    flow+=', prediction: velocity'
+    other='training: {iterations: 3500, function_floor: 0.5}' ;;
+  esac
+  printf 'task: %s\nflow: {%s}\n%s\n' "$task" "$flow" "$other"
 }
 
 cd "$work/zoo"
