@@ -36,6 +36,11 @@ CHECKPOINTS = Path("checkpoints")
 STAGES = ("fetch-data", "train-zoo", "align", "canonicalize", "train-flow", "sample", "evaluate")
 
 
+def learned_zoo(geometry: str, aligned: Path, canonical: Path) -> tuple[Path, str]:
+    """File and form of the zoo that flows of a geometry learn, as ``load_zoo`` takes them."""
+    return (aligned, "aligned") if geometry == "euclidean" else (canonical, "canonical")
+
+
 def application(stage: str) -> typer.Typer:
     """A command whose errors are one sentence, not a traceback."""
     return typer.Typer(name=stage, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

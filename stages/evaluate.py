@@ -25,6 +25,7 @@ from stages.common import (
     Params,
     Presets,
     application,
+    learned_zoo,
     progress_bar,
     running,
 )
@@ -40,7 +41,6 @@ from wflib.evaluation import (
     barrier_table,
     evaluate_networks,
     sampling_quality,
-    tensor_moments,
 )
 from wflib.flow import Guidance, TaskLoss, load_flow, sample
 from wflib.rng import generator
@@ -73,8 +73,7 @@ def main(
         settings = load_settings(params, presets)
         config, device = settings.evaluate, resolve_device(settings.evaluate.device)
         dataset, model, drawn = load_dataset(data), load_flow(flow, device), load_zoo(samples, "sampled")
-        flat = model.config.geometry == "euclidean"
-        zoo = load_zoo(aligned, "aligned") if flat else load_zoo(canonical, "canonical")
+        zoo = load_zoo(*learned_zoo(model.config.geometry, aligned, canonical))
         training, held_out, reference = zoo.training_part, zoo.held_out_part, zoo.reference
 
         def some(part, name: str):
@@ -92,7 +91,7 @@ def main(
             for name, (weights, trajectory) in groups.items():
                 bar.set_postfix_str(name)
                 networks = {key: tensor.to(device) for key, tensor in weights.items()}
-                table, record = evaluate_networks(
+                table, record, moved = evaluate_networks(
                     name,
                     zoo.architecture,
                     networks,
@@ -106,8 +105,7 @@ def main(
                 )
                 rows.append(table)
                 records.append(record)
-                if record["networks"] > 1:
-                    moments.append(tensor_moments(name, zoo.architecture, weights, training.weights))
+                moments.append(moved)
                 bar.update()
             curve = []
             for steps, strength in points:

@@ -23,6 +23,7 @@ from stages.common import (
     TrainedZoo,
     application,
     clear_errors,
+    learned_zoo,
     progress_bar,
 )
 from wflib.config import load_settings
@@ -84,8 +85,8 @@ def cell(
     """
     with clear_errors("study"):
         settings, columns = load_settings(params, presets, changes), columns_of(labels)
-        form, path = ("aligned", aligned) if settings.flow.geometry == "euclidean" else ("canonical", canonical)
-        dataset, zoo, config = load_dataset(data), load_zoo(path, form), settings.evaluate
+        dataset, config = load_dataset(data), settings.evaluate
+        zoo = load_zoo(*learned_zoo(settings.flow.geometry, aligned, canonical))
         model = flow_for_zoo(settings, zoo, dataset.train.inputs).to(resolve_device(settings.training.device))
         trainer = FlowTrainer(model, zoo, settings.training, dataset.train)
         path_length = squared_path_length(trainer.pairs, settings.training.batch_size, config.seed)

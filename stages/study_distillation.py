@@ -17,6 +17,7 @@ from stages.common import (
     CanonicalZoo,
     DatasetFile,
     application,
+    learned_zoo,
     progress_bar,
     running,
 )
@@ -57,7 +58,7 @@ def main(
     """
     with running("study-distillation", out.parent / "stages") as facts:
         model, dataset = load_flow(flow, resolve_device("auto")), load_dataset(data)
-        zoo = load_zoo(canonical, "canonical") if model.coordinates.canonical else load_zoo(aligned, "aligned")
+        zoo = load_zoo(*learned_zoo(model.config.geometry, aligned, canonical))
         with progress_bar(trajectories, "teacher's trajectories") as drawn, progress_bar(iterations, "distill") as trained:
 
             def advance(part: str, done: int, total: int, loss: float) -> None:

@@ -24,6 +24,9 @@ def main(
         found = sorted(path.parent for path in folder.glob("*/metrics.json"))
         if not found:
             raise ValueError(f"{folder}: no folder in it has a metrics.json; run reports/geometries/run.sh first.")
+        for path in (geometry / name for geometry in found for name in ("train-flow.json", "widths.csv")):
+            if not path.exists():
+                raise ValueError(f"{path}: expected a file, found none; run reports/geometries/run.sh for this geometry.")
         metrics = {path.name: load_json(path / "metrics.json", "evaluate") for path in found}
         facts = {path.name: load_json(path / "train-flow.json", "train-flow") for path in found}
         widths = {path.name: pd.read_csv(path / "widths.csv") for path in found}

@@ -19,6 +19,7 @@ from stages.common import (
     DatasetFile,
     FlowFile,
     application,
+    learned_zoo,
     progress_bar,
     running,
 )
@@ -107,7 +108,7 @@ def main(
             plans.append((path.stem, model, reason, [*solver_ways(model), *stochastic, *guided]))
         with progress_bar(sum(len(ways) for *_, ways in plans), "samplers", "way") as bar:
             for name, model, reason, ways in plans:
-                zoo = load_zoo(aligned, "aligned") if not model.coordinates.canonical else load_zoo(canonical, "canonical")
+                zoo = load_zoo(*learned_zoo(model.config.geometry, aligned, canonical))
                 quality = DrawQuality(zoo, dataset.test, seed)
                 for kind, sampler, strength, steps, settings in ways:
                     bar.set_postfix_str(f"{sampler}, {steps} steps")

@@ -23,6 +23,7 @@ from stages.common import (
     Presets,
     application,
     checkpoint_folder,
+    learned_zoo,
     progress_bar,
     running,
 )
@@ -56,7 +57,7 @@ def main(
     """
     with process_group(), running("train-flow") as facts:
         settings = load_settings(params, presets)
-        form, path = ("aligned", aligned) if settings.flow.geometry == "euclidean" else ("canonical", canonical)
+        path, form = learned_zoo(settings.flow.geometry, aligned, canonical)
         dataset, zoo, device = load_dataset(data), load_zoo(path, form), resolve_device(settings.training.device)
         flow = flow_for_zoo(settings, zoo, dataset.train.inputs).to(device)
         folder = checkpoint_folder(checkpoints, (settings.flow, settings.velocity, settings.training), [data, path])

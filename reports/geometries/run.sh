@@ -5,7 +5,7 @@
 #   bash reports/geometries/run.sh wdbc geometric        # one geometry only
 #
 # Results go to reports/geometries/TASK/, and results.md there compares them. What is in data/geometries/TASK already is kept,
-# so a run that was stopped goes on; delete a geometry's folder there after a change of its settings.
+# so a run that was stopped goes on; a flow that other settings trained is trained anew, a zoo of other settings is not: delete it.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export PATH="$root/.venv/bin:$PATH" PYTHONPATH="$root"
@@ -41,7 +41,11 @@ for geometry in "$@"; do
   settings "$geometry" > params.yaml
   dataset=(--data ../zoo/data/dataset.safetensors)
   zoo=(--aligned ../zoo/data/zoo/aligned.safetensors --canonical ../zoo/data/zoo/canonical.safetensors)
-  [ -e data/flow.safetensors ] || python -m stages.train_flow "${with[@]}" "${dataset[@]}" "${zoo[@]}"
+  cat params.yaml "$root/stages/presets/$task.yaml" > wanted.yaml
+  if ! [ -e data/flow.safetensors ] || ! cmp -s wanted.yaml trained.yaml; then
+    python -m stages.train_flow "${with[@]}" "${dataset[@]}" "${zoo[@]}"
+    mv wanted.yaml trained.yaml
+  fi
   python -m stages.sample "${with[@]}" "${dataset[@]}"
   python -m stages.evaluate "${with[@]}" "${dataset[@]}" --trained ../zoo/data/zoo/trained.safetensors "${zoo[@]}"
   python -m stages.study_widths widths.csv "${dataset[@]}" --width 10 --width 16 --width 32 --width 64

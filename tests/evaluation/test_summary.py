@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wflib.architecture import mlp
-from wflib.evaluation import GROUP_SCHEMA, NETWORK_SCHEMA, accuracy, evaluate_networks, predict
+from wflib.evaluation import GROUP_SCHEMA, MOMENT_SCHEMA, NETWORK_SCHEMA, accuracy, evaluate_networks, predict
 from wflib.rng import generator
 from wflib.storage import load_table, save_table
 from wflib.symmetry import permute, random_permutations
@@ -41,7 +41,7 @@ def evaluate(weights, zoo: Zoo, **options):
 
 def test_tables_have_their_schemas_and_survive_a_file(tmp_path):
     zoo = toy_zoo()
-    rows, group = evaluate(zoo.weights, zoo, trajectory=zoo.trajectory)
+    rows, group, moments = evaluate(zoo.weights, zoo, trajectory=zoo.trajectory)
     assert rows.dtypes.astype(str).to_dict() == NETWORK_SCHEMA
     assert list(group) == list(GROUP_SCHEMA)
     save_table(tmp_path / "networks.parquet", rows, NETWORK_SCHEMA)
@@ -54,6 +54,9 @@ def test_tables_have_their_schemas_and_survive_a_file(tmp_path):
     assert group["nearest_distance_min"] == pytest.approx(rows.nearest_distance.min())
     assert group["nearest_distance_std"] == pytest.approx(rows.nearest_distance.std())
     assert group["bma_nll"] < group["nll_mean"]
+    assert moments.dtypes.astype(str).to_dict() == MOMENT_SCHEMA
+    assert moments.tensor.tolist() == [spec.name for spec in ARCHITECTURE.tensors]
+    assert group["mean_shift"] == moments["shift"].max()
 
 
 def test_permuted_copies_of_training_networks_are_unmasked_even_of_thinned_snapshots():
@@ -61,23 +64,23 @@ def test_permuted_copies_of_training_networks_are_unmasked_even_of_thinned_snaps
     chosen = torch.tensor([3, 10, 18, 30])  # snapshots 4, 3, 3 and 7 of 8: none is kept by snapshots=1
     copies = {name: tensor[chosen] for name, tensor in zoo.weights.items()}
     shuffled = permute(ARCHITECTURE, copies, random_permutations(ARCHITECTURE, 4, generator(0, "order")))
-    rows, _ = evaluate(shuffled, zoo, snapshots=1)
+    rows, *_ = evaluate(shuffled, zoo, snapshots=1)
     assert rows.nearest_distance.max() < 1e-5
     assert rows.error_overlap.tolist() == [1.0] * 4
     far = ARCHITECTURE.unflatten(torch.randn(4, ARCHITECTURE.dimension, generator=generator(0, "far")))
-    other, _ = evaluate(far, zoo, snapshots=1)
+    other, *_ = evaluate(far, zoo, snapshots=1)
     assert other.nearest_distance.min() > 1
     assert other.error_overlap.max() < 1
 
 
 def test_own_trajectories_do_not_count_when_they_are_named():
     zoo = toy_zoo()
-    with_self, _ = evaluate(zoo.weights, zoo)
-    without_self, _ = evaluate(zoo.weights, zoo, trajectory=zoo.trajectory)
+    with_self, *_ = evaluate(zoo.weights, zoo)
+    without_self, *_ = evaluate(zoo.weights, zoo, trajectory=zoo.trajectory)
     assert with_self.nearest_distance.max() < 1e-5
     assert without_self.nearest_distance.min() > 1
     single = zoo[zoo.trajectory == 0]
-    nobody, group = evaluate(single.weights, single, trajectory=single.trajectory)
+    nobody, group, _ = evaluate(single.weights, single, trajectory=single.trajectory)
     assert nobody.nearest_distance.isna().all()
     assert nobody.error_overlap.isna().all()
     assert math.isnan(group["nearest_distance_mean"])
@@ -86,8 +89,8 @@ def test_own_trajectories_do_not_count_when_they_are_named():
 def test_neuron_order_changes_nothing():
     zoo = toy_zoo()
     shuffled = permute(ARCHITECTURE, zoo.weights, random_permutations(ARCHITECTURE, len(zoo), generator(1, "order")))
-    _, ordered_group = evaluate(zoo.weights, zoo)
-    _, shuffled_group = evaluate(shuffled, zoo)
+    _, ordered_group, _ = evaluate(zoo.weights, zoo)
+    _, shuffled_group, _ = evaluate(shuffled, zoo)
     for name in ("accuracy_mean", "bma_nll", "diversity", "variance_ratio", "mean_shift"):
         assert shuffled_group[name] == pytest.approx(ordered_group[name], rel=1e-4, abs=1e-6), name
 
@@ -111,14 +114,14 @@ def test_the_shift_is_that_of_the_tensor_most_off():
     deviation = (zoo.weights["linear2.bias"] - zoo.weights["linear2.bias"].mean(0)).square().mean(0).sqrt()
     moved["linear2.bias"] += 0.7 * deviation
     moved["linear1.bias"] += 0.001
-    _, group = evaluate(moved, zoo, with_novelty=False)
+    _, group, _ = evaluate(moved, zoo, with_novelty=False)
     assert group["mean_shift"] == pytest.approx(0.7, abs=1e-4)
 
 
 def test_one_network_has_no_spread_and_novelty_can_be_left_out():
     zoo = toy_zoo()
     one = {name: tensor[:1] for name, tensor in zoo.weights.items()}
-    rows, group = evaluate(one, zoo, with_novelty=False)
+    rows, group, moments = evaluate(one, zoo, with_novelty=False)
     undefined = {name for name, value in group.items() if isinstance(value, float) and math.isnan(value)}
     novelty = {"nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "copying_ratio"} | {
         "error_overlap_mean"
@@ -126,6 +129,7 @@ def test_one_network_has_no_spread_and_novelty_can_be_left_out():
     assert undefined == {"accuracy_std", "nll_std", "diversity", "variance_ratio", "mean_shift"} | novelty
     assert group["bma_accuracy"] == pytest.approx(group["accuracy_mean"])
     assert rows[["nearest_distance", "error_overlap"]].isna().all(axis=None)
+    assert moments.empty
 
 
 def test_caller_mistakes_are_errors():

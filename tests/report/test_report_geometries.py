@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -66,3 +67,8 @@ def test_a_folder_without_results_is_refused(tmp_path):
     assert done.exit_code == 1
     assert "metrics.json" in done.output
     assert not (tmp_path / "results.md").exists()
+    (tmp_path / "geometric").mkdir()
+    (tmp_path / "geometric" / "metrics.json").write_text("{}")
+    done = CliRunner().invoke(app, [str(tmp_path)])
+    assert done.exit_code == 1
+    assert re.search(r"geometric/train-flow\.json: expected a file, found none; run reports/geometries/run\.sh", done.output)

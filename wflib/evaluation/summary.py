@@ -1,4 +1,4 @@
-"""Everything about one set of networks: a table row per network and one record for the set."""
+"""Everything about one set of networks: a row per network, one record for the set, and moments a tensor at a time."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def evaluate_networks(
     shortlist: int = NEIGHBOURS,
     diversity_networks: int = 100,
     with_novelty: bool = True,
-) -> tuple[pd.DataFrame, dict[str, str | int | float]]:
+) -> tuple[pd.DataFrame, dict[str, str | int | float], pd.DataFrame]:
     """Align networks to the zoo's reference and measure quality, averaging, diversity, spread and novelty.
 
     Args:
@@ -196,8 +196,9 @@ def evaluate_networks(
         with_novelty: False leaves ``nearest_distance``, ``error_overlap`` and ``copying_ratio`` NaN.
 
     Returns:
-        Rows with the columns of ``NETWORK_SCHEMA``, and one record with the keys of ``GROUP_SCHEMA``. What is undefined is
-        NaN: deviations, diversity and variance ratio of one network, novelty of a network without foreign trajectories.
+        Rows with the columns of ``NETWORK_SCHEMA``, one record with the keys of ``GROUP_SCHEMA``, and rows with the columns
+        of ``MOMENT_SCHEMA``, none for one network. What is undefined is NaN: deviations, diversity and variance ratio of
+        one network, novelty of a network without foreign trajectories.
 
     Raises:
         ValueError: Regression, no networks, or another architecture than the training networks'.
@@ -240,7 +241,7 @@ def evaluate_networks(
     average = score(bayesian_model_average(log_probabilities)[None], split.targets, bins)
     subset = torch.randperm(networks, generator=generator, device=generator.device)[:diversity_networks].to(device)
     several = networks > 1
-    shifts = tensor_moments(source, architecture, weights, training.weights)["shift"] if several else None
+    moments = tensor_moments(source, architecture, weights, training.weights)[: None if several else 0]
     nearest = columns["nearest_distance"].double()
     group = {
         "source": source,
@@ -252,8 +253,8 @@ def evaluate_networks(
         **{f"bma_{name}": value.item() for name, value in average.items()},
         "diversity": jensen_shannon_diversity(log_probabilities[subset]) if several else math.nan,
         "variance_ratio": variance_ratio(architecture.flatten(aligned), training.flat).mean if several else math.nan,
-        "mean_shift": shifts.max() if several else math.nan,
+        "mean_shift": moments["shift"].max(),
     }
     if with_novelty and unseen is not None:
         group["copying_ratio"] = copying_ratio(architecture, aligned, training, unseen, generator, shortlist)
-    return rows.astype(NETWORK_SCHEMA), {name: group[name] for name in GROUP_SCHEMA}
+    return rows.astype(NETWORK_SCHEMA), {name: group[name] for name in GROUP_SCHEMA}, moments

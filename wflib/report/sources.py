@@ -43,7 +43,7 @@ def distribution(networks: pd.DataFrame, column: str, axes: Axes, *, text: str, 
         offsets = np.zeros(1) if alone else ((np.arange(len(values)) * GOLDEN_RATIO) % 1 - 0.5) * 0.42
         shape = {"marker": "D", "s": 34} if alone else {"marker": "o", "s": 11, "alpha": 0.55}
         axes.scatter(
-            values, row + offsets, color=colour(source), linewidths=0, rasterized=len(values) > 1000, zorder=3, **shape
+            values, row + offsets, color=colour(source), linewidths=0, rasterized=len(values) > 100, zorder=3, **shape
         )
     numbers(axes, [table.loc[table["source"] == source, column].mean() for source in sources], head="mean")
     return rows(axes, sources, text)

@@ -23,7 +23,6 @@ __all__ = [
     "quality_table",
     "settings_table",
     "stage_table",
-    "standard_error",
 ]
 
 NOTHING = "–"
@@ -134,14 +133,9 @@ def mean_std(row: pd.Series, metric: str) -> str:
     return fixed(mean) if single or not np.isfinite(mean) else f"{fixed(mean)} ± {fixed(std)}"
 
 
-def standard_error(row: pd.Series, metric: str) -> float:
-    """Of a metric's mean over the networks of a source."""
-    return row[f"{metric}_std"] / np.sqrt(row["networks"])
-
-
 def mean_and_error(row: pd.Series, metric: str) -> str:
     """``mean ± standard error`` of a metric, as exactly as the error allows; without an error three significant digits."""
-    mean, error = row[f"{metric}_mean"], standard_error(row, metric)
+    mean, error = row[f"{metric}_mean"], row[f"{metric}_std"] / np.sqrt(row["networks"])
     if not np.isfinite([mean, error]).all() or error <= 0:
         return number(mean)
     digits = min(max(0, 1 - int(np.floor(np.log10(error)))), 6)

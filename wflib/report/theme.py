@@ -64,7 +64,7 @@ def svg_bytes(figure: Figure) -> bytes:
     """The figure as an SVG without date or names of software, so that nothing but its content can change it."""
     buffer = io.BytesIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", metadata=nothing)
+    figure.savefig(buffer, format="svg", metadata=nothing, dpi=200)  # of rasterized points
     return buffer.getvalue()
 
 

@@ -115,13 +115,10 @@ def weight_matching(
     reference = {name: tensor.expand(networks, *tensor.shape[1:]) for name, tensor in reference.items()}
     best, best_distance = identity(architecture, networks), None
     for restart in range(restarts):
-        if restart > 0:
-            start = random_permutations(architecture, networks, generator)
-        else:
-            start = first or identity(architecture, networks)
         if restart == 0 and first is not None:
-            orders = [list(range(len(start)))[::-1]] * max_sweeps
+            start, orders = first, [list(range(len(first)))[::-1]] * max_sweeps
         else:
+            start = random_permutations(architecture, networks, generator) if restart > 0 else best
             # Drawn at once, so that what one network needs shifts no other network's random numbers.
             orders = torch.rand(max_sweeps, len(start), generator=generator).argsort(1).tolist()
         found = descend(architecture, reference, weights, start, orders)
