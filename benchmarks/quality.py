@@ -1,11 +1,12 @@
 """Quality per minute: validation loss and sample NLL against training seconds, for each kind of network and loss.
 
-python -m benchmarks.quality reports/benchmarks/quality.csv --seconds 45
+python -m benchmarks.quality reports/benchmarks/quality.csv
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from pathlib import Path
 from typing import Annotated
@@ -28,17 +29,19 @@ KINDS = {
 }
 """Sizes at which a step takes a fraction of a second on two cores."""
 LOSSES = ("standardized", "function", "gauss-newton")
-CHECKS = 6
+TARGET_NLL = 0.13
+FIRST_CHECK = 4.0
+"""Seconds; every later measurement comes after √2 times as many."""
 
 app = application("quality")
 
 
-class OutOfTimeError(Exception):
-    """The budget of training seconds is spent."""
+class EnoughError(Exception):
+    """The target is reached, or the budget of training seconds is spent."""
 
 
-def measure(kind: str, loss: str, seconds: float) -> list[dict[str, object]]:
-    """Train one flow for some seconds; samples are drawn on a clock that training does not see."""
+def measure(kind: str, loss: str, least: float, most: float) -> list[dict[str, object]]:
+    """Train one flow until its samples reach the target NLL; they are drawn on a clock that training does not see."""
     changes = [f"velocity.kind={kind}", f"training.loss={loss}", "training.iterations=100000", *KINDS[kind]]
     settings = load_settings(PARAMS, PRESETS, changes)
     dataset, zoo = load_dataset(DATASET), load_zoo(ALIGNED, "aligned")
@@ -48,7 +51,7 @@ def measure(kind: str, loss: str, seconds: float) -> list[dict[str, object]]:
 
     def check(iteration: int, iterations: int, row: dict[str, float]) -> None:
         spent = clock["spent"] + time.perf_counter() - clock["since"]
-        if spent < seconds * (len(rows) + 1) / CHECKS:
+        if spent < min(FIRST_CHECK * math.sqrt(2) ** len(rows), most):
             return
         clock["spent"] = spent
         network, flow.network = flow.network, trainer.averaged
@@ -58,10 +61,10 @@ def measure(kind: str, loss: str, seconds: float) -> list[dict[str, object]]:
         facts = {"kind": kind, "loss": loss, "iteration": iteration, "seconds": spent}
         rows.append({**facts, "validation_loss": trainer.validation_loss(), **quality})
         clock["since"] = time.perf_counter()
-        if spent >= seconds:
-            raise OutOfTimeError
+        if spent >= most or (spent >= least and quality["nll_mean"] <= TARGET_NLL):
+            raise EnoughError
 
-    with contextlib.suppress(OutOfTimeError):
+    with contextlib.suppress(EnoughError):
         trainer.run(check)
     return rows
 
@@ -69,10 +72,11 @@ def measure(kind: str, loss: str, seconds: float) -> list[dict[str, object]]:
 @app.command()
 def main(
     out: Annotated[Path, typer.Argument(help="CSV to write.")],
-    seconds: Annotated[float, typer.Option(help="Training seconds of each flow.")] = 45,
+    least: Annotated[float, typer.Option(help="Training seconds of each flow at least.")] = 45,
+    most: Annotated[float, typer.Option(help="Training seconds of a flow that does not reach an NLL of 0.13.")] = 600,
 ) -> None:
     """Train a flow for every kind of velocity network and loss, and measure it on the way."""
-    rows = [row for kind in KINDS for loss in LOSSES for row in measure(kind, loss, seconds)]
+    rows = [row for kind in KINDS for loss in LOSSES for row in measure(kind, loss, least, most)]
     with atomic_path(out) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
 

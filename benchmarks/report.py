@@ -15,13 +15,13 @@ import seaborn as sns
 import typer
 from matplotlib.figure import Figure
 
+from benchmarks.quality import TARGET_NLL
 from stages.common import application
 from wflib.report.tables import markdown_table
 from wflib.report.theme import INK, svg_bytes, theme
 from wflib.storage import atomic_path
 
 FITTED_FROM = 5_000
-TARGET_NLL = 0.13
 ALLOWED = 1.1
 """An exponent of growth, drawn beside the measurements."""
 
@@ -87,7 +87,7 @@ def figure(rows: pd.DataFrame, quality: pd.DataFrame) -> bytes:
         for ax, (measure, label) in zip(axes[1], curves.items(), strict=True):
             look = {"hue": "kind", "palette": palette, "style": "loss", "legend": measure == "validation_loss"}
             sns.lineplot(quality, x="seconds", y=measure, marker="o", ax=ax, **look)
-            ax.set(xlabel="training seconds", ylabel=label, yscale="log")
+            ax.set(xlabel="training seconds", ylabel=label, xscale="log", yscale="log")
         axes[1, 0].axhline(TARGET_NLL, color=INK, linewidth=0.8)
         for ax in axes[:, 1]:
             sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def settings_with(folder: Path, text: str):
 def test_null_means_as_the_preset_says(tmp_path):
     preset = YAML(typ="safe").load((PRESETS / "wdbc.yaml").read_text())
     settings = settings_with(tmp_path, "task: wdbc\nflow:\n  geometry: null\nzoo: null\n")
-    assert settings.model_dump() == {"task": "wdbc", **preset}
+    assert settings.model_dump() == {"task": "wdbc", **{key: preset[key] for key in preset if key != "geometries"}}
     assert settings == settings_with(tmp_path, "task: wdbc\n")
 
 
@@ -32,6 +33,55 @@ def test_an_override_changes_one_key_only(tmp_path):
     assert after["zoo"].pop("learning_rate") == 2e-3 != before["zoo"].pop("learning_rate")
     assert after["zoo"].pop("widths") == [4] != before["zoo"].pop("widths")
     assert after == before
+
+
+def test_a_preset_may_say_otherwise_for_a_geometry_and_overrides_win(tmp_path):
+    preset = (PRESETS / "wdbc.yaml").read_text().split("geometries:")[0]
+    (tmp_path / "own.yaml").write_text(
+        f"{preset}\ngeometries:\n  normalized: {{flow: {{prediction: velocity}}, training: {{iterations: 7, seed: null}}}}\n"
+    )
+
+    def settings(text: str, *changes: str):
+        (tmp_path / "params.yaml").write_text(f"task: own\n{text}\n")
+        return load_settings(tmp_path / "params.yaml", tmp_path, changes)
+
+    usual = settings("")
+    assert (usual.flow.prediction, usual.training.iterations) == ("end-point", 2000)
+    for other in (settings("flow: {geometry: normalized}"), settings("", "flow.geometry=normalized")):
+        assert (other.flow.prediction, other.training.iterations, other.training.seed) == ("velocity", 7, 0)
+    both = settings("flow: {geometry: normalized, prediction: end-point}", "training.iterations=8")
+    assert (both.flow.prediction, both.training.iterations) == ("end-point", 8)
+    assert settings("flow: {geometry: geometric}").training == usual.training
+
+
+WRONG_GEOMETRIES = {
+    "{round: {}}": "geometries: expected a mapping of euclidean, normalized, geometric",
+    "3": "geometries: expected a mapping of euclidean",
+    "{normalized: 3}": r"geometries\.normalized: expected a mapping of sections, got 3",
+    "{normalized: {flo: {}}}": r"geometries\.normalized: flo: unknown section",
+    "{normalized: {zoo: {seed: 1}}}": r"geometries\.normalized: zoo: unknown section; allowed: flow, velocity",
+    "{normalized: {flow: 3}}": r"geometries\.normalized: flow: expected a mapping of settings",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG_GEOMETRIES.items())
+def test_wrong_geometries_of_a_preset_are_refused_by_name(tmp_path, text, message):
+    preset = (PRESETS / "wdbc.yaml").read_text().split("geometries:")[0]
+    (tmp_path / "own.yaml").write_text(f"{preset}\ngeometries: {text}\n")
+    (tmp_path / "params.yaml").write_text("task: own\n")
+    with pytest.raises(SettingsError, match=rf"own\.yaml: {message}"):
+        load_settings(tmp_path / "params.yaml", tmp_path)
+
+
+def test_wrong_changes_and_empty_sections_of_a_preset_are_refused(tmp_path):
+    (tmp_path / "params.yaml").write_text("task: own\n")
+    (tmp_path / "own.yaml").write_text((PRESETS / "wdbc.yaml").read_text())
+    for change in ("flow", "flow.geometry", "flo.geometry=euclidean", "flow.geometry=["):
+        with pytest.raises(SettingsError, match=f"^{re.escape(change)}: expected"):
+            load_settings(tmp_path / "params.yaml", tmp_path, [change])
+    (tmp_path / "own.yaml").write_text("flow: null\n")
+    with pytest.raises(SettingsError, match=r"flow\.geometry"):
+        load_settings(tmp_path / "params.yaml", tmp_path)
 
 
 def test_settings_cannot_be_changed(tmp_path):
@@ -45,7 +95,7 @@ WRONG = {
     "flow:\n  coupling: 3": ["flow.coupling", "3", "'independent'", "'ot'", "'initialization'"],
     "flow:\n  path_noise: -0.5": ["flow.path_noise", "-0.5", "greater than or equal to 0"],
     "flow:\n  typo: 1": ["flow.typo", "1", "unknown", "coupling", "geometry", "path_noise", "time_distribution"],
-    "flo:\n  geometry: euclidean": ["flo", "unknown section", "task", "zoo", "align", "flow", "evaluate"],
+    "flo:\n  geometry: euclidean": ["flo", "unknown section", "zoo", "align", "flow", "evaluate"],
     "flow: euclidean": ["flow", "'euclidean'", "mapping"],
     "flow: [euclidean]": ["flow", "['euclidean']", "mapping"],
     "zoo:\n  networks: 1": ["zoo.networks", "1", "greater than or equal to 2"],

@@ -64,8 +64,9 @@ def dependency_errors(root: Path, name: str, stage: dict[str, Any]) -> list[str]
 
 def key_errors(params: dict[str, Any], preset: dict[str, Any]) -> list[str]:
     """Keys that one of params.yaml and a preset has and the other has not."""
-    errors = [f"params.yaml lacks section {section}" for section in preset.keys() - params.keys()]
-    errors += [f"preset lacks section {section}" for section in params.keys() - preset.keys() - {"task"}]
+    errors = [f"params.yaml lacks section {section}" for section in preset.keys() - params.keys() - {"geometries"}]
+    # dvc.yaml names geometries, so that a preset without any says {}.
+    errors += [f"preset lacks section {section}" for section in (params.keys() | {"geometries"}) - preset.keys() - {"task"}]
     for section in params.keys() & preset.keys():
         ours, theirs = set(params[section] or {}), set(preset[section])
         errors += [f"params.yaml lacks {section}.{key}: null" for key in theirs - ours]
@@ -98,10 +99,12 @@ def test_presets_and_params_have_the_same_keys(preset):
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_presets_are_valid(preset, tmp_path):
+def test_presets_are_valid_for_every_geometry(preset, tmp_path):
     params = tmp_path / "params.yaml"
     params.write_text(f"task: {preset.stem}\n")
-    assert load_settings(params, preset.parent).task == preset.stem
+    for geometry in ("euclidean", "normalized", "geometric"):
+        settings = load_settings(params, preset.parent, [f"flow.geometry={geometry}"])
+        assert (settings.task, settings.flow.geometry) == (preset.stem, geometry)
 
 
 def test_params_are_valid():
@@ -114,6 +117,7 @@ def test_key_errors_name_what_differs():
         "params.yaml lacks section flow",
         "params.yaml lacks zoo.new: null",
         "preset lacks section extra",
+        "preset lacks section geometries",
         "preset lacks zoo.gone",
     ]
 

@@ -1,14 +1,15 @@
 """Typed settings: one frozen model per section of ``params.yaml``, checked before any work starts.
 
-``params.yaml`` names a task and overrides; what it leaves ``null`` comes from the task's preset. Unknown keys, wrong types
-and values out of range are errors that name the key, what was given and what is allowed.
+``params.yaml`` names a task and overrides; what it leaves ``null`` comes from the task's preset, which may say otherwise for
+some geometries under ``geometries``. Unknown keys, wrong types and values out of range are errors that name the key, what
+was given and what is allowed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
@@ -221,7 +222,8 @@ def load_settings(
 
     Args:
         params: File with ``task`` and one mapping per section; ``null`` means "as the preset says".
-        presets: Folder with one complete preset per task.
+        presets: Folder with one complete preset per task, and below its key ``geometries`` what is different for flows of
+            ``normalized``, ``geometric`` or ``euclidean`` geometry.
         changes: More overrides, which win: ``section.key=value`` with a value in YAML.
 
     Returns:
@@ -235,23 +237,55 @@ def load_settings(
     known = sorted(path.stem for path in Path(presets).glob("*.yaml"))
     if task not in known:
         raise SettingsError(f"{params}: task: got {task!r}; allowed: {', '.join(known) or 'none'} (files in {presets}).")
-    merged: dict[str, Any] = {"task": task, **read_mapping(Path(presets) / f"{task}.yaml")}
-    for section, values in overrides.items():
-        if section not in merged:
-            raise SettingsError(f"{params}: {section}: unknown section; allowed: task, {', '.join(list(merged)[1:])}.")
-        if not isinstance(values, (dict, type(None))):
-            raise SettingsError(f"{params}: {section}: expected a mapping of settings, got {values!r}.")
-        merged[section] = merged[section] | {key: value for key, value in (values or {}).items() if value is not None}
+    preset, geometries = read_preset(Path(presets) / f"{task}.yaml")
+    require_sections(str(params), overrides, list(preset))
+    chosen = without_nulls(overrides)
     for change in changes:
         name, _, text = change.partition("=")
         section, _, key = name.partition(".")
-        if not (key and text and isinstance(merged.get(section), dict)):
-            raise SettingsError(f"{change}: expected section.key=value, the section one of {', '.join(list(merged)[1:])}.")
-        merged[section] = merged[section] | {key: YAML(typ="safe").load(text)}
+        if not (key and text and section in preset):
+            raise SettingsError(f"{change}: expected section.key=value, the section one of {', '.join(preset)}.")
+        try:
+            chosen[section] = chosen.get(section, {}) | {key: YAML(typ="safe").load(text)}
+        except YAMLError as error:
+            raise SettingsError(f"{change}: expected a value in YAML; {error}") from error
+    geometry = (preset.get("flow", {}) | chosen.get("flow", {})).get("geometry")
+    different = without_nulls(geometries.get(str(geometry), {}))
+    merged = {section: preset[section] | different.get(section, {}) | chosen.get(section, {}) for section in preset}
     try:
-        return Settings.model_validate(merged)
+        return Settings.model_validate({"task": task, **merged})
     except ValidationError as error:
         raise SettingsError("\n".join(describe(params, item) for item in error.errors())) from error
+
+
+def read_preset(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sections of settings, and by geometry the sections that change some of them."""
+    preset = read_mapping(path)
+    geometries, allowed = preset.pop("geometries", None) or {}, get_args(FlowConfig.model_fields["geometry"].annotation)
+    require_sections(str(path), preset, list(preset))
+    if not isinstance(geometries, dict) or not set(geometries) <= set(allowed):
+        raise SettingsError(f"{path}: geometries: expected a mapping of {', '.join(allowed)}, got {geometries!r}.")
+    changeable = [name for name in preset if name not in ("zoo", "align")]  # All geometries learn from one zoo.
+    for geometry, sections in geometries.items():
+        require_sections(f"{path}: geometries.{geometry}", sections, changeable)
+    return {section: values or {} for section, values in preset.items()}, geometries
+
+
+def require_sections(where: str, sections: Any, known: Sequence[str]) -> None:
+    if not isinstance(sections, dict):
+        raise SettingsError(f"{where}: expected a mapping of sections, got {sections!r}.")
+    for section, values in sections.items():
+        if section not in known:
+            raise SettingsError(f"{where}: {section}: unknown section; allowed: {', '.join(known)}.")
+        if not isinstance(values, (dict, type(None))):
+            raise SettingsError(f"{where}: {section}: expected a mapping of settings, got {values!r}.")
+
+
+def without_nulls(sections: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        section: {key: value for key, value in (values or {}).items() if value is not None}
+        for section, values in sections.items()
+    }
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:

@@ -17,15 +17,10 @@ results=$root/reports/geometries/$task
 mkdir -p "$work/zoo"
 
 settings() { # settings GEOMETRY: a params.yaml, what is not the preset's
-  local flow="geometry: $1" other=''
-  case $task/$1 in
-  mnist/*) # 10,000 test images: fewer networks
-    other='evaluate: {zoo_networks: 100, barrier_networks: 20, steps: [4, 8, 32, 64], guidance: [0.0], curve_networks: 32}' ;;
-  wdbc/normalized | wdbc/geometric) # longer, and with more of the errors that the function does not feel: more novel samples
-    flow+=', prediction: velocity'
-    other='training: {iterations: 3500, function_floor: 0.5}' ;;
-  esac
-  printf 'task: %s\nflow: {%s}\n%s\n' "$task" "$flow" "$other"
+  printf 'task: %s\nflow: {geometry: %s}\n' "$task" "$1"
+  if [ "$task" = mnist ]; then # 10,000 test images: fewer networks
+    echo 'evaluate: {zoo_networks: 100, barrier_networks: 20, steps: [4, 8, 32, 64], guidance: [0.0], curve_networks: 32}'
+  fi
 }
 
 cd "$work/zoo"

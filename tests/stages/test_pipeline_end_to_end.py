@@ -61,7 +61,7 @@ FIRST_INPUT = {
 def write_project(folder: Path, **changes: dict[str, object]) -> None:
     """The wdbc preset made tiny, with changes of its sections."""
     (folder / "stages/presets").mkdir(parents=True)
-    preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text())
+    preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text()) | {"geometries": None}
     for section, values in [*TINY.items(), *changes.items()]:
         preset[section] |= values
     with (folder / "stages/presets/wdbc.yaml").open("w") as file:
