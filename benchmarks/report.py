@@ -56,7 +56,7 @@ def exponents(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def seconds_to_target(quality: pd.DataFrame) -> pd.DataFrame:
-    """Training seconds at the first measurement with a mean sample NLL of at most 0.13 nats; the best one where none is."""
+    """Training seconds at the first measurement whose mean sample NLL is on target, and the last NLL."""
     found = []
     for (kind, loss), part in quality.groupby(["kind", "loss"], sort=False):
         reached = part[part.nll_mean <= TARGET_NLL]

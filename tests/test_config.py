@@ -58,8 +58,13 @@ WRONG_GEOMETRIES = {
     "{round: {}}": "geometries: expected a mapping of euclidean, normalized, geometric",
     "3": "geometries: expected a mapping of euclidean",
     "{normalized: 3}": r"geometries\.normalized: expected a mapping of sections, got 3",
+    "[]": r"geometries: expected a mapping of euclidean",
     "{normalized: {flo: {}}}": r"geometries\.normalized: flo: unknown section",
     "{normalized: {zoo: {seed: 1}}}": r"geometries\.normalized: zoo: unknown section; allowed: flow, velocity",
+    "{normalized: {flow: {geometry: geometric}}}": r"geometries\.normalized: flow\.geometry: unknown setting",
+    "{normalized: {training: {iterations: 0}}}": r"geometries\.normalized: training\.iterations: got 0",
+    "{normalized: {training: {iteratoins: 7}}}": r"geometries\.normalized: training\.iteratoins: got 7; unknown setting",
+    "{normalized: {flow: {prediction: velocity}, training: {distance: geodesic}}}": r"geometries\.normalized: .*set flow",
     "{normalized: {flow: 3}}": r"geometries\.normalized: flow: expected a mapping of settings",
 }
 
@@ -76,11 +81,11 @@ def test_wrong_geometries_of_a_preset_are_refused_by_name(tmp_path, text, messag
 def test_wrong_changes_and_empty_sections_of_a_preset_are_refused(tmp_path):
     (tmp_path / "params.yaml").write_text("task: own\n")
     (tmp_path / "own.yaml").write_text((PRESETS / "wdbc.yaml").read_text())
-    for change in ("flow", "flow.geometry", "flo.geometry=euclidean", "flow.geometry=["):
+    for change in ("flow", "flow.geometry", "flo.geometry=euclidean", "flow.geometry=[", "training.seed=2020-13-45"):
         with pytest.raises(SettingsError, match=f"^{re.escape(change)}: expected"):
             load_settings(tmp_path / "params.yaml", tmp_path, [change])
     (tmp_path / "own.yaml").write_text("flow: null\n")
-    with pytest.raises(SettingsError, match=r"flow\.geometry"):
+    with pytest.raises(SettingsError, match=r"own\.yaml: zoo:"):
         load_settings(tmp_path / "params.yaml", tmp_path)
 
 
@@ -95,7 +100,7 @@ WRONG = {
     "flow:\n  coupling: 3": ["flow.coupling", "3", "'independent'", "'ot'", "'initialization'"],
     "flow:\n  path_noise: -0.5": ["flow.path_noise", "-0.5", "greater than or equal to 0"],
     "flow:\n  typo: 1": ["flow.typo", "1", "unknown", "coupling", "geometry", "path_noise", "time_distribution"],
-    "flo:\n  geometry: euclidean": ["flo", "unknown section", "zoo", "align", "flow", "evaluate"],
+    "flo:\n  geometry: euclidean": ["flo", "unknown section", "task", "zoo", "align", "flow", "evaluate"],
     "flow: euclidean": ["flow", "'euclidean'", "mapping"],
     "flow: [euclidean]": ["flow", "['euclidean']", "mapping"],
     "zoo:\n  networks: 1": ["zoo.networks", "1", "greater than or equal to 2"],

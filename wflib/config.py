@@ -211,8 +211,14 @@ class Settings(Section):
     def distance_of_an_end_point(self) -> Settings:
         """Only a prediction of the end point has a distance to x_1 of its own."""
         if self.flow.prediction == "velocity" and self.training.distance == "geodesic":
-            raise ValueError("training.distance: geodesic needs flow.prediction: end-point, got velocity")
+            raise ValueError(
+                "training.distance: geodesic needs flow.prediction: end-point, got velocity; "
+                "set flow.prediction to end-point or training.distance to tangent"
+            )
         return self
+
+
+SECTIONS = tuple(name for name in Settings.model_fields if name != "task")
 
 
 def load_settings(
@@ -222,8 +228,8 @@ def load_settings(
 
     Args:
         params: File with ``task`` and one mapping per section; ``null`` means "as the preset says".
-        presets: Folder with one complete preset per task, and below its key ``geometries`` what is different for flows of
-            ``normalized``, ``geometric`` or ``euclidean`` geometry.
+        presets: Folder with one complete preset per task, and below its key ``geometries`` what is different in ``flow``,
+            ``velocity`` and ``training`` for some; dvc.yaml names that key, so that presets without any say ``{}``.
         changes: More overrides, which win: ``section.key=value`` with a value in YAML.
 
     Returns:
@@ -238,68 +244,80 @@ def load_settings(
     if task not in known:
         raise SettingsError(f"{params}: task: got {task!r}; allowed: {', '.join(known) or 'none'} (files in {presets}).")
     preset, geometries = read_preset(Path(presets) / f"{task}.yaml")
-    require_sections(str(params), overrides, list(preset))
-    chosen = without_nulls(overrides)
+    chosen = without_nulls(str(params), overrides, ("task", *SECTIONS))
     for change in changes:
         name, _, text = change.partition("=")
         section, _, key = name.partition(".")
-        if not (key and text and section in preset):
-            raise SettingsError(f"{change}: expected section.key=value, the section one of {', '.join(preset)}.")
-        try:
-            chosen[section] = chosen.get(section, {}) | {key: YAML(typ="safe").load(text)}
-        except YAMLError as error:
-            raise SettingsError(f"{change}: expected a value in YAML; {error}") from error
-    geometry = (preset.get("flow", {}) | chosen.get("flow", {})).get("geometry")
-    different = without_nulls(geometries.get(str(geometry), {}))
-    merged = {section: preset[section] | different.get(section, {}) | chosen.get(section, {}) for section in preset}
-    try:
-        return Settings.model_validate({"task": task, **merged})
-    except ValidationError as error:
-        raise SettingsError("\n".join(describe(params, item) for item in error.errors())) from error
+        if not (key and text and section in SECTIONS):
+            raise SettingsError(f"{change}: expected section.key=value, the section one of {', '.join(SECTIONS)}.")
+        chosen[section] = chosen.get(section, {}) | {key: read_yaml(change, text)}
+    geometry = chosen.get("flow", {}).get("geometry", preset["flow"]["geometry"])
+    return validated(str(params), task, preset, geometries.get(str(geometry), {}), chosen)
 
 
 def read_preset(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sections of settings, and by geometry the sections that change some of them."""
+    """Complete sections of settings, and by geometry what is different."""
     preset = read_mapping(path)
-    geometries, allowed = preset.pop("geometries", None) or {}, get_args(FlowConfig.model_fields["geometry"].annotation)
-    require_sections(str(path), preset, list(preset))
+    geometries, allowed = preset.pop("geometries", None), get_args(FlowConfig.model_fields["geometry"].annotation)
+    validated(str(path), path.stem, preset)
+    geometries = {} if geometries is None else geometries
     if not isinstance(geometries, dict) or not set(geometries) <= set(allowed):
         raise SettingsError(f"{path}: geometries: expected a mapping of {', '.join(allowed)}, got {geometries!r}.")
-    changeable = [name for name in preset if name not in ("zoo", "align")]  # All geometries learn from one zoo.
+    different = {}
     for geometry, sections in geometries.items():
-        require_sections(f"{path}: geometries.{geometry}", sections, changeable)
-    return {section: values or {} for section, values in preset.items()}, geometries
+        where = f"{path}: geometries.{geometry}"
+        different[geometry] = without_nulls(where, {} if sections is None else sections, ("flow", "velocity", "training"))
+        if "geometry" in different[geometry].get("flow", {}):
+            raise SettingsError(f"{where}: flow.geometry: unknown setting; the geometry is what these settings are for.")
+        validated(where, path.stem, preset, different[geometry], {"flow": {"geometry": geometry}})
+    return preset, different
 
 
-def require_sections(where: str, sections: Any, known: Sequence[str]) -> None:
+def validated(where: str, task: str, preset: dict[str, Any], *changes: dict[str, dict[str, Any]]) -> Settings:
+    """A preset with changes, later ones first in rank."""
+    merged = {"task": task} | preset
+    for change in changes:
+        merged |= {section: merged[section] | values for section, values in change.items()}
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise SettingsError("\n".join(describe(where, item) for item in error.errors())) from error
+
+
+def without_nulls(where: str, sections: Any, allowed: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Sections with settings other than null."""
     if not isinstance(sections, dict):
         raise SettingsError(f"{where}: expected a mapping of sections, got {sections!r}.")
+    found = {}
     for section, values in sections.items():
-        if section not in known:
-            raise SettingsError(f"{where}: {section}: unknown section; allowed: {', '.join(known)}.")
+        if section not in allowed:
+            raise SettingsError(f"{where}: {section}: unknown section; allowed: {', '.join(allowed)}.")
         if not isinstance(values, (dict, type(None))):
             raise SettingsError(f"{where}: {section}: expected a mapping of settings, got {values!r}.")
-
-
-def without_nulls(sections: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {
-        section: {key: value for key, value in (values or {}).items() if value is not None}
-        for section, values in sections.items()
-    }
+        found[section] = {key: value for key, value in (values or {}).items() if value is not None}
+    return found
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
-    # ruamel reads 1e-3 as a number, as DVC does; PyYAML would read a string.
     try:
-        content = YAML(typ="safe").load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        text = Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: expected a YAML file with settings; {error}") from error
+    content = read_yaml(str(path), text)
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: expected a mapping of sections, got {type(content).__name__}.")
     return content
 
 
-def describe(params: str | Path, item: Any) -> str:
+def read_yaml(where: str, text: str) -> Any:
+    # ruamel reads 1e-3 as a number, as DVC does; PyYAML would read a string.
+    try:
+        return YAML(typ="safe").load(text)
+    except (ValueError, YAMLError) as error:
+        raise SettingsError(f"{where}: expected YAML; {error}") from error
+
+
+def describe(where: str, item: Any) -> str:
     key = ".".join(map(str, item["loc"])) or "settings"
     message = item["msg"].removeprefix("Value error, ").replace("Input should be", "allowed:")
     if item["type"] == "extra_forbidden":
@@ -307,4 +325,4 @@ def describe(params: str | Path, item: Any) -> str:
         allowed = sorted(section.annotation.model_fields) if section and len(item["loc"]) > 1 else []
         message = f"unknown setting; allowed: {', '.join(allowed)}"
     given = "" if isinstance(item["input"], dict) else f" got {item['input']!r};"
-    return f"{params}: {key}:{given} {message}."
+    return f"{where}: {key}:{given} {message}."

@@ -5,7 +5,8 @@
 #   bash reports/geometries/run.sh wdbc geometric        # one geometry only
 #
 # Results go to reports/geometries/TASK/, and results.md there compares them. What is in data/geometries/TASK already is kept,
-# so a run that was stopped goes on; a flow that other settings trained is trained anew, a zoo of other settings is not: delete it.
+# so a run that was stopped goes on; a flow of other settings or of another zoo is trained anew, a zoo of other settings is not:
+# delete data/geometries/TASK/zoo then.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export PATH="$root/.venv/bin:$PATH" PYTHONPATH="$root"
@@ -23,6 +24,17 @@ settings() { # settings GEOMETRY: a params.yaml, what is not the preset's
   fi
 }
 
+training_settings() { # all that a flow's training depends on, beside its data
+  python - "$root/stages/presets" <<'END'
+import sys
+
+from wflib.config import load_settings
+
+settings = load_settings("params.yaml", sys.argv[1])
+print(settings.flow, settings.velocity, settings.training, sep="\n")
+END
+}
+
 cd "$work/zoo"
 settings euclidean > params.yaml
 with=(--params params.yaml --presets "$root/stages/presets")
@@ -36,10 +48,10 @@ for geometry in "$@"; do
   settings "$geometry" > params.yaml
   dataset=(--data ../zoo/data/dataset.safetensors)
   zoo=(--aligned ../zoo/data/zoo/aligned.safetensors --canonical ../zoo/data/zoo/canonical.safetensors)
-  cat params.yaml "$root/stages/presets/$task.yaml" > wanted.yaml
-  if ! [ -e data/flow.safetensors ] || ! cmp -s wanted.yaml trained.yaml; then
+  { training_settings && sha256sum ../zoo/data/dataset.safetensors ../zoo/data/zoo/*.safetensors; } > wanted.txt
+  if ! [ -e data/flow.safetensors ] || ! cmp -s wanted.txt trained.txt; then
     python -m stages.train_flow "${with[@]}" "${dataset[@]}" "${zoo[@]}"
-    mv wanted.yaml trained.yaml
+    mv wanted.txt trained.txt
   fi
   python -m stages.sample "${with[@]}" "${dataset[@]}"
   python -m stages.evaluate "${with[@]}" "${dataset[@]}" --trained ../zoo/data/zoo/trained.safetensors "${zoo[@]}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pandas as pd
 import pytest
@@ -67,8 +66,12 @@ def test_a_folder_without_results_is_refused(tmp_path):
     assert done.exit_code == 1
     assert "metrics.json" in done.output
     assert not (tmp_path / "results.md").exists()
+
+
+def test_a_geometry_without_some_of_its_files_is_refused_by_their_names(tmp_path):
     (tmp_path / "geometric").mkdir()
-    (tmp_path / "geometric" / "metrics.json").write_text("{}")
-    done = CliRunner().invoke(app, [str(tmp_path)])
-    assert done.exit_code == 1
-    assert re.search(r"geometric/train-flow\.json: expected a file, found none; run reports/geometries/run\.sh", done.output)
+    for present, missing in (("metrics.json", "train-flow.json"), ("train-flow.json", "widths.csv")):
+        (tmp_path / "geometric" / present).write_text("{}")
+        done = CliRunner().invoke(app, [str(tmp_path)])
+        assert done.exit_code == 1
+        assert f"geometric/{missing}: expected a file, found none; run reports/geometries/run.sh" in done.output

@@ -61,7 +61,9 @@ FIRST_INPUT = {
 def write_project(folder: Path, **changes: dict[str, object]) -> None:
     """The wdbc preset made tiny, with changes of its sections."""
     (folder / "stages/presets").mkdir(parents=True)
-    preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text()) | {"geometries": None}
+    preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text())
+    for different in preset["geometries"].values():
+        del different["training"]["iterations"]
     for section, values in [*TINY.items(), *changes.items()]:
         preset[section] |= values
     with (folder / "stages/presets/wdbc.yaml").open("w") as file:

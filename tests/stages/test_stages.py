@@ -27,7 +27,9 @@ TINY = {
 def project(tmp_path, monkeypatch):
     """A folder to run stages in: the wdbc preset made tiny, no overrides but the geometry."""
     (tmp_path / "stages/presets").mkdir(parents=True)
-    preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text()) | {"geometries": None}
+    preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text())
+    for different in preset["geometries"].values():
+        del different["training"]["iterations"]
     for section, values in TINY.items():
         preset[section] |= values
     with (tmp_path / "stages/presets/wdbc.yaml").open("w") as file:

@@ -115,7 +115,7 @@ def weight_matching(
     reference = {name: tensor.expand(networks, *tensor.shape[1:]) for name, tensor in reference.items()}
     best, best_distance = identity(architecture, networks), None
     for restart in range(restarts):
-        if restart == 0 and first is not None:
+        if restart == 0 and first:
             start, orders = first, [list(range(len(first)))[::-1]] * max_sweeps
         else:
             start = random_permutations(architecture, networks, generator) if restart > 0 else best
