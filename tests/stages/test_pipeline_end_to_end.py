@@ -63,7 +63,7 @@ def write_project(folder: Path, **changes: dict[str, object]) -> None:
     (folder / "stages/presets").mkdir(parents=True)
     preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text())
     for different in preset["geometries"].values():
-        del different["training"]["iterations"]
+        different["training"].pop("iterations", None)
     for section, values in [*TINY.items(), *changes.items()]:
         preset[section] |= values
     with (folder / "stages/presets/wdbc.yaml").open("w") as file:

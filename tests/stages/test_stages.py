@@ -29,7 +29,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "stages/presets").mkdir(parents=True)
     preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text())
     for different in preset["geometries"].values():
-        del different["training"]["iterations"]
+        different["training"].pop("iterations", None)
     for section, values in TINY.items():
         preset[section] |= values
     with (tmp_path / "stages/presets/wdbc.yaml").open("w") as file:
