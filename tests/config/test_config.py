@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from wflib.config import SettingsError, load_settings
 
-PRESETS = Path(__file__).resolve().parents[1] / "stages" / "presets"
+PRESETS = Path(__file__).resolve().parents[2] / "stages" / "presets"
 
 
 def settings_with(folder: Path, text: str):

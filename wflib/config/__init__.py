@@ -1,0 +1,31 @@
+"""Typed settings: one frozen model per section of ``params.yaml``, checked before any work starts.
+
+``params.yaml`` names a task and overrides; what it leaves ``null`` comes from the task's preset, which may say otherwise for
+some geometries under ``geometries``. Unknown keys, wrong types and values out of range are errors that name the key, what
+was given and what is allowed.
+"""
+
+from wflib.config.loading import SettingsError, load_settings
+from wflib.config.sections import (
+    AlignConfig,
+    EvaluateConfig,
+    FlowConfig,
+    SampleConfig,
+    Settings,
+    TrainingConfig,
+    VelocityConfig,
+    ZooConfig,
+)
+
+__all__ = [
+    "AlignConfig",
+    "EvaluateConfig",
+    "FlowConfig",
+    "SampleConfig",
+    "Settings",
+    "SettingsError",
+    "TrainingConfig",
+    "VelocityConfig",
+    "ZooConfig",
+    "load_settings",
+]

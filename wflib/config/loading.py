@@ -1,0 +1,128 @@
+"""Presets and overrides read, merged and checked; errors say where, which key, what was given and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from wflib.config.sections import FlowConfig, Settings
+
+__all__ = ["SettingsError", "load_settings"]
+
+
+class SettingsError(ValueError):
+    """A setting is unknown, of the wrong type or out of range; the message lists every such key."""
+
+
+SECTIONS = tuple(name for name in Settings.model_fields if name != "task")
+
+
+def load_settings(
+    params: str | Path = "params.yaml", presets: str | Path = "stages/presets", changes: Sequence[str] = ()
+) -> Settings:
+    """Read overrides and the task's preset, merge and validate them.
+
+    Args:
+        params: File with ``task`` and one mapping per section; ``null`` means "as the preset says".
+        presets: Folder with one complete preset per task, and below its key ``geometries`` what is different in ``flow``,
+            ``velocity`` and ``training`` for some; dvc.yaml names that key, so that presets without any say ``{}``.
+        changes: More overrides, which win: ``section.key=value`` with a value in YAML.
+
+    Returns:
+        Every setting of every stage.
+
+    Raises:
+        SettingsError: A file is missing or unreadable, or settings are wrong; lists each key with what is allowed.
+    """
+    overrides = read_mapping(params)
+    task = overrides.pop("task", None)
+    known = sorted(path.stem for path in Path(presets).glob("*.yaml"))
+    if task not in known:
+        raise SettingsError(f"{params}: task: got {task!r}; allowed: {', '.join(known) or 'none'} (files in {presets}).")
+    preset, geometries = read_preset(Path(presets) / f"{task}.yaml")
+    chosen = without_nulls(str(params), overrides, ("task", *SECTIONS))
+    for change in changes:
+        name, _, text = change.partition("=")
+        section, _, key = name.partition(".")
+        if not (key and text and section in SECTIONS):
+            raise SettingsError(f"{change}: expected section.key=value, the section one of {', '.join(SECTIONS)}.")
+        chosen[section] = chosen.get(section, {}) | {key: read_yaml(change, text)}
+    geometry = chosen.get("flow", {}).get("geometry", preset["flow"]["geometry"])
+    return validated(str(params), task, preset, geometries.get(str(geometry), {}), chosen)
+
+
+def read_preset(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Complete sections of settings, and by geometry what is different."""
+    preset = read_mapping(path)
+    geometries, allowed = preset.pop("geometries", None), get_args(FlowConfig.model_fields["geometry"].annotation)
+    validated(str(path), path.stem, preset)
+    geometries = {} if geometries is None else geometries
+    if not isinstance(geometries, dict) or not set(geometries) <= set(allowed):
+        raise SettingsError(f"{path}: geometries: expected a mapping of {', '.join(allowed)}, got {geometries!r}.")
+    different = {}
+    for geometry, sections in geometries.items():
+        where = f"{path}: geometries.{geometry}"
+        different[geometry] = without_nulls(where, {} if sections is None else sections, ("flow", "velocity", "training"))
+        if "geometry" in different[geometry].get("flow", {}):
+            raise SettingsError(f"{where}: flow.geometry: unknown setting; the geometry is what these settings are for.")
+        validated(where, path.stem, preset, different[geometry], {"flow": {"geometry": geometry}})
+    return preset, different
+
+
+def validated(where: str, task: str, preset: dict[str, Any], *changes: dict[str, dict[str, Any]]) -> Settings:
+    """A preset with changes, later ones first in rank."""
+    merged = {"task": task} | preset
+    for change in changes:
+        merged |= {section: merged[section] | values for section, values in change.items()}
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise SettingsError("\n".join(describe(where, item) for item in error.errors())) from error
+
+
+def without_nulls(where: str, sections: Any, allowed: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Sections with settings other than null."""
+    if not isinstance(sections, dict):
+        raise SettingsError(f"{where}: expected a mapping of sections, got {sections!r}.")
+    found = {}
+    for section, values in sections.items():
+        if section not in allowed:
+            raise SettingsError(f"{where}: {section}: unknown section; allowed: {', '.join(allowed)}.")
+        if not isinstance(values, (dict, type(None))):
+            raise SettingsError(f"{where}: {section}: expected a mapping of settings, got {values!r}.")
+        found[section] = {key: value for key, value in (values or {}).items() if value is not None}
+    return found
+
+
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: expected a YAML file with settings; {error}") from error
+    content = read_yaml(str(path), text)
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: expected a mapping of sections, got {type(content).__name__}.")
+    return content
+
+
+def read_yaml(where: str, text: str) -> Any:
+    # ruamel reads 1e-3 as a number, as DVC does; PyYAML would read a string.
+    try:
+        return YAML(typ="safe").load(text)
+    except (ValueError, YAMLError) as error:
+        raise SettingsError(f"{where}: expected YAML; {error}") from error
+
+
+def describe(where: str, item: Any) -> str:
+    key = ".".join(map(str, item["loc"])) or "settings"
+    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "allowed:")
+    if item["type"] == "extra_forbidden":
+        section = Settings.model_fields.get(str(item["loc"][0]))
+        allowed = sorted(section.annotation.model_fields) if section and len(item["loc"]) > 1 else []
+        message = f"unknown setting; allowed: {', '.join(allowed)}"
+    given = "" if isinstance(item["input"], dict) else f" got {item['input']!r};"
+    return f"{where}: {key}:{given} {message}."
