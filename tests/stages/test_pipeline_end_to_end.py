@@ -60,15 +60,20 @@ FIRST_INPUT = {
 
 def write_project(folder: Path, **changes: dict[str, object]) -> None:
     """The wdbc preset made tiny, with changes of its sections."""
+    write_preset(folder, *TINY.items(), *changes.items())
+    (folder / "params.yaml").write_text("task: wdbc\n")
+
+
+def write_preset(folder: Path, *changes: tuple[str, dict[str, object]]) -> None:
+    """The wdbc preset with changes of its sections, and no geometry that trains longer."""
     (folder / "stages/presets").mkdir(parents=True)
     preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text())
     for different in preset["geometries"].values():
         different["training"].pop("iterations", None)
-    for section, values in [*TINY.items(), *changes.items()]:
+    for section, values in changes:
         preset[section] |= values
     with (folder / "stages/presets/wdbc.yaml").open("w") as file:
         YAML().dump(preset, file)
-    (folder / "params.yaml").write_text("task: wdbc\n")
 
 
 def run(stage: str, *arguments: str):

@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 from typer.testing import CliRunner
+
+from tests.stages.test_pipeline_end_to_end import write_preset
 
 STAGES = ("fetch_data", "train_zoo", "align", "canonicalize", "train_flow", "sample", "evaluate", "report")
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,14 +27,7 @@ TINY = {
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder to run stages in: the wdbc preset made tiny, no overrides but the geometry."""
-    (tmp_path / "stages/presets").mkdir(parents=True)
-    preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text())
-    for different in preset["geometries"].values():
-        different["training"].pop("iterations", None)
-    for section, values in TINY.items():
-        preset[section] |= values
-    with (tmp_path / "stages/presets/wdbc.yaml").open("w") as file:
-        YAML().dump(preset, file)
+    write_preset(tmp_path, *TINY.items())
     monkeypatch.chdir(tmp_path)
     choose("euclidean")
     return tmp_path

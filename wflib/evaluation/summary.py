@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.evaluation.diversity import jensen_shannon_diversity
-from wflib.evaluation.moments import tensor_moments
+from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.novelty import NEIGHBOURS, error_overlap, nearest_candidate, nearest_distance, thin_trajectories
 from wflib.evaluation.predictions import predict, require_classification
 from wflib.evaluation.quality import (
@@ -241,7 +241,9 @@ def evaluate_networks(
     average = score(bayesian_model_average(log_probabilities)[None], split.targets, bins)
     subset = torch.randperm(networks, generator=generator, device=generator.device)[:diversity_networks].to(device)
     several = networks > 1
-    moments = tensor_moments(source, architecture, weights, training.weights)[: None if several else 0]
+    moments = pd.DataFrame(columns=list(MOMENT_SCHEMA)).astype(MOMENT_SCHEMA)
+    if several:
+        moments = tensor_moments(source, architecture, weights, training.weights)
     nearest = columns["nearest_distance"].double()
     group = {
         "source": source,

@@ -48,7 +48,7 @@ def barrier_matrix(barriers: pd.DataFrame, stage: str, axes: Axes, *, limits: tu
     names = matrix.index.union(matrix.columns)
     matrix = matrix.reindex(index=names, columns=names)
     values = matrix.where(matrix.notna(), matrix.T).to_numpy()
-    axes.imshow(values, cmap="viridis", vmin=limits[0], vmax=limits[1], interpolation="nearest", aspect="equal")
+    axes.imshow(values, cmap="viridis", vmin=limits[0], vmax=limits[1], interpolation="none", aspect="equal")
     axes.set(title=f"{stage}: mean excess {mean_excess(barriers, stage):.3f}", xlabel="network j", ylabel="network i")
     ticks = np.unique(np.linspace(0, len(names) - 1, min(len(names), 6)).astype(int))
     axes.set_xticks(ticks, names[ticks])
