@@ -107,6 +107,7 @@ def training_config():
                 "seed": 0,
                 "iterations": 12,
                 "batch_size": 8,
+                "optimizer": "adamw",
                 "learning_rate": 0.01,
                 "warmup": 2,
                 "gradient_clip": 1.0,

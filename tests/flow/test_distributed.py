@@ -26,14 +26,14 @@ app()
 """
 
 
-LOSS = "standardized"
+LOSS, OPTIMIZER = "standardized", "adamw"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A tiny project up to the canonical zoo, in float32."""
     folder = tmp_path_factory.mktemp("project")
-    exact = {"precision": "float32", "warmup": 0, "learning_rate": 1e-3, "loss": LOSS}
+    exact = {"precision": "float32", "warmup": 0, "learning_rate": 1e-3, "loss": LOSS, "optimizer": OPTIMIZER}
     write_project(folder, training=exact)
     run_stages(folder, STAGES[: STAGES.index("train_flow")])
     (folder / "without_averaging.py").write_text(WITHOUT_AVERAGING)
@@ -70,9 +70,14 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
-@pytest.mark.parametrize("loss", ["standardized", "gauss-newton"])
-def test_two_processes_end_in_the_parameters_of_one(project, loss):
-    with changed(project, f"loss: {LOSS}", f"loss: {loss}"):
+@pytest.mark.parametrize(
+    ("loss", "optimizer"), [("standardized", "adamw"), ("gauss-newton", "adamw"), ("gauss-newton", "muon")]
+)
+def test_two_processes_end_in_the_parameters_of_one(project, loss, optimizer):
+    with (
+        changed(project, f"loss: {LOSS}", f"loss: {loss}"),
+        changed(project, f"optimizer: {OPTIMIZER}", f"optimizer: {optimizer}"),
+    ):
         alone, history = train(project, 1, "-m", "stages.train_flow")
         together, shared = train(project, 2, "-m", "stages.train_flow")
         apart, _ = train(project, 2, "without_averaging.py")

@@ -92,14 +92,16 @@ def rows(trainer: FlowTrainer) -> list[tuple[float, ...]]:
 @pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
 @pytest.mark.parametrize("stop", [8, 10])
 @pytest.mark.parametrize("loss", ["standardized", "gauss-newton"])
-def test_a_stopped_and_resumed_run_ends_as_an_unbroken_one(make_trainer, tmp_path, geometry, stop, loss):
-    unbroken, without = make_trainer(geometry, loss=loss), []
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_stopped_and_resumed_run_ends_as_an_unbroken_one(make_trainer, tmp_path, geometry, stop, loss, optimizer):
+    settings = {"loss": loss, "optimizer": optimizer}
+    unbroken, without = make_trainer(geometry, **settings), []
     unbroken.run(lambda iteration, *_: without.append(iteration))
     assert without == list(range(1, 13))
     folder = tmp_path / "run"
-    make_trainer(geometry, folder, loss=loss).run(stop_at=stop)
+    make_trainer(geometry, folder, **settings).run(stop_at=stop)
     assert (folder / "state.pt").is_file()
-    resumed, seen = make_trainer(geometry, folder, loss=loss), []
+    resumed, seen = make_trainer(geometry, folder, **settings), []
     assert not torch.equal(state(resumed), state(unbroken))
     resumed.run(lambda iteration, *_: seen.append(iteration))
     assert seen == [9, 10, 11, 12]  # the last checkpoint is of iteration 8

@@ -114,6 +114,9 @@ class TrainingConfig(Section):
     seed: Seed
     iterations: Count
     batch_size: Annotated[int, Field(ge=2, strict=True)]
+    optimizer: Literal["adamw", "muon"] = Field(
+        description="AdamW for all parameters, or Muon for the matrices of the network's layers and AdamW for the others."
+    )
     learning_rate: Positive
     warmup: Annotated[int, Field(ge=0, strict=True, description="Iterations of linear warm-up before cosine decay.")]
     gradient_clip: Positive

@@ -19,6 +19,7 @@ from wflib.flow.conditioning import network_figures
 from wflib.flow.flow import Flow
 from wflib.flow.loss import Batch, FlowMatchingLoss
 from wflib.flow.objective import sample_times
+from wflib.flow.optimizer import build_optimizers
 from wflib.flow.pairs import PairSource
 from wflib.rng import generator
 from wflib.storage import atomic_path
@@ -83,9 +84,7 @@ class FlowTrainer:
         if config.compile:
             for layer in flow.network.layers:
                 layer.compile()
-        self.optimizer = torch.optim.AdamW(
-            flow.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
-        )
+        self.optimizers = build_optimizers(flow.network, config)
         self.iteration, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
         self.recent: list[float] = []
@@ -133,16 +132,18 @@ class FlowTrainer:
     def step(self) -> float:
         """One optimizer step; returns its loss."""
         rate = self.learning_rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         # Every process draws the whole batch from the same stream and works on its part of it.
         batch = self.draw(self.pairs, self.config.batch_size, self.random)
         loss = self.loss(batch.part(rank(), world_size()))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.flow.network.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(self.flow.network.parameters())
         torch.nn.utils.clip_grad_norm_(self.flow.network.parameters(), self.config.gradient_clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.iteration += 1
         decay = min(self.config.ema_decay, (self.iteration + 1) / (self.iteration + 10))
         with torch.no_grad():
@@ -204,7 +205,7 @@ class FlowTrainer:
         state: dict[str, Any] = {
             "network": self.flow.network.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "random": self.random.get_state(),
             "iteration": self.iteration,
             "seconds": self.seconds,
@@ -223,7 +224,8 @@ class FlowTrainer:
         state = torch.load(path, map_location=self.flow.device, weights_only=True)
         self.flow.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self.random.set_state(state["random"].cpu())
         self.iteration, self.seconds = state["iteration"], state["seconds"]
         self.history, self.recent = state["history"], state["recent"]

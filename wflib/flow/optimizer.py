@@ -1,0 +1,36 @@
+"""Optimizers of velocity networks.
+
+- ``adamw``: AdamW (Loshchilov and Hutter 2019) for all parameters.
+- ``muon``: Muon (Jordan et al. 2024) for the matrices of the network's layers, AdamW for all others. A matrix M moves by
+  the orthogonal factor of its momentum, U Vᵀ of U S Vᵀ, so that every direction it has gradients in is learned equally
+  fast; steps are scaled to the root mean square of AdamW's (Liu et al. 2025), for which learning rates then hold alike.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.optim import AdamW, Muon, Optimizer
+
+from wflib.config import TrainingConfig
+
+__all__ = ["build_optimizers"]
+
+WEIGHT_DECAY = 0.01
+
+
+def build_optimizers(network: nn.Module, config: TrainingConfig) -> list[Optimizer]:
+    """The optimizers that together step every parameter of a velocity network once.
+
+    Args:
+        network: Its ``layers`` hold the matrices that Muon takes; inputs, outputs, embeddings, biases and norms are AdamW's.
+        config: Section ``training``: ``optimizer`` and ``learning_rate``.
+    """
+    matrices = [weight for weight in network.layers.parameters() if weight.ndim == 2] if config.optimizer == "muon" else []
+    taken = set(map(id, matrices))
+    others = [parameter for parameter in network.parameters() if id(parameter) not in taken]
+    optimizers: list[Optimizer] = [
+        AdamW(others, lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY, fused=True)
+    ]
+    if matrices:
+        optimizers.append(Muon(matrices, lr=config.learning_rate, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"))
+    return optimizers
