@@ -1,4 +1,4 @@
-"""Quality per minute: validation loss and sample NLL against training seconds, for each kind of network and loss.
+"""Quality per minute: validation loss and sample NLL against training seconds, for each kind of network, loss and optimizer.
 
 python -m benchmarks.quality reports/benchmarks/quality.csv
 """
@@ -27,7 +27,8 @@ KINDS = {
     "pna": ["velocity.dimension=16", "velocity.layers=3", "training.batch_size=32"],
 }
 """Sizes at which a step takes a fraction of a second on two cores."""
-LOSSES = ("standardized", "function", "gauss-newton")
+WAYS = (("standardized", "muon"), ("function", "muon"), ("gauss-newton", "muon"), ("gauss-newton", "adamw"))
+"""Loss and optimizer."""
 TARGET_NLL = 0.13
 FIRST_CHECK, RATIO = 4.0, 1.2
 """Seconds to the first measurement, and how many times as many to each later one."""
@@ -39,13 +40,13 @@ class EnoughError(Exception):
     """The target is reached, or the budget of training seconds is spent."""
 
 
-def measure(kind: str, loss: str, least: float, most: float) -> list[dict[str, object]]:
+def measure(kind: str, loss: str, optimizer: str, least: float, most: float) -> list[dict[str, object]]:
     """Train one Euclidean flow, the least seconds or until its samples reach the target NLL, at most the most seconds.
 
     Samples are drawn on a clock that training does not see.
     """
     changes = ["flow.geometry=euclidean", f"velocity.kind={kind}", f"training.loss={loss}", "training.iterations=100000"]
-    changes += KINDS[kind]
+    changes += [f"training.optimizer={optimizer}", *KINDS[kind]]
     settings = load_settings(PARAMS, PRESETS, changes)
     dataset, zoo = load_dataset(DATASET), load_zoo(ALIGNED, "aligned")
     flow = flow_for_zoo(settings, zoo, dataset.train.inputs)
@@ -61,7 +62,7 @@ def measure(kind: str, loss: str, least: float, most: float) -> list[dict[str, o
         x = sample(flow, settings.evaluate.curve_networks, 16, generator(0, "quality"))
         quality = sampling_quality(flow.architecture, flow.coordinates.decode_state(x), dataset.test)
         flow.network = network
-        facts = {"kind": kind, "loss": loss, "iteration": iteration, "seconds": spent}
+        facts = {"kind": kind, "loss": loss, "optimizer": optimizer, "iteration": iteration, "seconds": spent}
         rows.append({**facts, "validation_loss": trainer.validation_loss(), **quality})
         clock["since"] = time.perf_counter()
         reached = any(row["nll_mean"] <= TARGET_NLL for row in rows)
@@ -79,10 +80,10 @@ def main(
     least: Annotated[float, typer.Option(help="Training seconds of each flow at least.")] = 45,
     most: Annotated[float, typer.Option(help=f"Training seconds of a flow above an NLL of {TARGET_NLL}.")] = 600,
 ) -> None:
-    """Train a flow for every kind of velocity network and loss, and measure it on the way: half an hour on one core."""
+    """Train a flow for every kind of velocity network, loss and optimizer: half an hour on one core."""
     if least > most:
         raise typer.BadParameter(f"--least {least:g} must not be larger than --most {most:g}.")
-    rows = [row for kind in KINDS for loss in LOSSES for row in measure(kind, loss, least, most)]
+    rows = [row for kind in KINDS for way in WAYS for row in measure(kind, *way, least, most)]
     with atomic_path(out) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
 

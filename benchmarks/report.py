@@ -58,10 +58,11 @@ def exponents(rows: pd.DataFrame) -> pd.DataFrame:
 def seconds_to_target(quality: pd.DataFrame) -> pd.DataFrame:
     """Training seconds at the first measurement whose mean sample NLL is on target, and the last NLL."""
     found = []
-    for (kind, loss), part in quality.groupby(["kind", "loss"], sort=False):
+    for (kind, loss, optimizer), part in quality.groupby(["kind", "loss", "optimizer"], sort=False):
         reached = part[part.nll_mean <= TARGET_NLL]
         when = f"{reached.seconds.iloc[0]:.0f}" if len(reached) else f"not in {part.seconds.max():.0f}"
-        found.append({"kind": kind, "loss": loss, f"seconds_to_{TARGET_NLL}": when, "last_nll": part.nll_mean.iloc[-1]})
+        facts = {"kind": kind, "loss": loss, "optimizer": optimizer}
+        found.append({**facts, f"seconds_to_{TARGET_NLL}": when, "last_nll": part.nll_mean.iloc[-1]})
     return pd.DataFrame(found)
 
 
@@ -71,6 +72,7 @@ def figure(rows: pd.DataFrame, quality: pd.DataFrame) -> bytes:
     growth["grown"] = np.where(growth.widths.str.count("-") > 3, "depth", "width")
     kinds = list(dict.fromkeys([*growth.kind, *quality.kind]))
     palette = dict(zip(kinds, sns.color_palette("colorblind", len(kinds)), strict=True))
+    ways = quality.assign(way=quality.loss + ", " + quality.optimizer)
     with theme():
         sheet = Figure(figsize=(10, 7), layout="constrained")
         axes = sheet.subplots(2, 2)
@@ -85,8 +87,8 @@ def figure(rows: pd.DataFrame, quality: pd.DataFrame) -> bytes:
             ax.set(xscale="log", yscale="log", xlabel="base weights", ylabel=label)
         curves = {"nll_mean": "mean NLL of samples [nats]", "validation_loss": "validation loss"}
         for ax, (measure, label) in zip(axes[1], curves.items(), strict=True):
-            look = {"hue": "kind", "palette": palette, "style": "loss", "legend": measure == "validation_loss"}
-            sns.lineplot(quality, x="seconds", y=measure, marker="o", ax=ax, **look)
+            look = {"hue": "kind", "palette": palette, "style": "way", "legend": measure == "validation_loss"}
+            sns.lineplot(ways, x="seconds", y=measure, marker="o", ax=ax, **look)
             ax.set(xlabel="training seconds", ylabel=label, xscale="log", yscale="log")
         axes[1, 0].axhline(TARGET_NLL, color=INK, linewidth=0.8)
         for ax in axes[:, 1]:
