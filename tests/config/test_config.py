@@ -46,7 +46,7 @@ def test_a_preset_may_say_otherwise_for_a_geometry_and_overrides_win(tmp_path):
         return load_settings(tmp_path / "params.yaml", tmp_path, changes)
 
     usual = settings("")
-    assert (usual.flow.prediction, usual.training.iterations) == ("end-point", 2000)
+    assert (usual.flow.prediction, usual.training.iterations) == ("end-point", 1500)
     for other in (settings("flow: {geometry: normalized}"), settings("", "flow.geometry=normalized")):
         assert (other.flow.prediction, other.training.iterations, other.training.seed) == ("velocity", 7, 0)
     both = settings("flow: {geometry: normalized, prediction: end-point}", "training.iterations=8")
