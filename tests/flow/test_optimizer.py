@@ -5,20 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wflib.architecture import mlp
-from wflib.config import VelocityConfig
 from wflib.flow.optimizer import build_optimizers
-from wflib.velocity import build_velocity
 
 KINDS = ("neuron-tokens", "relational-transformer", "pna")
-
-
-def velocity_network(kind: str) -> torch.nn.Module:
-    torch.manual_seed(0)
-    config = VelocityConfig(
-        kind=kind, dimension=16, edge_dimension=8, layers=2, heads=2, basis="none", directions=0, identities=False
-    )
-    return build_velocity(config, mlp([5, 4, 3, 2]), 0)
 
 
 def taken(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
@@ -27,8 +16,8 @@ def taken(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_parameter_is_stepped_by_exactly_one_optimizer(training_config, kind, optimizer):
-    network = velocity_network(kind)
+def test_every_parameter_is_stepped_by_exactly_one_optimizer(make_flow, training_config, kind, optimizer):
+    network = make_flow(kind=kind)[0].network
     found = [
         id(parameter)
         for each in build_optimizers(network, training_config(optimizer=optimizer))
@@ -38,8 +27,8 @@ def test_every_parameter_is_stepped_by_exactly_one_optimizer(training_config, ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_muon_takes_the_matrices_of_layers_and_nothing_else(training_config, kind):
-    network = velocity_network(kind)
+def test_muon_takes_the_matrices_of_layers_and_nothing_else(make_flow, training_config, kind):
+    network = make_flow(kind=kind)[0].network
     adamw, muon = build_optimizers(network, training_config(optimizer="muon"))
     assert isinstance(adamw, torch.optim.AdamW)
     assert isinstance(muon, torch.optim.Muon)
@@ -67,9 +56,9 @@ def relative_singular_values(network: torch.nn.Module, config) -> torch.Tensor:
     return torch.stack([value[3] / value[0] for value in values])
 
 
-def test_muon_steps_all_directions_alike_and_adamw_does_not(training_config):
+def test_muon_steps_all_directions_alike_and_adamw_does_not(make_flow, training_config):
     settings = {"learning_rate": 0.1}
-    muon = relative_singular_values(velocity_network("neuron-tokens"), training_config(optimizer="muon", **settings))
-    adamw = relative_singular_values(velocity_network("neuron-tokens"), training_config(optimizer="adamw", **settings))
+    muon = relative_singular_values(make_flow()[0].network, training_config(optimizer="muon", **settings))
+    adamw = relative_singular_values(make_flow()[0].network, training_config(optimizer="adamw", **settings))
     assert muon.min() > 0.5
     assert adamw.median() < 0.5
