@@ -49,7 +49,7 @@ def measure(kind: str, loss: str, optimizer: str, least: float, most: float) -> 
     changes += [f"training.optimizer={optimizer}", *KINDS[kind]]
     settings = load_settings(PARAMS, PRESETS, changes)
     dataset, zoo = load_dataset(DATASET), load_zoo(ALIGNED, "aligned")
-    flow = flow_for_zoo(settings, zoo, dataset.train.inputs)
+    flow = flow_for_zoo(settings, zoo, dataset.train)
     trainer, rows = FlowTrainer(flow, zoo, settings.training, dataset.train), []
     clock = {"spent": 0.0, "since": time.perf_counter()}
 

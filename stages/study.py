@@ -87,7 +87,7 @@ def cell(
         settings, columns = load_settings(params, presets, changes), columns_of(labels)
         dataset, config = load_dataset(data), settings.evaluate
         zoo = load_zoo(*learned_zoo(settings.flow.geometry, aligned, canonical))
-        model = flow_for_zoo(settings, zoo, dataset.train.inputs).to(resolve_device(settings.training.device))
+        model = flow_for_zoo(settings, zoo, dataset.train).to(resolve_device(settings.training.device))
         trainer = FlowTrainer(model, zoo, settings.training, dataset.train)
         path_length = squared_path_length(trainer.pairs, settings.training.batch_size, config.seed)
         with progress_bar(settings.training.iterations, out.stem) as bar:

@@ -59,7 +59,7 @@ def main(
         settings = load_settings(params, presets)
         path, form = learned_zoo(settings.flow.geometry, aligned, canonical)
         dataset, zoo, device = load_dataset(data), load_zoo(path, form), resolve_device(settings.training.device)
-        flow = flow_for_zoo(settings, zoo, dataset.train.inputs).to(device)
+        flow = flow_for_zoo(settings, zoo, dataset.train).to(device)
         folder = checkpoint_folder(checkpoints, (settings.flow, settings.velocity, settings.training), [data, path])
         trainer = FlowTrainer(flow, zoo, settings.training, dataset.train, folder)
         with progress_bar(settings.training.iterations, f"train {settings.flow.geometry} flow") as bar:

@@ -58,7 +58,7 @@ def canonical_zoo(zoo) -> Zoo:
 
 
 @pytest.fixture
-def make_flow(zoo, canonical_zoo):
+def make_flow(zoo, canonical_zoo, dataset):
     """(geometry, settings) → an untrained flow and the zoo it works on."""
 
     def make(
@@ -67,6 +67,7 @@ def make_flow(zoo, canonical_zoo):
         kind: str = "neuron-tokens",
         identities: bool = False,
         directions: int = 0,
+        gradient_examples: int = 0,
         **settings,
     ) -> tuple[Flow, Zoo]:
         config = FlowConfig(
@@ -88,11 +89,16 @@ def make_flow(zoo, canonical_zoo):
             heads=2,
             basis="none" if basis is None else "data",
             directions=directions,
+            gradient_examples=gradient_examples,
             identities=identities,
         )
         source = zoo if geometry == "euclidean" else canonical_zoo
+        coordinates, examples = Coordinates(source.architecture, basis), None
+        if gradient_examples:
+            inputs = coordinates.rotate_inputs(dataset.train.inputs[:gradient_examples])
+            examples = Split(inputs, dataset.train.targets[:gradient_examples])
         torch.manual_seed(0)
-        return Flow(config, velocity, Coordinates(source.architecture, basis), 0.5), source
+        return Flow(config, velocity, coordinates, 0.5, examples=examples), source
 
     return make
 

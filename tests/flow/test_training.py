@@ -69,6 +69,7 @@ def make_trainer(small_zoos, training_config, task):
                 heads=2,
                 basis="none" if basis is None else "data",
                 directions=0,
+                gradient_examples=0,
                 identities=False,
             ),
             Coordinates(zoo.architecture, basis),

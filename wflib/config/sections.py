@@ -99,6 +99,9 @@ class VelocityConfig(Section):
     directions: Annotated[int, Field(ge=0, strict=True)] = Field(
         description="Leading input directions that the network sees and predicts; 0 for all. Others stay Gaussian."
     )
+    gradient_examples: Annotated[int, Field(ge=0, strict=True)] = Field(
+        description="Training examples whose loss' gradient at x_t the network sees beside x_t, all at most; 0 for none."
+    )
 
     @model_validator(mode="after")
     def heads_divide(self) -> VelocityConfig:

@@ -15,11 +15,13 @@ from wflib.config import FlowConfig, Settings, VelocityConfig
 from wflib.flow.conditioning import Condition
 from wflib.flow.coordinates import Coordinates, input_basis
 from wflib.flow.geometry import build_geometry
+from wflib.flow.loss_gradient import LossGradient
 from wflib.flow.prior import Prior, canonical_prior, flat_prior
+from wflib.rng import generator
 from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
 from wflib.symmetry import pool
 from wflib.velocity import Preconditioner, build_velocity
-from wflib.zoo import Zoo
+from wflib.zoo import Split, Zoo
 
 __all__ = ["Flow", "flow_for_zoo", "load_flow", "save_flow"]
 
@@ -37,6 +39,11 @@ class Flow(nn.Module):
         prior_std: Standard deviation of the initial weights that the prior is made of.
         metadata: Task and provenance, JSON-serializable.
         jumps: Whether predictions also depend on the length of the step to be made, as a distilled flow's do.
+        examples: The task's training examples whose loss' gradient the network sees, inputs in the axes of the coordinates;
+            for networks that see one.
+
+    Raises:
+        ValueError: Coordinates, prior or examples do not go with the configuration.
     """
 
     def __init__(
@@ -47,6 +54,7 @@ class Flow(nn.Module):
         prior_std: float,
         metadata: dict[str, Any] | None = None,
         jumps: bool = False,
+        examples: Split | None = None,
     ) -> None:
         super().__init__()
         if coordinates.canonical != (config.geometry != "euclidean"):
@@ -61,6 +69,9 @@ class Flow(nn.Module):
                 "flow.coupling: equivariant-ot permutes the prior's draws, which velocity.identities: true would see; "
                 "choose another coupling, or velocity.identities: false."
             )
+        if (examples is None) == (velocity_config.gradient_examples > 0):
+            expected = "no examples" if examples is not None else "the task's training examples"
+            raise ValueError(f"Flow: velocity.gradient_examples: {velocity_config.gradient_examples} needs {expected}.")
         self.config, self.velocity_config = config, velocity_config
         self.coordinates, self.prior_std, self.metadata = coordinates, prior_std, dict(metadata or {})
         self.geometry = build_geometry(config.geometry, coordinates.manifold)
@@ -74,7 +85,9 @@ class Flow(nn.Module):
         self.register_buffer("places", places, persistent=False)
         self.jumps = jumps
         self.condition = Condition(config.condition) if config.condition != "none" else None
-        self.network = build_velocity(velocity_config, seen, (self.condition is not None) + jumps)
+        self.loss_gradient = None if examples is None else LossGradient(architecture, self.geometry, examples)
+        scalars, fields = (self.condition is not None) + jumps, int(examples is not None)
+        self.network = build_velocity(velocity_config, seen, scalars, fields)
         self._prior = prior
 
     @property
@@ -86,6 +99,11 @@ class Flow(nn.Module):
     def prior(self) -> Prior:
         """The prior, on the flow's device."""
         return self._prior.to(self.device)
+
+    @property
+    def examples(self) -> Split | None:
+        """Training examples whose loss' gradient the network sees, if it does."""
+        return None if self.loss_gradient is None else self.loss_gradient.examples
 
     @property
     def architecture(self) -> Architecture:
@@ -131,10 +149,9 @@ class Flow(nn.Module):
         """The preconditioner's Gaussian model of x_1, what the network adds to it, and o(t); nothing projected."""
         coefficients = self.preconditioner(t)
         centred = x_t - coefficients.centre
-        seen = self.network((centred * coefficients.input_scale)[:, self.places], t, self.scalars(t, condition, span)).to(
-            x_t.dtype
-        )
-        field = torch.zeros_like(x_t).index_copy(1, self.places, seen)
+        given = (centred * coefficients.input_scale)[:, self.places], t, self.scalars(t, condition, span)
+        gradient = None if self.loss_gradient is None else self.loss_gradient(x_t)[:, None, self.places]
+        field = torch.zeros_like(x_t).index_copy(1, self.places, self.network(*given, gradient).to(x_t.dtype))
         model = self.preconditioner.data_mean + coefficients.skip * centred
         return model, coefficients.output_scale * field, coefficients.output_scale
 
@@ -184,6 +201,7 @@ class Flow(nn.Module):
             self.prior_std,
             self.metadata,
             self.jumps,
+            self.examples,
         ).to(self.preconditioner.mean_0)
         other.load_state_dict(self.state_dict())
         (mean, width, fresh), (new_mean, new_width, _) = (
@@ -198,23 +216,24 @@ class Flow(nn.Module):
         return other.train(self.training)
 
 
-def flow_for_zoo(settings: Settings, zoo: Zoo, inputs: Tensor) -> Flow:
+def flow_for_zoo(settings: Settings, zoo: Zoo, train: Split) -> Flow:
     """An untrained flow on a zoo's coordinates, its parameters drawn from ``training.seed``.
 
     Args:
         settings: Sections ``flow``, ``velocity`` and ``training``, and the task's name.
         zoo: Of the form the geometry works on.
-        inputs: The task's training inputs, whose second moment is the basis ``data``.
+        train: The task's training part: the second moment of its inputs is the basis ``data``, and ``gradient_examples`` are
+            drawn from it.
     """
-    basis = input_basis(inputs)[0] if settings.velocity.basis == "data" else None
-    torch.manual_seed(settings.training.seed)
-    return Flow(
-        settings.flow,
-        settings.velocity,
-        Coordinates(zoo.architecture, basis, zoo.form == "canonical"),
-        zoo.metadata["init_std"],
-        {"task": settings.task, "seed": settings.training.seed},
-    )
+    seed, count, examples = settings.training.seed, settings.velocity.gradient_examples, None
+    basis = input_basis(train.inputs)[0] if settings.velocity.basis == "data" else None
+    coordinates = Coordinates(zoo.architecture, basis, zoo.form == "canonical")
+    if count:
+        chosen = torch.randperm(len(train.inputs), generator=generator(seed, "flow", "gradient"))[:count]
+        examples = Split(coordinates.rotate_inputs(train.inputs[chosen]), train.targets[chosen])
+    torch.manual_seed(seed)
+    metadata = {"task": settings.task, "seed": seed}
+    return Flow(settings.flow, settings.velocity, coordinates, zoo.metadata["init_std"], metadata, examples=examples)
 
 
 def save_flow(path: str | Path, flow: Flow) -> None:
@@ -251,13 +270,18 @@ def load_flow(path: str | Path, device: str | torch.device = "cpu") -> Flow:
         config = FlowConfig(**metadata.pop("flow"))
         architecture = Architecture.from_json(metadata.pop("architecture"))
         coordinates = Coordinates(architecture, tensors.pop("basis", None), config.geometry != "euclidean")
+        velocity = VelocityConfig(**{"gradient_examples": 0, **metadata.pop("velocity")})
+        examples = None
+        if velocity.gradient_examples:
+            examples = Split(*(tensors[f"state.loss_gradient.{name}"] for name in ("inputs", "targets")))
         flow = Flow(
             config,
-            VelocityConfig(**metadata.pop("velocity")),
+            velocity,
             coordinates.to(device),
             metadata.pop("prior_std"),
             jumps=metadata.pop("jumps"),
             metadata=metadata,
+            examples=examples,
         )
         flow.load_state_dict({name.removeprefix("state."): tensor for name, tensor in tensors.items()})
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:

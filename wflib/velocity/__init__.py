@@ -12,20 +12,21 @@ from wflib.velocity.relational_transformer import RelationalTransformer
 __all__ = ["PNA", "Coefficients", "NeuronTokens", "Preconditioner", "RelationalTransformer", "build_velocity"]
 
 
-def build_velocity(config: VelocityConfig, architecture: Architecture, scalars: int = 0) -> nn.Module:
+def build_velocity(config: VelocityConfig, architecture: Architecture, scalars: int = 0, fields: int = 0) -> nn.Module:
     """The velocity network that a configuration names.
 
     Args:
         config: Section ``velocity``.
         architecture: Architecture of the flow's coordinates.
         scalars: Number of scalars besides time that the field depends on.
+        fields: Number of fields over the weights besides x that it depends on.
 
     Returns:
-        A module ``(x (batch, D), t (batch,), scalars (batch, scalars) or None) → (batch, D)``.
+        A module ``(x (batch, D), t (batch,), scalars (batch, scalars) or None, fields (batch, fields, D) or None) →
+        (batch, D)``.
     """
     if config.kind != "neuron-tokens":
         kind = RelationalTransformer if config.kind == "relational-transformer" else PNA
-        return kind(architecture, config.dimension, config.layers, config.heads, config.identities, scalars)
-    return NeuronTokens(
-        architecture, config.dimension, config.edge_dimension, config.layers, config.heads, config.identities, scalars
-    )
+        return kind(architecture, config.dimension, config.layers, config.heads, config.identities, scalars, fields)
+    sizes = (config.dimension, config.edge_dimension, config.layers, config.heads)
+    return NeuronTokens(architecture, *sizes, config.identities, scalars, fields)

@@ -1,4 +1,4 @@
-"""Embeddings of time, and of other scalars that a prediction may be conditioned on."""
+"""What velocity networks see: time, other scalars that a prediction may be conditioned on, and fields over the weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ScalarEmbedding", "TimeEmbedding"]
+__all__ = ["ScalarEmbedding", "TimeEmbedding", "all_fields"]
+
+
+def all_fields(x: Tensor, fields: Tensor | None) -> tuple[Tensor, ...]:
+    """Coordinates (batch, D) and further fields over the same weights (batch, fields, D), each (batch, D)."""
+    return (x,) if fields is None else (x, *fields.unbind(1))
 
 
 class ScalarEmbedding(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from wflib.architecture import Architecture
 from wflib.graph.blocks import GraphFeatures, from_blocks, neural_graph, to_blocks
 from wflib.velocity.edge_functions import normalize_edges
-from wflib.velocity.embedding import TimeEmbedding
+from wflib.velocity.embedding import TimeEmbedding, all_fields
 
 __all__ = ["GraphNetwork"]
 
@@ -27,9 +27,12 @@ class GraphNetwork(nn.Module, ABC):
         dimension: Features of a node and of an edge, d.
         identities: Whether hidden neurons have learned positions of their own: breaks equivariance, fixes widths.
         scalars: Number of scalars besides time that the field depends on.
+        fields: Number of fields over the weights besides x that it depends on.
     """
 
-    def __init__(self, architecture: Architecture, dimension: int, identities: bool = False, scalars: int = 0) -> None:
+    def __init__(
+        self, architecture: Architecture, dimension: int, identities: bool = False, scalars: int = 0, fields: int = 0
+    ) -> None:
         super().__init__()
         self.architecture = architecture
         graph = self.graph = neural_graph(architecture)
@@ -43,14 +46,15 @@ class GraphNetwork(nn.Module, ABC):
             }
         )
         features = {group: len(names) for group, names in graph.node_tensors.items() if names}
-        self.node_inputs = nn.ModuleDict({group: nn.Linear(count, dimension) for group, count in features.items()})
+        seen = 1 + fields
+        self.node_inputs = nn.ModuleDict({group: nn.Linear(seen * count, dimension) for group, count in features.items()})
         self.node_outputs = nn.ModuleDict({group: nn.Linear(dimension, count) for group, count in features.items()})
-        self.edge_inputs = nn.Parameter(torch.randn(len(graph.edges), dimension))
+        self.edge_inputs = nn.Parameter(torch.randn(seen * len(graph.edges), dimension))
         self.edge_positions = nn.Parameter(0.5 * torch.randn(len(graph.edges), dimension))
         self.edge_time = nn.Linear(dimension, dimension)
         self.edge_outputs = nn.ModuleList([nn.Linear(dimension, 1) for _ in graph.edges])
         if graph.scalars:
-            self.scalar_input = nn.Linear(len(graph.scalars), dimension)
+            self.scalar_input = nn.Linear(seen * len(graph.scalars), dimension)
             self.scalar_output = nn.Linear(dimension, len(graph.scalars))
         self.norm = nn.LayerNorm(dimension, elementwise_affine=False)
         outputs = [*self.node_outputs.values(), *self.edge_outputs, *([self.scalar_output] if graph.scalars else [])]
@@ -58,7 +62,7 @@ class GraphNetwork(nn.Module, ABC):
             nn.init.zeros_(output.weight)
             nn.init.zeros_(output.bias)
 
-    def forward(self, x: Tensor, t: Tensor, scalars: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, scalars: Tensor | None = None, fields: Tensor | None = None) -> Tensor:
         """Evaluate the field.
 
         Under autocast all work on edges is done in its dtype, and nodes keep float32 between layers.
@@ -67,32 +71,36 @@ class GraphNetwork(nn.Module, ABC):
             x: Coordinates of unit variance, (batch, D).
             t: Times, (batch,).
             scalars: What else the field depends on, NaN where not given, (batch, scalars).
+            fields: What else is known of every weight, of unit variance, (batch, fields, D).
 
         Returns:
             (batch, D).
         """
         time = self.time(t, scalars)
-        nodes, edges = self.embed(x, time)
+        nodes, edges = self.embed(all_fields(x, fields), time)
         nodes, edges = self.exchange(nodes, edges, time)
         return self.read(self.norm(nodes), edges, x)
 
-    def embed(self, x: Tensor, time: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Coordinates → nodes (batch, N, d) and blocks of edges (batch, targets, sources, d)."""
-        graph, features = self.graph, to_blocks(self.architecture, self.architecture.unflatten(x))
+    def embed(self, seen: tuple[Tensor, ...], time: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Fields over the weights, each (batch, D) → nodes (batch, N, d), edges (batch, targets, sources, d) by block."""
+        graph, x = self.graph, seen[0]
+        features = [to_blocks(self.architecture, self.architecture.unflatten(field)) for field in seen]
         nodes = []
         for group in graph.groups:
             node = self.positions[group.name].expand(len(x), group.size, -1)
             if group.name in self.node_inputs:
-                node = node + self.node_inputs[group.name](features.nodes[group.name])
+                node = node + self.node_inputs[group.name](torch.cat([part.nodes[group.name] for part in features], -1))
             if graph.scalars and group.name == graph.groups[-1].name:
-                node = node + self.scalar_input(features.scalars).unsqueeze(1)
+                node = node + self.scalar_input(torch.cat([part.scalars for part in features], -1)).unsqueeze(1)
             nodes.append(node)
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         start, edges = self.edge_time(time), []
         for index, block in enumerate(graph.edges):
-            origin = (start + self.edge_positions[index]).to(dtype)[:, None, None]
-            edges.append(torch.addcmul(origin, features.edges[block.tensor].to(dtype), self.edge_inputs[index].to(dtype)))
+            edge = (start + self.edge_positions[index]).to(dtype)[:, None, None]
+            for part, direction in zip(features, self.edge_inputs[index :: len(graph.edges)], strict=True):
+                edge = torch.addcmul(edge, part.edges[block.tensor].to(dtype), direction.to(dtype))
+            edges.append(edge)
         return torch.cat(nodes, 1), edges
 
     @abstractmethod

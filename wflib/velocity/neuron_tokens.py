@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wflib.architecture import Architecture
-from wflib.velocity.embedding import TimeEmbedding
+from wflib.velocity.embedding import TimeEmbedding, all_fields
 from wflib.velocity.token_layout import TokenLayout
 
 __all__ = ["NeuronTokens"]
@@ -135,6 +135,7 @@ class NeuronTokens(nn.Module):
         heads: Attention heads.
         identities: Whether hidden neurons have learned positions of their own: breaks equivariance, fixes widths.
         scalars: Number of scalars besides time that the field depends on.
+        fields: Number of fields over the weights besides x that it depends on.
     """
 
     def __init__(
@@ -146,23 +147,24 @@ class NeuronTokens(nn.Module):
         heads: int,
         identities: bool = False,
         scalars: int = 0,
+        fields: int = 0,
     ) -> None:
         super().__init__()
         self.architecture = architecture
         layout = self.layout = TokenLayout(architecture)
         self.time = TimeEmbedding(dimension, scalars)
         self.whole = nn.Parameter(torch.randn(dimension) * 0.3)
-        own = [group.size if identities else 1 for group in architecture.hidden_groups]
+        own, seen = [group.size if identities else 1 for group in architecture.hidden_groups], 1 + fields
         self.positions = nn.ParameterList([nn.Parameter(torch.randn(size, dimension) * 0.3) for size in own])
         self.token_inputs = nn.ModuleList(
-            [nn.Linear(max(layout.token_width[group], 1), dimension) for group in layout.groups]
+            [nn.Linear(seen * max(layout.token_width[group], 1), dimension) for group in layout.groups]
         )
         self.token_outputs = nn.ModuleList(
             [nn.Linear(dimension, max(layout.token_width[group], 1)) for group in layout.groups]
         )
-        self.fixed_input = nn.Linear(max(layout.fixed_width, 1), dimension)
+        self.fixed_input = nn.Linear(seen * max(layout.fixed_width, 1), dimension)
         self.fixed_output = nn.Linear(dimension, max(layout.fixed_width, 1))
-        self.edge_inputs = nn.ModuleList([nn.Linear(1, edge_dimension) for _ in layout.edges])
+        self.edge_inputs = nn.ModuleList([nn.Linear(seen, edge_dimension) for _ in layout.edges])
         self.edge_outputs = nn.ModuleList(
             [nn.Sequential(nn.LayerNorm(edge_dimension), nn.Linear(edge_dimension, 1)) for _ in layout.edges]
         )
@@ -174,31 +176,37 @@ class NeuronTokens(nn.Module):
             nn.init.zeros_(output.weight)
             nn.init.zeros_(output.bias)
 
-    def forward(self, x: Tensor, t: Tensor, scalars: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, scalars: Tensor | None = None, fields: Tensor | None = None) -> Tensor:
         """Evaluate the field.
 
         Args:
             x: Coordinates of unit variance, (batch, D).
             t: Times, (batch,).
             scalars: What else the field depends on, NaN where not given, (batch, scalars).
+            fields: What else is known of every weight, of unit variance, (batch, fields, D).
 
         Returns:
             (batch, D).
         """
         architecture, layout = self.architecture, self.layout
-        batch, weights, time = len(x), architecture.unflatten(x), self.time(t, scalars)
-        fixed = torch.cat([weights[name].reshape(batch, -1) for name in layout.fixed] or [x.new_zeros(batch, 1)], -1)
+        batch, time = len(x), self.time(t, scalars)
+        seen = [architecture.unflatten(field) for field in all_fields(x, fields)]
+        # A layer without biases between hidden layers has edges only, so there may be nothing to see.
+        nothing = x.new_zeros(batch, 1, len(seen))
+        fixed = [weights[name].reshape(batch, -1) for weights in seen for name in layout.fixed]
+        fixed = torch.cat(fixed or [nothing[:, 0]], -1)
         tokens = [self.fixed_input(fixed).unsqueeze(1) + self.whole]
         for index, group in enumerate(layout.groups):
             features = [
                 weights[name].movedim(axis, 1).reshape(batch, architecture.size(group), -1)
+                for weights in seen
                 for name, axis in layout.tokens[group]
             ]
-            # A layer without biases between hidden layers has edges only.
-            features = torch.cat(features or [x.new_zeros(batch, architecture.size(group), 1)], -1)
+            features = torch.cat(features or [nothing.expand(-1, architecture.size(group), -1)], -1)
             tokens.append(self.token_inputs[index](features) + self.positions[index])
         edges = [
-            embed(weights[name].unsqueeze(-1)) for embed, (name, _, _) in zip(self.edge_inputs, layout.edges, strict=True)
+            embed(torch.stack([weights[name] for weights in seen], -1))
+            for embed, (name, _, _) in zip(self.edge_inputs, layout.edges, strict=True)
         ]
         tokens = torch.cat(tokens, 1)
         for layer in self.layers:

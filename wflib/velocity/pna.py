@@ -165,6 +165,7 @@ class PNA(GraphNetwork):
         towers: Groups of features that are convolved apart.
         identities: Whether hidden neurons have learned positions of their own: breaks equivariance, fixes widths.
         scalars: Number of scalars besides time that the field depends on.
+        fields: Number of fields over the weights besides x that it depends on.
 
     Raises:
         ValueError: ``towers`` does not divide ``dimension``.
@@ -178,8 +179,9 @@ class PNA(GraphNetwork):
         towers: int,
         identities: bool = False,
         scalars: int = 0,
+        fields: int = 0,
     ) -> None:
-        super().__init__(architecture, dimension, identities, scalars)
+        super().__init__(architecture, dimension, identities, scalars, fields)
         if dimension % towers:
             raise ValueError(f"PNA: towers ({towers}) must divide dimension ({dimension}).")
         degrees = dict.fromkeys(self.graph.place, 0)

@@ -170,6 +170,7 @@ class RelationalTransformer(GraphNetwork):
         heads: Attention heads.
         identities: Whether hidden neurons have learned positions of their own: breaks equivariance, fixes widths.
         scalars: Number of scalars besides time that the field depends on.
+        fields: Number of fields over the weights besides x that it depends on.
 
     Raises:
         ValueError: ``heads`` does not divide ``dimension``.
@@ -183,8 +184,9 @@ class RelationalTransformer(GraphNetwork):
         heads: int,
         identities: bool = False,
         scalars: int = 0,
+        fields: int = 0,
     ) -> None:
-        super().__init__(architecture, dimension, identities, scalars)
+        super().__init__(architecture, dimension, identities, scalars, fields)
         if dimension % heads:
             raise ValueError(f"RelationalTransformer: heads ({heads}) must divide dimension ({dimension}).")
         self.layers = nn.ModuleList([RelationalLayer(dimension, heads) for _ in range(layers)])

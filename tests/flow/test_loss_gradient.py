@@ -1,0 +1,194 @@
+"""The loss' gradient as a field that networks see: value, symmetry, and its way through files, widths and likelihoods."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from wflib.architecture import mlp
+from wflib.config import load_settings
+from wflib.flow import FlowTrainer, divergence, flow_for_zoo, load_flow, sample, save_flow
+from wflib.flow.geometry import build_geometry
+from wflib.flow.loss_gradient import LossGradient
+from wflib.manifold import flat_manifold
+from wflib.rng import generator
+from wflib.storage import ArtifactError
+from wflib.testing import assert_equivariant
+from wflib.zoo import Split
+
+GEOMETRIES = ("euclidean", "normalized", "geometric")
+over_geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
+KINDS = ("neuron-tokens", "relational-transformer", "pna")
+
+
+def standardized(architecture, gradient):
+    parts = [gradient[:, where] for where in architecture.slices.values()]
+    return torch.cat([part / part.square().mean(1, keepdim=True).sqrt() for part in parts], 1)
+
+
+def some_points(flow, count=4, seed=0):
+    return flow.geometry.project_prediction(flow.prior.sample(count, generator(seed, "points")).double())
+
+
+def test_closed_form_of_a_linear_classifier():
+    architecture, random = mlp([3, 2]), generator(0, "linear")
+    inputs, targets = torch.randn(7, 3, generator=random, dtype=torch.float64), torch.arange(7) % 2
+    field = LossGradient(architecture, build_geometry("euclidean", flat_manifold(architecture)), Split(inputs, targets))
+    x = torch.randn(5, architecture.dimension, generator=random, dtype=torch.float64)
+    weights = architecture.unflatten(x)
+    error = architecture.forward(weights, inputs).softmax(-1) - functional.one_hot(targets, 2)  # dL/df, times examples
+    by_hand = architecture.flatten({"linear1.weight": error.transpose(1, 2) @ inputs / 7, "linear1.bias": error.mean(1)})
+    torch.testing.assert_close(field(x), standardized(architecture, by_hand))
+    other = Split(inputs, 1 - targets)
+    assert (LossGradient(architecture, field.geometry, other)(x) - field(x)).abs().max() > 0.1
+
+
+def test_halves_squared_errors_of_regressions():
+    architecture, random = mlp([3, 1], task_type="regression"), generator(0, "linear")
+    inputs, targets = (torch.randn(7, size, generator=random, dtype=torch.float64) for size in (3, 1))
+    field = LossGradient(architecture, build_geometry("euclidean", flat_manifold(architecture)), Split(inputs, targets))
+    x = torch.randn(5, architecture.dimension, generator=random, dtype=torch.float64)
+    error = architecture.forward(architecture.unflatten(x), inputs) - targets
+    by_hand = architecture.flatten({"linear1.weight": error.transpose(1, 2) @ inputs / 7, "linear1.bias": error.mean(1)})
+    torch.testing.assert_close(field(x), standardized(architecture, by_hand))
+
+
+def test_vanishing_gradients_are_zero_and_differentiable():
+    architecture = mlp([2, 3, 2])
+    split = Split(torch.ones(4, 2, dtype=torch.float64), torch.zeros(4, dtype=torch.int64))
+    field = LossGradient(architecture, build_geometry("euclidean", flat_manifold(architecture)), split)
+    dead = torch.zeros(1, architecture.dimension, dtype=torch.float64)
+    dead[:, architecture.slices["linear2.bias"]] = torch.tensor([1e4, 0.0])  # certain and right
+    value, change = torch.func.jvp(field, (dead,), (torch.ones_like(dead),))
+    assert torch.equal(value, torch.zeros_like(dead))
+    assert change.isfinite().all()
+
+
+@over_geometries
+def test_it_is_tangent_and_of_unit_size(geometry, make_flow):
+    flow, _ = make_flow(geometry, gradient_examples=16)
+    flow, x = flow.double(), some_points(flow)
+    found = flow.loss_gradient(x)
+    for where in flow.architecture.slices.values():
+        torch.testing.assert_close(found[:, where].square().mean(1), torch.ones(len(x), dtype=torch.float64))
+    if geometry == "geometric":
+        torch.testing.assert_close(flow.geometry.tangent(x, found), found)
+
+
+@over_geometries
+@pytest.mark.parametrize("kind", KINDS)
+def test_flows_that_see_it_stay_equivariant(geometry, kind, make_flow, randomized):
+    flow, _ = make_flow(geometry, kind=kind, gradient_examples=16)
+    randomized(flow.double().network)
+    x, t = some_points(flow), torch.full((4,), 0.4, dtype=torch.float64)
+    random = generator(1, "permutations")
+    assert_equivariant(flow.loss_gradient, flow.architecture, x, random, 1e-10)
+    assert_equivariant(lambda point: flow.velocity(point, t), flow.architecture, x, random, 1e-10)
+
+    def slanted(point):
+        return flow.loss_gradient(point) + torch.linspace(0, 1, point.shape[1], dtype=torch.float64)
+
+    with pytest.raises(ValueError, match="equivariant"):
+        assert_equivariant(slanted, flow.architecture, x, random, 1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_feel_every_weights_gradient(kind, make_flow, randomized):
+    flow, _ = make_flow("geometric", kind=kind, gradient_examples=16)
+    network, count = randomized(flow.double().network), flow.architecture.dimension
+    random = generator(2, "fields")
+    x, seen, t = torch.randn(1, count, generator=random), torch.randn(1, 1, count, generator=random), torch.tensor([0.3])
+    x, seen, t = x.double(), seen.double(), t.double()
+    change = torch.func.jacrev(lambda fields: network(x, t, None, fields))(seen).squeeze()
+    assert (change.abs().amax(0) > 1e-8).all()
+
+
+@over_geometries
+def test_files_keep_the_examples(geometry, make_flow, randomized, tmp_path):
+    flow, _ = make_flow(geometry, gradient_examples=16)
+    randomized(flow.network)
+    save_flow(tmp_path / "flow.safetensors", flow)
+    loaded = load_flow(tmp_path / "flow.safetensors")
+    assert torch.equal(loaded.examples.inputs, flow.examples.inputs)
+    assert torch.equal(loaded.examples.targets, flow.examples.targets)
+    ours, theirs = (sample(model, 3, 2, generator(0, "sample")) for model in (flow.eval(), loaded))
+    assert torch.equal(ours, theirs)
+    loaded.loss_gradient.targets = 1 - loaded.loss_gradient.targets
+    assert not torch.equal(ours, sample(loaded, 3, 2, generator(0, "sample")))
+
+
+def test_files_without_their_examples_are_refused(make_flow, tmp_path, monkeypatch):
+    flow, _ = make_flow(gradient_examples=16)
+    state = flow.state_dict()
+    del state["loss_gradient.inputs"]
+    monkeypatch.setattr(flow, "state_dict", lambda: state)
+    save_flow(tmp_path / "flow.safetensors", flow)
+    with pytest.raises(ArtifactError, match=r"loss_gradient\.inputs"):
+        load_flow(tmp_path / "flow.safetensors")
+
+
+def test_the_same_function_in_rotated_axes(make_flow, randomized):
+    basis = torch.linalg.qr(torch.randn(5, 5, generator=generator(0, "basis")))[0]
+    (plain, _), (rotated, _) = make_flow(gradient_examples=16), make_flow(basis=basis, gradient_examples=16)
+    x = some_points(plain)
+    turned = rotated.coordinates.encode(plain.architecture.unflatten(x))
+    there = rotated.double().loss_gradient(turned)
+    back = plain.architecture.flatten(rotated.coordinates.decode_state(there))
+    torch.testing.assert_close(back, plain.double().loss_gradient(x), rtol=1e-5, atol=1e-5)
+
+
+def test_the_divergence_counts_its_change(make_flow, randomized):
+    flow, _ = make_flow("geometric", gradient_examples=16)
+    randomized(flow.double().network)
+    x, t = some_points(flow, 2), torch.full((2,), 0.4, dtype=torch.float64)
+    _, found = divergence(flow.velocity, flow.geometry, x, t)
+    step, total = 1e-6, torch.zeros(2, dtype=torch.float64)
+    for direction in torch.eye(x.shape[1], dtype=torch.float64):
+        tangent = flow.geometry.tangent(x, direction.expand_as(x))
+        change = (flow.velocity(x + step * tangent, t) - flow.velocity(x - step * tangent, t)) / (2 * step)
+        total += (tangent * change).sum(1)
+    torch.testing.assert_close(found, total, rtol=1e-4, atol=1e-4)
+
+
+def test_other_widths_see_the_same_examples(make_flow, randomized):
+    flow, _ = make_flow("geometric", gradient_examples=16)
+    randomized(flow.network)
+    wide = flow.with_widths({"hidden1": 9})
+    assert torch.equal(wide.examples.inputs, flow.examples.inputs)
+    assert sample(wide, 3, 2, generator(0, "sample")).isfinite().all()
+
+
+def test_examples_and_setting_go_together(make_flow):
+    flow, _ = make_flow(gradient_examples=16)
+    given = (flow.config, flow.velocity_config, flow.coordinates, 0.5)
+    with pytest.raises(ValueError, match="gradient_examples: 16 needs the task's training examples"):
+        type(flow)(*given)
+    without = flow.velocity_config.model_copy(update={"gradient_examples": 0})
+    with pytest.raises(ValueError, match="gradient_examples: 0 needs no examples"):
+        type(flow)(flow.config, without, flow.coordinates, 0.5, examples=flow.examples)
+
+
+def test_flows_for_a_zoo_draw_their_examples_by_seed(zoo, dataset):
+    changes = ["velocity.dimension=8", "velocity.layers=1", "velocity.edge_dimension=4"]
+    settings = load_settings(changes=[*changes, "velocity.gradient_examples=10"])
+    one, again = (flow_for_zoo(settings, zoo, dataset.train).examples for _ in range(2))
+    assert torch.equal(one.inputs, again.inputs)
+    assert one.inputs.shape == (10, 5)
+    rows = [torch.nonzero((dataset.train.inputs == row).all(1)).item() for row in one.inputs]
+    assert torch.equal(one.targets, dataset.train.targets[rows])
+    settings = load_settings(changes=[*changes, "velocity.gradient_examples=10", "training.seed=1"])
+    assert not torch.equal(flow_for_zoo(settings, zoo, dataset.train).examples.inputs, one.inputs)
+    all_of_them = flow_for_zoo(load_settings(changes=[*changes, "velocity.gradient_examples=999"]), zoo, dataset.train)
+    assert len(all_of_them.examples.inputs) == len(dataset.train.inputs)
+    assert flow_for_zoo(load_settings(changes=changes), zoo, dataset.train).examples is None
+
+
+@over_geometries
+def test_trained_flows_predict_worse_from_wrong_gradients(geometry, make_flow, training_config, dataset):
+    flow, zoo = make_flow(geometry, gradient_examples=64, coupling="initialization")
+    trainer = FlowTrainer(flow, zoo, training_config(iterations=150, validate_every=150), dataset.train)
+    trainer.run()
+    right = trainer.validation_loss()
+    flow.loss_gradient.targets = 1 - flow.loss_gradient.targets
+    assert trainer.validation_loss() > 1.02 * right
