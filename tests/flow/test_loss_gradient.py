@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from wflib.architecture import mlp
 from wflib.config import load_settings
-from wflib.flow import FlowTrainer, divergence, flow_for_zoo, load_flow, sample, save_flow
+from wflib.flow import Coordinates, FlowTrainer, divergence, flow_for_zoo, load_flow, sample, save_flow
 from wflib.flow.geometry import build_geometry
 from wflib.flow.loss_gradient import LossGradient
 from wflib.manifold import flat_manifold
@@ -27,6 +27,10 @@ def standardized(architecture, gradient):
     return torch.cat([part / part.square().mean(1, keepdim=True).sqrt() for part in parts], 1)
 
 
+def field_of(architecture, examples):
+    return LossGradient(Coordinates(architecture), build_geometry("euclidean", flat_manifold(architecture)), examples)
+
+
 def some_points(flow, count=4, seed=0):
     return flow.geometry.project_prediction(flow.prior.sample(count, generator(seed, "points")).double())
 
@@ -34,20 +38,20 @@ def some_points(flow, count=4, seed=0):
 def test_closed_form_of_a_linear_classifier():
     architecture, random = mlp([3, 2]), generator(0, "linear")
     inputs, targets = torch.randn(7, 3, generator=random, dtype=torch.float64), torch.arange(7) % 2
-    field = LossGradient(architecture, build_geometry("euclidean", flat_manifold(architecture)), Split(inputs, targets))
+    field = field_of(architecture, Split(inputs, targets))
     x = torch.randn(5, architecture.dimension, generator=random, dtype=torch.float64)
     weights = architecture.unflatten(x)
     error = architecture.forward(weights, inputs).softmax(-1) - functional.one_hot(targets, 2)  # dL/df, times examples
     by_hand = architecture.flatten({"linear1.weight": error.transpose(1, 2) @ inputs / 7, "linear1.bias": error.mean(1)})
     torch.testing.assert_close(field(x), standardized(architecture, by_hand))
     other = Split(inputs, 1 - targets)
-    assert (LossGradient(architecture, field.geometry, other)(x) - field(x)).abs().max() > 0.1
+    assert (field_of(architecture, other)(x) - field(x)).abs().max() > 0.1
 
 
 def test_halves_squared_errors_of_regressions():
     architecture, random = mlp([3, 1], task_type="regression"), generator(0, "linear")
     inputs, targets = (torch.randn(7, size, generator=random, dtype=torch.float64) for size in (3, 1))
-    field = LossGradient(architecture, build_geometry("euclidean", flat_manifold(architecture)), Split(inputs, targets))
+    field = field_of(architecture, Split(inputs, targets))
     x = torch.randn(5, architecture.dimension, generator=random, dtype=torch.float64)
     error = architecture.forward(architecture.unflatten(x), inputs) - targets
     by_hand = architecture.flatten({"linear1.weight": error.transpose(1, 2) @ inputs / 7, "linear1.bias": error.mean(1)})
@@ -57,7 +61,7 @@ def test_halves_squared_errors_of_regressions():
 def test_vanishing_gradients_are_zero_and_differentiable():
     architecture = mlp([2, 3, 2])
     split = Split(torch.ones(4, 2, dtype=torch.float64), torch.zeros(4, dtype=torch.int64))
-    field = LossGradient(architecture, build_geometry("euclidean", flat_manifold(architecture)), split)
+    field = field_of(architecture, split)
     dead = torch.zeros(1, architecture.dimension, dtype=torch.float64)
     dead[:, architecture.slices["linear2.bias"]] = torch.tensor([1e4, 0.0])  # certain and right
     value, change = torch.func.jvp(field, (dead,), (torch.ones_like(dead),))
@@ -136,6 +140,17 @@ def test_the_same_function_in_rotated_axes(make_flow, randomized):
     there = rotated.double().loss_gradient(turned)
     back = plain.architecture.flatten(rotated.coordinates.decode_state(there))
     torch.testing.assert_close(back, plain.double().loss_gradient(x), rtol=1e-5, atol=1e-5)
+
+
+def test_leading_directions_only(make_flow, randomized):
+    basis = torch.eye(5)
+    (whole, _), (some, _) = (make_flow(basis=basis, directions=count, gradient_examples=16) for count in (0, 2))
+    x = some_points(whole)
+    found, everything = some.double().loss_gradient(x), whole.double().loss_gradient(x)
+    part, places = some.coordinates.leading(2)
+    torch.testing.assert_close(found, standardized(part, everything[:, places]))
+    randomized(some.network)
+    assert some.velocity(x, torch.full((4,), 0.3, dtype=torch.float64)).isfinite().all()
 
 
 def test_the_divergence_counts_its_change(make_flow, randomized):

@@ -85,7 +85,9 @@ class Flow(nn.Module):
         self.register_buffer("places", places, persistent=False)
         self.jumps = jumps
         self.condition = Condition(config.condition) if config.condition != "none" else None
-        self.loss_gradient = None if examples is None else LossGradient(architecture, self.geometry, examples)
+        self.loss_gradient = (
+            None if examples is None else LossGradient(coordinates, self.geometry, examples, velocity_config.directions)
+        )
         scalars, fields = (self.condition is not None) + jumps, int(examples is not None)
         self.network = build_velocity(velocity_config, seen, scalars, fields)
         self._prior = prior
@@ -150,7 +152,7 @@ class Flow(nn.Module):
         coefficients = self.preconditioner(t)
         centred = x_t - coefficients.centre
         given = (centred * coefficients.input_scale)[:, self.places], t, self.scalars(t, condition, span)
-        gradient = None if self.loss_gradient is None else self.loss_gradient(x_t)[:, None, self.places]
+        gradient = None if self.loss_gradient is None else self.loss_gradient(x_t).unsqueeze(1)
         field = torch.zeros_like(x_t).index_copy(1, self.places, self.network(*given, gradient).to(x_t.dtype))
         model = self.preconditioner.data_mean + coefficients.skip * centred
         return model, coefficients.output_scale * field, coefficients.output_scale

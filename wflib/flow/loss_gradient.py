@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture
+from wflib.flow.coordinates import Coordinates
 from wflib.flow.geometry import Geometry
 from wflib.zoo import Split, network_losses
 
@@ -26,14 +26,18 @@ class LossGradient(nn.Module):
     Examples are part of the state, so that a flow's file needs no dataset.
 
     Args:
-        architecture: Of the coordinates.
+        coordinates: What x is.
         geometry: Gives P_x, the projection on tangent vectors.
         examples: Training examples that L is the mean loss of, inputs in the axes of the coordinates.
+        directions: Leading input directions whose weights' gradients are wanted; 0 for all.
     """
 
-    def __init__(self, architecture: Architecture, geometry: Geometry, examples: Split) -> None:
+    def __init__(self, coordinates: Coordinates, geometry: Geometry, examples: Split, directions: int = 0) -> None:
         super().__init__()
-        self.architecture, self.geometry = architecture, geometry
+        self.architecture, self.geometry = coordinates.architecture, geometry
+        part, places = coordinates.leading(directions)
+        self.tensors = tuple(part.slices.values())
+        self.register_buffer("places", places, persistent=False)
         self.register_buffer("inputs", examples.inputs)
         self.register_buffer("targets", examples.targets)
 
@@ -43,13 +47,13 @@ class LossGradient(nn.Module):
         return Split(self.inputs, self.targets)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Evaluate it at x (batch, D); differentiable, (batch, D)."""
+        """Evaluate it at x (batch, D), of the weights that are wanted (batch, ≤ D); differentiable."""
         architecture, examples = self.architecture, self.examples
 
         def total(point: Tensor) -> Tensor:
             return network_losses(architecture, architecture.unflatten(point), examples).sum()
 
         with torch.autocast(x.device.type, enabled=False):
-            gradient = self.geometry.tangent(x, torch.func.grad(total)(x))
-        parts = (gradient[:, where] for where in architecture.slices.values())
+            gradient = self.geometry.tangent(x, torch.func.grad(total)(x))[:, self.places]
+        parts = (gradient[:, where] for where in self.tensors)
         return torch.cat([part * (part.square().mean(1, keepdim=True) + SMALLEST**2).rsqrt() for part in parts], 1)
