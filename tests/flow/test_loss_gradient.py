@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from wflib.architecture import mlp
 from wflib.config import load_settings
-from wflib.flow import Coordinates, FlowTrainer, divergence, flow_for_zoo, load_flow, sample, save_flow
+from wflib.flow import Coordinates, FlowTrainer, divergence, flow_for_zoo, load_flow, loss_gradient, sample, save_flow
 from wflib.flow.geometry import build_geometry
 from wflib.flow.loss_gradient import LossGradient
 from wflib.manifold import flat_manifold
@@ -22,9 +22,9 @@ over_geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
 KINDS = ("neuron-tokens", "relational-transformer", "pna")
 
 
-def standardized(architecture, gradient):
-    parts = [gradient[:, where] for where in architecture.slices.values()]
-    return torch.cat([part / part.square().mean(1, keepdim=True).sqrt() for part in parts], 1)
+def scaled(architecture, gradient, sizes):
+    parts = [(gradient[:, where], 0.1 * size) for where, size in zip(architecture.slices.values(), sizes, strict=True)]
+    return torch.cat([part / (part.square().mean(1, keepdim=True) + size**2).sqrt() for part, size in parts], 1)
 
 
 def field_of(architecture, examples):
@@ -43,7 +43,11 @@ def test_closed_form_of_a_linear_classifier():
     weights = architecture.unflatten(x)
     error = architecture.forward(weights, inputs).softmax(-1) - functional.one_hot(targets, 2)  # dL/df, times examples
     by_hand = architecture.flatten({"linear1.weight": error.transpose(1, 2) @ inputs / 7, "linear1.bias": error.mean(1)})
-    torch.testing.assert_close(field(x), standardized(architecture, by_hand))
+    torch.testing.assert_close(field(x), scaled(architecture, by_hand, torch.ones(2)))
+    field.fit(x)
+    sizes = [by_hand[:, where].square().mean().sqrt().item() for where in architecture.slices.values()]
+    torch.testing.assert_close(field.sizes.tolist(), sizes, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(field(x), scaled(architecture, by_hand, field.sizes.double()))
     other = Split(inputs, 1 - targets)
     assert (field_of(architecture, other)(x) - field(x)).abs().max() > 0.1
 
@@ -55,7 +59,7 @@ def test_halves_squared_errors_of_regressions():
     x = torch.randn(5, architecture.dimension, generator=random, dtype=torch.float64)
     error = architecture.forward(architecture.unflatten(x), inputs) - targets
     by_hand = architecture.flatten({"linear1.weight": error.transpose(1, 2) @ inputs / 7, "linear1.bias": error.mean(1)})
-    torch.testing.assert_close(field(x), standardized(architecture, by_hand))
+    torch.testing.assert_close(field(x), scaled(architecture, by_hand, torch.ones(2)))
 
 
 def test_vanishing_gradients_are_zero_and_differentiable():
@@ -70,12 +74,14 @@ def test_vanishing_gradients_are_zero_and_differentiable():
 
 
 @over_geometries
-def test_it_is_tangent_and_of_unit_size(geometry, make_flow):
-    flow, _ = make_flow(geometry, gradient_examples=16)
+def test_it_is_tangent_and_about_one_in_training(geometry, make_flow, training_config, dataset):
+    flow, zoo = make_flow(geometry, gradient_examples=16)
+    trainer = FlowTrainer(flow, zoo, training_config(), dataset.train)
+    seen = flow.loss_gradient(trainer.validation.x_t)
+    for where in flow.architecture.slices.values():
+        assert 0.5 < seen[:, where].square().mean().sqrt() < 1
     flow, x = flow.double(), some_points(flow)
     found = flow.loss_gradient(x)
-    for where in flow.architecture.slices.values():
-        torch.testing.assert_close(found[:, where].square().mean(1), torch.ones(len(x), dtype=torch.float64))
     if geometry == "geometric":
         torch.testing.assert_close(flow.geometry.tangent(x, found), found)
 
@@ -132,7 +138,7 @@ def test_files_without_their_examples_are_refused(make_flow, tmp_path, monkeypat
         load_flow(tmp_path / "flow.safetensors")
 
 
-def test_the_same_function_in_rotated_axes(make_flow, randomized):
+def test_the_same_function_in_rotated_axes(make_flow):
     basis = torch.linalg.qr(torch.randn(5, 5, generator=generator(0, "basis")))[0]
     (plain, _), (rotated, _) = make_flow(gradient_examples=16), make_flow(basis=basis, gradient_examples=16)
     x = some_points(plain)
@@ -146,9 +152,9 @@ def test_leading_directions_only(make_flow, randomized):
     basis = torch.eye(5)
     (whole, _), (some, _) = (make_flow(basis=basis, directions=count, gradient_examples=16) for count in (0, 2))
     x = some_points(whole)
-    found, everything = some.double().loss_gradient(x), whole.double().loss_gradient(x)
+    found, everything = some.double().loss_gradient(x), torch.cat(whole.double().loss_gradient.gradients(x), 1)
     part, places = some.coordinates.leading(2)
-    torch.testing.assert_close(found, standardized(part, everything[:, places]))
+    torch.testing.assert_close(found, scaled(part, everything[:, places], torch.ones(6)))
     randomized(some.network)
     assert some.velocity(x, torch.full((4,), 0.3, dtype=torch.float64)).isfinite().all()
 
@@ -164,6 +170,23 @@ def test_the_divergence_counts_its_change(make_flow, randomized):
         change = (flow.velocity(x + step * tangent, t) - flow.velocity(x - step * tangent, t)) / (2 * step)
         total += (tangent * change).sum(1)
     torch.testing.assert_close(found, total, rtol=1e-4, atol=1e-4)
+
+
+def test_derivatives_miss_no_jumps(make_flow, monkeypatch):
+    """What the fundamental theorem of calculus says along a segment, which crosses kinks of ReLU networks."""
+
+    def missed():
+        flow, _ = make_flow(gradient_examples=16)
+        x, way = some_points(flow.double()), 0.3 * some_points(flow, seed=1)
+        places = ((torch.arange(400, dtype=torch.float64) + 0.5) / 400)[:, None, None]
+        points = (x + places * way).flatten(0, 1)
+        _, slopes = torch.func.jvp(flow.loss_gradient, (points,), (way.repeat(400, 1),))
+        change = flow.loss_gradient(x + way) - flow.loss_gradient(x)
+        return ((slopes.view(400, *x.shape).mean(0) - change).norm() / change.norm()).item()
+
+    assert missed() < 1e-3
+    monkeypatch.setattr(loss_gradient, "SMOOTH", {})
+    assert missed() > 0.1
 
 
 def test_other_widths_see_the_same_examples(make_flow, randomized):
@@ -182,6 +205,27 @@ def test_examples_and_setting_go_together(make_flow):
     without = flow.velocity_config.model_copy(update={"gradient_examples": 0})
     with pytest.raises(ValueError, match="gradient_examples: 0 needs no examples"):
         type(flow)(flow.config, without, flow.coordinates, 0.5, examples=flow.examples)
+
+
+def test_examples_fit_the_coordinates(make_flow):
+    flow, _ = make_flow(gradient_examples=16)
+    given = (flow.config, flow.velocity_config, flow.coordinates, 0.5)
+    wrong = Split(torch.randn(3, 7), torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"expected examples with inputs \(examples, 5\), got \(3, 7\)"):
+        type(flow)(*given, examples=wrong)
+    uneven = Split(torch.randn(3, 5), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="and 2 targets"):
+        type(flow)(*given, examples=uneven)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_want_all_their_fields(kind, make_flow):
+    flow, _ = make_flow(kind=kind, gradient_examples=16)
+    x, t = flow.prior.sample(2, generator(0, "x")), torch.zeros(2)
+    with pytest.raises(ValueError, match="sees 1 fields over the weights besides x, got 0"):
+        flow.network(x, t)
+    with pytest.raises(ValueError, match="sees 1 fields over the weights besides x, got 2"):
+        flow.network(x, t, None, x.unsqueeze(1).expand(-1, 2, -1))
 
 
 def test_flows_for_a_zoo_draw_their_examples_by_seed(zoo, dataset):

@@ -38,7 +38,7 @@ class ZooConfig(Section):
 
     seed: Seed
     widths: Annotated[list[Count], Field(min_length=1)] = Field(description="Neurons of each hidden layer.")
-    activation: Literal["relu", "leaky_relu", "tanh", "softsign", "gelu", "silu", "identity"]
+    activation: Literal["relu", "leaky_relu", "tanh", "softsign", "gelu", "silu", "smooth_relu", "identity"]
     networks: Annotated[int, Field(ge=2, strict=True, description="Training runs, two at least: one may be held out.")]
     held_out: Annotated[float, Field(gt=0, lt=1, strict=True, description="Share of training runs that no flow sees.")]
     optimizer: Literal["adam", "sgd"]

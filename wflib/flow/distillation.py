@@ -3,7 +3,7 @@
 The student sees the length h of the step besides x_t and t, and predicts the mean velocity v of the step, so that one jump
 x_{t+h} = exp_{x_t}(h v) does what many small steps of the teacher do. It starts as a copy of the teacher, whose velocity it
 gives for every h, and is regressed on pairs of points of kept trajectories. The trajectories are deterministic, so unlike
-the target of flow matching this one can be met exactly; no task data are involved. After the trajectory distillation of
+the target of flow matching this one can be met exactly; no zoo is involved. After the trajectory distillation of
 Luhman and Luhman (2021) and the flow maps of Boffi, Albergo and Vanden-Eijnden (2024).
 """
 

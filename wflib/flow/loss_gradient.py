@@ -3,9 +3,15 @@
 Networks of a zoo have followed this gradient from their initial weights, so where they end depends on it; from the weights
 alone a velocity network would have to work out what the data say. It turns with permutations of hidden neurons exactly as
 weights do.
+
+A flow's velocity must be smooth: divergences, and so likelihoods, come from its derivative. The gradient of a network with
+kinks jumps wherever an example crosses one, so it is taken of the same network with smooth activations; and it is scaled
+by a root that does not vanish with it, as a tensor of one number would otherwise be seen as a sign.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,44 +22,64 @@ from wflib.zoo import Split, network_losses
 
 __all__ = ["LossGradient"]
 
-SMALLEST = 1e-8
-"""Root mean square below which a gradient counts as zero."""
+SMOOTH = {"relu": "smooth_relu", "leaky_relu": "smooth_relu"}
+SOFTNESS = 0.1
 
 
 class LossGradient(nn.Module):
-    """g_b / rms(g_b) of every tensor b, g = P_x ∇_x L(x): the direction in which each tensor would lower the loss, negated.
+    """g_b / √(mean g_b² + c_b²) of every tensor b, g = P_x ∇_x L(x), c_b a tenth of the tensor's usual size.
 
-    Examples are part of the state, so that a flow's file needs no dataset.
+    Examples and usual sizes are part of the state, so that a flow's file needs no dataset.
 
     Args:
         coordinates: What x is.
         geometry: Gives P_x, the projection on tangent vectors.
         examples: Training examples that L is the mean loss of, inputs in the axes of the coordinates.
         directions: Leading input directions whose weights' gradients are wanted; 0 for all.
+
+    Raises:
+        ValueError: No examples, or examples that do not fit the coordinates.
     """
 
     def __init__(self, coordinates: Coordinates, geometry: Geometry, examples: Split, directions: int = 0) -> None:
         super().__init__()
-        self.architecture, self.geometry = coordinates.architecture, geometry
+        architecture, features = coordinates.architecture, coordinates.architecture.groups[0].size
+        shape, targets = tuple(examples.inputs.shape), len(examples.targets)
+        if shape != (targets, features) or not targets:
+            raise ValueError(
+                f"Shape mismatch: expected examples with inputs (examples, {features}), got {shape} and {targets} targets."
+            )
+        layers = (replace(layer, activation=SMOOTH.get(layer.activation, layer.activation)) for layer in architecture.layers)
+        self.smooth, self.geometry = replace(architecture, layers=tuple(layers)), geometry
         part, places = coordinates.leading(directions)
         self.tensors = tuple(part.slices.values())
         self.register_buffer("places", places, persistent=False)
-        self.register_buffer("inputs", examples.inputs)
-        self.register_buffer("targets", examples.targets)
+        self.register_buffer("inputs", examples.inputs.clone())
+        self.register_buffer("targets", examples.targets.clone())
+        self.register_buffer("sizes", torch.ones(len(self.tensors)))
 
     @property
     def examples(self) -> Split:
         """Training examples, inputs in the axes of the coordinates."""
         return Split(self.inputs, self.targets)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Evaluate it at x (batch, D), of the weights that are wanted (batch, ≤ D); differentiable."""
-        architecture, examples = self.architecture, self.examples
+    def gradients(self, x: Tensor) -> list[Tensor]:
+        """P_x ∇_x L(x) of every tensor that is wanted, (batch, weights) each; differentiable."""
 
         def total(point: Tensor) -> Tensor:
-            return network_losses(architecture, architecture.unflatten(point), examples).sum()
+            return network_losses(self.smooth, self.smooth.unflatten(point), self.examples).sum()
 
         with torch.autocast(x.device.type, enabled=False):
             gradient = self.geometry.tangent(x, torch.func.grad(total)(x))[:, self.places]
-        parts = (gradient[:, where] for where in self.tensors)
-        return torch.cat([part * (part.square().mean(1, keepdim=True) + SMALLEST**2).rsqrt() for part in parts], 1)
+        return [gradient[:, where] for where in self.tensors]
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> None:
+        """Measure each tensor's usual size, the root mean square over points x (batch, D) of training."""
+        self.sizes.copy_(torch.stack([part.square().mean().sqrt() for part in self.gradients(x)]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Evaluate it at x (batch, D), of the weights that are wanted (batch, ≤ D); differentiable."""
+        floors = (SOFTNESS * self.sizes).square().clamp_min(torch.finfo(x.dtype).tiny)
+        parts = zip(self.gradients(x), floors, strict=True)
+        return torch.cat([part * (part.square().mean(1, keepdim=True) + floor).rsqrt() for part, floor in parts], 1)

@@ -37,6 +37,7 @@ HISTORY_SCHEMA = {
 HISTORY_EVERY = 20
 VALIDATION_PAIRS = 256
 MOMENT_PAIRS = 4096
+GRADIENT_POINTS = 512
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """(iteration, iterations, last history row) → None."""
@@ -93,11 +94,15 @@ class FlowTrainer:
     # -- preparation ------------------------------------------------------------------------------------------------
 
     def fit_preconditioner(self) -> None:
-        """Moments of the coupling in use, from pairs drawn as in training."""
+        """Moments of the coupling in use and sizes of gradients, from pairs drawn as in training."""
         random, batch = generator(self.config.seed, "flow", "moments"), self.config.batch_size
         drawn = [self.pairs.draw(batch, random) for _ in range(math.ceil(MOMENT_PAIRS / batch))]
         x_0, x_1 = (torch.cat(side) for side in zip(*drawn, strict=True))
         self.flow.preconditioner.fit(x_0, x_1, self.flow.geometry.angles(x_0, x_1))
+        if self.flow.loss_gradient is not None:
+            x_0, x_1 = x_0[:GRADIENT_POINTS], x_1[:GRADIENT_POINTS]
+            t = sample_times(self.flow.config.time_distribution, len(x_0), random).to(x_1)
+            self.flow.loss_gradient.fit(self.flow.geometry.interpolate(x_0, x_1, t))
 
     def measure(self, source: PairSource, split: Split | None) -> Tensor | None:
         """Figures of a source's networks that the flow is conditioned on, (networks,), if it is."""

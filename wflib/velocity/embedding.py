@@ -10,9 +10,12 @@ from torch import Tensor, nn
 __all__ = ["ScalarEmbedding", "TimeEmbedding", "all_fields"]
 
 
-def all_fields(x: Tensor, fields: Tensor | None) -> tuple[Tensor, ...]:
-    """Coordinates (batch, D) and further fields over the same weights (batch, fields, D), each (batch, D)."""
-    return (x,) if fields is None else (x, *fields.unbind(1))
+def all_fields(x: Tensor, fields: Tensor | None, count: int) -> tuple[Tensor, ...]:
+    """Coordinates (batch, D) and ``count`` further fields over the same weights (batch, fields, D), each (batch, D)."""
+    found = () if fields is None else fields.unbind(1)
+    if len(found) != count:
+        raise ValueError(f"This velocity network sees {count} fields over the weights besides x, got {len(found)}.")
+    return (x, *found)
 
 
 class ScalarEmbedding(nn.Module):

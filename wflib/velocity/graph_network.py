@@ -34,7 +34,7 @@ class GraphNetwork(nn.Module, ABC):
         self, architecture: Architecture, dimension: int, identities: bool = False, scalars: int = 0, fields: int = 0
     ) -> None:
         super().__init__()
-        self.architecture = architecture
+        self.architecture, self.fields = architecture, fields
         graph = self.graph = neural_graph(architecture)
         self.time = TimeEmbedding(dimension, scalars)
         self.positions = nn.ParameterDict(
@@ -77,7 +77,7 @@ class GraphNetwork(nn.Module, ABC):
             (batch, D).
         """
         time = self.time(t, scalars)
-        nodes, edges = self.embed(all_fields(x, fields), time)
+        nodes, edges = self.embed(all_fields(x, fields, self.fields), time)
         nodes, edges = self.exchange(nodes, edges, time)
         return self.read(self.norm(nodes), edges, x)
 

@@ -150,7 +150,7 @@ class NeuronTokens(nn.Module):
         fields: int = 0,
     ) -> None:
         super().__init__()
-        self.architecture = architecture
+        self.architecture, self.fields = architecture, fields
         layout = self.layout = TokenLayout(architecture)
         self.time = TimeEmbedding(dimension, scalars)
         self.whole = nn.Parameter(torch.randn(dimension) * 0.3)
@@ -190,7 +190,7 @@ class NeuronTokens(nn.Module):
         """
         architecture, layout = self.architecture, self.layout
         batch, time = len(x), self.time(t, scalars)
-        seen = [architecture.unflatten(field) for field in all_fields(x, fields)]
+        seen = [architecture.unflatten(field) for field in all_fields(x, fields, self.fields)]
         # A layer without biases between hidden layers has edges only, so there may be nothing to see.
         nothing = x.new_zeros(batch, 1, len(seen))
         fixed = [weights[name].reshape(batch, -1) for weights in seen for name in layout.fixed]
