@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ScalarEmbedding", "TimeEmbedding", "all_fields"]
+__all__ = ["ScalarEmbedding", "TimeEmbedding", "all_fields", "join"]
 
 
 def all_fields(x: Tensor, fields: Tensor | None, count: int) -> tuple[Tensor, ...]:
@@ -16,6 +16,11 @@ def all_fields(x: Tensor, fields: Tensor | None, count: int) -> tuple[Tensor, ..
     if len(found) != count:
         raise ValueError(f"This velocity network sees {count} fields over the weights besides x, got {len(found)}.")
     return (x, *found)
+
+
+def join(features: list[Tensor]) -> Tensor:
+    """Features side by side on the last axis; those of one field are not copied."""
+    return torch.cat(features, -1) if len(features) > 1 else features[0]
 
 
 class ScalarEmbedding(nn.Module):

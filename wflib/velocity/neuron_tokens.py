@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wflib.architecture import Architecture
-from wflib.velocity.embedding import TimeEmbedding, all_fields
+from wflib.velocity.embedding import TimeEmbedding, all_fields, join
 from wflib.velocity.token_layout import TokenLayout
 
 __all__ = ["NeuronTokens"]
@@ -205,7 +205,7 @@ class NeuronTokens(nn.Module):
             features = torch.cat(features or [nothing.expand(-1, architecture.size(group), -1)], -1)
             tokens.append(self.token_inputs[index](features) + self.positions[index])
         edges = [
-            embed(torch.stack([weights[name] for weights in seen], -1))
+            embed(join([weights[name].unsqueeze(-1) for weights in seen]))
             for embed, (name, _, _) in zip(self.edge_inputs, layout.edges, strict=True)
         ]
         tokens = torch.cat(tokens, 1)
