@@ -5,6 +5,7 @@ python -m pytest benchmarks/bench_velocity.py --benchmark-json=steps.json, then 
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import time
 
@@ -18,6 +19,7 @@ KINDS = ("neuron-tokens", "relational-transformer", "pna")
 WDBC, MNIST = (30, 16, 16, 2), (784, 10, 10)
 STEPS = [
     *(Case(kind, WDBC, 64, 5, 32, precision) for kind in KINDS for precision in ("float32", "bfloat16")),
+    Case("relational-transformer", WDBC, 64, 5, 32, compiled=True),
     Case("all-pairs", WDBC, 64, 5, 32),
     *(Case(kind, MNIST, 32, 5, 8) for kind in KINDS),
     Case("relational-transformer", MNIST, 32, 5, 8, "bfloat16"),
@@ -42,9 +44,12 @@ def product_rate(precision: str) -> float:
     return 2 * 2048**3 / statistics.median(seconds[1:])
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile looks at those of tensors that have none
 @pytest.mark.parametrize("case", STEPS, ids=lambda case: case.name)
 def test_step(benchmark, case):
     """A step at the thesis' sizes; the rate of products right before and after, as a machine's speed drifts."""
+    if case.compiled and shutil.which("g++") is None:
+        pytest.skip("Compiled layers need a C++ compiler.")
     slow = case.kind == "all-pairs"
     record(benchmark, "step", case)
     before = product_rate(case.precision)
@@ -62,12 +67,12 @@ def test_growth(benchmark, case):
 
 def record(benchmark, group: str, case: Case) -> None:
     """Facts that benchmarks.report needs beside the time."""
-    facts = {"kind": case.kind, "widths": "-".join(map(str, case.widths)), "precision": case.precision, "batch": case.batch}
+    facts = {"kind": case.label, "widths": "-".join(map(str, case.widths)), "precision": case.precision, "batch": case.batch}
     benchmark.extra_info.update(
         group=group,
         **facts,
         threads=torch.get_num_threads(),
         weights=case.architecture.dimension,
         operations=case.needed_operations() if case.kind == "relational-transformer" else None,
-        memory=peak_memory(case),
+        memory=None if case.compiled else peak_memory(case),  # the compiler's own would be the peak
     )

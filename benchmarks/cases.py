@@ -24,11 +24,18 @@ class Case:
     layers: int
     batch: int
     precision: str = "float32"
+    compiled: bool = False
 
     @property
     def name(self) -> str:
         """What the case is, for people."""
-        return f"{self.kind}, {'-'.join(map(str, self.widths))}, d = {self.dimension}, batch {self.batch}, {self.precision}"
+        size = f"{'-'.join(map(str, self.widths))}, d = {self.dimension}, batch {self.batch}"
+        return f"{self.label}, {size}, {self.precision}"
+
+    @property
+    def label(self) -> str:
+        """The kind, and whether its layers are compiled."""
+        return f"{self.kind}, compiled" if self.compiled else self.kind
 
     @property
     def architecture(self) -> Architecture:
@@ -49,6 +56,9 @@ class Case:
     def step(self) -> Callable[[], None]:
         """A function that runs forward, backward and Adam once."""
         network = self.build()
+        if self.compiled:
+            for layer in network.layers:
+                layer.compile()
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, foreach=True)
         random = torch.Generator().manual_seed(0)
         x, target = (torch.randn(self.batch, self.architecture.dimension, generator=random) for _ in range(2))

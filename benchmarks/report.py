@@ -31,7 +31,8 @@ app = application("report")
 def read(path: Path) -> pd.DataFrame:
     """pytest-benchmark's file as one row per measurement: its facts and the median seconds."""
     found = json.loads(path.read_text())["benchmarks"]
-    return pd.DataFrame([{**item["extra_info"], "seconds": item["stats"]["median"]} for item in found])
+    rows = pd.DataFrame([{**item["extra_info"], "seconds": item["stats"]["median"]} for item in found])
+    return rows.astype({"memory": float, "operations": float})
 
 
 def step_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -41,7 +42,7 @@ def step_table(rows: pd.DataFrame) -> pd.DataFrame:
     per_network = pairs.seconds / pairs.batch, pairs.memory / pairs.batch
     steps["times_faster_than_all_pairs"] = steps.widths.map(per_network[0]) / (steps.seconds / steps.batch)
     steps["share_of_its_memory"] = (steps.memory / steps.batch) / steps.widths.map(per_network[1])
-    steps["times_the_limit"] = steps.seconds / (steps.operations.astype(float) / steps.rate)
+    steps["times_the_limit"] = steps.seconds / (steps.operations / steps.rate)
     columns = ["kind", "widths", "batch", "precision", "seconds", "memory"]
     return steps[[*columns, "times_faster_than_all_pairs", "share_of_its_memory", "times_the_limit"]]
 
