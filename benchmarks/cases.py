@@ -10,7 +10,7 @@ from torch import nn
 
 from wflib.architecture import Architecture, mlp
 from wflib.graph import neural_graph
-from wflib.velocity import PNA, NeuronTokens, RelationalTransformer
+from wflib.velocity import PNA, NeuronTokens, RelationalTransformer, compile_parts
 from wflib.velocity.all_pairs import AllPairsTransformer
 
 
@@ -57,8 +57,7 @@ class Case:
         """A function that runs forward, backward and Adam once."""
         network = self.build()
         if self.compiled:
-            for layer in network.layers:
-                layer.compile()
+            compile_parts(network)
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, foreach=True)
         random = torch.Generator().manual_seed(0)
         x, target = (torch.randn(self.batch, self.architecture.dimension, generator=random) for _ in range(2))

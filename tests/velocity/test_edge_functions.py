@@ -18,12 +18,17 @@ def draw(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
 
 
 EDGES, WEIGHT = (BATCH, TARGETS, SOURCES, FEATURES), (BATCH, FEATURES, FEATURES)
+
+
+def logits_of_heads(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return edge_logits(*inputs, 2 * HEADS)
+
+
 CASES = {
-    edge_logits: draw(EDGES, (BATCH, TARGETS, 8), (BATCH, SOURCES, 8), (BATCH, FEATURES, 16), (2 * HEADS, 8)),
+    logits_of_heads: draw(EDGES, (BATCH, TARGETS, 8), (BATCH, SOURCES, 8), (BATCH, FEATURES, 16)),
     gather_edges: draw(EDGES, (BATCH, TARGETS, HEADS, SOURCES), (BATCH, SOURCES, HEADS, TARGETS)),
     update_edges: draw(EDGES, EDGES, (BATCH, TARGETS, FEATURES), (BATCH, SOURCES, FEATURES), WEIGHT, WEIGHT),
 }
-CASES[edge_logits][-1].requires_grad_(False)  # Sums of heads are no parameter.
 over_functions = pytest.mark.parametrize("function", CASES, ids=lambda function: function.__name__)
 
 
@@ -58,8 +63,6 @@ def test_parts_agree_with_the_definition(function, part, monkeypatch):
 def test_transforms_follow_the_definition(function):
     inputs = [tensor.detach() for tensor in CASES[function]]
     tangents = [torch.ones_like(tensor) for tensor in inputs]
-    if function is edge_logits:
-        inputs, tangents, function = inputs[:4], tangents[:4], lambda *rest: edge_logits(*rest, CASES[edge_logits][4])
     _, forward = torch.func.jvp(lambda *given: outputs(function, given), tuple(inputs), tuple(tangents))
     _, pull = torch.func.vjp(lambda *given: outputs(function, given), *inputs)
     pulled = pull(forward)
@@ -99,3 +102,28 @@ def test_a_layer_keeps_two_tensors_as_large_as_the_edges(layer_and_inputs):
         result = layer(*inputs)
     assert sum(size >= inputs[1][0].numel() for size in kept.values()) == 2
     del result
+
+
+def test_a_compiled_layer_is_the_same_function():
+    """Compiled by a backend that needs no compiler of the machine's: what is traced are the plain definitions."""
+    torch.manual_seed(0)
+    layer, graph = RelationalLayer(8, 2).double(), neural_graph(mlp([4, 3, 2]))
+    with torch.no_grad():
+        layer.modulation.weight.normal_(0, 0.3)
+    inputs = [torch.randn(2, 9, 8), torch.randn(2, 3, 4, 8), torch.randn(2, 2, 3, 8), torch.randn(2, 8)]
+    inputs = [given.double().requires_grad_() for given in inputs]
+    traced = []
+
+    def compiler(graph_module, _):
+        traced.extend(str(node.target) for node in graph_module.graph.nodes)
+        return graph_module.forward
+
+    def run(function):
+        nodes, edges = function(inputs[0], inputs[1:3], inputs[3], graph.edges, graph.place)
+        loss = sum(part.square().sum() for part in (nodes, *edges))
+        return [nodes, *edges, *torch.autograd.grad(loss, [*inputs, *layer.parameters()])]
+
+    for one, other in zip(run(torch.compile(layer, backend=compiler)), run(layer), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+    assert any("bmm" in target for target in traced)
+    assert not any("autograd_function" in target for target in traced)

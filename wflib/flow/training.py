@@ -23,6 +23,7 @@ from wflib.flow.optimizer import build_optimizers
 from wflib.flow.pairs import PairSource
 from wflib.rng import generator
 from wflib.storage import atomic_path
+from wflib.velocity import compile_parts
 from wflib.zoo import Split, Zoo
 
 __all__ = ["HISTORY_SCHEMA", "FlowTrainer", "Progress"]
@@ -83,8 +84,7 @@ class FlowTrainer:
         self.loss = FlowMatchingLoss(flow, config, zoo.training_part, train_split)
         self.averaged = copy.deepcopy(flow.network)
         if config.compile:
-            for layer in flow.network.layers:
-                layer.compile()
+            compile_parts(flow.network)
         self.optimizers = build_optimizers(flow.network, config)
         self.iteration, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []

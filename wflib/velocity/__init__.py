@@ -9,7 +9,15 @@ from wflib.velocity.pna import PNA
 from wflib.velocity.preconditioning import Coefficients, Preconditioner
 from wflib.velocity.relational_transformer import RelationalTransformer
 
-__all__ = ["PNA", "Coefficients", "NeuronTokens", "Preconditioner", "RelationalTransformer", "build_velocity"]
+__all__ = [
+    "PNA",
+    "Coefficients",
+    "NeuronTokens",
+    "Preconditioner",
+    "RelationalTransformer",
+    "build_velocity",
+    "compile_parts",
+]
 
 
 def build_velocity(config: VelocityConfig, architecture: Architecture, scalars: int = 0, fields: int = 0) -> nn.Module:
@@ -30,3 +38,15 @@ def build_velocity(config: VelocityConfig, architecture: Architecture, scalars: 
         return kind(architecture, config.dimension, config.layers, config.heads, config.identities, scalars, fields)
     sizes = (config.dimension, config.edge_dimension, config.layers, config.heads)
     return NeuronTokens(architecture, *sizes, config.identities, scalars, fields)
+
+
+def compile_parts(network: nn.Module) -> None:
+    """Compile in place, by ``torch.compile``, what a velocity network does most of its work in.
+
+    That is each layer and what reads edges; layers share what is compiled for the first.
+
+    Args:
+        network: A velocity network of any kind.
+    """
+    for part in (*network.layers, *network.edge_outputs):
+        part.compile()

@@ -43,34 +43,25 @@ def by_definition() -> bool:
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
-def ends_in_place(edges: Tensor, target: Tensor, source: Tensor) -> Tensor:
-    """Node parts at every edge, side by side: (batch, targets · sources, target features + source features)."""
-    batch, targets, sources, _ = edges.shape
-    wide = target.unsqueeze(2).expand(-1, -1, sources, -1), source.unsqueeze(1).expand(-1, targets, -1, -1)
-    return torch.cat(wide, -1).view(batch, targets * sources, -1)
-
-
-def edge_logits(
-    edges: Tensor, target: Tensor, source: Tensor, weight: Tensor, head_sums: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """q·k of both directions: (target_i + ē_ij W_t) ∘ (source_j + ē_ij W_s), summed per head, with ē = norm(e).
+def edge_logits(edges: Tensor, target: Tensor, source: Tensor, weight: Tensor, sums: int) -> tuple[Tensor, Tensor, Tensor]:
+    """q·k of both directions: (target_i + ē_ij W_t) ∘ (source_j + ē_ij W_s), summed over equal parts, with ē = norm(e).
 
     Args:
         edges: e, (batch, targets, sources, d).
         target: Node parts of targets: queries, then keys of the reverse direction, (batch, targets, width).
         source: Node parts of sources: keys, then queries of the reverse direction, (batch, sources, width).
         weight: W_t and W_s side by side, (batch, d, 2 width).
-        head_sums: Sums of products that make logits, (logits, width).
+        sums: Parts of the width, one for every head of each direction.
 
     Returns:
-        Logits (logits, batch, targets, sources), normalised edges, edges.
+        Sums (sums, batch, targets, sources), normalised edges, edges.
     """
     if not by_definition():
-        return EdgeLogits.apply(edges, target, source, weight, head_sums)
+        return EdgeLogits.apply(edges, target, source, weight, sums)
     normed = normalize_edges(edges)
-    at_target, at_source = torch.baddbmm(ends_in_place(edges, target, source), normed.flatten(1, 2), weight).chunk(2, -1)
-    logits = torch.mm(head_sums, (at_target * at_source).flatten(0, 1).t())
-    return logits.view(-1, *edges.shape[:3]), normed, edges
+    at_target, at_source = torch.bmm(normed.flatten(1, 2), weight).unflatten(1, edges.shape[1:3]).chunk(2, -1)
+    products = (at_target + target.unsqueeze(2)) * (at_source + source.unsqueeze(1))
+    return products.unflatten(-1, (sums, -1)).sum(-1).permute(3, 0, 1, 2), normed, edges
 
 
 class EdgeLogits(Function):
@@ -78,34 +69,46 @@ class EdgeLogits(Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, edges: Tensor, target: Tensor, source: Tensor, weight: Tensor, head_sums: Tensor
+        ctx: FunctionCtx, edges: Tensor, target: Tensor, source: Tensor, weight: Tensor, sums: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See :func:`edge_logits`."""
         normed, deviations = torch.empty_like(edges), edges.new_empty(*edges.shape[:3], 1)
-        logits = edges.new_empty(len(head_sums), *edges.shape[:3])
+        logits, summing = edges.new_empty(sums, *edges.shape[:3]), EdgeLogits.summing(target, sums)
         for part in parts(edges):
             normed[part], _, deviations[part] = torch.native_layer_norm(edges[part], edges.shape[-1:], None, None, EPSILON)
             at_target, at_source = EdgeLogits.ends(normed[part], target[part], source[part], weight[part])
             products = (at_target * at_source).flatten(0, 1)
-            logits[:, part] = torch.mm(head_sums, products.t()).view(-1, *edges[part].shape[:3])
-        ctx.save_for_backward(normed, deviations, target, source, weight, head_sums)
+            logits[:, part] = torch.mm(summing, products.t()).view(-1, *edges[part].shape[:3])
+        ctx.save_for_backward(normed, deviations, target, source, weight)
+        ctx.sums = sums
         return logits, normed, edges
 
     @staticmethod
+    def summing(target: Tensor, sums: int) -> Tensor:
+        """Sums of equal parts as a matrix (sums, width): a product leaves them in the layout that the softmax wants."""
+        identity = torch.eye(sums, dtype=target.dtype, device=target.device)
+        return identity.repeat_interleave(target.shape[-1] // sums, 1)
+
+    @staticmethod
     def ends(normed: Tensor, target: Tensor, source: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys of both directions at both ends."""
-        return ends_in_place(normed, target, source).baddbmm_(normed.flatten(1, 2), weight).chunk(2, -1)
+        """Queries and keys of both directions at both ends, (batch, targets · sources, width) each."""
+        batch, targets, sources, _ = normed.shape
+        # Node parts of every edge, side by side: where the product starts to add.
+        wide = target.unsqueeze(2).expand(-1, -1, sources, -1), source.unsqueeze(1).expand(-1, targets, -1, -1)
+        start = torch.cat(wide, -1).view(batch, targets * sources, -1)
+        return start.baddbmm_(normed.flatten(1, 2), weight).chunk(2, -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, logits: Tensor, normed: Tensor, edges: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of outputs to gradients of inputs."""
-        kept, deviations, target, source, weight, head_sums = ctx.saved_tensors
+        kept, deviations, target, source, weight = ctx.saved_tensors
+        summing = EdgeLogits.summing(target, ctx.sums)
         to_edges, to_target, to_source = (torch.empty_like(tensor) for tensor in (kept, target, source))
         to_weight = torch.empty_like(weight)
         for part in parts(kept):
             at_target, at_source = EdgeLogits.ends(kept[part], target[part], source[part], weight[part])
-            products = torch.mm(logits[:, part].flatten(1).t(), head_sums).view_as(at_target)
+            products = torch.mm(logits[:, part].flatten(1).t(), summing).view_as(at_target)
             ends = products.new_empty(*products.shape[:2], weight.shape[-1])
             torch.mul(products, at_source, out=ends[..., : products.shape[-1]])
             torch.mul(products, at_target, out=ends[..., products.shape[-1] :])
@@ -137,7 +140,11 @@ def gather_edges(normed: Tensor, to_target: Tensor, to_source: Tensor) -> tuple[
     """
     if not by_definition():
         return GatherEdges.apply(normed, to_target, to_source)
-    return to_target @ normed, to_source @ normed.transpose(1, 2), normed
+    # Products and their sums: a matrix product would first copy the edges in another order.
+    heads = range(to_target.shape[2])
+    at_target = [(to_target[:, :, head, :, None] * normed).sum(2) for head in heads]
+    at_source = [(to_source[:, :, head].transpose(1, 2).unsqueeze(-1) * normed).sum(1) for head in heads]
+    return torch.stack(at_target, 2), torch.stack(at_source, 2), normed
 
 
 class GatherEdges(Function):
@@ -190,9 +197,8 @@ def update_edges(
     """
     if not by_definition():
         return UpdateEdges.apply(edges, normed, target, source, weight_in, weight_out)
-    start = (target.unsqueeze(2) + source.unsqueeze(1)).flatten(1, 2)
-    active = functional.gelu(torch.baddbmm(start, normed.flatten(1, 2), weight_in))
-    return torch.baddbmm(edges.flatten(1, 2), active, weight_out).view(edges.shape)
+    hidden = torch.bmm(normed.flatten(1, 2), weight_in).view(edges.shape) + target.unsqueeze(2) + source.unsqueeze(1)
+    return edges + torch.bmm(functional.gelu(hidden).flatten(1, 2), weight_out).view(edges.shape)
 
 
 class UpdateEdges(Function):

@@ -19,6 +19,14 @@ from wflib.velocity.embedding import TimeEmbedding, all_fields
 __all__ = ["GraphNetwork"]
 
 
+class EdgeOutput(nn.Linear):
+    """One number per edge from its normalised features."""
+
+    def forward(self, edges: Tensor) -> Tensor:
+        """(batch, targets, sources, d) → (batch, targets, sources, 1)."""
+        return super().forward(normalize_edges(edges))
+
+
 class GraphNetwork(nn.Module, ABC):
     """Weights and time in, a field over the weights out, by messages on the neural graph.
 
@@ -52,7 +60,7 @@ class GraphNetwork(nn.Module, ABC):
         self.edge_inputs = nn.Parameter(torch.randn(seen * len(graph.edges), dimension))
         self.edge_positions = nn.Parameter(0.5 * torch.randn(len(graph.edges), dimension))
         self.edge_time = nn.Linear(dimension, dimension)
-        self.edge_outputs = nn.ModuleList([nn.Linear(dimension, 1) for _ in graph.edges])
+        self.edge_outputs = nn.ModuleList([EdgeOutput(dimension, 1) for _ in graph.edges])
         if graph.scalars:
             self.scalar_input = nn.Linear(seen * len(graph.scalars), dimension)
             self.scalar_output = nn.Linear(dimension, len(graph.scalars))
@@ -114,7 +122,7 @@ class GraphNetwork(nn.Module, ABC):
         for group, output in self.node_outputs.items():
             found[group] = output(nodes[:, graph.place[group]]).to(x.dtype)
         blocks = {
-            block.tensor: output(normalize_edges(edge)).to(x.dtype)
+            block.tensor: output(edge).to(x.dtype)
             for block, edge, output in zip(graph.edges, edges, self.edge_outputs, strict=True)
         }
         scalars = x[:, :0]

@@ -62,8 +62,6 @@ class RelationalLayer(nn.Module):
         self.update_target = nn.Linear(dimension, dimension)
         self.update_source = nn.Linear(dimension, dimension, bias=False)
         self.edge_output = matrix(dimension, dimension)
-        head_sums = torch.eye(2 * heads).repeat_interleave(self.keys, 1) * self.keys**-0.5
-        self.register_buffer("head_sums", head_sums, persistent=False)
 
     def forward(
         self, nodes: Tensor, edges: list[Tensor], time: Tensor, blocks: tuple[EdgeBlock, ...], place: dict[str, slice]
@@ -88,12 +86,18 @@ class RelationalLayer(nn.Module):
         attended, edges, normed = self.attend(attend, edges, edge_scale, blocks, place)
         nodes = nodes + (1 + gate_1) * self.attention_output(attended)
         nodes = nodes + (1 + gate_2) * self.network(self.norm(nodes) * (1 + scale_2) + shift_2)
-        ends, updated = self.norm(nodes), []
+        ends, updated = self.by_group(self.norm(nodes), place), []
         for edge, normed_edge, block in zip(edges, normed, blocks, strict=True):
-            target = self.update_target(ends[:, place[block.target]]).to(edge.dtype)
-            source = self.update_source(ends[:, place[block.source]]).to(edge.dtype)
+            target = self.update_target(ends[block.target]).to(edge.dtype)
+            source = self.update_source(ends[block.source]).to(edge.dtype)
             updated.append(update_edges(edge, normed_edge, target, source, weight_in, weight_out))
         return nodes, updated
+
+    @staticmethod
+    def by_group(nodes: Tensor, place: dict[str, slice]) -> dict[str, Tensor]:
+        """Nodes (batch, N, d) of every group, by one split: gradients of many slices would each be as large as all nodes."""
+        sizes = [where.stop - where.start for where in place.values()]
+        return dict(zip(place, nodes.split(sizes, 1), strict=True))
 
     def attend(
         self, nodes: Tensor, edges: list[Tensor], scale: Tensor, blocks: tuple[EdgeBlock, ...], place: dict[str, slice]
@@ -110,15 +114,15 @@ class RelationalLayer(nn.Module):
         Returns:
             (batch, N, d), edges, normalised edges before their scale.
         """
-        width, dtype = self.edge_target.shape[1], edges[0].dtype
+        (dimension, width), dtype = self.edge_target.shape, edges[0].dtype
         weight = (torch.cat([self.edge_target, self.edge_source], 1) * scale).to(dtype)
         logits: dict[str, list[Tensor]] = {group: [] for group in place}
-        values, found = [], []
+        values, found, groups = [], [], self.by_group(nodes, place)
         for edge, block in zip(edges, blocks, strict=True):
-            target, target_value = self.node_target(nodes[:, place[block.target]]).tensor_split([width], -1)
-            source, source_value = self.node_source(nodes[:, place[block.source]]).tensor_split([width], -1)
-            both, *rest = edge_logits(edge, target.to(dtype), source.to(dtype), weight, self.head_sums.to(dtype))
-            forward, backward = both.chunk(2)
+            target, target_value = self.node_target(groups[block.target]).split([width, dimension], -1)
+            source, source_value = self.node_source(groups[block.source]).split([width, dimension], -1)
+            both, *rest = edge_logits(edge, target.to(dtype), source.to(dtype), weight, 2 * self.heads)
+            forward, backward = (both * self.keys**-0.5).chunk(2)
             logits[block.target].append(forward.transpose(2, 3))
             logits[block.source].append(backward)
             values.append((source_value, target_value))
