@@ -151,9 +151,10 @@ class Flow(nn.Module):
         """The preconditioner's Gaussian model of x_1, what the network adds to it, and o(t); nothing projected."""
         coefficients = self.preconditioner(t)
         centred = x_t - coefficients.centre
-        given = (centred * coefficients.input_scale)[:, self.places], t, self.scalars(t, condition, span)
+        seen, scalars = (centred * coefficients.input_scale)[:, self.places], self.scalars(t, condition, span)
         gradient = None if self.loss_gradient is None else self.loss_gradient(x_t).unsqueeze(1)
-        field = torch.zeros_like(x_t).index_copy(1, self.places, self.network(*given, gradient).to(x_t.dtype))
+        found = self.network(seen, t, scalars, gradient).to(x_t.dtype)
+        field = torch.zeros_like(x_t).index_copy(1, self.places, found)
         model = self.preconditioner.data_mean + coefficients.skip * centred
         return model, coefficients.output_scale * field, coefficients.output_scale
 

@@ -80,7 +80,7 @@ class FlowTrainer:
         if flow.condition is not None:
             flow.condition.fit(self.figures[self.pairs])
         self.random = generator(config.seed, "flow", "batches")
-        self.fit_preconditioner()
+        self.fit_statistics()
         self.loss = FlowMatchingLoss(flow, config, zoo.training_part, train_split)
         self.averaged = copy.deepcopy(flow.network)
         if config.compile:
@@ -93,7 +93,7 @@ class FlowTrainer:
 
     # -- preparation ------------------------------------------------------------------------------------------------
 
-    def fit_preconditioner(self) -> None:
+    def fit_statistics(self) -> None:
         """Moments of the coupling in use and sizes of gradients, from pairs drawn as in training."""
         random, batch = generator(self.config.seed, "flow", "moments"), self.config.batch_size
         drawn = [self.pairs.draw(batch, random) for _ in range(math.ceil(MOMENT_PAIRS / batch))]
