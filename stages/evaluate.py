@@ -47,6 +47,9 @@ from wflib.rng import generator
 from wflib.storage import save_json, save_table
 from wflib.zoo import load_dataset, load_zoo
 
+BASELINE_NETWORKS = 500
+"""Most networks of a baseline: they differ from the zoo by far more than means of so many are uncertain."""
+
 app = application("evaluate")
 
 
@@ -84,7 +87,8 @@ def main(
         for name, part in (("zoo", some(training, "zoo")), ("held-out", some(held_out, "held-out"))):
             groups[name] = (part.weights, part.trajectory)
         for name, draw in BASELINES.items():
-            groups[name] = (draw(training, len(drawn), generator(config.seed, "evaluate", name), config.noise), None)
+            count = min(len(drawn), BASELINE_NETWORKS)
+            groups[name] = (draw(training, count, generator(config.seed, "evaluate", name), config.noise), None)
         rows, records, moments = [], [], []
         points = [(steps, strength) for strength in config.guidance for steps in config.steps]
         with progress_bar(len(groups) + len(points), "evaluate", "set") as bar:
