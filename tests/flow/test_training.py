@@ -191,12 +191,11 @@ def test_a_loss_that_is_no_number_ends_the_run(make_trainer, tmp_path):
     assert not (tmp_path / "state.pt").exists()
 
 
-def test_layers_and_read_outs_are_compiled_if_asked(make_trainer, monkeypatch):
+def test_layers_are_compiled_if_asked(make_trainer, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
     make_trainer()
     assert compiled == []
     trainer = make_trainer(compile=True)
-    network = trainer.flow.network
-    assert compiled == [*network.layers, *network.edge_outputs]
+    assert compiled == list(trainer.flow.network.layers)
     assert not set(compiled) & set(trainer.averaged.modules())

@@ -1,9 +1,12 @@
 """The networks that predict where a flow goes: (weights, time) → field, equivariant to hidden permutations."""
 
+from typing import Any
+
 from torch import nn
 
 from wflib.architecture import Architecture
 from wflib.config import VelocityConfig
+from wflib.velocity.graph_network import GraphNetwork
 from wflib.velocity.neuron_tokens import NeuronTokens
 from wflib.velocity.pna import PNA
 from wflib.velocity.preconditioning import Coefficients, Preconditioner
@@ -40,13 +43,15 @@ def build_velocity(config: VelocityConfig, architecture: Architecture, scalars: 
     return NeuronTokens(architecture, *sizes, config.identities, scalars, fields)
 
 
-def compile_parts(network: nn.Module) -> None:
+def compile_parts(network: nn.Module, **options: Any) -> None:
     """Compile in place, by ``torch.compile``, what a velocity network does most of its work in.
 
-    That is each layer and what reads edges; layers share what is compiled for the first.
+    That is each layer, and on graphs what reads edges; layers share what is compiled for the first.
 
     Args:
         network: A velocity network of any kind.
+        options: As ``torch.compile`` takes them.
     """
-    for part in (*network.layers, *network.edge_outputs):
-        part.compile()
+    readers = network.edge_outputs if isinstance(network, GraphNetwork) else ()
+    for part in (*network.layers, *readers):
+        part.compile(**options)

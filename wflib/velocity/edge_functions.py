@@ -1,9 +1,10 @@
 """What a relational layer does to every edge, with backward passes that keep little and recompute what is cheap.
 
-Edges dominate time and memory. Each function here works through a batch in parts that fit into a processor's cache, so that
-nothing but its results is ever as large as the edges. For the backward pass a layer keeps two tensors per block of edges,
-normalised edges and inputs of the activation; queries, keys and activations are computed again. Normalised edges (and edges)
-pass through a function as outputs where a later one needs them, so that gradients are added up inside the parts.
+Edges dominate time and memory. Each function here, unless traced, works through a batch in parts that fit into a processor's
+cache, so that nothing but its results is ever as large as the edges. For the backward pass a layer keeps two tensors per
+block of edges, normalised edges and inputs of the activation; queries, keys and activations are computed again. Normalised
+edges (and edges) pass through a function as outputs where a later one needs them, so that gradients are added up inside the
+parts.
 
 :func:`edge_logits`, :func:`gather_edges` and :func:`update_edges` state what is computed. Transforms of ``torch.func`` and
 ``torch.compile`` follow these plain definitions; everything else takes the functions.
@@ -140,7 +141,9 @@ def gather_edges(normed: Tensor, to_target: Tensor, to_source: Tensor) -> tuple[
     """
     if not by_definition():
         return GatherEdges.apply(normed, to_target, to_source)
-    # Products and their sums: a matrix product would first copy the edges in another order.
+    if not torch.compiler.is_compiling():
+        return to_target @ normed, to_source @ normed.transpose(1, 2), normed
+    # A compiler fuses products and their sums; for a matrix product it would first copy the edges in another order.
     heads = range(to_target.shape[2])
     at_target = [(to_target[:, :, head, :, None] * normed).sum(2) for head in heads]
     at_source = [(to_source[:, :, head].transpose(1, 2).unsqueeze(-1) * normed).sum(1) for head in heads]
@@ -215,7 +218,8 @@ class UpdateEdges(Function):
         weight_out: Tensor,
     ) -> Tensor:
         """See :func:`update_edges`."""
-        hidden, new = torch.empty_like(edges), torch.empty_like(edges)
+        # Contiguous, as products are written into views of them.
+        hidden, new = (torch.empty_like(edges, memory_format=torch.contiguous_format) for _ in range(2))
         for part in parts(edges):
             torch.add(target[part].unsqueeze(2), source[part].unsqueeze(1), out=hidden[part])
             active = functional.gelu(hidden[part].flatten(1, 2).baddbmm_(normed[part].flatten(1, 2), weight_in[part]))
@@ -228,7 +232,8 @@ class UpdateEdges(Function):
     def backward(ctx: FunctionCtx, new: Tensor) -> tuple[Tensor, ...]:
         """Gradients of outputs to gradients of inputs."""
         normed, hidden, weight_in, weight_out = ctx.saved_tensors
-        to_normed, to_target, to_source = torch.empty_like(normed), new[:, :, 0].clone(), new[:, 0].clone()
+        to_normed = torch.empty_like(normed, memory_format=torch.contiguous_format)
+        to_target, to_source = new[:, :, 0].clone(), new[:, 0].clone()
         to_in, to_out = torch.empty_like(weight_in), torch.empty_like(weight_out)
         for part in parts(normed):
             change, inner = new[part].flatten(1, 2), hidden[part].flatten(1, 2)

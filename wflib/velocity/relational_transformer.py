@@ -8,8 +8,9 @@ message are sums of a node part and an edge part, and so is its value (Diao and 
 
 Each direction has matrices of its own. Queries and keys are half as wide as nodes, so that both directions together cost two
 d×d products per edge; values are projected after the sum and cost nothing per edge. Edges dominate time and memory, hence:
-node parts are the starting value of a matrix product's accumulator, time scales the edges by scaling the matrices that act
-on them, and head sums are one thin product that leaves logits in the layout the softmax wants.
+time scales the edges by scaling the matrices that act on them and, unless a layer is traced, node parts are the starting
+value of a matrix product's accumulator, and head sums are one thin product that leaves logits in the layout that the softmax
+wants.
 """
 
 from __future__ import annotations
