@@ -47,7 +47,7 @@ from wflib.rng import generator
 from wflib.storage import save_json, save_table
 from wflib.zoo import load_dataset, load_zoo
 
-BASELINE_NETWORKS = 500
+BASELINE_NETWORKS = 250
 """Most networks of a baseline: enough to tell Gaussian fits from the zoo, and copies with noise by their distances."""
 
 app = application("evaluate")
