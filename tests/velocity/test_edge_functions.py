@@ -6,6 +6,7 @@ import torch
 from wflib.architecture import mlp
 from wflib.graph import neural_graph
 from wflib.velocity import edge_functions
+from wflib.velocity.edge_blocks import EdgeBlocks
 from wflib.velocity.edge_functions import edge_logits, gather_edges, update_edges
 from wflib.velocity.relational_transformer import RelationalLayer
 
@@ -87,7 +88,7 @@ def layer_and_inputs():
     """A layer on one block of many edges between few nodes."""
     graph = neural_graph(mlp([24, 24]))
     edges = torch.randn(2, 24, 24, 8, requires_grad=True)
-    return RelationalLayer(8, 2), (torch.randn(2, 48, 8), [edges], torch.randn(2, 8), graph.edges, graph.place)
+    return RelationalLayer(8, 2), (torch.randn(2, 48, 8), [edges], torch.randn(2, 8), EdgeBlocks(graph))
 
 
 def test_a_layer_keeps_two_tensors_as_large_as_the_edges(layer_and_inputs):
@@ -119,7 +120,7 @@ def test_a_compiled_layer_is_the_same_function():
         return graph_module.forward
 
     def run(function):
-        nodes, edges = function(inputs[0], inputs[1:3], inputs[3], graph.edges, graph.place)
+        nodes, edges = function(inputs[0], inputs[1:3], inputs[3], EdgeBlocks(graph))
         loss = sum(part.square().sum() for part in (nodes, *edges))
         return [nodes, *edges, *torch.autograd.grad(loss, [*inputs, *layer.parameters()])]
 

@@ -44,14 +44,17 @@ def build_velocity(config: VelocityConfig, architecture: Architecture, scalars: 
 
 
 def compile_parts(network: nn.Module, **options: Any) -> None:
-    """Compile in place, by ``torch.compile``, what a velocity network does most of its work in.
+    """Compile in place what a velocity network does most of its work in.
 
-    That is each layer, and on graphs what reads edges; layers share what is compiled for the first.
+    That is each layer, and on graphs what reads edges, by ``torch.compile``; layers share what is compiled for the first.
+    A relational transformer also works on its edges by kernels where there are some for it.
 
     Args:
         network: A velocity network of any kind.
         options: As ``torch.compile`` takes them.
     """
+    if isinstance(network, RelationalTransformer):
+        network.use_kernels()
     readers = network.edge_outputs if isinstance(network, GraphNetwork) else ()
     for part in (*network.layers, *readers):
         part.compile(**options)

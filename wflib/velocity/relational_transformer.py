@@ -19,11 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture import Architecture
-from wflib.graph.blocks import EdgeBlock
-from wflib.velocity.edge_functions import edge_logits, gather_edges, update_edges
+from wflib.velocity.edge_blocks import EdgeBlocks
+from wflib.velocity.edge_kernels import EdgeKernels
 from wflib.velocity.graph_network import GraphNetwork
 
 __all__ = ["RelationalLayer", "RelationalTransformer"]
+
+
+Edges = list[Tensor] | Tensor
 
 
 def matrix(inputs: int, outputs: int) -> nn.Parameter:
@@ -64,105 +67,29 @@ class RelationalLayer(nn.Module):
         self.update_source = nn.Linear(dimension, dimension, bias=False)
         self.edge_output = matrix(dimension, dimension)
 
-    def forward(
-        self, nodes: Tensor, edges: list[Tensor], time: Tensor, blocks: tuple[EdgeBlock, ...], place: dict[str, slice]
-    ) -> tuple[Tensor, list[Tensor]]:
+    def edge_ends(self, scale: Tensor) -> Tensor:
+        """Queries and keys of normalised edges at targets, then at sources, (batch, d, 2 width), for scales (batch, d, 1)."""
+        return torch.cat([self.edge_target, self.edge_source], 1) * scale
+
+    def forward(self, nodes: Tensor, edges: Edges, time: Tensor, form: EdgeBlocks | EdgeKernels) -> tuple[Tensor, Edges]:
         """One round of messages.
 
         Args:
             nodes: (batch, N, d).
-            edges: One (batch, targets, sources, d) per block; their dtype is that of all work on edges.
+            edges: As ``form`` has them; their dtype is that of all work on edges.
             time: (batch, d).
-            blocks: Which groups each block connects.
-            place: Where groups lie among the nodes.
+            form: How edges lie and are worked on.
 
         Returns:
             New nodes and edges of the same shapes.
         """
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2, *edge_scales = self.modulation(time).unsqueeze(1).chunk(9, -1)
         edge_scale, update_scale, update_gate = ((1 + scale).transpose(1, 2) for scale in edge_scales)
-        weight_in = (self.edge_input * update_scale).to(edges[0].dtype)
-        weight_out = (self.edge_output * update_gate.transpose(1, 2)).to(edges[0].dtype)
-        attend = self.norm(nodes) * (1 + scale_1) + shift_1
-        attended, edges, normed = self.attend(attend, edges, edge_scale, blocks, place)
+        attended, kept = form.attend(self, self.norm(nodes) * (1 + scale_1) + shift_1, edges, edge_scale)
         nodes = nodes + (1 + gate_1) * self.attention_output(attended)
         nodes = nodes + (1 + gate_2) * self.network(self.norm(nodes) * (1 + scale_2) + shift_2)
-        ends, updated = self.by_group(self.norm(nodes), place), []
-        for edge, normed_edge, block in zip(edges, normed, blocks, strict=True):
-            target = self.update_target(ends[block.target]).to(edge.dtype)
-            source = self.update_source(ends[block.source]).to(edge.dtype)
-            updated.append(update_edges(edge, normed_edge, target, source, weight_in, weight_out))
-        return nodes, updated
-
-    @staticmethod
-    def by_group(nodes: Tensor, place: dict[str, slice]) -> dict[str, Tensor]:
-        """Nodes (batch, N, d) of every group, by one split: gradients of many slices would each be as large as all nodes."""
-        sizes = [where.stop - where.start for where in place.values()]
-        return dict(zip(place, nodes.split(sizes, 1), strict=True))
-
-    def attend(
-        self, nodes: Tensor, edges: list[Tensor], scale: Tensor, blocks: tuple[EdgeBlock, ...], place: dict[str, slice]
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Σ_j a_ij (n_j V + e_ij V') of all heads.
-
-        Args:
-            nodes: Normalised nodes (batch, N, d).
-            edges: (batch, targets, sources, d).
-            scale: Of normalised edges, (batch, d, 1).
-            blocks: Which groups each block connects.
-            place: Where groups lie among the nodes.
-
-        Returns:
-            (batch, N, d), edges, normalised edges before their scale.
-        """
-        (dimension, width), dtype = self.edge_target.shape, edges[0].dtype
-        weight = (torch.cat([self.edge_target, self.edge_source], 1) * scale).to(dtype)
-        logits: dict[str, list[Tensor]] = {group: [] for group in place}
-        values, found, groups = [], [], self.by_group(nodes, place)
-        for edge, block in zip(edges, blocks, strict=True):
-            target, target_value = self.node_target(groups[block.target]).split([width, dimension], -1)
-            source, source_value = self.node_source(groups[block.source]).split([width, dimension], -1)
-            both, *rest = edge_logits(edge, target.to(dtype), source.to(dtype), weight, 2 * self.heads)
-            forward, backward = (both * self.keys**-0.5).chunk(2)
-            logits[block.target].append(forward.transpose(2, 3))
-            logits[block.source].append(backward)
-            values.append((source_value, target_value))
-            found.append(rest)
-        # Neighbours on the last axis but one: a softmax over few neighbours of many nodes would crawl on the last.
-        shares = {
-            group: iter(torch.cat(parts, 2).softmax(2, dtype=nodes.dtype).split([part.shape[2] for part in parts], 2))
-            for group, parts in logits.items()
-        }
-        mixed, normed = dict.fromkeys(place, 0), []
-        for (normed_edge, _), (source_value, target_value), block in zip(found, values, blocks, strict=True):
-            to_target, to_source = next(shares[block.target]), next(shares[block.source])
-            arranged = (share.permute(1, 3, 0, 2).to(dtype) for share in (to_target, to_source))
-            at_target, at_source, normed_edge = gather_edges(normed_edge, *arranged)
-            mixed[block.target] = mixed[block.target] + self.message(to_target, source_value, at_target, 0, scale)
-            mixed[block.source] = mixed[block.source] + self.message(to_source, target_value, at_source, 1, scale)
-            normed.append(normed_edge)
-        return torch.cat([mixed[group] for group in place], 1), [edge for _, edge in found], normed
-
-    def message(self, share: Tensor, value: Tensor, carried: Tensor, direction: int, scale: Tensor) -> Tensor:
-        """(Σ_j a_ij n_j) V + (Σ_j a_ij e_ij) V' for neighbours j in one block.
-
-        Args:
-            share: a_ij, (heads, batch, senders, receivers).
-            value: n_j V, (batch, senders, d).
-            carried: Σ_j a_ij e_ij before its scale, (batch, receivers, heads, d).
-            direction: 0 towards targets, 1 towards sources.
-            scale: Of edges, (batch, d, 1).
-
-        Returns:
-            (batch, receivers, d).
-        """
-        batch, receivers, heads, dimension = carried.shape
-        values = value.unflatten(-1, (heads, -1)).permute(2, 0, 1, 3)
-        from_nodes = share.transpose(2, 3).to(value.dtype) @ values
-        carried = carried.permute(2, 0, 1, 3).to(scale.dtype) * scale.view(batch, 1, dimension)
-        projection = self.edge_values[direction].view(dimension, heads, -1).transpose(0, 1)
-        from_edges = carried.flatten(1, 2) @ projection
-        return (from_nodes + from_edges.view_as(from_nodes)).permute(1, 2, 0, 3).reshape(batch, receivers, dimension)
+        weights = self.edge_input * update_scale, self.edge_output * update_gate.transpose(1, 2)
+        return nodes, form.update(self, self.norm(nodes), kept, *weights)
 
 
 class RelationalTransformer(GraphNetwork):
@@ -195,9 +122,22 @@ class RelationalTransformer(GraphNetwork):
         if dimension % heads:
             raise ValueError(f"RelationalTransformer: heads ({heads}) must divide dimension ({dimension}).")
         self.layers = nn.ModuleList([RelationalLayer(dimension, heads) for _ in range(layers)])
+        self.heads, self.blocks = heads, EdgeBlocks(self.graph)
+        self.kernels: EdgeKernels | None = None
+
+    def use_kernels(self) -> bool:
+        """Work on float32 edges on CPU by kernels, which are compiled now; whether there are any for these sizes."""
+        dimension = self.edge_inputs.shape[-1]
+        if self.edge_inputs.device.type == "cpu" and EdgeKernels.support(dimension, self.heads):
+            self.kernels = EdgeKernels(self.graph, dimension, self.heads)
+        return self.kernels is not None
 
     def exchange(self, nodes: Tensor, edges: list[Tensor], time: Tensor) -> tuple[Tensor, list[Tensor]]:
         """All rounds of messages."""
+        form, shapes = self.blocks, [edge.shape for edge in edges]
+        if self.kernels is not None and self.kernels.take(edges[0]):
+            form = self.kernels
+        edges = form.pack(edges)
         for layer in self.layers:
-            nodes, edges = layer(nodes, edges, time, self.graph.edges, self.graph.place)
-        return nodes, edges
+            nodes, edges = layer(nodes, edges, time, form)
+        return nodes, form.unpack(edges, shapes)
