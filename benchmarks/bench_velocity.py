@@ -5,8 +5,6 @@ python -m pytest benchmarks/bench_velocity.py --benchmark-json=steps.json, then 
 
 from __future__ import annotations
 
-import os
-import shlex
 import shutil
 import statistics
 import time
@@ -16,6 +14,7 @@ import torch
 
 from benchmarks.cases import Case
 from benchmarks.memory import peak_memory
+from wflib.velocity.edge_kernels import compiler
 
 KINDS = ("neuron-tokens", "relational-transformer", "pna")
 WDBC, MNIST = (30, 16, 16, 2), (784, 10, 10)
@@ -50,7 +49,7 @@ def product_rate(precision: str) -> float:
 @pytest.mark.parametrize("case", STEPS, ids=lambda case: case.name)
 def test_step(benchmark, case):
     """A step at the thesis' sizes; the rate of products right before and after, as a machine's speed drifts."""
-    if case.compiled and shutil.which(shlex.split(os.environ.get("CXX", "g++"))[0]) is None:
+    if case.compiled and shutil.which(compiler()[0]) is None:
         pytest.skip("Compiled layers need a C++ compiler.")
     slow = case.kind == "all-pairs"
     record(benchmark, "step", case)

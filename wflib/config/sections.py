@@ -133,7 +133,7 @@ class TrainingConfig(Section):
         description="Weight that every coordinate keeps in loss: function or gauss-newton."
     )
     precision: Literal["float32", "bfloat16"]
-    compile: Annotated[bool, Field(strict=True, description="Compile layers by torch.compile: a minute, then faster.")]
+    compile: Annotated[bool, Field(strict=True, description="Compile layers (and kernels): a minute, then faster.")]
     validate_every: Count
     checkpoint_every: Count
     device: Device

@@ -125,9 +125,10 @@ class EdgeBlocks:
         Returns:
             Edges (batch, targets, sources, d).
         """
-        groups, updated = self.by_group(nodes), []
+        dtype, groups, updated = kept[0][0].dtype, self.by_group(nodes), []
+        weights = weight_in.to(dtype), weight_out.to(dtype)
         for edge, normed, block in zip(*kept, self.blocks, strict=True):
-            target = layer.update_target(groups[block.target]).to(edge.dtype)
-            source = layer.update_source(groups[block.source]).to(edge.dtype)
-            updated.append(update_edges(edge, normed, target, source, *(w.to(edge.dtype) for w in (weight_in, weight_out))))
+            target = layer.update_target(groups[block.target]).to(dtype)
+            source = layer.update_source(groups[block.source]).to(dtype)
+            updated.append(update_edges(edge, normed, target, source, *weights))
         return updated

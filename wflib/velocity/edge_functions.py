@@ -1,10 +1,11 @@
-"""What a relational layer does to every edge, with backward passes that keep little and recompute what is cheap.
+"""What a relational layer does to every edge of a block, with backward passes that keep little and recompute what is cheap.
 
 Edges dominate time and memory. Each function here, unless traced, works through a batch in parts that fit into a processor's
 cache, so that nothing but its results is ever as large as the edges. For the backward pass a layer keeps two tensors per
 block of edges, normalised edges and inputs of the activation; queries, keys and activations are computed again. Normalised
 edges (and edges) pass through a function as outputs where a later one needs them, so that gradients are added up inside the
-parts.
+parts. Node parts are the starting value of a matrix product's accumulator, and head sums are one thin product that leaves
+logits in the layout that the softmax wants.
 
 :func:`edge_logits`, :func:`gather_edges` and :func:`update_edges` state what is computed. Transforms of ``torch.func`` and
 ``torch.compile`` follow these plain definitions; everything else takes the functions.

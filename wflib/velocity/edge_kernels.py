@@ -1,9 +1,8 @@
 """Relational layers on all edges at once by compiled kernels: float32 on CPU.
 
-What a layer does to edges is bounded by memory when each of its operations reads and writes all of them.
-``edge_kernels.cpp`` takes one network after another through attention, and through the update, in parts that stay in a core's
-cache. It is compiled for the machine it runs on, once for every number of features and heads, and kept in the user's cache
-folder.
+When each operation of a layer reads and writes all edges, memory bounds it. ``edge_kernels.cpp`` takes one network after
+another through attention, and through the update, in parts that stay in a core's cache. It is compiled for the machine it
+runs on, once for every number of features and heads, and kept in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import functools
 import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +32,10 @@ __all__ = ["EdgeKernels", "build_kernels", "relational_attention", "update_edges
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 # Not -ffast-math: a library linked with it changes how the whole process rounds small numbers.
-FLAGS = "-std=c++17 -O3 -march=native -fopenmp-simd -fno-math-errno -fno-trapping-math -fPIC -shared -pthread".split()
+FLAGS = [
+    *("-std=c++17", "-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math"),
+    *("-fPIC", "-shared", "-pthread"),
+]
 VECTOR = 16
 """Numbers in the longest vector of a processor; widths of products are multiples of it."""
 
@@ -40,6 +43,11 @@ VECTOR = 16
 def width(dimension: int, heads: int) -> int:
     """Queries and keys of both directions at one end of an edge."""
     return 2 * heads * -(-dimension // (2 * heads))
+
+
+def compiler() -> list[str]:
+    """The C++ compiler's command, which CXX may name."""
+    return shlex.split(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))
 
 
 @functools.cache
@@ -56,23 +64,23 @@ def build_kernels(dimension: int, heads: int) -> ctypes.CDLL:
     Raises:
         RuntimeError: There is no C++ compiler, or it fails.
     """
-    compiler = shlex.split(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))
+    command = [*compiler(), *FLAGS, f"-DDIMENSION={dimension}", f"-DHEADS={heads}"]
     remedy = "name one that takes the options of g++ in CXX, or set training.compile: false"
-    options = [*FLAGS, f"-DDIMENSION={dimension}", f"-DHEADS={heads}"]
+    if shutil.which(command[0]) is None:
+        raise RuntimeError(f"training.compile needs a C++ compiler, and {command[0]!r} was not found; {remedy}.")
     try:
         # What the compiler predefines tells its version and the processor it compiles for.
-        defined = subprocess.run([*compiler, *options, "-dM", "-E", "-x", "c++", os.devnull], capture_output=True, check=True)
-        name = hashlib.sha256(SOURCE.read_bytes() + defined.stdout + " ".join(options).encode()).hexdigest()[:20]
+        asked = [*command, "-dM", "-E", "-x", "c++", os.devnull]
+        defined = subprocess.run(asked, capture_output=True, check=True).stdout
+        name = hashlib.sha256(SOURCE.read_bytes() + defined + shlex.join(command).encode()).hexdigest()[:20]
         path = Path(pooch.os_cache("wflib")) / "kernels" / f"{name}.so"
         if not path.exists():
             with atomic_path(path) as temporary:
-                subprocess.run([*compiler, *options, str(SOURCE), "-o", str(temporary)], capture_output=True, check=True)
-        return ctypes.CDLL(str(path))
-    except FileNotFoundError as error:
-        raise RuntimeError(f"training.compile needs a C++ compiler, and {compiler[0]!r} was not found; {remedy}.") from error
+                subprocess.run([*command, str(SOURCE), "-o", str(temporary)], capture_output=True, check=True)
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode(errors="replace").strip()[-2000:]
-        raise RuntimeError(f"training.compile: {shlex.join(compiler)} cannot compile {SOURCE.name}; {remedy}.\n{said}") from error
+        raise RuntimeError(f"training.compile: {command[0]} cannot compile {SOURCE.name}; {remedy}.\n{said}") from error
+    return ctypes.CDLL(str(path))
 
 
 class EdgeKernels:

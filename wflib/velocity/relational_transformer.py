@@ -1,4 +1,4 @@
-"""A relational transformer on the neural graph: attention along real edges in block form, with updates of the edges.
+"""A relational transformer on the neural graph: attention along real edges, with updates of the edges.
 
 Nodes are neurons (feature: bias), edges are weights; messages run along every edge in both directions. Query and key of a
 message are sums of a node part and an edge part, and so is its value (Diao and Loynd, "Relational attention", 2023):
@@ -7,10 +7,9 @@ message are sums of a node part and an edge part, and so is its value (Diao and 
     Σ_j a_ij (n_j V + e_ij V') = (Σ_j a_ij n_j) V + (Σ_j a_ij e_ij) V'.
 
 Each direction has matrices of its own. Queries and keys are half as wide as nodes, so that both directions together cost two
-d×d products per edge; values are projected after the sum and cost nothing per edge. Edges dominate time and memory, hence:
-time scales the edges by scaling the matrices that act on them and, unless a layer is traced, node parts are the starting
-value of a matrix product's accumulator, and head sums are one thin product that leaves logits in the layout that the softmax
-wants.
+d×d products per edge; values are projected after the sum and cost nothing per edge; time scales the edges by scaling the
+matrices that act on them. Edges dominate time and memory, so how they lie and are worked on is a matter of its own: in blocks
+(:mod:`~wflib.velocity.edge_blocks`) anywhere, or by compiled kernels (:mod:`~wflib.velocity.edge_kernels`) on a CPU.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ class RelationalLayer(nn.Module):
         self.edge_output = matrix(dimension, dimension)
 
     def edge_ends(self, scale: Tensor) -> Tensor:
-        """Queries and keys of normalised edges at targets, then at sources, (batch, d, 2 width), for scales (batch, d, 1)."""
+        """Scales of edges (batch, d, 1) → their queries and keys at targets, then at sources, (batch, d, 2 width)."""
         return torch.cat([self.edge_target, self.edge_source], 1) * scale
 
     def forward(self, nodes: Tensor, edges: Edges, time: Tensor, form: EdgeBlocks | EdgeKernels) -> tuple[Tensor, Edges]:
