@@ -24,6 +24,7 @@ STEPS = [
     Case("all-pairs", WDBC, 64, 5, 32),
     *(Case(kind, MNIST, 32, 5, 8) for kind in KINDS),
     Case("relational-transformer", MNIST, 32, 5, 8, "bfloat16"),
+    Case("relational-transformer", MNIST, 32, 5, 8, compiled=True),
     Case("all-pairs", MNIST, 32, 5, 1),
 ]
 GROWTH = [

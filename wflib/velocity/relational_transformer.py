@@ -8,7 +8,7 @@ message are sums of a node part and an edge part, and so is its value (Diao and 
 
 Each direction has matrices of its own. Queries and keys are half as wide as nodes, so that both directions together cost two
 d×d products per edge; values are projected after the sum and cost nothing per edge; time scales the edges by scaling the
-matrices that act on them. Edges dominate time and memory, so how they lie and are worked on is a matter of its own: in blocks
+matrices that act on them. Edges dominate time and memory; how they lie and are worked on is a matter of its own: in blocks
 (:mod:`~wflib.velocity.edge_blocks`) anywhere, or by compiled kernels (:mod:`~wflib.velocity.edge_kernels`) on a CPU.
 """
 
