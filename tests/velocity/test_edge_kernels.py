@@ -7,7 +7,8 @@ import torch
 
 from wflib.architecture import mlp
 from wflib.velocity import RelationalTransformer, compile_parts, edge_kernels
-from wflib.velocity.edge_kernels import build_kernels, compiler, relational_attention, update_edges
+from wflib.velocity.edge_kernels import relational_attention, relational_update
+from wflib.velocity.kernel_library import build_kernels, compiler
 
 needs_compiler = pytest.mark.skipif(shutil.which(compiler()[0]) is None, reason=f"There is no {compiler()[0]} here.")
 CASES = {
@@ -15,6 +16,7 @@ CASES = {
     "many parts": ([20, 9, 11, 2], 32, 1),
     "heads": ([7, 5, 6, 3], 32, 4),
     "keys of three features": ([5, 4, 2], 48, 8),
+    "queries wider than nodes": ([5, 4, 2], 48, 16),
     "five vectors": ([5, 4, 2], 80, 1),
 }
 ENDS = torch.cat(
@@ -82,14 +84,22 @@ def test_saturated_attention_and_activations_stay_exact():
 
 @needs_compiler
 def test_threads_change_nothing():
-    """More threads than networks included."""
+    """Of both operations and their gradients; more threads than networks included."""
     random, threads = torch.Generator().manual_seed(0), torch.get_num_threads()
-    shapes = (5, 10, 16), (5, 7, 32), (5, 7, 32), (5, 16, 32)
-    given, found = [torch.randn(shape, generator=random) for shape in shapes], []
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=random).requires_grad_()
+
+    edges, nodes, weight = draw(5, 10, 16), [draw(5, 7, 32), draw(5, 7, 32)], draw(5, 16, 32)
+    ends, weights, found = [draw(5, 7, 16), draw(5, 7, 16)], [draw(5, 16, 16), draw(5, 16, 16)], []
     try:
         for count in (1, 2, 7):
             torch.set_num_threads(count)
-            found.append(relational_attention(*given, ENDS, 2))
+            mixed, carried, passed, _ = relational_attention(edges, *nodes, weight, ENDS, 2)
+            updated = relational_update(edges, passed, *ends, *weights, ENDS, 2)
+            loss = mixed.square().sum() + carried.square().sum() + updated.square().sum()
+            wanted = [edges, *nodes, weight, *ends, *weights]
+            found.append([mixed, carried, updated, *torch.autograd.grad(loss, wanted)])
     finally:
         torch.set_num_threads(threads)
     for other in found[1:]:
@@ -110,8 +120,8 @@ def test_operations_keep_the_rules_of_their_library(operation):
         given = (edges, draw(2, 7, 32), draw(2, 7, 32), draw(2, 16, 32), ENDS, 2)
         torch.library.opcheck(relational_attention, given)
     else:
-        given = (edges, draw(2, 10, 16), draw(2, 7, 16), draw(2, 7, 16), draw(2, 16, 16), draw(2, 16, 16), ENDS)
-        torch.library.opcheck(update_edges, given)
+        given = (edges, draw(2, 10, 16), draw(2, 7, 16), draw(2, 7, 16), draw(2, 16, 16), draw(2, 16, 16), ENDS, 2)
+        torch.library.opcheck(relational_update, given)
 
 
 @needs_compiler
@@ -128,7 +138,7 @@ def test_compiled_layers_use_them():
 
     compile_parts(network, backend=backend)
     assert (errors(results(network, x, t), exact) < 2e-6 + 4 * errors(by_blocks, exact)).all()
-    assert {"wflib.relational_attention.default", "wflib.update_edges.default"} <= set(traced)
+    assert {"wflib.relational_attention.default", "wflib.relational_update.default"} <= set(traced)
 
 
 @needs_compiler
@@ -147,6 +157,44 @@ def test_other_edges_stay_in_blocks(monkeypatch):
         network(x, t)
     assert not random_network([3, 2, 2], 8, 1).use_kernels()
     assert not random_network([3, 2, 2], 24, 1).use_kernels()
+
+
+@needs_compiler
+def test_what_a_kernel_would_misread_is_refused():
+    network = random_network([3, 2, 2], 16, 2)
+    x, t = inputs(network)
+    network.use_kernels()
+    with pytest.raises(ValueError, match=r"expected a tensor of 3 × … torch\.float32 on cpu, found 1 ×"):
+        network(x, t[:1])
+    edges, ends = torch.randn(2, 10, 16), ENDS.t().contiguous().t()
+    given = torch.randn(2, 7, 32), torch.randn(2, 7, 32), torch.randn(2, 16, 32)
+    with pytest.raises(ValueError, match=r"found 2 × … torch\.float64"):
+        relational_attention(edges, given[0].double(), *given[1:], ENDS, 2)
+    with pytest.raises(ValueError, match=r"torch\.int32 on cpu, found 2 × … torch\.int64"):
+        relational_attention(edges, *given, ENDS.long(), 2)
+    pairs = zip(relational_attention(edges, *given, ends, 2), relational_attention(edges, *given, ENDS, 2), strict=True)
+    assert not ends.is_contiguous()
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+@needs_compiler
+def test_one_library_serves_a_network(monkeypatch):
+    built = []
+    monkeypatch.setattr(edge_kernels, "build_kernels", lambda *sizes: built.append(sizes) or build_kernels(*sizes))
+    network = random_network(*CASES["heads"])
+    network.use_kernels()
+    results(network, *inputs(network))
+    assert set(built) == {(32, 4)}
+
+
+def test_a_library_that_cannot_be_loaded_is_named(monkeypatch, tmp_path):
+    """Here one of no bytes: a compiler that does nothing leaves it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", "true")
+    build_kernels.cache_clear()
+    with pytest.raises(RuntimeError, match=rf"training\.compile.*{tmp_path}.*XDG_CACHE_HOME"):
+        build_kernels(16, 1)
+    build_kernels.cache_clear()
 
 
 @pytest.mark.parametrize(("command", "said"), [("no-such-compiler", "was not found"), ("false", "cannot compile")])

@@ -52,6 +52,9 @@ def compile_parts(network: nn.Module, **options: Any) -> None:
     Args:
         network: A velocity network of any kind.
         options: As ``torch.compile`` takes them.
+
+    Raises:
+        RuntimeError: The kernels cannot be built.
     """
     if isinstance(network, RelationalTransformer):
         network.use_kernels()

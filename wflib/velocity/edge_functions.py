@@ -21,7 +21,7 @@ from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
-__all__ = ["edge_logits", "gather_edges", "normalize_edges", "update_edges"]
+__all__ = ["edge_logits", "gather_edges", "keys_per_head", "normalize_edges", "transformed", "update_edges"]
 
 PART = 2**18
 """Features of edges in one part: a megabyte in float32."""
@@ -40,9 +40,19 @@ def parts(edges: Tensor) -> Iterator[slice]:
     return (slice(start, start + rows) for start in range(0, len(edges), rows))
 
 
+def transformed() -> bool:
+    """Whether a transform of ``torch.func`` is at work."""
+    return torch._C._are_functorch_transforms_active()
+
+
 def by_definition() -> bool:
-    """Whether a transform is at work that has to see plain operations."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    """Whether a transform or a compiler is at work, which have to see plain operations."""
+    return torch.compiler.is_compiling() or transformed()
+
+
+def keys_per_head(dimension: int, heads: int) -> int:
+    """Features of a query and of a key: both directions together are as wide as nodes, or a little wider."""
+    return -(-dimension // (2 * heads))
 
 
 def edge_logits(edges: Tensor, target: Tensor, source: Tensor, weight: Tensor, sums: int) -> tuple[Tensor, Tensor, Tensor]:

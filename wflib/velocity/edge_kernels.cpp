@@ -1,26 +1,26 @@
 // Relational attention along edges and updates of edges, in single precision: what edge_kernels.py calls.
 //
 // One network after another, its edges in parts of CHUNK: whatever a part needs on the way from edges to results stays in
-// a core's cache, and nothing as large as the edges is kept for the backward passes, which compute it again. The equations
-// are those of relational_transformer.py and edge_functions.py. Edges of all blocks lie in one array (networks, E, d);
-// ends[e] and ends[E + e] are the nodes, of N, that edge e goes to and comes from. DIMENSION and HEADS are given when this
-// file is compiled: loops of known length are what makes it fast.
+// a core's cache, and besides the edges only shares are kept for the backward passes, which compute the rest again. The
+// equations are those of relational_transformer.py and edge_functions.py. Edges of all blocks lie in one array
+// (networks, E, d); ends[e] and ends[E + e] are the nodes, of N, that edge e goes to and comes from. DIMENSION, HEADS, KEYS
+// (features of a head's key) and EPSILON are given when this file is compiled: loops of known length make it fast.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 namespace {
 
-constexpr int64_t d = DIMENSION, H = HEADS, KEYS = (d + 2 * H - 1) / (2 * H), VALUES = d / H;
+constexpr int64_t d = DIMENSION, H = HEADS, VALUES = d / H;
 constexpr int64_t W = 2 * H * KEYS;    // queries and keys of both directions at one end of an edge
 constexpr int64_t ROW = W + d;         // of a node: queries and keys, then its value
 constexpr int64_t CHUNK = 48;          // edges
-constexpr float EPSILON = 1e-5f;
 
 // A tile of ROWS × PANEL vectors is what fills a processor's registers without spilling.
 #if defined(__AVX512F__)
@@ -70,7 +70,8 @@ inline void tile(int64_t depth, Left a, const float* b, int64_t b_row, float* c,
 }
 
 template <int R, int V>
-void panel(int64_t rows, int64_t depth, Left a, const float* b, int64_t b_row, float* c, int64_t c_row, Ahead& ahead, bool add) {
+void panel(int64_t rows, int64_t depth, Left a, const float* b, int64_t b_row, float* c, int64_t c_row, Ahead& ahead,
+           bool add) {
     for (; rows >= R; rows -= R, a.data += R * a.row, c += R * c_row) {
         ahead.advance();
         tile<R, V>(depth, a, b, b_row, c, c_row, add);
@@ -81,7 +82,8 @@ void panel(int64_t rows, int64_t depth, Left a, const float* b, int64_t b_row, f
 
 // C (rows, columns) = A B, or C += A B; B (depth, columns) and C are dense.
 template <int64_t columns, int V = PANEL>
-void multiply(int64_t rows, int64_t depth, Left a, const float* b, float* c, Ahead& ahead, bool add = false, int64_t first = 0) {
+void multiply(int64_t rows, int64_t depth, Left a, const float* b, float* c, Ahead& ahead, bool add = false,
+              int64_t first = 0) {
     for (; first + V * LANES <= columns; first += V * LANES)
         panel<ROWS, V>(rows, depth, a, b + first, columns, c + first, columns, ahead, add);
     if constexpr (V > 1)
@@ -179,13 +181,34 @@ inline void gelu(float x, float& value, float& slope) {
     slope = share + 0.39894228f * x * density;
 }
 
+// Inputs of the activation of one part: its values take their place. target, source: node parts of one network.
+void activate(int64_t rows, const int32_t* to, const int32_t* from, const float* target, const float* source, float* hidden,
+              float* slopes) {
+    for (int64_t r = 0; r < rows; ++r) {
+        const float *left = target + to[r] * d, *right = source + from[r] * d;
+        float *x = hidden + r * d, *slope = slopes + r * d;
+#pragma omp simd
+        for (int64_t i = 0; i < d; ++i) gelu(x[i] + left[i] + right[i], x[i], slope[i]);
+    }
+}
+
 // Whatever is asked of each network, shared among threads: work(first network, last network).
 template <class Work>
 void share_networks(int64_t networks, int64_t threads, Work work) {
     threads = std::max<int64_t>(1, std::min(threads, networks));
     std::vector<std::thread> others;
-    for (int64_t i = 1; i < threads; ++i) others.emplace_back(work, networks * i / threads, networks * (i + 1) / threads);
-    work(0, networks / threads);
+    others.reserve(threads);
+    int64_t first = 0;
+    for (int64_t i = 1; i < threads; ++i) {
+        const int64_t last = networks * i / threads;
+        try {
+            others.emplace_back(work, first, last);
+        } catch (const std::system_error&) {
+            break;  // no more threads on this machine: what is left is done here
+        }
+        first = last;
+    }
+    work(first, networks);
     for (auto& thread : others) thread.join();
 }
 
@@ -199,7 +222,7 @@ const float SCALE = 1 / std::sqrt((float)KEYS);
 extern "C" {
 
 // target, source (networks, N, ROW), weight (networks, d, 2 W) → shares (networks, 2 H, E), mixed (networks, N, d): sums of
-// shares times values, carried (networks, 2, N, H, d): sums of shares times normalised edges, as a target, then as a source.
+// shares times values, carried (networks, N, H, 2, d): sums of shares times normalised edges, as a target, then as a source.
 void attention(int64_t networks, int64_t N, int64_t E, int64_t threads, const int32_t* ends, const float* edges,
                const float* target, const float* source, const float* weight, float* shares, float* mixed, float* carried) {
     const int32_t *to = ends, *from = ends + E;
@@ -255,7 +278,8 @@ void attention(int64_t networks, int64_t N, int64_t E, int64_t threads, const in
     });
 }
 
-// mixed, carried: gradients there; besides: what else reaches the edges. Results: gradients at edges, target, source, weight.
+// mixed, carried: gradients there; besides: what else reaches the edges. Results: gradients at edges, target, source and
+// weight.
 void attention_backward(int64_t networks, int64_t N, int64_t E, int64_t threads, const int32_t* ends, const float* edges,
                         const float* target, const float* source, const float* weight, const float* shares,
                         const float* mixed, const float* carried, const float* besides, float* to_edges, float* to_target,
@@ -282,8 +306,9 @@ void attention_backward(int64_t networks, int64_t N, int64_t E, int64_t threads,
                     for (int64_t h = 0; h < H; ++h) {
                         const int64_t forward = h * E + start + r, backward = forward + H * E, value = W + h * VALUES;
                         const float *at_i = mix + i * d + h * VALUES, *at_j = mix + j * d + h * VALUES;
-                        wanted[forward] = dot<d>(carry + (i * H + h) * 2 * d, x) + dot<VALUES>(at_i, s + j * ROW + value);
-                        wanted[backward] = dot<d>(carry + ((j * H + h) * 2 + 1) * d, x) + dot<VALUES>(at_j, t + i * ROW + value);
+                        const float *carry_i = carry + (i * H + h) * 2 * d, *carry_j = carry + ((j * H + h) * 2 + 1) * d;
+                        wanted[forward] = dot<d>(carry_i, x) + dot<VALUES>(at_i, s + j * ROW + value);
+                        wanted[backward] = dot<d>(carry_j, x) + dot<VALUES>(at_j, t + i * ROW + value);
                         mean[i * H + h] += share[forward] * wanted[forward];
                         mean[j * H + h] += share[backward] * wanted[backward];
                         add_scaled<VALUES>(share[forward], at_i, to_s + j * ROW + value);
@@ -332,22 +357,19 @@ void update(int64_t networks, int64_t N, int64_t E, int64_t threads, const int32
     const int32_t *to = ends, *from = ends + E;
     share_networks(networks, threads, [=](int64_t first, int64_t last) {
         Norm norm;
-        std::vector<float> hidden(CHUNK * d);
-        for (int64_t b = first; b < last; ++b)
+        std::vector<float> hidden(CHUNK * d), slopes(CHUNK * d);
+        for (int64_t b = first; b < last; ++b) {
+            const float *t = target + b * N * d, *s = source + b * N * d;
             for (int64_t start = 0; start < E; start += CHUNK) {
                 const int64_t rows = std::min(CHUNK, E - start), place = (b * E + start) * d, next = place + rows * d;
                 Ahead ahead{{edges + next, updated + next}, 0, CHUNK * d};
                 norm.measure(rows, edges + place);
                 multiply<d>(rows, d, norm.rows(), in + b * d * d, hidden.data(), ahead);
-                for (int64_t r = 0; r < rows; ++r) {
-                    const float *left = target + (b * N + to[start + r]) * d, *right = source + (b * N + from[start + r]) * d;
-                    float *x = hidden.data() + r * d, slope;
-#pragma omp simd private(slope)
-                    for (int64_t i = 0; i < d; ++i) gelu(x[i] + left[i] + right[i], x[i], slope);
-                }
+                activate(rows, to + start, from + start, t, s, hidden.data(), slopes.data());
                 std::copy_n(edges + place, rows * d, updated + place);
                 multiply<d>(rows, d, {hidden.data(), d, 1}, out + b * d * d, updated + place, ahead, true);
             }
+        }
     });
 }
 
@@ -372,12 +394,7 @@ void update_backward(int64_t networks, int64_t N, int64_t E, int64_t threads, co
                 Ahead ahead{{edges + next, updated + next, to_edges + next}, 0, CHUNK * d};
                 norm.measure(rows, edges + place);
                 multiply<d>(rows, d, norm.rows(), in + b * d * d, hidden.data(), ahead);
-                for (int64_t r = 0; r < rows; ++r) {
-                    const float *left = t + to[start + r] * d, *right = s + from[start + r] * d;
-                    float *x = hidden.data() + r * d, *slope = slopes.data() + r * d;
-#pragma omp simd
-                    for (int64_t i = 0; i < d; ++i) gelu(x[i] + left[i] + right[i], x[i], slope[i]);
-                }
+                activate(rows, to + start, from + start, t, s, hidden.data(), slopes.data());
                 multiply<d>(d, rows, {hidden.data(), 1, d}, gradient, to_out + b * d * d, ahead, start > 0);
                 multiply<d>(rows, d, {gradient, d, 1}, across_out.data(), change.data(), ahead);
                 for (int64_t r = 0; r < rows; ++r) {

@@ -1,86 +1,29 @@
 """Relational layers on all edges at once by compiled kernels: float32 on CPU.
 
 When each operation of a layer reads and writes all edges, memory bounds it. ``edge_kernels.cpp`` takes one network after
-another through attention, and through the update, in parts that stay in a core's cache. It is compiled for the machine it
-runs on, once for every number of features and heads, and kept in the user's cache folder.
+another through attention, and through the update, in parts that stay in a core's cache; threads share a batch's networks.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import os
-import shlex
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pooch
 import torch
 from torch import Tensor
 
 from wflib.graph.blocks import NeuralGraph
-from wflib.storage import atomic_path
+from wflib.velocity.edge_functions import keys_per_head, transformed
+from wflib.velocity.kernel_library import build_kernels
 
 if TYPE_CHECKING:
     from wflib.velocity.relational_transformer import RelationalLayer
 
-__all__ = ["EdgeKernels", "build_kernels", "relational_attention", "update_edges"]
+__all__ = ["EdgeKernels", "relational_attention", "relational_update"]
 
-SOURCE = Path(__file__).with_suffix(".cpp")
-# Not -ffast-math: a library linked with it changes how the whole process rounds small numbers.
-FLAGS = [
-    *("-std=c++17", "-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math"),
-    *("-fPIC", "-shared", "-pthread"),
-]
 VECTOR = 16
 """Numbers in the longest vector of a processor; widths of products are multiples of it."""
-
-
-def width(dimension: int, heads: int) -> int:
-    """Queries and keys of both directions at one end of an edge."""
-    return 2 * heads * -(-dimension // (2 * heads))
-
-
-def compiler() -> list[str]:
-    """The C++ compiler's command, which CXX may name."""
-    return shlex.split(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))
-
-
-@functools.cache
-def build_kernels(dimension: int, heads: int) -> ctypes.CDLL:
-    """Compile the kernels, or find them compiled before.
-
-    Args:
-        dimension: Features of a node and of an edge, d; it and twice the width of queries and keys are multiples of 16.
-        heads: Attention heads.
-
-    Returns:
-        Functions of ``edge_kernels.cpp``.
-
-    Raises:
-        RuntimeError: There is no C++ compiler, or it fails.
-    """
-    command = [*compiler(), *FLAGS, f"-DDIMENSION={dimension}", f"-DHEADS={heads}"]
-    remedy = "name one that takes the options of g++ in CXX, or set training.compile: false"
-    if shutil.which(command[0]) is None:
-        raise RuntimeError(f"training.compile needs a C++ compiler, and {command[0]!r} was not found; {remedy}.")
-    try:
-        # What the compiler predefines tells its version and the processor it compiles for.
-        asked = [*command, "-dM", "-E", "-x", "c++", os.devnull]
-        defined = subprocess.run(asked, capture_output=True, check=True).stdout
-        name = hashlib.sha256(SOURCE.read_bytes() + defined + shlex.join(command).encode()).hexdigest()[:20]
-        path = Path(pooch.os_cache("wflib")) / "kernels" / f"{name}.so"
-        if not path.exists():
-            with atomic_path(path) as temporary:
-                subprocess.run([*command, str(SOURCE), "-o", str(temporary)], capture_output=True, check=True)
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip()[-2000:]
-        raise RuntimeError(f"training.compile: {command[0]} cannot compile {SOURCE.name}; {remedy}.\n{said}") from error
-    return ctypes.CDLL(str(path))
 
 
 class EdgeKernels:
@@ -90,27 +33,30 @@ class EdgeKernels:
         graph: Of the base network.
         dimension: Features of a node and of an edge, d.
         heads: Attention heads.
+
+    Raises:
+        RuntimeError: The kernels cannot be built.
     """
 
     def __init__(self, graph: NeuralGraph, dimension: int, heads: int) -> None:
         build_kernels(dimension, heads)
         place, ends = graph.place, []
         for block in graph.edges:
-            groups = (torch.arange(place[group].start, place[group].stop) for group in (block.target, block.source))
-            ends.append(torch.cartesian_prod(*groups))
+            groups = (place[group] for group in (block.target, block.source))
+            ends.append(torch.cartesian_prod(*(torch.arange(where.start, where.stop, device="cpu") for where in groups)))
         self.sizes = [len(pairs) for pairs in ends]
         self.ends = torch.cat(ends).t().to(torch.int32).contiguous()
 
     @staticmethod
     def support(dimension: int, heads: int) -> bool:
         """Whether there are kernels for these sizes on this system."""
-        return sys.platform != "win32" and dimension % VECTOR == 0 and 2 * width(dimension, heads) % VECTOR == 0
+        columns = 4 * heads * keys_per_head(dimension, heads)
+        return sys.platform != "win32" and dimension % VECTOR == 0 and columns % VECTOR == 0
 
     @staticmethod
     def take(edges: Tensor) -> bool:
         """Whether the kernels work on edges of this kind: float32 on CPU, seen by no transform of ``torch.func``."""
-        plain = not torch._C._are_functorch_transforms_active()
-        return edges.device.type == "cpu" and edges.dtype == torch.float32 and plain
+        return edges.device.type == "cpu" and edges.dtype == torch.float32 and not transformed()
 
     def pack(self, edges: list[Tensor]) -> Tensor:
         """Blocks (batch, targets, sources, d) → (batch, E, d)."""
@@ -137,12 +83,21 @@ class EdgeKernels:
     ) -> Tensor:
         """As :meth:`EdgeBlocks.update <wflib.velocity.edge_blocks.EdgeBlocks.update>`, on edges (batch, E, d)."""
         at_ends = layer.update_target(nodes), layer.update_source(nodes)
-        return update_edges(*kept, *at_ends, weight_in, weight_out, self.ends)
+        return relational_update(*kept, *at_ends, weight_in, weight_out, self.ends, layer.heads)
 
 
 def run(name: str, heads: int, ends: Tensor, edges: Tensor, nodes: int, *tensors: Tensor) -> None:
-    """Call a kernel on contiguous tensors."""
+    """Call a kernel on contiguous tensors.
+
+    Raises:
+        ValueError: A tensor is not what a kernel would read.
+    """
     batch, count, dimension = edges.shape
+    expected = [(ends, torch.int32, 2), *((tensor, torch.float32, batch) for tensor in (edges, *tensors))]
+    for tensor, dtype, length in expected:
+        if (tensor.device.type, tensor.dtype, len(tensor)) != ("cpu", dtype, length):
+            found = f"{len(tensor)} × … {tensor.dtype} on {tensor.device.type}"
+            raise ValueError(f"{name}: expected a tensor of {length} × … {dtype} on cpu, found {found}.")
     sizes = (ctypes.c_int64(size) for size in (batch, nodes, count, torch.get_num_threads()))
     pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (ends, edges, *tensors))
     getattr(build_kernels(dimension, heads), name)(*sizes, *pointers)
@@ -176,7 +131,7 @@ def relational_attention(
     given = [tensor.contiguous() for tensor in (edges, target, source, weight)]
     shares = edges.new_empty(batch, 2 * heads, count)
     mixed, carried = edges.new_empty(batch, nodes, dimension), edges.new_empty(batch, nodes, heads, 2, dimension)
-    run("attention", heads, ends, given[0], nodes, *given[1:], shares, mixed, carried)
+    run("attention", heads, ends.contiguous(), given[0], nodes, *given[1:], shares, mixed, carried)
     return mixed, carried, edges.new_zeros(()).expand(edges.shape), shares
 
 
@@ -204,7 +159,7 @@ def relational_attention_backward(
     """Gradients at ``mixed``, ``carried`` and ``passed`` → gradients at edges, target, source and weight."""
     given = [tensor.contiguous() for tensor in (edges, target, source, weight, shares, mixed, carried, passed)]
     found = empty_like(*given[:4])
-    run("attention_backward", shares.shape[1] // 2, ends, given[0], target.shape[1], *given[1:], *found)
+    run("attention_backward", shares.shape[1] // 2, ends.contiguous(), given[0], target.shape[1], *given[1:], *found)
     return tuple(found)
 
 
@@ -228,9 +183,16 @@ def through_attention(ctx: torch.autograd.function.FunctionCtx, *gradients: Tens
 relational_attention.register_autograd(through_attention, setup_context=keep_for_attention)
 
 
-@torch.library.custom_op("wflib::update_edges", mutates_args=())
-def update_edges(
-    edges: Tensor, passed: Tensor, target: Tensor, source: Tensor, weight_in: Tensor, weight_out: Tensor, ends: Tensor
+@torch.library.custom_op("wflib::relational_update", mutates_args=())
+def relational_update(
+    edges: Tensor,
+    passed: Tensor,
+    target: Tensor,
+    source: Tensor,
+    weight_in: Tensor,
+    weight_out: Tensor,
+    ends: Tensor,
+    heads: int,
 ) -> Tensor:
     """e_ij + gelu(target_i + source_j + ē_ij W_in) W_out with ē = norm(e).
 
@@ -242,54 +204,56 @@ def update_edges(
         weight_in: W_in of every network, (batch, d, d).
         weight_out: W_out of every network, (batch, d, d).
         ends: Nodes that an edge goes to and comes from, int32, (2, E).
+        heads: Attention heads, which name the library.
 
     Returns:
         (batch, E, d).
     """
     given = [tensor.contiguous() for tensor in (edges, target, source, weight_in, weight_out)]
     (updated,) = empty_like(edges)
-    run("update", 1, ends, given[0], target.shape[1], *given[1:], updated)
+    run("update", heads, ends.contiguous(), given[0], target.shape[1], *given[1:], updated)
     return updated
 
 
-@update_edges.register_fake
-def _(edges: Tensor, *_: Tensor) -> Tensor:
+@relational_update.register_fake
+def _(edges: Tensor, *_: object) -> Tensor:
     return empty_like(edges)[0]
 
 
-@torch.library.custom_op("wflib::update_edges_backward", mutates_args=())
-def update_edges_backward(
+@torch.library.custom_op("wflib::relational_update_backward", mutates_args=())
+def relational_update_backward(
     edges: Tensor,
     target: Tensor,
     source: Tensor,
     weight_in: Tensor,
     weight_out: Tensor,
     ends: Tensor,
+    heads: int,
     updated: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradient at the updated edges → gradients at edges, target, source, weight_in and weight_out."""
     given = [tensor.contiguous() for tensor in (edges, target, source, weight_in, weight_out, updated)]
     found = empty_like(*given[:5])
-    run("update_backward", 1, ends, given[0], target.shape[1], *given[1:], *found)
+    run("update_backward", heads, ends.contiguous(), given[0], target.shape[1], *given[1:], *found)
     return tuple(found)
 
 
-@update_edges_backward.register_fake
+@relational_update_backward.register_fake
 def _(
-    edges: Tensor, target: Tensor, source: Tensor, weight_in: Tensor, weight_out: Tensor, *_: Tensor
+    edges: Tensor, target: Tensor, source: Tensor, weight_in: Tensor, weight_out: Tensor, *_: object
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return tuple(empty_like(edges, target, source, weight_in, weight_out))
 
 
 def keep_for_update(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:
     """What the backward pass of an update needs."""
-    edges, _, *tensors = inputs
+    edges, _, *tensors, ctx.heads = inputs
     ctx.save_for_backward(edges, *tensors)
 
 
 def through_update(ctx: torch.autograd.function.FunctionCtx, updated: Tensor) -> tuple[Tensor | None, ...]:
     """Gradient of the output to gradients of inputs."""
-    return (None, *update_edges_backward(*ctx.saved_tensors, updated), None)
+    return (None, *relational_update_backward(*ctx.saved_tensors, ctx.heads, updated), None, None)
 
 
-update_edges.register_autograd(through_update, setup_context=keep_for_update)
+relational_update.register_autograd(through_update, setup_context=keep_for_update)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from wflib.architecture import Architecture
 from wflib.velocity.edge_blocks import EdgeBlocks
+from wflib.velocity.edge_functions import keys_per_head
 from wflib.velocity.edge_kernels import EdgeKernels
 from wflib.velocity.graph_network import GraphNetwork
 
@@ -46,7 +47,7 @@ class RelationalLayer(nn.Module):
     def __init__(self, dimension: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.keys = -(-dimension // (2 * heads))
+        self.keys = keys_per_head(dimension, heads)
         width = 2 * heads * self.keys
         self.norm = nn.LayerNorm(dimension, elementwise_affine=False)
         self.modulation = nn.Linear(dimension, 9 * dimension)
@@ -125,7 +126,14 @@ class RelationalTransformer(GraphNetwork):
         self.kernels: EdgeKernels | None = None
 
     def use_kernels(self) -> bool:
-        """Work on float32 edges on CPU by kernels, which are compiled now; whether there are any for these sizes."""
+        """Work on float32 edges on CPU by kernels, which are compiled now, where there are some for these sizes.
+
+        Returns:
+            Whether there are.
+
+        Raises:
+            RuntimeError: The kernels cannot be built.
+        """
         dimension = self.edge_inputs.shape[-1]
         if self.edge_inputs.device.type == "cpu" and EdgeKernels.support(dimension, self.heads):
             self.kernels = EdgeKernels(self.graph, dimension, self.heads)
