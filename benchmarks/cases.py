@@ -10,8 +10,9 @@ from torch import nn
 
 from wflib.architecture import Architecture, mlp
 from wflib.graph import neural_graph
-from wflib.velocity import PNA, NeuronTokens, RelationalTransformer, compile_parts
+from wflib.velocity import NeuronTokens, RelationalTransformer, compile_parts
 from wflib.velocity.all_pairs import AllPairsTransformer
+from wflib.velocity.pna import PNA
 
 
 @dataclass(frozen=True)

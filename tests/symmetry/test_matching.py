@@ -158,6 +158,30 @@ def test_identical_neurons_do_not_keep_the_descent_running(monkeypatch):
     assert solved == [2] * 4, "one sweep over two groups for each of two starts"
 
 
+def test_a_group_is_matched_again_only_where_another_has_moved(monkeypatch):
+    solved = []
+
+    def noted(gains):
+        solved.extend(matrix.numpy().tobytes() for matrix in gains)
+        return solve_assignments(gains)
+
+    monkeypatch.setattr(matching_module, "solve_assignments", noted)
+    architecture = mlp([4, 5, 6, 5, 2])
+    reference, weights = random_weights(architecture, NETWORKS, seed=1), random_weights(architecture, NETWORKS, seed=2)
+    found = match(architecture, reference, weights)
+    assert len(solved) > 3 * NETWORKS, "a single sweep would show nothing"
+    assert len(set(solved)) == len(solved), "the same problem was solved twice"
+    moved = permute(architecture, weights, found)
+    for group in found:
+        gains = matching_module.matching_gains(architecture, reference, moved, group)
+        best = gains.gather(2, solve_assignments(gains).unsqueeze(2)).sum((1, 2))
+        kept = gains.diagonal(dim1=1, dim2=2).sum(1)
+        torch.testing.assert_close(kept, best, rtol=1e-5, atol=1e-6)
+    gains = matching_module.matching_gains(architecture, reference, weights, group)
+    best = gains.gather(2, solve_assignments(gains).unsqueeze(2)).sum((1, 2))
+    assert bool((gains.diagonal(dim1=1, dim2=2).sum(1) < best - 0.1).all()), "weights as they were are no fixed point"
+
+
 def test_networks_without_hidden_neurons_need_no_matching():
     for architecture in LINEAR.values():
         weights = random_weights(architecture)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from wflib.architecture import mlp
-from wflib.velocity import PNA, NeuronTokens, RelationalTransformer, compile_parts
+from wflib.velocity import NeuronTokens, RelationalTransformer, compile_parts
+from wflib.velocity.pna import PNA
 
 ARCHITECTURE = mlp([5, 4, 6, 3])
 KINDS = {

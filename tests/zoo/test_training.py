@@ -11,6 +11,7 @@ from wflib.architecture import Architecture, mlp
 from wflib.config import ZooConfig
 from wflib.rng import generator
 from wflib.zoo import Dataset, Split, Zoo, initialize, network_losses, train_zoo
+from wflib.zoo import training as training_module
 
 RECIPE = {
     "seed": 3,
@@ -109,6 +110,27 @@ def test_snapshots_are_taken_when_the_recipe_says():
     everything = train_zoo(architecture_for(dataset()), dataset(), recipe(skip_epochs=0, snapshot_every=1))
     assert torch.equal(everything[everything.step == 7].flat, zoo[zoo.step == 7].flat)
     assert not torch.equal(everything[everything.step == 8].flat, zoo[zoo.step == 7].flat)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_networks_end_the_same_however_many_are_trained_at_once(at_once, monkeypatch):
+    data, config, sizes = dataset(), recipe(networks=8), []
+
+    def counted(architecture, weights, split):
+        sizes.append(len(split.inputs))
+        return network_losses(architecture, weights, split)
+
+    together, means = train_zoo(architecture_for(data), data, config), []
+    train_zoo(architecture_for(data), data, config, progress=lambda *row: means.append(row))
+    monkeypatch.setattr(training_module, "CACHED_ELEMENTS", at_once * 8 * 3)  # batches of eight examples, three features
+    monkeypatch.setattr(training_module, "network_losses", counted)
+    told = []
+    parts = train_zoo(architecture_for(data), data, config, progress=lambda *row: told.append(row))
+    assert set(sizes) == {1: {1}, 3: {3, 2}}[at_once]
+    assert (parts.flat - together.flat).abs().max() < 1e-5
+    assert torch.equal(parts.step, together.step)
+    assert torch.equal(parts.trajectory, together.trajectory)
+    assert told == [(epoch, epochs, pytest.approx(mean, rel=1e-5)) for epoch, epochs, mean in means]
 
 
 def test_a_batch_larger_than_the_data_is_all_of_it():

@@ -6,7 +6,6 @@ import math
 from collections.abc import Collection
 
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 __all__ = ["density_table", "ranking_quality"]
@@ -22,6 +21,8 @@ def ranking_quality(better: Tensor, worse: Tensor) -> float:
     Returns:
         One where all pairs are ranked right, a half for a coin.
     """
+    from sklearn.metrics import roc_auc_score
+
     labels = [1] * len(better) + [0] * len(worse)
     return float(roc_auc_score(labels, [*better.tolist(), *worse.tolist()]))
 

@@ -24,7 +24,7 @@ __all__ = [
 
 NEIGHBOURS = 100
 ELEMENTS = 2**24
-TILE, TILE_QUERIES = 2**20, 8
+TILE, TILE_QUERIES = 2**20, 32
 
 
 @torch.no_grad()
@@ -166,15 +166,15 @@ def squared_distance_bound(
         a, b = (torch.cat(side, -1) for side in zip(*tensors, strict=True))
         # ‖a‖² + ‖b‖² − 2 a·b as one matrix product; neurons first, in tiles that stay in the cache.
         a = torch.cat([-2 * a, a.square().sum(-1, keepdim=True), torch.ones_like(a[..., :1])], -1).transpose(0, 1)
-        b = torch.cat([b, torch.ones_like(b[..., :1]), b.square().sum(-1, keepdim=True)], -1).transpose(0, 1)
+        b = torch.cat([b, torch.ones_like(b[..., :1]), b.square().sum(-1, keepdim=True)], -1).permute(2, 1, 0)
         neurons = len(a)
-        for rows in range(0, count, TILE_QUERIES):
-            ours = a[:, rows : rows + TILE_QUERIES]
-            for columns in torch.arange(available).split(max(1, TILE // (TILE_QUERIES * neurons**2))):
-                theirs = b[:, columns[0] : columns[-1] + 1]
-                distances = (ours.flatten(0, 1) @ theirs.flatten(0, 1).T).view(neurons, -1, neurons, len(columns))
-                nearest = torch.maximum(distances.amin(2).sum(0), distances.amin(0).sum(1))
-                bound[rows : rows + TILE_QUERIES, columns[0] : columns[-1] + 1] += nearest
+        ours = [part.flatten(0, 1) for part in a.split(TILE_QUERIES, 1)]
+        places = torch.arange(available, device=b.device).split(max(1, TILE // (TILE_QUERIES * neurons**2)))
+        for columns in (slice(int(place[0]), int(place[-1]) + 1) for place in places):
+            theirs = b[:, :, columns].flatten(1)
+            for part, rows in zip(ours, bound.split(TILE_QUERIES), strict=True):
+                distances = (part @ theirs).view(neurons, len(rows), neurons, -1)
+                rows[:, columns] += torch.maximum(distances.amin(2).sum(0), distances.amin(0).sum(1))
     return bound
 
 

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import numpy as np
-import ot
 import torch
 from torch import Tensor
 
@@ -38,6 +37,8 @@ def optimal_assignment(geometry: Geometry, x_0: Tensor, x_1: Tensor) -> Tensor:
     Raises:
         ValueError: The two sides have different sizes.
     """
+    import ot  # slow to import, and few couplings need it
+
     if len(x_0) != len(x_1):
         raise ValueError(f"Shape mismatch: expected as many x_0 as x_1, got {len(x_0)} and {len(x_1)}.")
     cost = geometry.squared_distances(x_1, x_0).double().cpu().numpy()

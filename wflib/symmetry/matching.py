@@ -137,30 +137,31 @@ def weight_matching(
 def descend(architecture, reference, weights, start: Permutations, orders: list[list[int]]) -> Permutations:
     """Coordinate descent from one start, by one order of groups a sweep.
 
-    Networks leave the batch as soon as a sweep changes nothing for them.
+    A group's assignment is solved again only where a group that it shares a tensor with has moved since.
     """
     found = {name: indices.clone() for name, indices in start.items()}
-    groups = list(found)
-    active = torch.arange(next(iter(weights.values())).shape[0])
+    groups, networks = list(found), len(next(iter(weights.values())))
+    tied = torch.tensor(
+        [[any({one, other} <= {*spec.axes} for spec in architecture.tensors) for other in groups] for one in groups]
+    )
+    stale = torch.ones(len(groups), networks, dtype=torch.bool)
     for order in orders:
-        if len(active) == 0 or not groups:
+        if not stale.any():
             break
-        current = {name: tensor[active] for name, tensor in weights.items()}
-        target = {name: tensor[active] for name, tensor in reference.items()}
-        indices = {name: found[name][active] for name in groups}
-        changed = torch.zeros(len(active), dtype=torch.bool)
         for position in order:
-            group = groups[position]
-            others = permute(architecture, current, {name: indices[name] for name in groups if name != group})
-            gains = matching_gains(architecture, target, others, group)
+            active, group = stale[position].nonzero().squeeze(1), groups[position]
+            if len(active) == 0:
+                continue
+            indices = found[group][active]
+            others = {name: found[name][active] for name in groups if name != group}
+            target, moving = ({name: tensor[active] for name, tensor in side.items()} for side in (reference, weights))
+            gains = matching_gains(architecture, target, permute(architecture, moving, others), group)
             proposal = solve_assignments(gains)
             # Compare objectives, not indices: ties must not count as progress or the sweep would never end.
             gain = gains.gather(2, proposal.unsqueeze(2).to(gains.device)).sum((1, 2)).cpu()
-            before = gains.gather(2, indices[group].unsqueeze(2).to(gains.device)).sum((1, 2)).cpu()
+            before = gains.gather(2, indices.unsqueeze(2).to(gains.device)).sum((1, 2)).cpu()
             better = gain > before + 1e-6 * before.abs().clamp_min(1e-6)
-            indices[group] = torch.where(better[:, None], proposal, indices[group])
-            changed |= better
-        for name in groups:
-            found[name][active] = indices[name]
-        active = active[changed] if len(groups) > 1 else active[:0]
+            found[group][active] = torch.where(better[:, None], proposal, indices)
+            stale[:, active[better]] |= tied[position][:, None]
+            stale[position, active] = False
     return found

@@ -1,4 +1,7 @@
-"""The networks that predict where a flow goes: (weights, time) → field, equivariant to hidden permutations."""
+"""The networks that predict where a flow goes: (weights, time) → field, equivariant to hidden permutations.
+
+:class:`wflib.velocity.pna.PNA` is not imported with the others: it needs PyTorch Geometric.
+"""
 
 from typing import Any
 
@@ -8,12 +11,10 @@ from wflib.architecture import Architecture
 from wflib.config import VelocityConfig
 from wflib.velocity.graph_network import GraphNetwork
 from wflib.velocity.neuron_tokens import NeuronTokens
-from wflib.velocity.pna import PNA
 from wflib.velocity.preconditioning import Coefficients, Preconditioner
 from wflib.velocity.relational_transformer import RelationalTransformer
 
 __all__ = [
-    "PNA",
     "Coefficients",
     "NeuronTokens",
     "Preconditioner",
@@ -36,11 +37,14 @@ def build_velocity(config: VelocityConfig, architecture: Architecture, scalars: 
         A module ``(x (batch, D), t (batch,), scalars (batch, scalars) or None, fields (batch, fields, D) or None) →
         (batch, D)``.
     """
-    if config.kind != "neuron-tokens":
-        kind = RelationalTransformer if config.kind == "relational-transformer" else PNA
-        return kind(architecture, config.dimension, config.layers, config.heads, config.identities, scalars, fields)
-    sizes = (config.dimension, config.edge_dimension, config.layers, config.heads)
-    return NeuronTokens(architecture, *sizes, config.identities, scalars, fields)
+    if config.kind == "neuron-tokens":
+        sizes = (config.dimension, config.edge_dimension, config.layers, config.heads)
+        return NeuronTokens(architecture, *sizes, config.identities, scalars, fields)
+    if config.kind == "relational-transformer":
+        kind = RelationalTransformer
+    else:
+        from wflib.velocity.pna import PNA as kind  # PyTorch Geometric takes a second to import
+    return kind(architecture, config.dimension, config.layers, config.heads, config.identities, scalars, fields)
 
 
 def compile_parts(network: nn.Module, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Training a whole zoo at once: every network is a slice of the same batched matrices."""
+"""Training a whole zoo at once: networks are slices of the same batched matrices."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from wflib.zoo.tasks import Dataset, Split
 from wflib.zoo.zoo import Zoo
 
 __all__ = ["initialize", "network_losses", "train_zoo"]
+
+CACHED_ELEMENTS = 2**21
+"""Of the inputs of as many networks as a CPU trains at once: more of them leave its cache, fewer wait for its overheads."""
 
 
 def network_losses(architecture: Architecture, weights: Weights, split: Split) -> Tensor:
@@ -75,7 +78,7 @@ def train_zoo(
         ValueError: No snapshot would be kept, or a network diverged to NaN or infinity.
     """
     inputs, targets = dataset.train.inputs.to(device), dataset.train.targets.to(device)
-    examples, networks = len(inputs), config.networks
+    examples, networks, size = len(inputs), config.networks, min(config.batch_size, len(inputs))
     iterations = max(1, examples // config.batch_size)
     kept_iterations = (config.epochs - config.skip_epochs) * iterations
     if kept_iterations < config.snapshot_every:
@@ -85,29 +88,33 @@ def train_zoo(
         )
     weights = initialize(architecture, networks, config.init_std, generator(config.seed, "zoo", "init", device=device))
     initial = {name: tensor.cpu().clone() for name, tensor in weights.items()}
-    weights = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
-    optimizer = build_optimizer(config, list(weights.values()))
+    at_once = networks if inputs.is_cuda else max(1, CACHED_ELEMENTS // (size * dataset.features))
+    parts = torch.arange(networks, device=device).split(at_once)
+    trained = [{name: tensor[part].clone().requires_grad_() for name, tensor in weights.items()} for part in parts]
+    optimizers = [build_optimizer(config, list(some.values())) for some in trained]
+    snapshots: list[list[Tensor]] = [[] for _ in parts]
     shuffle = generator(config.seed, "zoo", "shuffle", device=device)
     # One buffer for every iteration's examples: large blocks of fresh memory cost more than filling them.
-    batch = inputs.new_empty(networks, min(config.batch_size, examples), dataset.features)
-    snapshots, steps, step = [], [], 0
+    buffer = inputs.new_empty(len(parts[0]), size, dataset.features)
     for epoch in range(config.epochs):
-        order = torch.rand(networks, examples, generator=shuffle, device=device).argsort(1)
-        for iteration in range(iterations):
-            chosen = order[:, iteration * config.batch_size : (iteration + 1) * config.batch_size]
-            torch.index_select(inputs, 0, chosen.flatten(), out=batch.view(-1, dataset.features))
-            losses = network_losses(architecture, weights, Split(batch, targets[chosen]))
-            optimizer.zero_grad(set_to_none=True)
-            losses.sum().backward()
-            optimizer.step()
-            step += 1
-            since_skip = step - config.skip_epochs * iterations
-            if since_skip > 0 and since_skip % config.snapshot_every == 0:
-                snapshots.append(architecture.flatten(weights).detach().cpu().clone())
-                steps.append(step)
+        order, losses = torch.rand(networks, examples, generator=shuffle, device=device).argsort(1), []
+        for part, some, optimizer, kept in zip(parts, trained, optimizers, snapshots, strict=True):
+            batch = buffer[: len(part)]
+            for step, chosen in enumerate(order[part].split(size, 1)[:iterations], epoch * iterations + 1):
+                torch.index_select(inputs, 0, chosen.flatten(), out=batch.view(-1, dataset.features))
+                loss = network_losses(architecture, some, Split(batch, targets[chosen]))
+                optimizer.zero_grad(set_to_none=True)
+                loss.sum().backward()
+                optimizer.step()
+                since_skip = step - config.skip_epochs * iterations
+                if since_skip > 0 and since_skip % config.snapshot_every == 0:
+                    kept.append(architecture.flatten(some).detach().cpu().clone())
+            losses.append(loss.detach())
         if progress is not None:
-            progress(epoch + 1, config.epochs, losses.mean().item())
-    flat = torch.stack(snapshots, 1)
+            progress(epoch + 1, config.epochs, torch.cat(losses).mean().item())
+    flat = torch.cat([torch.stack(kept, 1) for kept in snapshots])
+    first = config.skip_epochs * iterations + config.snapshot_every
+    steps = list(range(first, config.epochs * iterations + 1, config.snapshot_every))
     diverged = ~torch.isfinite(flat).all(-1).all(-1)
     if bool(diverged.any()):
         raise ValueError(f"train_zoo: {int(diverged.sum())} of {networks} networks diverged; lower zoo.learning_rate.")
