@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wflib.architecture import mlp
-from wflib.evaluation import error_overlap, nearest_distance, thin_trajectories
+from wflib.evaluation import error_overlap, nearest_distance, novelty, thin_trajectories
 from wflib.evaluation.novelty import nearest_candidate, squared_distance_bound
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations, squared_distance, weight_matching
@@ -61,6 +61,19 @@ def test_the_bound_ignores_the_order_of_neurons_and_knows_copies(hidden, bias):
     copies = squared_distance_bound(architecture, shuffled, architecture.unflatten(flat))
     assert copies.argmin(1).tolist() == list(range(6))
     torch.testing.assert_close(copies[:, :6].diagonal(), torch.zeros(6, dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(("pairs", "rows"), [(6, 2), (1, 3), (200, 5)])
+def test_the_bound_does_not_depend_on_the_tiles_it_is_computed_in(pairs, rows, monkeypatch):
+    architecture, random = mlp([3, 4, 5, 2]), generator(0, "tiles")
+    flat = torch.randn(18, architecture.dimension, generator=random, dtype=torch.float64)
+    queries, training = architecture.unflatten(flat[:7]), architecture.unflatten(flat[7:])
+    whole = squared_distance_bound(architecture, queries, training)
+    monkeypatch.setattr(novelty, "TILE", pairs * 5**2)
+    monkeypatch.setattr(novelty, "TILE_QUERIES", rows)
+    torch.testing.assert_close(squared_distance_bound(architecture, queries, training), whole)
+    assert (whole - whole.roll(1, 0)).abs().min() > 1e-3, "misplaced rows would show"
+    assert (whole - whole.roll(1, 1)).abs().min() > 1e-3, "misplaced columns would show"
 
 
 @pytest.mark.parametrize("hidden", [[4], [3, 4], [3, 2, 3]])

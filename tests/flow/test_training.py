@@ -10,6 +10,7 @@ import torch
 from wflib.architecture import mlp
 from wflib.config import FlowConfig, VelocityConfig
 from wflib.flow import Coordinates, Flow, FlowTrainer, input_basis, load_flow, save_flow
+from wflib.flow import training as training_module
 from wflib.rng import generator
 from wflib.storage import ArtifactError
 from wflib.symmetry import canonicalize
@@ -199,3 +200,11 @@ def test_layers_are_compiled_if_asked(make_trainer, monkeypatch):
     trainer = make_trainer(compile=True)
     assert compiled == list(trainer.flow.network.layers)
     assert not set(compiled) & set(trainer.averaged.modules())
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("float32", True), ("bfloat16", False)])
+def test_kernels_are_only_built_for_the_precision_they_are_for(make_trainer, monkeypatch, precision, expected):
+    asked = []
+    monkeypatch.setattr(training_module, "compile_parts", lambda network, kernels: asked.append(kernels))
+    make_trainer(compile=True, precision=precision)
+    assert asked == [expected]

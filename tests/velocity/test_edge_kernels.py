@@ -155,6 +155,9 @@ def test_other_edges_stay_in_blocks(monkeypatch):
     torch.func.jvp(lambda given: network(given, t), (x,), (torch.ones_like(x),))
     with pytest.raises(pytest.fail.Exception, match="a kernel ran"):
         network(x, t)
+    without = random_network([3, 2, 2], 16, 1)
+    compile_parts(without, kernels=False)
+    assert without.kernels is None
     assert not random_network([3, 2, 2], 8, 1).use_kernels()
     assert not random_network([3, 2, 2], 24, 1).use_kernels()
 

@@ -21,7 +21,7 @@ def ranking_quality(better: Tensor, worse: Tensor) -> float:
     Returns:
         One where all pairs are ranked right, a half for a coin.
     """
-    from sklearn.metrics import roc_auc_score
+    from sklearn.metrics import roc_auc_score  # slow to import, and few evaluations need it
 
     labels = [1] * len(better) + [0] * len(worse)
     return float(roc_auc_score(labels, [*better.tolist(), *worse.tolist()]))

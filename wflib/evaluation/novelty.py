@@ -167,14 +167,14 @@ def squared_distance_bound(
         # ‖a‖² + ‖b‖² − 2 a·b as one matrix product; neurons first, in tiles that stay in the cache.
         a = torch.cat([-2 * a, a.square().sum(-1, keepdim=True), torch.ones_like(a[..., :1])], -1).transpose(0, 1)
         b = torch.cat([b, torch.ones_like(b[..., :1]), b.square().sum(-1, keepdim=True)], -1).permute(2, 1, 0)
-        neurons = len(a)
-        ours = [part.flatten(0, 1) for part in a.split(TILE_QUERIES, 1)]
-        places = torch.arange(available, device=b.device).split(max(1, TILE // (TILE_QUERIES * neurons**2)))
-        for columns in (slice(int(place[0]), int(place[-1]) + 1) for place in places):
-            theirs = b[:, :, columns].flatten(1)
-            for part, rows in zip(ours, bound.split(TILE_QUERIES), strict=True):
-                distances = (part @ theirs).view(neurons, len(rows), neurons, -1)
-                rows[:, columns] += torch.maximum(distances.amin(2).sum(0), distances.amin(0).sum(1))
+        pairs = max(1, TILE // len(a) ** 2)
+        height = min(TILE_QUERIES, pairs, count)
+        ours = [part.flatten(0, 1) for part in a.split(height, 1)]
+        for theirs, columns in zip(b.split(pairs // height, 2), bound.split(pairs // height, 1), strict=True):
+            theirs = theirs.flatten(1)
+            for part, found in zip(ours, columns.split(height), strict=True):
+                distances = (part @ theirs).view(len(a), found.shape[0], len(a), found.shape[1])
+                found += torch.maximum(distances.amin(2).sum(0), distances.amin(0).sum(1))
     return bound
 
 

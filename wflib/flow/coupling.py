@@ -37,7 +37,7 @@ def optimal_assignment(geometry: Geometry, x_0: Tensor, x_1: Tensor) -> Tensor:
     Raises:
         ValueError: The two sides have different sizes.
     """
-    import ot  # slow to import, and few couplings need it
+    import ot  # slow to import, and two couplings need it
 
     if len(x_0) != len(x_1):
         raise ValueError(f"Shape mismatch: expected as many x_0 as x_1, got {len(x_0)} and {len(x_1)}.")

@@ -84,7 +84,7 @@ class FlowTrainer:
         self.loss = FlowMatchingLoss(flow, config, zoo.training_part, train_split)
         self.averaged = copy.deepcopy(flow.network)
         if config.compile:
-            compile_parts(flow.network)
+            compile_parts(flow.network, kernels=config.precision == "float32")
         self.optimizers = build_optimizers(flow.network, config)
         self.iteration, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []

@@ -1,6 +1,6 @@
 """The networks that predict where a flow goes: (weights, time) → field, equivariant to hidden permutations.
 
-:class:`wflib.velocity.pna.PNA` is not imported with the others: it needs PyTorch Geometric.
+:class:`wflib.velocity.pna.PNA` is imported from its module: PyTorch Geometric behind it takes a second.
 """
 
 from typing import Any
@@ -43,24 +43,25 @@ def build_velocity(config: VelocityConfig, architecture: Architecture, scalars: 
     if config.kind == "relational-transformer":
         kind = RelationalTransformer
     else:
-        from wflib.velocity.pna import PNA as kind  # PyTorch Geometric takes a second to import
+        from wflib.velocity.pna import PNA as kind  # see above
     return kind(architecture, config.dimension, config.layers, config.heads, config.identities, scalars, fields)
 
 
-def compile_parts(network: nn.Module, **options: Any) -> None:
+def compile_parts(network: nn.Module, kernels: bool = True, **options: Any) -> None:
     """Compile in place what a velocity network does most of its work in.
 
     That is each layer, and on graphs what reads edges, by ``torch.compile``; layers share what is compiled for the first.
-    A relational transformer also works on its edges by kernels where there are some for it.
 
     Args:
         network: A velocity network of any kind.
+        kernels: Whether a relational transformer works on its edges by kernels where there are some for it; they are for
+            float32 on CPU.
         options: As ``torch.compile`` takes them.
 
     Raises:
         RuntimeError: The kernels cannot be built.
     """
-    if isinstance(network, RelationalTransformer):
+    if kernels and isinstance(network, RelationalTransformer):
         network.use_kernels()
     readers = network.edge_outputs if isinstance(network, GraphNetwork) else ()
     for part in (*network.layers, *readers):

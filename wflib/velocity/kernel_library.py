@@ -6,6 +6,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -22,8 +23,9 @@ __all__ = ["build_kernels", "compiler"]
 SOURCE = Path(__file__).with_name("edge_kernels.cpp")
 # Not -ffast-math: a library linked with it changes how the whole process rounds small numbers.
 FLAGS = [
-    *("-std=c++17", "-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math"),
-    *("-fPIC", "-shared", "-pthread"),
+    *("-std=c++17", "-O3", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-pthread"),
+    # Apple's compilers know their own processors, and older ones refuse to be told.
+    *([] if (sys.platform, platform.machine()) == ("darwin", "arm64") else ["-march=native"]),
 ]
 
 

@@ -16,7 +16,8 @@ from wflib.zoo.zoo import Zoo
 __all__ = ["initialize", "network_losses", "train_zoo"]
 
 CACHED_ELEMENTS = 2**21
-"""Of the inputs of as many networks as a CPU trains at once: more of them leave its cache, fewer wait for its overheads."""
+"""Inputs, in numbers, of all networks that a CPU trains at once: with more they leave its cache, with fewer it waits for the
+overheads of operations."""
 
 
 def network_losses(architecture: Architecture, weights: Weights, split: Split) -> Tensor:
@@ -60,7 +61,8 @@ def train_zoo(
 ) -> Zoo:
     """Train ``config.networks`` networks together and keep snapshots of their trajectories.
 
-    Every network has its own initialization and its own order of examples. After ``skip_epochs`` epochs a snapshot of all
+    Every network has its own initialization and its own order of examples; a GPU takes all through an epoch at once, a CPU
+    as many as fit its cache. After ``skip_epochs`` epochs a snapshot of all
     networks is kept every ``snapshot_every`` iterations. The last ``held_out`` share of trajectories is marked held out,
     one at least and never all.
 
@@ -88,33 +90,31 @@ def train_zoo(
         )
     weights = initialize(architecture, networks, config.init_std, generator(config.seed, "zoo", "init", device=device))
     initial = {name: tensor.cpu().clone() for name, tensor in weights.items()}
-    at_once = networks if inputs.is_cuda else max(1, CACHED_ELEMENTS // (size * dataset.features))
-    parts = torch.arange(networks, device=device).split(at_once)
-    trained = [{name: tensor[part].clone().requires_grad_() for name, tensor in weights.items()} for part in parts]
+    at_once = networks if inputs.device.type != "cpu" else max(1, CACHED_ELEMENTS // (size * dataset.features))
+    parts = zip(*(tensor.split(at_once) for tensor in weights.values()), strict=True)
+    trained = [{name: tensor.clone().requires_grad_() for name, tensor in zip(weights, part, strict=True)} for part in parts]
     optimizers = [build_optimizer(config, list(some.values())) for some in trained]
-    snapshots: list[list[Tensor]] = [[] for _ in parts]
+    first = config.skip_epochs * iterations + config.snapshot_every
+    steps = list(range(first, config.epochs * iterations + 1, config.snapshot_every))
+    flat = torch.empty(networks, len(steps), architecture.dimension)
     shuffle = generator(config.seed, "zoo", "shuffle", device=device)
     # One buffer for every iteration's examples: large blocks of fresh memory cost more than filling them.
-    buffer = inputs.new_empty(len(parts[0]), size, dataset.features)
+    buffer = inputs.new_empty(min(at_once, networks), size, dataset.features)
     for epoch in range(config.epochs):
         order, losses = torch.rand(networks, examples, generator=shuffle, device=device).argsort(1), []
-        for part, some, optimizer, kept in zip(parts, trained, optimizers, snapshots, strict=True):
-            batch = buffer[: len(part)]
-            for step, chosen in enumerate(order[part].split(size, 1)[:iterations], epoch * iterations + 1):
+        for some, optimizer, ours, kept in zip(trained, optimizers, order.split(at_once), flat.split(at_once), strict=True):
+            batch = buffer[: len(ours)]
+            for step, chosen in enumerate(ours.split(size, 1)[:iterations], epoch * iterations + 1):
                 torch.index_select(inputs, 0, chosen.flatten(), out=batch.view(-1, dataset.features))
                 loss = network_losses(architecture, some, Split(batch, targets[chosen]))
                 optimizer.zero_grad(set_to_none=True)
                 loss.sum().backward()
                 optimizer.step()
-                since_skip = step - config.skip_epochs * iterations
-                if since_skip > 0 and since_skip % config.snapshot_every == 0:
-                    kept.append(architecture.flatten(some).detach().cpu().clone())
+                if step in steps:
+                    kept[:, steps.index(step)] = architecture.flatten(some).detach().cpu()
             losses.append(loss.detach())
         if progress is not None:
             progress(epoch + 1, config.epochs, torch.cat(losses).mean().item())
-    flat = torch.cat([torch.stack(kept, 1) for kept in snapshots])
-    first = config.skip_epochs * iterations + config.snapshot_every
-    steps = list(range(first, config.epochs * iterations + 1, config.snapshot_every))
     diverged = ~torch.isfinite(flat).all(-1).all(-1)
     if bool(diverged.any()):
         raise ValueError(f"train_zoo: {int(diverged.sum())} of {networks} networks diverged; lower zoo.learning_rate.")
