@@ -143,34 +143,34 @@ def test_the_same_stream_gives_the_same_permutations():
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_identical_neurons_do_not_keep_the_descent_running(monkeypatch):
-    solved = []
+@pytest.fixture
+def solved(monkeypatch):
+    """Gains of every call that solves assignments while networks are matched."""
+    given = []
 
-    def counted(gains):
-        solved.append(len(gains))
+    def noted(gains):
+        given.append(gains)
         return solve_assignments(gains)
 
-    monkeypatch.setattr(matching_module, "solve_assignments", counted)
+    monkeypatch.setattr(matching_module, "solve_assignments", noted)
+    return given
+
+
+def test_identical_neurons_do_not_keep_the_descent_running(solved):
     architecture = mlp([3, 4, 4, 2])
     weights = {name: torch.ones_like(tensor) for name, tensor in random_weights(architecture, 2).items()}
     found = match(architecture, weights, weights, restarts=2)
     assert float(squared_distance(architecture, weights, permute(architecture, weights, found)).max()) == 0
-    assert solved == [2] * 4, "one sweep over two groups for each of two starts"
+    assert [len(gains) for gains in solved] == [2] * 4, "one sweep over two groups for each of two starts"
 
 
-def test_a_group_is_matched_again_only_where_another_has_moved(monkeypatch):
-    solved = []
-
-    def noted(gains):
-        solved.extend(matrix.numpy().tobytes() for matrix in gains)
-        return solve_assignments(gains)
-
-    monkeypatch.setattr(matching_module, "solve_assignments", noted)
+def test_a_group_is_matched_again_only_where_another_has_moved(solved):
     architecture = mlp([4, 5, 6, 5, 2])
     reference, weights = random_weights(architecture, NETWORKS, seed=1), random_weights(architecture, NETWORKS, seed=2)
     found = match(architecture, reference, weights)
-    assert len(solved) > 3 * NETWORKS, "a single sweep would show nothing"
-    assert len(set(solved)) == len(solved), "the same problem was solved twice"
+    problems = [matrix.numpy().tobytes() for gains in solved for matrix in gains]
+    assert len(problems) > 3 * NETWORKS, "a single sweep would show nothing"
+    assert len(set(problems)) == len(problems), "the same problem was solved twice"
     moved = permute(architecture, weights, found)
     for group in found:
         gains = matching_module.matching_gains(architecture, reference, moved, group)

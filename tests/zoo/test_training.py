@@ -120,8 +120,8 @@ def test_networks_end_the_same_however_many_are_trained_at_once(at_once, monkeyp
         sizes.append(len(split.inputs))
         return network_losses(architecture, weights, split)
 
-    together, means = train_zoo(architecture_for(data), data, config), []
-    train_zoo(architecture_for(data), data, config, progress=lambda *row: means.append(row))
+    means = []
+    together = train_zoo(architecture_for(data), data, config, progress=lambda *row: means.append(row))
     monkeypatch.setattr(training_module, "CACHED_ELEMENTS", at_once * 8 * 3)  # batches of eight examples, three features
     monkeypatch.setattr(training_module, "network_losses", counted)
     told = []

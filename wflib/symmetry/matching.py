@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.symmetry.assignment import solve_assignments
-from wflib.symmetry.permutation import Permutations, identity, permute, random_permutations, take_neurons
+from wflib.symmetry.permutation import Permutations, identity, permute, permute_tensor, random_permutations
 
 __all__ = ["order_free_matching", "squared_distance", "weight_matching"]
 
@@ -152,12 +152,11 @@ def descend(architecture, reference, weights, start: Permutations, orders: list[
             active, group = stale[position].nonzero().squeeze(1), groups[position]
             if len(active) == 0:
                 continue
-            indices, target, moving = found[group][active], {}, {}
-            for spec in (spec for spec in architecture.tensors if group in spec.axes):
-                target[spec.name], moving[spec.name] = reference[spec.name][active], weights[spec.name][active]
-                for axis, other in enumerate(spec.axes, 1):
-                    if other in found and other != group:
-                        moving[spec.name] = take_neurons(moving[spec.name], axis, found[other][active])
+            indices = found[group][active]
+            others = {name: found[name][active] for name in groups if name != group}
+            specs = [spec for spec in architecture.tensors if group in spec.axes]
+            target = {spec.name: reference[spec.name][active] for spec in specs}
+            moving = {spec.name: permute_tensor(spec, weights[spec.name][active], others) for spec in specs}
             gains = matching_gains(architecture, target, moving, group)
             proposal = solve_assignments(gains)
             # Compare objectives, not indices: ties must not count as progress or the sweep would never end.

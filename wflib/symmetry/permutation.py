@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights
+from wflib.architecture import Architecture, TensorSpec, Weights
 
 __all__ = ["Permutations", "compose", "identity", "inverse", "permute", "random_permutations"]
 
@@ -63,14 +63,15 @@ def permute(architecture: Architecture, weights: Mapping[str, Tensor], permutati
             raise ValueError(f"Shape mismatch: {name} expected ({networks}, {hidden[name]}), got {tuple(indices.shape)}.")
         if not bool((indices.sort(1).values == torch.arange(hidden[name], device=indices.device)).all()):
             raise ValueError(f"permute: the indices of {name} are no permutation; they must name each neuron once.")
-    permuted = {}
-    for spec in architecture.tensors:
-        tensor = weights[spec.name]
-        for axis, group in enumerate(spec.axes, 1):
-            if group in permutations:
-                tensor = take_neurons(tensor, axis, permutations[group])
-        permuted[spec.name] = tensor
-    return permuted
+    return {spec.name: permute_tensor(spec, weights[spec.name], permutations) for spec in architecture.tensors}
+
+
+def permute_tensor(spec: TensorSpec, tensor: Tensor, permutations: Permutations) -> Tensor:
+    """One tensor (networks, *shape) in the order of neurons that :func:`permute` brings it to, unchecked."""
+    for axis, group in enumerate(spec.axes, 1):
+        if group in permutations:
+            tensor = take_neurons(tensor, axis, permutations[group])
+    return tensor
 
 
 def take_neurons(tensor: Tensor, axis: int, indices: Tensor) -> Tensor:

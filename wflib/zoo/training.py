@@ -62,9 +62,8 @@ def train_zoo(
     """Train ``config.networks`` networks together and keep snapshots of their trajectories.
 
     Every network has its own initialization and its own order of examples; a GPU takes all through an epoch at once, a CPU
-    as many as fit its cache. After ``skip_epochs`` epochs a snapshot of all
-    networks is kept every ``snapshot_every`` iterations. The last ``held_out`` share of trajectories is marked held out,
-    one at least and never all.
+    as many as fit its cache. After ``skip_epochs`` epochs a snapshot of all networks is kept every ``snapshot_every``
+    iterations. The last ``held_out`` share of trajectories is marked held out, one at least and never all.
 
     Args:
         architecture: What a network is.
@@ -96,6 +95,7 @@ def train_zoo(
     optimizers = [build_optimizer(config, list(some.values())) for some in trained]
     first = config.skip_epochs * iterations + config.snapshot_every
     steps = list(range(first, config.epochs * iterations + 1, config.snapshot_every))
+    places = {step: place for place, step in enumerate(steps)}
     flat = torch.empty(networks, len(steps), architecture.dimension)
     shuffle = generator(config.seed, "zoo", "shuffle", device=device)
     # One buffer for every iteration's examples: large blocks of fresh memory cost more than filling them.
@@ -110,8 +110,8 @@ def train_zoo(
                 optimizer.zero_grad(set_to_none=True)
                 loss.sum().backward()
                 optimizer.step()
-                if step in steps:
-                    kept[:, steps.index(step)] = architecture.flatten(some).detach().cpu()
+                if step in places:
+                    kept[:, places[step]] = architecture.flatten(some).detach().cpu()
             losses.append(loss.detach())
         if progress is not None:
             progress(epoch + 1, config.epochs, torch.cat(losses).mean().item())
