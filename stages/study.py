@@ -64,7 +64,7 @@ def align(
         settings = load_settings(params, presets, changes)
         aligned = align_zoo(load_zoo(zoo, "trained"), settings.align, load_dataset(data))
         save_zoo(out / "aligned.safetensors", aligned)
-        save_zoo(out / "canonical.safetensors", canonical_zoo(aligned))
+        save_zoo(out / "canonical.safetensors", canonical_zoo(aligned, settings.canonicalize.norm))
 
 
 @app.command()

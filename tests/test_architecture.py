@@ -9,7 +9,7 @@ import torch
 
 from tests.cases import ARCHITECTURES, LINEAR, TOLERANCE, copy_of, random_inputs, random_weights
 from wflib.activation import ACTIVATIONS
-from wflib.architecture import Architecture, Layer, NeuronGroup, TensorSpec, mlp
+from wflib.architecture import NORMS, Architecture, Layer, NeuronGroup, TensorSpec, mlp
 from wflib.rng import generator
 
 ALL = ARCHITECTURES | LINEAR
@@ -77,18 +77,30 @@ def test_slices_cover_the_flat_vector_in_order(architecture):
 
 @over_all
 def test_json_round_trip(architecture):
-    for one in (architecture, architecture.with_log_scale()):
+    forms = [architecture, *(architecture.canonical_form(norm) for norm in NORMS)]
+    for one in forms:
         assert Architecture.from_json(one.to_json()) == one
         assert "\n" not in one.to_json()
-    assert Architecture.from_json(architecture.to_json()) != architecture.with_log_scale()
+    assert len(set(forms)) == 1 + len(NORMS)
 
 
 @over_all
-def test_log_scale_multiplies_outputs(architecture):
+def test_canonical_forms_and_back(architecture):
+    with pytest.raises(ValueError, match="norm must be one of weights-and-bias, weights or None, got 'bias'"):
+        architecture.canonical_form("bias")
+    for norm in NORMS:
+        canonical = architecture.canonical_form(norm)
+        assert canonical.norm == norm
+        assert canonical.ordinary_form() == architecture
+        assert canonical.canonical_form(norm) == canonical
+        assert canonical.dimension == architecture.dimension + (architecture.task_type == "classification")
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_log_scale_multiplies_outputs(depth):
+    architecture = mlp([3, *[4] * depth, 2])
     weights, inputs = random_weights(architecture), random_inputs(architecture)
-    scaled = architecture.with_log_scale()
-    assert scaled.dimension == architecture.dimension + 1
-    assert scaled.without_log_scale() == architecture
+    scaled = architecture.canonical_form()
     log_scale = torch.tensor([0.0, 1.0, -2.0], dtype=torch.float64)
     outputs = scaled.forward({**weights, "log_scale": log_scale}, inputs)
     expected = architecture.forward(weights, inputs) * log_scale.exp().view(3, 1, 1)

@@ -17,10 +17,13 @@ from torch import Tensor, nn
 
 from wflib.activation import ACTIVATIONS
 
-__all__ = ["Architecture", "Layer", "NeuronGroup", "TensorSpec", "Weights", "mlp"]
+__all__ = ["NORMS", "Architecture", "Layer", "NeuronGroup", "TensorSpec", "Weights", "mlp"]
 
 Weights = dict[str, Tensor]
 """Weights of many networks at once: tensor name → (networks, *shape)."""
+
+NORMS = ("weights-and-bias", "weights")
+"""Which norm of a neuron's incoming weights is one in canonical networks: with the bias (the default), or without."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Architecture:
         layers: Affine maps in the order they run.
         task_type: ``"classification"`` (outputs are logits) or ``"regression"``.
         log_scale: Name of a scalar tensor ρ when outputs are multiplied by exp(ρ), as in canonical classifiers.
+        norm: Which norm of incoming weights is one, one of ``NORMS``, in canonical networks; None in ordinary ones.
 
     Raises:
         ValueError: A layer or tensor names a group, tensor or activation that does not exist.
@@ -71,6 +75,7 @@ class Architecture:
     layers: tuple[Layer, ...]
     task_type: str = "classification"
     log_scale: str | None = None
+    norm: str | None = None
 
     def __post_init__(self) -> None:
         group_names = {group.name for group in self.groups}
@@ -90,6 +95,8 @@ class Architecture:
             raise ValueError(f"Architecture: task_type must be classification or regression, got {self.task_type!r}.")
         if self.log_scale is not None and self.log_scale not in tensor_names:
             raise ValueError(f"Architecture: log_scale names {self.log_scale!r}, which is no tensor.")
+        if self.norm not in (None, *NORMS):
+            raise ValueError(f"Architecture: norm must be one of {', '.join(NORMS)} or None, got {self.norm!r}.")
 
     def size(self, group: str) -> int:
         """Number of neurons of a group."""
@@ -207,14 +214,22 @@ class Architecture:
                 parts[f"{layer.activation}{index}"] = ACTIVATIONS[layer.activation].module()
         return nn.Sequential(parts)
 
-    def with_log_scale(self, name: str = "log_scale") -> Architecture:
-        """The same network with outputs multiplied by exp(ρ), ρ one more scalar tensor."""
-        return replace(self, tensors=(*self.tensors, TensorSpec(name, ())), log_scale=name)
+    def canonical_form(self, norm: str = NORMS[0]) -> Architecture:
+        """What canonical networks are: a norm is one, and outputs of classifiers are multiplied by exp(ρ).
 
-    def without_log_scale(self) -> Architecture:
+        ρ is one more scalar tensor, ``log_scale``: the last layer's norm, which logits need.
+
+        Args:
+            norm: One of ``NORMS``.
+        """
+        if self.task_type == "regression" or self.log_scale is not None:
+            return replace(self, norm=norm)
+        return replace(self, tensors=(*self.tensors, TensorSpec("log_scale", ())), log_scale="log_scale", norm=norm)
+
+    def ordinary_form(self) -> Architecture:
         """The ordinary network behind a canonical one."""
         tensors = tuple(spec for spec in self.tensors if spec.name != self.log_scale)
-        return replace(self, tensors=tensors, log_scale=None)
+        return replace(self, tensors=tensors, log_scale=None, norm=None)
 
     def with_widths(self, widths: Mapping[str, int]) -> Architecture:
         """The same network with other sizes of hidden groups.
@@ -242,6 +257,7 @@ class Architecture:
             layers=tuple(Layer(**layer) for layer in raw["layers"]),
             task_type=raw["task_type"],
             log_scale=raw["log_scale"],
+            norm=raw["norm"],
         )
 
 

@@ -12,7 +12,7 @@ from wflib.evaluation import tensor_moments, variance_ratio
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
 
-ARCHITECTURE = mlp([4, 6, 5, 3]).with_log_scale()
+ARCHITECTURE = mlp([4, 6, 5, 3]).canonical_form("weights")
 
 
 def networks(count: int, name: str) -> dict[str, torch.Tensor]:

@@ -47,7 +47,7 @@ def test_distance_agrees_with_brute_force_over_permutations():
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("hidden", [[5], [5, 4], [4, 3, 5]])
 def test_the_bound_ignores_the_order_of_neurons_and_knows_copies(hidden, bias):
-    architecture, random = mlp([3, *hidden, 2], bias=bias).with_log_scale(), generator(0, "bound")
+    architecture, random = mlp([3, *hidden, 2], bias=bias).canonical_form("weights"), generator(0, "bound")
     flat = torch.randn(15, architecture.dimension, generator=random, dtype=torch.float64)
     flat *= torch.linspace(3, 0.1, 15, dtype=torch.float64)[:, None]  # small networks must not hide the copies of large ones
     ours, theirs = architecture.unflatten(flat[:6]), architecture.unflatten(flat[6:])

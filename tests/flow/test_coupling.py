@@ -22,7 +22,7 @@ STD = 0.5
 
 def batches(name: str, seed: int):
     """A geometry, and two batches of six in it."""
-    manifold = flat_manifold(FLAT) if name == "euclidean" else weight_manifold(FLAT.with_log_scale())
+    manifold = flat_manifold(FLAT) if name == "euclidean" else weight_manifold(FLAT.canonical_form("weights"))
     random = generator(seed, "batches")
     sides = (manifold.projx(torch.randn(6, manifold.n_elements, generator=random, dtype=torch.float64)) for _ in range(2))
     return build_geometry(name, manifold), *sides

@@ -18,7 +18,7 @@ from wflib.velocity import Preconditioner
 
 MEAN, SIGMA_0, SIGMA_1 = 1.0, 0.7, 1.5
 ARCHITECTURE = mlp([3, 4, 2])
-CANONICAL = ARCHITECTURE.with_log_scale()
+CANONICAL = ARCHITECTURE.canonical_form("weights")
 
 
 def posterior_mean(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

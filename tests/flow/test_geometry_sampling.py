@@ -16,7 +16,7 @@ from wflib.rng import generator
 
 MEAN, SIGMA_0, SIGMA_1 = 0.8, 0.6, 1.3
 FLAT = mlp([3, 4, 2])
-CANONICAL = FLAT.with_log_scale()
+CANONICAL = FLAT.canonical_form("weights")
 GEOMETRIES = ("euclidean", "normalized", "geometric")
 
 

@@ -74,7 +74,9 @@ def test_weights_of_mean_one_scale_nothing_but_shares():
 
 @pytest.mark.parametrize("name", ["euclidean", "normalized", "geometric"])
 def test_the_loss_is_zero_at_the_target_only(name):
-    manifold = flat_manifold(ARCHITECTURE) if name == "euclidean" else weight_manifold(ARCHITECTURE.with_log_scale())
+    manifold = (
+        flat_manifold(ARCHITECTURE) if name == "euclidean" else weight_manifold(ARCHITECTURE.canonical_form("weights"))
+    )
     geometry, random = build_geometry(name, manifold), generator(0, "points")
     x_0, x_1, other = (
         manifold.projx(torch.randn(5, manifold.n_elements, generator=random, dtype=torch.float64)) for _ in range(3)
@@ -112,7 +114,7 @@ def test_sensitivity_is_that_of_linear_outputs_and_ignores_neuron_order():
 
 
 def test_function_change_is_the_error_in_the_blocks_of_the_generalized_gauss_newton_matrix():
-    architecture, random = mlp([3, 4, 3]).with_log_scale(), generator(0, "change")
+    architecture, random = mlp([3, 4, 3]).canonical_form("weights"), generator(0, "change")
     x, error = (torch.randn(2, architecture.dimension, generator=random, dtype=torch.float64) for _ in range(2))
     inputs = torch.randn(5, 3, generator=random, dtype=torch.float64)
     error.requires_grad_()
@@ -145,7 +147,7 @@ def test_function_change_is_the_error_in_the_blocks_of_the_generalized_gauss_new
 
 
 def test_what_one_tensor_cannot_reach_does_not_move_another():
-    architecture, random = mlp([3, 4, 2]).with_log_scale(), generator(0, "reach")
+    architecture, random = mlp([3, 4, 2]).canonical_form("weights"), generator(0, "reach")
     inputs = torch.randn(20, 3, generator=random, dtype=torch.float64)
     targets = torch.randn(50, architecture.dimension, generator=random, dtype=torch.float64)
     points = torch.randn(1, architecture.dimension, generator=random, dtype=torch.float64).repeat(len(targets), 1)

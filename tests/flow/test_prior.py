@@ -7,20 +7,26 @@ import math
 import pytest
 import torch
 
-from wflib.architecture import mlp
+from wflib.architecture import NORMS, mlp
 from wflib.flow.prior import canonical_prior, flat_prior
 from wflib.manifold import flat_manifold, weight_manifold
 from wflib.rng import generator
 from wflib.symmetry import canonicalize
+from wflib.symmetry.canonical import incoming
 
 STD = 0.3
 ORDINARY = mlp([20, 16, 12, 2])
-CANONICAL = ORDINARY.with_log_scale()
+CANONICAL = {norm: ORDINARY.canonical_form(norm) for norm in NORMS}
+
+
+@pytest.fixture(params=NORMS)
+def norm(request) -> str:
+    return request.param
 
 
 @pytest.fixture
-def prior():
-    return canonical_prior(weight_manifold(CANONICAL), CANONICAL, STD)
+def prior(norm):
+    return canonical_prior(weight_manifold(CANONICAL[norm]), CANONICAL[norm], STD)
 
 
 def initial(count: int) -> torch.Tensor:
@@ -37,24 +43,40 @@ def test_flat_priors_are_the_initialization():
     assert torch.allclose(prior.from_initialization(start, 2 * STD, generator(0, "fresh")), start / 2, atol=1e-6)
 
 
-def test_spheres_are_covered_uniformly(prior):
-    first = CANONICAL.unflatten(prior.sample(4_000, generator(0, "prior")))["linear1.weight"]
+def test_spheres_are_covered_uniformly(prior, norm):
+    drawn = CANONICAL[norm].unflatten(prior.sample(4_000, generator(0, "prior")))
+    first = incoming(CANONICAL[norm].layers[0], drawn, norm)
+    size = first.shape[-1]
+    assert size == (21 if norm == "weights-and-bias" else 20)
     assert (first.norm(dim=-1) - 1).abs().max() < 1e-5
     assert first.mean(0).abs().max() < 0.02
-    rows = first.reshape(-1, 20)
-    assert (rows.T @ rows / len(rows) - torch.eye(20) / 20).abs().max() < 0.003
+    rows = first.reshape(-1, size)
+    assert (rows.T @ rows / len(rows) - torch.eye(size) / size).abs().max() < 0.003
     lopsided = torch.nn.functional.normalize(rows.abs(), dim=-1)
-    assert (lopsided.T @ lopsided / len(rows) - torch.eye(20) / 20).abs().max() > 0.01
+    assert (lopsided.T @ lopsided / len(rows) - torch.eye(size) / size).abs().max() > 0.01
 
 
-def test_flat_coordinates_have_the_widths_of_canonical_initializations(prior):
-    result = canonicalize(ORDINARY, ORDINARY.unflatten(initial(3_000)))
-    expected, found = result.weights, CANONICAL.unflatten(prior.sample(3_000, generator(0, "prior")))
-    for name in ("linear1.bias", "linear2.bias", "linear3.bias"):
+def test_flat_coordinates_have_the_widths_of_canonical_initializations(prior, norm):
+    result = canonicalize(ORDINARY, ORDINARY.unflatten(initial(3_000)), norm)
+    expected, found = result.weights, CANONICAL[norm].unflatten(prior.sample(3_000, generator(0, "prior")))
+    for name in ("linear1.bias", "linear2.bias", "linear3.bias") if norm == "weights" else ():
         assert 0.8 < (found[name].std() / expected[name].std()).item() < 1.25, name
     assert found["log_scale"].mean().item() == pytest.approx(expected["log_scale"].mean().item(), abs=0.15)
     plain = 24  # weights of the last layer
     assert found["log_scale"].std().item() == pytest.approx(1 / math.sqrt(2 * plain), rel=0.1)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("std", [0.1, 0.3, 1.0])
+def test_the_output_scale_is_that_of_canonical_initializations(std, bias, norm):
+    """By simulation where upstream norms concentrate: wide layers."""
+    ordinary = mlp([400, 200, 3], bias=bias)
+    canonical = ordinary.canonical_form(norm)
+    start = std * torch.randn(400, ordinary.dimension, generator=generator(0, "initial"))
+    expected = canonicalize(ordinary, ordinary.unflatten(start), norm).weights["log_scale"]
+    prior = canonical_prior(weight_manifold(canonical), canonical, std)
+    assert prior.mean[-1].item() == pytest.approx(expected.mean().item(), abs=0.01)
+    assert prior.std[-1].item() == pytest.approx(expected.std().item(), rel=0.15)
 
 
 def test_initial_weights_are_draws(prior):
@@ -62,17 +84,20 @@ def test_initial_weights_are_draws(prior):
     theirs = prior.sample(6_000, generator(0, "prior"))
     assert ((ours.mean(0) - theirs.mean(0)) / theirs.std(0)).abs().max() < 0.1
     assert (ours.std(0) / theirs.std(0) - 1).abs().max() < 0.06
-    wrong = prior.from_initialization(initial(6_000), 3 * STD, generator(0, "fresh"))
+    other = ORDINARY.unflatten(initial(6_000).clone())
+    other["linear2.bias"] *= 3
+    wrong = prior.from_initialization(ORDINARY.flatten(other), STD, generator(0, "fresh"))
     assert (wrong.std(0) / theirs.std(0) - 1).abs().max() > 0.5
 
 
-def test_only_the_output_scale_is_drawn_anew(prior):
+def test_only_the_output_scale_is_drawn_anew(prior, norm):
     start = initial(4)
-    a, b = (CANONICAL.unflatten(prior.from_initialization(start, STD, generator(seed, "fresh"))) for seed in (0, 1))
+    a, b = (CANONICAL[norm].unflatten(prior.from_initialization(start, STD, generator(seed, "fresh"))) for seed in (0, 1))
     assert [name for name in a if not torch.equal(a[name], b[name])] == ["log_scale"]
     weights = ORDINARY.unflatten(start)
-    for name in ("linear1.weight", "linear2.weight"):
-        assert torch.allclose(a[name], torch.nn.functional.normalize(weights[name], dim=-1), atol=1e-6)
+    for layer in ORDINARY.layers[:-1]:
+        expected = torch.nn.functional.normalize(incoming(layer, weights, norm), dim=-1)
+        assert torch.allclose(incoming(layer, a, norm), expected, atol=1e-6)
 
 
 def test_seeds(prior):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -28,12 +26,13 @@ def initial(count: int) -> dict[str, torch.Tensor]:
 def regressions() -> Zoo:
     held_out = torch.arange(12) >= 9
     ordinary = Zoo(ARCHITECTURE, initial(12), torch.arange(12), torch.ones(12).long(), held_out, "aligned")
-    return canonical_zoo(ordinary)
+    return canonical_zoo(ordinary, "weights")
 
 
 def test_the_prior_has_the_widths_of_canonical_initializations():
-    expected = canonicalize(ARCHITECTURE, initial(3_000)).weights
-    prior = canonical_prior(weight_manifold(ARCHITECTURE), ARCHITECTURE, STD)
+    expected = canonicalize(ARCHITECTURE, initial(3_000), "weights").weights
+    canonical = ARCHITECTURE.canonical_form("weights")
+    prior = canonical_prior(weight_manifold(canonical), canonical, STD)
     found = ARCHITECTURE.unflatten(prior.sample(3_000, generator(0, "prior")))
     assert torch.allclose(found["linear2.weight"].norm(dim=-1), torch.ones(3_000, 12))
     for name in ("linear1.bias", "linear2.bias", "linear3.weight", "linear3.bias"):
@@ -45,7 +44,7 @@ def test_the_prior_has_the_widths_of_canonical_initializations():
 @pytest.mark.parametrize("geometry", ["normalized", "geometric"])
 def test_a_flow_trains_draws_and_survives_its_file(make_flow, training_config, regressions, tmp_path, geometry, loss):
     like, _ = make_flow(geometry)
-    coordinates = Coordinates(regressions.architecture, canonical=True)
+    coordinates = Coordinates(regressions.architecture)
     flow = Flow(like.config, like.velocity_config, coordinates, STD, {"task": "toy"})
     inputs = torch.randn(30, 20, generator=generator(0, "x"))
     trainer = FlowTrainer(flow, regressions, training_config(loss=loss), Split(inputs, torch.randn(30, 2)))
@@ -71,8 +70,3 @@ def test_what_is_said_must_fit_the_architecture(make_flow):
     flow, _ = make_flow("geometric")
     with pytest.raises(ValueError, match="works on canonical networks"):
         Flow(flow.config, flow.velocity_config, Coordinates(ARCHITECTURE), STD)
-    classifier = replace(ARCHITECTURE, task_type="classification")
-    with pytest.raises(ValueError, match="expected canonical networks, the architecture has no output scale"):
-        Coordinates(classifier, canonical=True)
-    with pytest.raises(ValueError, match="expected ordinary networks, the architecture has an output scale"):
-        Coordinates(classifier.with_log_scale(), canonical=False)

@@ -9,9 +9,9 @@ from wflib.graph.pyg import from_data, to_data
 
 CASES = [
     mlp([3, 4, 2]),
-    mlp([3, 4, 5, 2]).with_log_scale(),
+    mlp([3, 4, 5, 2]).canonical_form("weights"),
     mlp([3, 4, 2], bias=False),
-    mlp([3, 2], bias=False).with_log_scale(),
+    mlp([3, 2], bias=False).canonical_form("weights"),
 ]
 
 

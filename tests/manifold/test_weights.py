@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import mlp
-from wflib.manifold import StableSphere, WeightManifold, flat_manifold, sphere_blocks, weight_manifold
+from wflib.manifold import StableSphere, WeightManifold, flat_manifold, weight_manifold
 
-SMALL = mlp([5, 4, 3, 2]).with_log_scale()
-WDBC = mlp([30, 16, 16, 2]).with_log_scale()
+SMALL = mlp([5, 4, 3, 2]).canonical_form()
+WDBC = mlp([30, 16, 16, 2]).canonical_form()
+THESIS = mlp([30, 16, 16, 2]).canonical_form("weights")
 PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
 
 
@@ -21,7 +22,7 @@ def points(manifold: WeightManifold, seed: int, dtype: torch.dtype = torch.float
     return manifold.projx(random).to(dtype)
 
 
-@pytest.mark.parametrize("architecture", [SMALL, WDBC], ids=["small", "wdbc"])
+@pytest.mark.parametrize("architecture", [SMALL, WDBC, THESIS], ids=["small", "wdbc", "thesis"])
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
 def test_exp_and_log_are_inverse(dtype, tolerance, architecture):
     manifold = weight_manifold(architecture)
@@ -36,8 +37,9 @@ def test_exp_and_log_are_inverse(dtype, tolerance, architecture):
     assert (log - (y - x)).abs().max() > 1e-2
 
 
-def test_tangents_are_orthogonal_to_every_sphere():
-    manifold = weight_manifold(WDBC)
+@pytest.mark.parametrize("architecture", [WDBC, THESIS], ids=["wdbc", "thesis"])
+def test_tangents_are_orthogonal_to_every_sphere(architecture):
+    manifold = weight_manifold(architecture)
     x, y = points(manifold, 0), points(manifold, 1)
     free = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     spheres = [index for index, (_, sphere, _, _) in enumerate(manifold.parts) if sphere]
@@ -112,20 +114,55 @@ def test_squared_distances_are_those_of_all_pairs(make):
     assert (chords - pairs).abs().max() < 1e-8 if make is flat_manifold else (chords - pairs).abs().max() > 0.1
 
 
-def test_description_and_dimensions():
-    manifold = weight_manifold(WDBC)
+@pytest.mark.parametrize(
+    ("architecture", "spheres"),
+    [
+        (WDBC, {("linear1.weight", "linear1.bias"): (16, 31), ("linear2.weight", "linear2.bias"): (16, 17)}),
+        (THESIS, {("linear1.weight",): (16, 30), ("linear2.weight",): (16, 16)}),
+    ],
+    ids=["wdbc", "thesis"],
+)
+def test_description_and_dimensions(architecture, spheres):
+    manifold = weight_manifold(architecture)
     facts = manifold.describe()
     assert sum(fact["spheres"] for fact in facts if fact["kind"] == "sphere") == 16 + 16 + 1
-    assert [fact["tensor"] for fact in facts] == [spec.name for spec in WDBC.tensors]
+    described = " ".join(fact["tensors"] for fact in facts).split()
+    assert sorted(described) == sorted(spec.name for spec in architecture.tensors)
     assert manifold.n_elements == 803
     assert manifold.intrinsic_dimension == 770 == 803 - 33
-    assert sphere_blocks(WDBC) == {
-        "linear1.weight": (16, 30),
-        "linear2.weight": (16, 16),
-        "linear3.weight": (1, 32),
-    }
+    found = {part.tensors: part.shape for part in manifold.parts if part.sphere}
+    last = found.pop(next(tensors for tensors in found if tensors[0] == "linear3.weight"))
+    assert found == spheres
+    assert last == ((1, 34) if architecture is WDBC else (1, 32))
     assert manifold.has_spheres
-    assert not flat_manifold(WDBC).has_spheres
-    assert [isinstance(factor, StableSphere) for factor in manifold.manifolds] == [
-        sphere for _, sphere, _, _ in manifold.parts
-    ]
+    assert not weight_manifold(architecture.ordinary_form()).has_spheres
+    assert [isinstance(factor, StableSphere) for factor in manifold.manifolds] == [part.sphere for part in manifold.parts]
+
+
+def test_every_sphere_holds_one_neurons_weights_and_bias():
+    """A neuron's own coordinates, scaled, come back; with another neuron's bias they do not."""
+    manifold, random = weight_manifold(SMALL), torch.Generator().manual_seed(4)
+    x = points(manifold, 0)
+    factor = 0.5 + torch.rand(len(x), 4, generator=random, dtype=torch.float64)
+    weights = SMALL.unflatten(x)
+    longer = weights | {"linear1.weight": weights["linear1.weight"] * factor[..., None]}
+    scaled = longer | {"linear1.bias": weights["linear1.bias"] * factor}
+    wrong = longer | {"linear1.bias": weights["linear1.bias"] * factor.roll(1, 1)}
+    assert (manifold.projx(SMALL.flatten(scaled)) - x).abs().max() < 1e-12
+    assert (manifold.projx(SMALL.flatten(wrong)) - x).abs().max() > 1e-2
+
+
+def test_what_geoopt_defines_by_other_operations_goes_by_ours():
+    manifold = weight_manifold(SMALL)
+    x, u, v = points(manifold, 0), *(manifold.proju(points(manifold, 0), points(manifold, seed)) for seed in (1, 2))
+    y, carried = manifold.expmap_transp(x, u, v)
+    assert torch.equal(y, manifold.expmap(x, u))
+    assert torch.equal(carried, manifold.transp(x, y, v))
+    assert torch.equal(manifold.transp_follow_expmap(x, u, v), carried)
+    assert (manifold.proju(y, carried) - carried).abs().max() < 1e-12
+    assert (manifold.proju(y, v) - v).abs().max() > 1e-3
+    assert torch.equal(manifold.pack_point(*manifold.unpack_tensor(x)), x)
+    assert (manifold.egrad2rgrad(x, v + x) - manifold.proju(x, v + x)).abs().max() < 1e-12
+    ok, reason = manifold.check_point_on_manifold(y, explain=True)
+    assert ok, reason
+    assert not manifold.check_point_on_manifold(y + 0.01)

@@ -76,7 +76,7 @@ def test_another_kind_is_refused(saved):
 
 def test_another_version_is_refused(saved, monkeypatch):
     monkeypatch.setattr(artifact_module, "FORMAT_VERSION", artifact_module.FORMAT_VERSION + 1)
-    assert "expected format version 2, found 1" in refusal(saved)
+    assert "expected format version 3, found 2" in refusal(saved)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9, 0.999])

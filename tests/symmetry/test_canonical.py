@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from tests.cases import ARCHITECTURES, LINEAR, TOLERANCE, copy_of, largest_difference, random_weights
-from wflib.architecture import mlp
+from wflib.architecture import NORMS, mlp
 from wflib.rng import generator
 from wflib.symmetry import canonicalize, decanonicalize, random_scales, scale
-from wflib.symmetry.canonical import normalized_groups
+from wflib.symmetry.canonical import incoming, normalized_groups
 from wflib.symmetry.scaling import incoming_layer, scaling_kind
 
 ALL = ARCHITECTURES | LINEAR
 over_all = pytest.mark.parametrize("architecture", ALL.values(), ids=ALL)
+over_norms = pytest.mark.parametrize("norm", NORMS)
 over_classifiers = pytest.mark.parametrize("depth", [0, 1, 2, 3, 4])
 NETWORKS = 3
 
@@ -30,9 +31,10 @@ def positive_scales(architecture):
 
 
 @over_all
-def test_the_function_stays_the_same_there_and_back(architecture):
+@over_norms
+def test_the_function_stays_the_same_there_and_back(architecture, norm):
     weights = random_weights(architecture)
-    canonical = canonicalize(architecture, weights)
+    canonical = canonicalize(architecture, weights, norm)
     assert largest_difference(architecture, weights, canonical.architecture, canonical.weights) < TOLERANCE
     for record in (canonical.record, None):
         ordinary, back = decanonicalize(canonical.architecture, canonical.weights, record)
@@ -43,9 +45,10 @@ def test_the_function_stays_the_same_there_and_back(architecture):
 
 
 @over_all
-def test_the_record_restores_the_weights(architecture):
+@over_norms
+def test_the_record_restores_the_weights(architecture, norm):
     weights = random_weights(architecture)
-    canonical = canonicalize(architecture, weights)
+    canonical = canonicalize(architecture, weights, norm)
     _, back = decanonicalize(canonical.architecture, canonical.weights, canonical.record)
     assert distance(architecture, back, weights) < TOLERANCE
     assert set(canonical.record) == set(normalized_groups(architecture))
@@ -55,24 +58,33 @@ def test_the_record_restores_the_weights(architecture):
 
 
 @over_all
-def test_norms_are_one_where_they_should_be(architecture):
+@over_norms
+def test_norms_are_one_where_they_should_be(architecture, norm):
     weights = random_weights(architecture)
-    canonical = canonicalize(architecture, weights)
+    canonical = canonicalize(architecture, weights, norm)
+    other = next(name for name in NORMS if name != norm)
     for group in architecture.hidden_groups:
-        norms = canonical.weights[incoming_layer(architecture, group.name).weight].norm(dim=-1)
-        unit = bool((norms - 1).abs().max() < TOLERANCE)
-        assert unit == (scaling_kind(architecture, group.name) in ("positive", "any"))
-    last = canonical.weights[architecture.layers[-1].weight].flatten(1).norm(dim=1)
+        layer, positive = (
+            incoming_layer(architecture, group.name),
+            scaling_kind(architecture, group.name) in ("positive", "any"),
+        )
+        norms = incoming(layer, canonical.weights, norm).norm(dim=-1)
+        assert bool((norms - 1).abs().max() < TOLERANCE) == positive
+        if positive and layer.bias is not None:
+            assert (incoming(layer, canonical.weights, other).norm(dim=-1) - 1).abs().max() > 1e-3
+    last = incoming(architecture.layers[-1], canonical.weights, norm).flatten(1).norm(dim=1)
     assert bool((last - 1).abs().max() < TOLERANCE) == (architecture.task_type == "classification")
     assert (canonical.architecture.log_scale is None) == (architecture.task_type == "regression")
-    assert canonical.zero_norm_neurons == 0
+    assert canonical.architecture.norm == norm
+    assert canonical.zero_norm_neurons == canonical.nearly_dead_neurons == 0
 
 
 @over_all
-def test_canonicalizing_twice_changes_nothing_more(architecture):
+@over_norms
+def test_canonicalizing_twice_changes_nothing_more(architecture, norm):
     weights = random_weights(architecture)
-    once = canonicalize(architecture, weights)
-    twice = canonicalize(once.architecture, once.weights)
+    once = canonicalize(architecture, weights, norm)
+    twice = canonicalize(once.architecture, once.weights, norm)
     assert twice.architecture == once.architecture
     assert distance(once.architecture, once.weights, twice.weights) < TOLERANCE
     for norms in twice.record.values():
@@ -82,21 +94,23 @@ def test_canonicalizing_twice_changes_nothing_more(architecture):
 
 
 @over_all
-def test_orbits_of_positive_scalings_have_one_representative(architecture):
+@over_norms
+def test_orbits_of_positive_scalings_have_one_representative(architecture, norm):
     weights = random_weights(architecture)
-    here = canonicalize(architecture, weights)
-    there = canonicalize(architecture, scale(architecture, weights, positive_scales(architecture)))
+    here = canonicalize(architecture, weights, norm)
+    there = canonicalize(architecture, scale(architecture, weights, positive_scales(architecture)), norm)
     assert distance(here.architecture, here.weights, there.weights) < TOLERANCE
 
 
 @over_all
-def test_other_orbits_have_other_representatives(architecture):
+@over_norms
+def test_other_orbits_have_other_representatives(architecture, norm):
     weights = random_weights(architecture)
-    here = canonicalize(architecture, weights)
+    here = canonicalize(architecture, weights, norm)
     for name in weights:
         moved = copy_of(weights)
         moved[name].flatten(1)[:, 0] += 0.1
-        there = canonicalize(architecture, moved)
+        there = canonicalize(architecture, moved, norm)
         assert distance(here.architecture, here.weights, there.weights) > 1e-3
 
 
@@ -121,51 +135,97 @@ def test_dropping_the_output_scale_keeps_the_argmax_and_loses_the_temperature():
     canonical = canonicalize(architecture, weights)
     inputs = torch.randn(50, 3, generator=generator(0, "inputs"), dtype=torch.float64)
     full = architecture.forward(weights, inputs)
-    ordinary = canonical.architecture.without_log_scale()
+    ordinary = canonical.architecture.ordinary_form()
     dropped = ordinary.forward({name: canonical.weights[name] for name in weights}, inputs)
     assert torch.equal(full.argmax(-1), dropped.argmax(-1))
     assert not torch.allclose(full.softmax(-1), dropped.softmax(-1), atol=0.01)
 
 
+@over_norms
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "identity"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("size", [0.0, 1e-310, 1e-200])
-def test_neurons_without_a_norm_are_counted_and_left(activation, bias, size):
+def test_neurons_without_a_norm_are_counted_and_left(activation, bias, size, norm):
     architecture = mlp([3, 5, 4, 2], activation, bias=bias)
     weights = copy_of(random_weights(architecture))
     weights["linear1.weight"][1, 2] = size
     weights["linear2.weight"][0, :2] = 0
-    canonical = canonicalize(architecture, weights)
+    if bias and norm == "weights-and-bias":
+        weights["linear1.bias"][1, 2] = size
+        weights["linear2.bias"][0, :2] = 0
+    canonical = canonicalize(architecture, weights, norm)
     # 1e-200 is small, and its square underflows, so its norm is zero too.
-    assert canonical.zero_norm_neurons == 3
+    assert canonical.zero_norm_neurons == canonical.nearly_dead_neurons == 3
     assert bool(torch.isfinite(canonical.architecture.flatten(canonical.weights)).all())
     assert torch.equal(canonical.weights["linear1.weight"][1, 2], weights["linear1.weight"][1, 2])
     assert canonical.record["hidden1"][1, 2] == 1
     assert largest_difference(architecture, weights, canonical.architecture, canonical.weights) < TOLERANCE
     _, back = decanonicalize(canonical.architecture, canonical.weights, canonical.record)
     assert distance(architecture, back, weights) < TOLERANCE
-    twice = canonicalize(canonical.architecture, canonical.weights)
+    twice = canonicalize(canonical.architecture, canonical.weights, norm)
     assert twice.zero_norm_neurons == 3
     assert distance(canonical.architecture, twice.weights, canonical.weights) < TOLERANCE
 
 
-def test_a_small_norm_is_a_norm():
+def test_a_small_norm_is_a_norm_and_is_counted():
     architecture = mlp([3, 5, 2])
     weights = copy_of(random_weights(architecture))
     weights["linear1.weight"][1, 2] *= 1e-100
-    canonical = canonicalize(architecture, weights)
+    canonical = canonicalize(architecture, weights, "weights")
     assert canonical.zero_norm_neurons == 0
+    assert canonical.nearly_dead_neurons == 1
     assert float(canonical.weights["linear1.weight"][1, 2].norm()) == pytest.approx(1)
 
 
-def test_a_classifier_that_says_nothing_is_counted_and_left():
+def test_neurons_are_nearly_dead_by_the_measure_of_their_own_layer_and_network():
+    architecture = mlp([3, 5, 4, 2])
+    weights = copy_of(random_weights(architecture))
+    small = {name: 1e-6 * tensor for name, tensor in weights.items()}
+    assert canonicalize(architecture, small).nearly_dead_neurons == 0
+    small["linear1.weight"][0] *= 1e6
+    small["linear1.bias"][0] *= 1e6
+    assert canonicalize(architecture, small).nearly_dead_neurons == 0
+    for name in ("linear1.weight", "linear1.bias"):
+        small[name][0, 3] *= 1e-4
+        small[name][1, 0] *= 1e-4
+    assert canonicalize(architecture, small).nearly_dead_neurons == 2
+
+
+def test_only_the_joined_norm_keeps_nearly_dead_neurons_bounded():
+    architecture = mlp([3, 5, 4, 2])
+    weights = copy_of(random_weights(architecture))
+    weights["linear1.weight"][:, 2] *= 1e-6
+    largest = {
+        norm: max(t.abs().max() for t in canonicalize(architecture, weights, norm).weights.values()) for norm in NORMS
+    }
+    assert largest["weights-and-bias"] < 10
+    assert largest["weights"] > 1e4
+
+
+@over_norms
+def test_a_classifier_that_says_nothing_is_counted_and_left(norm):
     architecture = mlp([3, 5, 2])
     weights = copy_of(random_weights(architecture))
     weights["linear2.weight"][1] = 0
-    canonical = canonicalize(architecture, weights)
+    if norm == "weights-and-bias":
+        weights["linear2.bias"][1] = 0
+    canonical = canonicalize(architecture, weights, norm)
     assert canonical.zero_norm_neurons == 1
     assert canonical.weights["log_scale"][1] == 0
     assert largest_difference(architecture, weights, canonical.architecture, canonical.weights) < TOLERANCE
+
+
+def test_another_norm_and_half_precision_are_refused():
+    architecture = mlp([3, 5, 2])
+    weights = random_weights(architecture)
+    with pytest.raises(ValueError, match="expected one of weights-and-bias, weights, got 'biases'"):
+        canonicalize(architecture, weights, "biases")
+    canonical = canonicalize(architecture, weights, "weights")
+    with pytest.raises(ValueError, match="expected the norm weights that the networks have, got 'weights-and-bias'"):
+        canonicalize(canonical.architecture, canonical.weights, "weights-and-bias")
+    for dtype in (torch.float16, torch.bfloat16):
+        with pytest.raises(ValueError, match=f"expected float32 or float64.*linear1.weight is {dtype}"):
+            canonicalize(architecture, {name: tensor.to(dtype) for name, tensor in weights.items()})
 
 
 def test_weights_of_another_architecture_are_refused():

@@ -65,7 +65,7 @@ def test_neurons_without_incoming_weights_take_the_sign_of_their_bias(activation
     weights = copy_of(random_weights(architecture))
     weights["linear1.weight"][0, :2] = 0
     weights["linear1.bias"][0, :2] = torch.tensor([-2.0, 0.0])
-    canonical = canonicalize(architecture, weights, signs=True)
+    canonical = canonicalize(architecture, weights, "weights", signs=True)
     assert canonical.record["hidden1"][0, :2].tolist() == [-1, 1]
     assert canonical.weights["linear1.bias"][0, 0] == 2
     assert largest_difference(architecture, weights, canonical.architecture, canonical.weights) < TOLERANCE

@@ -16,8 +16,8 @@ CASES = {
     "two hidden layers": mlp([5, 4, 6, 3]),
     "three, no bias": mlp([3, 4, 2, 5, 2], bias=False),
     "four": mlp([3, 4, 2, 5, 3, 2]),
-    "output scale": mlp([5, 4, 6, 3]).with_log_scale(),
-    "output scale, no bias": mlp([5, 4, 3], bias=False).with_log_scale(),
+    "output scale": mlp([5, 4, 6, 3]).canonical_form("weights"),
+    "output scale, no bias": mlp([5, 4, 3], bias=False).canonical_form("weights"),
     "no hidden layer": mlp([4, 3]),
 }
 BATCH, TOLERANCE = 3, 1e-10

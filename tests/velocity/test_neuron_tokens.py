@@ -27,7 +27,7 @@ def randomized(architecture) -> NeuronTokens:
 @pytest.mark.parametrize("hidden", [[5], [5, 4], [4, 6, 3]])
 def test_equivariance(hidden, canonical, bias):
     architecture = mlp([3, *hidden, 2], bias=bias)
-    architecture = architecture.with_log_scale() if canonical else architecture
+    architecture = architecture.canonical_form("weights") if canonical else architecture
     network, random = randomized(architecture), generator(1, "points")
     x = torch.randn(4, architecture.dimension, generator=random, dtype=torch.float64)
     t = torch.tensor([0.0, 0.2, 0.5, 0.9], dtype=torch.float64)
@@ -73,7 +73,7 @@ def test_parameters_serve_other_widths():
 @pytest.mark.parametrize("hidden", [[5], [5, 4], [4, 6, 3]])
 def test_what_looks_at_neuron_order_is_noticed(hidden, canonical):
     architecture = mlp([3, *hidden, 2])
-    architecture = architecture.with_log_scale() if canonical else architecture
+    architecture = architecture.canonical_form("weights") if canonical else architecture
     network, random = randomized(architecture), generator(2, "points")
     x = torch.randn(4, architecture.dimension, generator=random, dtype=torch.float64)
     t = torch.full((4,), 0.3, dtype=torch.float64)

@@ -9,7 +9,9 @@ import torch
 
 from wflib.architecture import mlp
 from wflib.rng import generator
+from wflib.symmetry import pooling_index
 from wflib.velocity import Preconditioner
+from wflib.velocity.preconditioning import without_outliers
 
 ARCHITECTURE = mlp([3, 4, 2])
 DIMENSION = ARCHITECTURE.dimension
@@ -114,11 +116,49 @@ def test_moments_are_shared_by_what_permutations_exchange():
     assert weight[0].diff().abs().min() > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["same", "constant"])
+@pytest.mark.parametrize("kind", ["same", "constant", "one beginning", "constant throughout", "zero throughout"])
 def test_degenerate_pairs_give_finite_coefficients(kind):
-    preconditioner, x_0 = Preconditioner(ARCHITECTURE), pairs(0.0, 200)[0].float()
-    preconditioner.fit(x_0, x_0 if kind == "same" else torch.ones_like(x_0), torch.zeros(DIMENSION))
+    preconditioner, x_0 = Preconditioner(ARCHITECTURE, identities=True), pairs(0.0, 200)[0].float()
+    ones = torch.ones_like(x_0)
+    sides = {
+        "same": (x_0, x_0),
+        "constant": (x_0, ones),
+        "one beginning": (x_0[:1].expand_as(x_0), x_0),
+        "constant throughout": (ones, ones),
+        "zero throughout": (0 * ones, 0 * ones),
+    }
+    preconditioner.fit(*sides[kind], torch.zeros(DIMENSION))
     found = preconditioner(TIMES.float())
     for name in ("centre", "input_scale", "skip", "output_scale"):
         assert torch.isfinite(getattr(found, name)).all()
     assert (found.output_scale > 0).all()
+
+
+@pytest.mark.parametrize("identities", [True, False])
+def test_values_of_ordinary_networks_are_no_outliers(identities):
+    random = generator(0, "heavy")
+    index = pooling_index(ARCHITECTURE, identities)
+    uniform = torch.rand(2_000, DIMENSION, generator=random) - 0.5
+    heavy = -uniform.sign() * (1 - 2 * uniform.abs()).clamp_min(1e-6).log()  # Laplace
+    mostly_zero = torch.randn(2_000, DIMENSION, generator=random) * (torch.rand(2_000, 1, generator=random) < 0.05)
+    two = torch.randn(2_000, DIMENSION, generator=random) * 0.1 + (torch.rand(2_000, 1, generator=random) < 0.5)
+    for values in (torch.randn(2_000, DIMENSION, generator=random), heavy, mostly_zero, two):
+        assert torch.equal(without_outliers(values, index), values)
+
+
+@pytest.mark.parametrize("identities", [True, False])
+def test_a_few_outliers_do_not_decide_the_moments(identities):
+    x_0, x_1 = (side.float() for side in pairs(0.6, 2_000))
+    exact, robust = (Preconditioner(ARCHITECTURE, identities=identities) for _ in range(2))
+    exact.fit(x_0, x_1, torch.zeros(DIMENSION))
+    spoiled = x_1.clone()
+    spoiled[::40] *= 1e5
+    robust.fit(x_0, spoiled, torch.zeros(DIMENSION))
+    # A fortieth of the values on the edge, 13 deviations away, makes the deviation 2.3 times as large.
+    assert (robust.deviation_1 / exact.deviation_1).max() < 4
+    assert (spoiled.std(0) / x_1.std(0)).min() > 1e3
+    index = pooling_index(ARCHITECTURE, identities)
+    kept = without_outliers(spoiled, index)
+    ordinary = torch.ones(2_000, dtype=torch.bool)
+    ordinary[::40] = False
+    assert torch.equal(kept[ordinary], x_1[ordinary])

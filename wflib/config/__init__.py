@@ -8,6 +8,7 @@ was given and what is allowed.
 from wflib.config.loading import SettingsError, load_settings
 from wflib.config.sections import (
     AlignConfig,
+    CanonicalizeConfig,
     EvaluateConfig,
     FlowConfig,
     SampleConfig,
@@ -19,6 +20,7 @@ from wflib.config.sections import (
 
 __all__ = [
     "AlignConfig",
+    "CanonicalizeConfig",
     "EvaluateConfig",
     "FlowConfig",
     "SampleConfig",

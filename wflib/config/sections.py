@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "AlignConfig",
+    "CanonicalizeConfig",
     "EvaluateConfig",
     "FlowConfig",
     "SampleConfig",
@@ -69,6 +70,14 @@ class AlignConfig(Section):
     reference: Literal["first", "best", "medoid", "mean"] = Field(description="The network that others are brought to.")
     restarts: Count = Field(description="Starts of weight matching, whose answer sinkhorn starts from.")
     iterations: Count = Field(description="Steps of sinkhorn's descent.")
+
+
+class CanonicalizeConfig(Section):
+    """How scalings of neurons are removed."""
+
+    norm: Literal["weights-and-bias", "weights"] = Field(
+        description="What of a neuron's incoming weights has norm one: with the bias, or without it as in the thesis."
+    )
 
 
 class FlowConfig(Section):
@@ -193,6 +202,7 @@ class Settings(Section):
     task: str
     zoo: ZooConfig
     align: AlignConfig
+    canonicalize: CanonicalizeConfig
     flow: FlowConfig
     velocity: VelocityConfig
     training: TrainingConfig

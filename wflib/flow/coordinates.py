@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture, Weights
-from wflib.manifold import WeightManifold, flat_manifold, weight_manifold
+from wflib.manifold import WeightManifold, weight_manifold
 from wflib.symmetry import canonicalize, decanonicalize
 
 __all__ = ["Coordinates", "input_basis"]
@@ -37,16 +37,13 @@ class Coordinates:
     Attributes:
         architecture: Of the coordinates: canonical for the flows on normalized weights.
         basis: Orthogonal (features, features), columns are input directions; None for the inputs' own axes.
-        canonical: Whether the coordinates are of canonical networks. Of classifiers the architecture says so by its output
-            scale; canonical regressions have none, so for them it must be said.
 
     Raises:
-        ValueError: The basis is not one of the architecture's inputs, or a classifier's output scale says otherwise.
+        ValueError: The basis is not one of the architecture's inputs.
     """
 
     architecture: Architecture
     basis: Tensor | None = None
-    canonical: bool | None = None
 
     def __post_init__(self) -> None:
         features = self.architecture.groups[0].size
@@ -54,17 +51,16 @@ class Coordinates:
             raise ValueError(
                 f"Shape mismatch: expected a basis ({features}, {features}) of the inputs, got {tuple(self.basis.shape)}."
             )
-        scaled = self.architecture.log_scale is not None
-        if self.canonical is None:
-            object.__setattr__(self, "canonical", scaled)
-        elif self.canonical != scaled and (scaled or self.architecture.task_type == "classification"):
-            expected, found = ("canonical", "no") if self.canonical else ("ordinary", "an")
-            raise ValueError(f"Coordinates: expected {expected} networks, the architecture has {found} output scale.")
+
+    @property
+    def canonical(self) -> bool:
+        """Whether the coordinates are of canonical networks."""
+        return self.architecture.norm is not None
 
     @property
     def manifold(self) -> WeightManifold:
         """Where the coordinates of a network lie."""
-        return weight_manifold(self.architecture) if self.canonical else flat_manifold(self.architecture)
+        return weight_manifold(self.architecture)
 
     def rotate(self, weights: Mapping[str, Tensor], basis: Tensor | None) -> Weights:
         """Multiply the input axis of every tensor that has one by an orthogonal matrix."""
@@ -84,8 +80,8 @@ class Coordinates:
 
     def encode_network(self, architecture: Architecture, weights: Mapping[str, Tensor]) -> Tensor:
         """Ordinary networks → (networks, D), canonicalized first where the flow needs it."""
-        if self.canonical and architecture.log_scale is None:
-            weights = canonicalize(architecture, weights).weights
+        if self.canonical and architecture.norm is None:
+            weights = canonicalize(architecture, weights, self.architecture.norm).weights
         return self.encode(weights)
 
     def encode_initial(self, architecture: Architecture, initial: Mapping[str, Tensor]) -> Tensor:

@@ -230,7 +230,7 @@ def flow_for_zoo(settings: Settings, zoo: Zoo, train: Split) -> Flow:
     """
     seed, count, examples = settings.training.seed, settings.velocity.gradient_examples, None
     basis = input_basis(train.inputs)[0] if settings.velocity.basis == "data" else None
-    coordinates = Coordinates(zoo.architecture, basis, zoo.form == "canonical")
+    coordinates = Coordinates(zoo.architecture, basis)
     if count:
         chosen = torch.randperm(len(train.inputs), generator=generator(seed, "flow", "gradient"))[:count]
         examples = Split(coordinates.rotate_inputs(train.inputs[chosen]), train.targets[chosen])
@@ -272,7 +272,7 @@ def load_flow(path: str | Path, device: str | torch.device = "cpu") -> Flow:
     try:
         config = FlowConfig(**metadata.pop("flow"))
         architecture = Architecture.from_json(metadata.pop("architecture"))
-        coordinates = Coordinates(architecture, tensors.pop("basis", None), config.geometry != "euclidean")
+        coordinates = Coordinates(architecture, tensors.pop("basis", None))
         velocity = VelocityConfig(**{"gradient_examples": 0, **metadata.pop("velocity")})
         examples = None
         if velocity.gradient_examples:

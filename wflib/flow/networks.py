@@ -42,7 +42,7 @@ __all__ = ["draw_networks", "log_likelihood_of_coordinates", "log_likelihood_of_
 
 def ordinary_architecture(flow: Flow) -> Architecture:
     """What the drawn networks are: the coordinates' architecture, without the output scale of canonical ones."""
-    return flow.architecture.without_log_scale()
+    return flow.architecture.ordinary_form()
 
 
 def draw_networks(flow: Flow, networks: int, seed: int = 0, steps: int = 32, **settings: Any) -> Networks:

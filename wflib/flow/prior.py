@@ -100,9 +100,10 @@ def flat_prior(manifold: WeightManifold, dimension: int, std: float) -> Prior:
 def canonical_prior(manifold: WeightManifold, architecture: Architecture, std: float) -> Prior:
     """Uniform on spheres × Gaussians of the widths that canonicalized initial weights have.
 
-    Canonicalizing weights drawn from N(0, std²) divides layer l by about s_l = std √fan_in s_{l−1}, s_0 = 1, so a bias has
-    the deviation std / s_l; the log of the last layer's norm r over n entries is about log r̄ with deviation 1/√(2n). A
-    regression keeps its last layer, whose weights come out s_{L−1} times as wide.
+    Canonicalizing weights drawn from N(0, std²) divides layer l by about s_l, s_l² = std² (fan_in s_{l−1}² + 1) if biases
+    count for its norm, else without the one, s_0 = 1. So a bias that does not count has the deviation std / s_l. The log of
+    the last layer's norm r, of n weights and m biases that count, is about log r̄ with the deviation
+    √((n s⁴ + m) / 2) / (n s² + m), s = s_{L−1}. A regression keeps its last layer, whose weights come out s times as wide.
 
     Args:
         manifold: The canonical architecture's manifold.
@@ -118,18 +119,21 @@ def canonical_prior(manifold: WeightManifold, architecture: Architecture, std: f
     normalized, scale = set(normalized_groups(architecture)), 1.0
     for layer in architecture.layers:
         last = layer is architecture.layers[-1] and architecture.log_scale is not None
-        if layer.target in normalized:
-            scale *= std * math.sqrt(architecture.size(layer.source))
-        elif last:
-            entries = math.prod(architecture.shape(layer.weight))
-            scale *= std * math.sqrt(entries)
-            weights[architecture.log_scale] += math.log(scale)
-            deviations[architecture.log_scale] = torch.tensor(1 / math.sqrt(2 * entries))
-            fresh[architecture.log_scale] = torch.tensor(True)
-        else:
+        if not (last or layer.target in normalized):
             # A regression's last layer, or one of neurons without positive scalings, takes the norms before it.
             deviations[layer.weight] = torch.full_like(deviations[layer.weight], std * scale)
             scale = 1.0
-        if (layer.target in normalized or last) and layer.bias is not None:
+            continue
+        entries = math.prod(architecture.shape(layer.weight)) if last else architecture.size(layer.source)
+        joined = layer.bias is not None and architecture.norm == "weights-and-bias"
+        biases = (architecture.size(layer.target) if last else 1) if joined else 0
+        squares = entries * scale**2 + biases
+        if last:
+            deviation = math.sqrt((entries * scale**4 + biases) / 2) / squares
+            weights[architecture.log_scale] += math.log(std * math.sqrt(squares))
+            deviations[architecture.log_scale] = torch.tensor(deviation)
+            fresh[architecture.log_scale] = torch.tensor(True)
+        scale = std * math.sqrt(squares)
+        if layer.bias is not None and not joined:
             deviations[layer.bias] = torch.full_like(deviations[layer.bias], std / scale)
     return Prior(manifold, architecture.flatten(weights), architecture.flatten(deviations), architecture.flatten(fresh))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import geoopt
 import torch
@@ -12,66 +13,119 @@ from wflib.architecture import Architecture
 from wflib.manifold.sphere import StableSphere
 from wflib.symmetry.canonical import normalized_groups
 
-__all__ = ["WeightManifold", "sphere_blocks", "weight_manifold"]
+__all__ = ["Factor", "WeightManifold", "flat_manifold", "weight_manifold"]
 
 
-def sphere_blocks(architecture: Architecture) -> dict[str, tuple[int, int]]:
-    """The tensors of a canonical architecture that lie on spheres: name → (spheres, ambient dimension).
+class Factor(NamedTuple):
+    """One factor of a product manifold.
 
-    One sphere S^{fan_in − 1} for every neuron of a hidden layer with positive scalings; for a classifier with an output
-    scale one sphere for its whole last weight matrix.
+    Attributes:
+        tensors: Tensors whose coordinates it has: one, or incoming weights and their biases.
+        sphere: Unit spheres, or flat space.
+        places: Its coordinates in flat vectors, sphere by sphere: a slice, or indices (spheres · ambient dimension,) where
+            weights and biases take turns.
+        shape: (spheres, ambient dimension) or (dimension,).
     """
-    blocks: dict[str, tuple[int, int]] = {}
-    normalized = set(normalized_groups(architecture))
-    for layer in architecture.layers:
-        if layer.target in normalized:
-            blocks[layer.weight] = architecture.shape(layer.weight)
-    if architecture.log_scale is not None:
-        last = architecture.layers[-1].weight
-        blocks[last] = (1, math.prod(architecture.shape(last)))
-    return blocks
+
+    tensors: tuple[str, ...]
+    sphere: bool
+    places: slice | Tensor
+    shape: tuple[int, ...]
 
 
 class WeightManifold(geoopt.ProductManifold):
     """Points are flat vectors (..., D) in the architecture's tensor order.
 
-    A geoopt product manifold: ``projx, proju, expmap, logmap, dist, inner`` work on whole batches, with one call per
-    tensor. To these it adds geodesics in closed form.
+    A geoopt product manifold: ``projx, proju, expmap, logmap, retr, transp, dist, inner`` work on whole batches, with one
+    call per factor. To these it adds geodesics in closed form. geoopt wants the coordinates of a factor side by side; here
+    they lie wherever the flat vector has them.
 
     Attributes:
-        parts: Per tensor: name, sphere or not, slice of the flat vector, shape (spheres, ambient dimension).
+        parts: The factors.
     """
 
-    def __init__(self, parts: list[tuple[str, bool, slice, tuple[int, ...]]]) -> None:
+    def __init__(self, parts: list[Factor]) -> None:
+        super().__init__(*((StableSphere() if part.sphere else geoopt.Euclidean(ndim=1), part.shape) for part in parts))
         self.parts = parts
-        super().__init__(*((StableSphere() if sphere else geoopt.Euclidean(ndim=1), shape) for _, sphere, _, shape in parts))
+        self.order: Tensor | None = None
+        if any(isinstance(part.places, Tensor) for part in parts):
+            everywhere = torch.arange(self.n_elements)
+            self.order = torch.cat([everywhere[part.places] for part in parts]).argsort()
 
     @property
     def has_spheres(self) -> bool:
         """Whether any part is curved."""
-        return any(sphere for _, sphere, _, _ in self.parts)
+        return any(part.sphere for part in self.parts)
 
     def describe(self) -> list[dict[str, str | int]]:
         """The factors as JSON-serializable facts, for artifacts."""
-        return [
-            {"tensor": name, "kind": "sphere", "spheres": shape[0], "ambient_dimension": shape[1]}
-            if sphere
-            else {"tensor": name, "kind": "euclidean", "dimension": math.prod(shape)}
-            for name, sphere, _, shape in self.parts
-        ]
+        facts = []
+        for part in self.parts:
+            fact: dict[str, str | int] = {
+                "tensors": " ".join(part.tensors),
+                "kind": "sphere" if part.sphere else "euclidean",
+            }
+            names = ("spheres", "ambient_dimension") if part.sphere else ("dimension",)
+            facts.append(fact | dict(zip(names, part.shape, strict=True)))
+        return facts
 
     @property
     def intrinsic_dimension(self) -> int:
         """Dimension of the manifold: a sphere in R^d counts d − 1."""
-        return sum(shape[0] * (shape[1] - 1) if sphere else math.prod(shape) for _, sphere, _, shape in self.parts)
+        return sum(part.shape[0] * (part.shape[1] - 1) if part.sphere else math.prod(part.shape) for part in self.parts)
+
+    def take_submanifold_value(self, x: Tensor, i: int, reshape: bool = True) -> Tensor:
+        """The coordinates of one factor, (..., *shape of the factor)."""
+        places = self.parts[i].places
+        block = x[..., places] if isinstance(places, slice) else x.index_select(-1, places.to(x.device))
+        return block.reshape(*block.shape[:-1], *self.parts[i].shape) if reshape else block
+
+    def pack_point(self, *blocks: Tensor) -> Tensor:
+        """Flat vectors from the coordinates of all factors, (..., *shape of the factor) each."""
+        flat = [block.flatten(-len(part.shape)) for block, part in zip(blocks, self.parts, strict=True)]
+        joined = torch.cat(flat, -1)
+        return joined if self.order is None else joined.index_select(-1, self.order.to(joined.device))
 
     def blockwise(self, function, *points: Tensor) -> Tensor:
-        """Apply ``function(submanifold, *blocks)`` to every factor and pack the results."""
+        """Apply ``function(factor, *blocks)`` to every factor and pack the results."""
         results = []
-        for index, (_, _, _, shape) in enumerate(self.parts):
-            blocks = [self.take_submanifold_value(point, index) for point in points]
-            results.append(function(self.manifolds[index], *blocks).flatten(-len(shape)))
-        return torch.cat(results, -1)
+        for index, factor in enumerate(self.manifolds):
+            results.append(function(factor, *(self.take_submanifold_value(point, index) for point in points)))
+        return self.pack_point(*results)
+
+    def projx(self, x: Tensor) -> Tensor:
+        """The nearest point of the manifold."""
+        return self.blockwise(lambda factor, a: factor.projx(a), x)
+
+    def proju(self, x: Tensor, u: Tensor) -> Tensor:
+        """The part of a vector that is tangent at x."""
+        return self.blockwise(lambda factor, a, v: factor.proju(a, v), x, u)
+
+    def expmap(self, x: Tensor, u: Tensor) -> Tensor:
+        """exp_x(u), the end of the geodesic that leaves x with velocity u."""
+        return self.blockwise(lambda factor, a, v: factor.expmap(a, v), x, u)
+
+    def retr(self, x: Tensor, u: Tensor) -> Tensor:
+        """A step along u to first order, back on the manifold."""
+        return self.blockwise(lambda factor, a, v: factor.retr(a, v), x, u)
+
+    def logmap(self, x: Tensor, y: Tensor) -> Tensor:
+        """log_x(y), the velocity at x of the shortest geodesic to y."""
+        return self.blockwise(lambda factor, a, b: factor.logmap(a, b), x, y)
+
+    def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """A tangent vector at x carried to y."""
+        return self.blockwise(lambda factor, a, b, w: factor.transp(a, b, w), x, y, v)
+
+    def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
+        """The Riemannian gradient of a function whose derivative in flat vectors is u."""
+        return self.blockwise(lambda factor, a, v: factor.egrad2rgrad(a, v), x, u)
+
+    # geoopt's products join factors side by side; a manifold's own definitions go by the methods above.
+    expmap_transp = geoopt.Manifold.expmap_transp
+    retr_transp = geoopt.Manifold.retr_transp
+    transp_follow_expmap = geoopt.Manifold.transp_follow_expmap
+    transp_follow_retr = geoopt.Manifold.transp_follow_retr
 
     def geodesic_point(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """x_t on the geodesic from x (t = 0) to y (t = 1); times of shape (batch,)."""
@@ -99,38 +153,64 @@ class WeightManifold(geoopt.ProductManifold):
         Angles of all pairs come from one matrix product per sphere axis, so that no (n, m, D) tensor is made.
         """
         total = x.new_zeros(len(x), len(y))
-        for index, (_, sphere, _, shape) in enumerate(self.parts):
+        for index, part in enumerate(self.parts):
             a, b = self.take_submanifold_value(x, index), self.take_submanifold_value(y, index)
-            if sphere:
+            if part.sphere:
                 cosine = torch.einsum("nsd,msd->nms", a, b).clamp(-1, 1)
                 total += torch.acos(cosine).square().sum(-1)
             else:
-                total += torch.cdist(a.flatten(-len(shape)), b.flatten(-len(shape))).square()
+                total += torch.cdist(a, b).square()
         return total
 
 
 def weight_manifold(architecture: Architecture) -> WeightManifold:
     """The manifold on which weights of an architecture live; flat space for an ordinary one.
 
+    Of a canonical one, by its norm: a sphere S^{fan_in − 1} for the weights of every neuron with positive scalings, or
+    S^{fan_in} for its weights and bias; for a classifier one sphere for its whole last layer; flat space for the rest.
+
     Args:
-        architecture: Canonical (with spheres), or ordinary without normalized layers.
+        architecture: Canonical or ordinary.
 
     Returns:
         The product manifold in the order of the flat vector.
     """
-    spheres = sphere_blocks(architecture)
+    if architecture.norm is None:
+        return flat_manifold(architecture)
+    spheres = {part.tensors[0]: part for part in sphere_factors(architecture) if part.shape[1] > 1}
+    on_spheres = {name for part in spheres.values() for name in part.tensors}
     parts = []
     for name, where in architecture.slices.items():
-        if name in spheres and spheres[name][1] > 1:
-            parts.append((name, True, where, spheres[name]))
-        else:
-            parts.append((name, False, where, (where.stop - where.start,)))
+        if name in spheres:
+            parts.append(spheres[name])
+        elif name not in on_spheres:
+            parts.append(Factor((name,), False, where, (where.stop - where.start,)))
     return WeightManifold(parts)
+
+
+def sphere_factors(architecture: Architecture) -> list[Factor]:
+    """The spheres of a canonical architecture, the first tensor of each its weights."""
+    factors, normalized = [], set(normalized_groups(architecture))
+    places = architecture.unflatten(torch.arange(architecture.dimension))
+    for layer in architecture.layers:
+        last = layer is architecture.layers[-1] and architecture.log_scale is not None
+        if not (last or layer.target in normalized):
+            continue
+        tensors, where = (layer.weight,), places[layer.weight]
+        joined = architecture.norm == "weights-and-bias" and layer.bias is not None
+        if joined:
+            tensors, where = (layer.weight, layer.bias), torch.cat([where, places[layer.bias].unsqueeze(1)], 1)
+        if last:
+            where = where.reshape(1, -1)
+        factors.append(
+            Factor(tensors, True, where.reshape(-1) if joined else architecture.slices[layer.weight], tuple(where.shape))
+        )
+    return factors
 
 
 def flat_manifold(architecture: Architecture) -> WeightManifold:
     """R^D, whatever the architecture."""
-    return WeightManifold([("weights", False, slice(0, architecture.dimension), (architecture.dimension,))])
+    return WeightManifold([Factor(("weights",), False, slice(0, architecture.dimension), (architecture.dimension,))])
 
 
 def column(t: Tensor, block: Tensor) -> Tensor:

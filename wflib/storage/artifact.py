@@ -16,7 +16,7 @@ from wflib.storage.atomic import atomic_path
 
 __all__ = ["FORMAT_VERSION", "ArtifactError", "load_artifact", "rerun", "save_artifact"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class ArtifactError(ValueError):

@@ -1,7 +1,7 @@
 """Symmetries of networks: permutations and scalings of hidden neurons, alignment, canonical forms."""
 
 from wflib.symmetry.activation_matching import activation_matching
-from wflib.symmetry.canonical import CanonicalNetworks, canonicalize, decanonicalize
+from wflib.symmetry.canonical import NEARLY_DEAD, CanonicalNetworks, canonicalize, decanonicalize
 from wflib.symmetry.matching import order_free_matching, squared_distance, weight_matching
 from wflib.symmetry.permutation import Permutations, compose, identity, inverse, permute, random_permutations
 from wflib.symmetry.pooling import pool, pooling_index
@@ -9,6 +9,7 @@ from wflib.symmetry.scaling import Scales, random_scales, scale
 from wflib.symmetry.sinkhorn import Objective, mix, sinkhorn, sinkhorn_matching
 
 __all__ = [
+    "NEARLY_DEAD",
     "CanonicalNetworks",
     "Objective",
     "Permutations",

@@ -1,4 +1,9 @@
-"""Canonical representatives of scaling orbits: unit incoming norms, and a unit last layer for classifiers."""
+"""Canonical representatives of scaling orbits: unit incoming norms, and a unit last layer for classifiers.
+
+A scaling acts on all that enters a neuron, weights w and bias b, so either ‖(w, b)‖ (``weights-and-bias``) or ‖w‖
+(``weights``, the thesis') can be made one. Weight decay leaves neurons with hardly any incoming weights, and then b / ‖w‖
+is as large as one likes: only the joined norm keeps every coordinate bounded.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights
+from wflib.architecture import NORMS, Architecture, Layer, Weights
 from wflib.symmetry.scaling import Scales, incoming_layer, scale, scaling_kind
 
-__all__ = ["CanonicalNetworks", "canonicalize", "decanonicalize", "normalized_groups"]
+__all__ = ["NEARLY_DEAD", "CanonicalNetworks", "canonicalize", "decanonicalize", "normalized_groups"]
+
+NEARLY_DEAD = 1e-3
+"""Share of the root mean square of its layer's norms below which a neuron hardly sees its inputs."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +31,27 @@ class CanonicalNetworks:
         weights: Canonical weights, which compute the same function.
         record: Factors divided out of each hidden group, norms and signs, (networks, neurons); what the inverse needs.
         zero_norm_neurons: Number of neurons whose incoming norm was too small to divide by and that were left alone.
+        nearly_dead_neurons: Number of neurons whose incoming norm is below ``NEARLY_DEAD`` of what is usual in their layer
+            of their network, those without a norm included. Their canonical weights are mostly noise.
     """
 
     architecture: Architecture
     weights: Weights
     record: Scales
     zero_norm_neurons: int
+    nearly_dead_neurons: int
 
 
 def normalized_groups(architecture: Architecture) -> list[str]:
     """Hidden groups whose incoming weights become unit vectors: those with positive scalings."""
     return [g.name for g in architecture.hidden_groups if scaling_kind(architecture, g.name) in ("positive", "any")]
+
+
+def incoming(layer: Layer, weights: Mapping[str, Tensor], norm: str) -> Tensor:
+    """What enters each neuron of a layer and counts for its norm, (networks, neurons, fan-in or one more)."""
+    if norm == "weights" or layer.bias is None:
+        return weights[layer.weight]
+    return torch.cat([weights[layer.weight], weights[layer.bias].unsqueeze(-1)], -1)
 
 
 def safe_norm(norm: Tensor) -> tuple[Tensor, int]:
@@ -42,29 +60,36 @@ def safe_norm(norm: Tensor) -> tuple[Tensor, int]:
     return torch.where(tiny, torch.ones_like(norm), norm), int(tiny.sum())
 
 
-def largest_sign(architecture: Architecture, weights: Mapping[str, Tensor], group: str) -> Tensor:
+def count_nearly_dead(norm: Tensor) -> int:
+    """How many norms (networks, neurons) are far below the root mean square of their network's."""
+    usual = norm.square().mean(1, keepdim=True).sqrt()
+    return int((norm <= NEARLY_DEAD * usual).sum())
+
+
+def largest_sign(layer: Layer, weights: Mapping[str, Tensor]) -> Tensor:
     """Sign of the largest by magnitude of each neuron's incoming weights and bias, one where all are zero.
 
     The largest is far from zero, and is the same one in whatever order neurons stand: (networks, neurons).
     """
-    layer = incoming_layer(architecture, group)
-    incoming = weights[layer.weight]
-    if layer.bias is not None:
-        incoming = torch.cat([incoming, weights[layer.bias].unsqueeze(-1)], -1)
-    sign = incoming.gather(-1, incoming.abs().argmax(-1, keepdim=True)).squeeze(-1).sign()
+    entering = incoming(layer, weights, "weights-and-bias")
+    sign = entering.gather(-1, entering.abs().argmax(-1, keepdim=True)).squeeze(-1).sign()
     return torch.where(sign == 0, torch.ones_like(sign), sign)
 
 
-def canonicalize(architecture: Architecture, weights: Mapping[str, Tensor], signs: bool = False) -> CanonicalNetworks:
+def canonicalize(
+    architecture: Architecture, weights: Mapping[str, Tensor], norm: str = NORMS[0], signs: bool = False
+) -> CanonicalNetworks:
     """Move every network along its scaling orbit to the representative with unit incoming norms.
 
-    For hidden layers in order, neuron k: s = ‖W_l[k, :]‖, W_l[k, :], b_l[k] ← · / s, W_{l+1}[:, k] ← · × s. For a
-    classifier also r = ‖W_L‖_F, W_L, b_L ← · / r and log r is kept as the tensor ``log_scale``, by which outputs are
-    multiplied: logits, likelihood and calibration stay exact (thesis 4.4 and 6.2.2 drop it).
+    For hidden layers in order, neuron k: s = ‖(W_l[k, :], b_l[k])‖, or ‖W_l[k, :]‖ with ``norm="weights"``; W_l[k, :],
+    b_l[k] ← · / s, W_{l+1}[:, k] ← · × s. For a classifier also r, the same norm of its last layer as a whole, W_L, b_L
+    ← · / r, and log r is kept as the tensor ``log_scale``, by which outputs are multiplied: logits, likelihood and
+    calibration stay exact (thesis 4.4 and 6.2.2 drop it).
 
     Args:
-        architecture: An ordinary or already canonical architecture.
-        weights: Tensors of shape (networks, *shape).
+        architecture: An ordinary architecture, or a canonical one of the same norm.
+        weights: Tensors of shape (networks, *shape), in single or double precision.
+        norm: One of ``NORMS``.
         signs: Whether neurons of odd activations are flipped, too, so that the largest of their incoming weights and bias is
             positive. Off by default: the coupling of networks with their own initializations needs both in one sign.
 
@@ -72,33 +97,46 @@ def canonicalize(architecture: Architecture, weights: Mapping[str, Tensor], sign
         Canonical networks and the record that :func:`decanonicalize` inverts them with. Idempotent; constant on orbits of
         positive scalings, and with ``signs`` on those of all scalings that the activations admit. Commutes with
         permutations of hidden neurons.
+
+    Raises:
+        ValueError: Weights of other shapes or of half precision, an unknown norm, or networks canonical in another one.
     """
     architecture.validate(weights)
-    canonical, record, zeros = dict(weights), {}, 0
+    if norm not in NORMS or architecture.norm not in (None, norm):
+        known = f"the norm {architecture.norm} that the networks have" if architecture.norm else f"one of {', '.join(NORMS)}"
+        raise ValueError(f"canonicalize: norm: expected {known}, got {norm!r}.")
+    for name, tensor in weights.items():
+        if tensor.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"canonicalize: expected float32 or float64, as norms of half precision lose digits; {name} is "
+                f"{tensor.dtype}; raise it with .float()."
+            )
+    canonical, record, zeros, dead = dict(weights), {}, 0, 0
     normalized = normalized_groups(architecture)
     flipped = [g.name for g in architecture.hidden_groups if signs and scaling_kind(architecture, g.name) in ("sign", "any")]
     for group in (g.name for g in architecture.hidden_groups if g.name in {*normalized, *flipped}):
-        incoming = canonical[incoming_layer(architecture, group).weight]
-        factor = torch.ones_like(incoming[..., 0])
+        layer = incoming_layer(architecture, group)
+        factor = torch.ones_like(canonical[layer.weight][..., 0])
         if group in normalized:
-            factor, count = safe_norm(incoming.norm(dim=-1))
+            length = incoming(layer, canonical, norm).norm(dim=-1)
+            dead += count_nearly_dead(length)
+            factor, count = safe_norm(length)
             zeros += count
         if group in flipped:
-            factor = factor * largest_sign(architecture, canonical, group)
+            factor = factor * largest_sign(layer, canonical)
         canonical = scale(architecture, canonical, {group: factor})
         record[group] = factor
     if architecture.task_type == "classification":
         last = architecture.layers[-1]
-        norm, count = safe_norm(canonical[last.weight].flatten(1).norm(dim=1))
+        factor, count = safe_norm(incoming(last, canonical, norm).flatten(1).norm(dim=1))
         zeros += count
-        canonical[last.weight] = canonical[last.weight] / norm.view(-1, 1, 1)
+        canonical[last.weight] = canonical[last.weight] / factor.view(-1, 1, 1)
         if last.bias is not None:
-            canonical[last.bias] = canonical[last.bias] / norm.unsqueeze(1)
-        if architecture.log_scale is None:
-            architecture = architecture.with_log_scale()
-            canonical[architecture.log_scale] = torch.zeros_like(norm)
-        canonical[architecture.log_scale] = canonical[architecture.log_scale] + norm.log()
-    return CanonicalNetworks(architecture, canonical, record, zeros)
+            canonical[last.bias] = canonical[last.bias] / factor.unsqueeze(1)
+        before = 0 if architecture.log_scale is None else canonical[architecture.log_scale]
+        architecture = architecture.canonical_form(norm)
+        canonical[architecture.log_scale] = before + factor.log()
+    return CanonicalNetworks(architecture.canonical_form(norm), canonical, record, zeros, dead)
 
 
 def decanonicalize(
@@ -122,7 +160,7 @@ def decanonicalize(
         ordinary[last.weight] = ordinary[last.weight] * factor.view(-1, 1, 1)
         if last.bias is not None:
             ordinary[last.bias] = ordinary[last.bias] * factor.unsqueeze(1)
-        architecture = architecture.without_log_scale()
+    architecture = architecture.ordinary_form()
     if record is not None:
         ordinary = scale(architecture, ordinary, {group: 1 / norm for group, norm in record.items()})
     return architecture, ordinary

@@ -25,6 +25,9 @@ from wflib.symmetry import pool, pooling_index
 
 __all__ = ["Coefficients", "Preconditioner"]
 
+BULK = 10.0
+QUANTILE_VALUES = 2**22
+
 
 @dataclass(frozen=True)
 class Coefficients:
@@ -58,12 +61,16 @@ class Preconditioner(nn.Module):
     def fit(self, x_0: Tensor, x_1: Tensor, angle: Tensor) -> None:
         """Set the moments from coupled pairs.
 
+        A few values far outside of what is usual in their pool count as its edge (:func:`without_outliers`), and no
+        deviation is zero: of a side that hardly varies it is a thousandth of the other side's.
+
         Args:
             x_0: Prior side of the pairs, (pairs, D).
             x_1: Data side, (pairs, D).
             angle: Mean angle between x_0 and x_1 of each coordinate's sphere, zero for flat coordinates, (D,).
         """
         index = self.index
+        x_0, x_1 = without_outliers(x_0, index), without_outliers(x_1, index)
 
         def moment(values: Tensor) -> Tensor:
             return pool(values.double().mean(0), index)
@@ -72,7 +79,9 @@ class Preconditioner(nn.Module):
         centred_0, centred_1 = x_0 - mean_0[index].to(x_0), x_1 - mean_1[index].to(x_1)
         deviation_0 = moment(centred_0.square()).sqrt()
         deviation_1 = moment(centred_1.square()).sqrt()
-        # A pool whose data side never varies would ask for division by zero; give it a thousandth of the prior's width.
+        # A pool of which a side never varies would ask for division by zero: snapshots of one run share a beginning.
+        least = torch.finfo(x_1.dtype).eps * torch.maximum(mean_0.abs(), mean_1.abs()).clamp_min(1)
+        deviation_0 = torch.maximum(deviation_0, 1e-3 * deviation_1).maximum(least)
         deviation_1 = torch.maximum(deviation_1, 1e-3 * deviation_0)
         # Rank one coupling (|correlation| = 1) would leave nothing to predict and a zero output scale.
         bound = 0.9999 * deviation_0 * deviation_1
@@ -111,3 +120,30 @@ class Preconditioner(nn.Module):
     def data_mean(self) -> Tensor:
         """μ_1 of every coordinate, (D,)."""
         return self.mean_1[self.index]
+
+
+def without_outliers(values: Tensor, index: Tensor) -> Tensor:
+    """Values with those far outside of their pool's bulk put on its edge; the very same numbers where there are none.
+
+    The edge is ten times half of the distance between the 10 % and 90 % quantiles away from the median: 13 deviations of a
+    normal distribution. Otherwise one neuron that weight decay has all but removed, whose bias is divided by its norm, would
+    decide the moments of all.
+
+    Args:
+        values: (points, D).
+        index: Pool of each coordinate, (D,).
+
+    Returns:
+        (points, D).
+    """
+    some = values[: max(1, QUANTILE_VALUES // values.shape[1])]
+    flat, pools = some.flatten(), index.repeat(len(some))
+    order = flat.argsort()
+    ranked = flat[order[pools[order].argsort(stable=True)]]
+    counts = torch.bincount(pools)
+    first = counts.cumsum(0) - counts
+    low, middle, high = (ranked[first + ((counts - 1) * share).round().long()] for share in (0.1, 0.5, 0.9))
+    reach = BULK * (high - low) / 2
+    # A pool most of which is one number (neurons that are dead in most networks) has no bulk to measure by.
+    reach = torch.where(high > low, reach, torch.inf)
+    return values.clamp((middle - reach)[index], (middle + reach)[index])

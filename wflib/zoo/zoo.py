@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights
+from wflib.architecture import NORMS, Architecture, Weights
 from wflib.manifold import weight_manifold
 from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
 from wflib.symmetry import Permutations, Scales, canonicalize, permute
@@ -135,18 +135,27 @@ class Zoo:
         return permute(self.initial_architecture, start, {name: p[index] for name, p in self.permutations.items()})
 
 
-def canonical_zoo(zoo: Zoo) -> Zoo:
+def canonical_zoo(zoo: Zoo, norm: str = NORMS[0]) -> Zoo:
     """A zoo with its scaling symmetries removed, and the network it was aligned to likewise.
 
-    ``metadata`` gains the manifold's factors and the number of neurons whose incoming norm was too small to divide by.
+    ``metadata`` gains the manifold's factors, the number of neurons whose incoming norm was too small to divide by, and of
+    those whose norm is far below their layer's.
+
+    Args:
+        zoo: Ordinary networks.
+        norm: Which norm of incoming weights becomes one, see :func:`~wflib.symmetry.canonicalize`.
     """
-    result = canonicalize(zoo.architecture, zoo.weights)
-    facts = {"manifold": weight_manifold(result.architecture).describe(), "zero_norm_neurons": result.zero_norm_neurons}
+    result = canonicalize(zoo.architecture, zoo.weights, norm)
+    facts = {
+        "manifold": weight_manifold(result.architecture).describe(),
+        "zero_norm_neurons": result.zero_norm_neurons,
+        "nearly_dead_neurons": result.nearly_dead_neurons,
+    }
     return replace(
         zoo,
         architecture=result.architecture,
         weights=result.weights,
-        aligned_to=canonicalize(zoo.architecture, zoo.reference).weights,
+        aligned_to=canonicalize(zoo.architecture, zoo.reference, norm).weights,
         record=result.record,
         form="canonical",
         metadata={**zoo.metadata, **facts},
