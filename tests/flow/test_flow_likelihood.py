@@ -16,14 +16,14 @@ from wflib.flow import (
     log_likelihood_of_networks,
 )
 from wflib.flow.prior import Prior
-from wflib.manifold import WeightManifold
+from wflib.manifold import Factor, WeightManifold
 from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
 
 
 def test_the_prior_of_spheres_and_gaussians_has_its_closed_form():
-    manifold = WeightManifold([("w", True, slice(0, 6), (2, 3)), ("b", False, slice(6, 8), (2,))])
+    manifold = WeightManifold([Factor(("w",), True, slice(0, 6), (2, 3)), Factor(("b",), False, slice(6, 8), (2,))])
     prior = Prior(
         manifold, torch.tensor([0.0] * 6 + [0.5, -1.0]), torch.tensor([1.0] * 6 + [0.3, 2.0]), torch.zeros(8).bool()
     )

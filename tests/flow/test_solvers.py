@@ -12,12 +12,12 @@ from torch import Tensor
 from wflib.architecture import mlp
 from wflib.flow import build_geometry, integrate
 from wflib.flow.solvers import EVALUATIONS
-from wflib.manifold import WeightManifold, flat_manifold
+from wflib.manifold import Factor, WeightManifold, flat_manifold
 from wflib.rng import generator
 
 MEAN, SIGMA_0, SIGMA_1 = 0.8, 0.6, 1.3
 FLAT = build_geometry("euclidean", flat_manifold(mlp([3, 4, 2])))
-SPHERE = build_geometry("geometric", WeightManifold([("direction", True, slice(0, 3), (1, 3))]))
+SPHERE = build_geometry("geometric", WeightManifold([Factor(("direction",), True, slice(0, 3), (1, 3))]))
 AXES = torch.tensor([[0.0, -2.0, 1.0], [2.0, 0.0, -0.5], [-1.0, 0.5, 0.0]], dtype=torch.float64)
 BEND = torch.tensor([0.7, -0.4, 1.1], dtype=torch.float64)
 
