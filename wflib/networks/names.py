@@ -98,7 +98,7 @@ def match(architecture: Architecture, shapes: Shapes, names: Mapping[str, str] |
         if set(rest) == ours.keys() - found.keys():
             found |= rest
             break
-    for name, given in found.items():
+    for name, given in ((name, found[name]) for name in ours if name in found):
         if shapes[given] != ours[name]:
             raise ValueError(f"{given} has shape {shapes[given]}; {name} of the architecture has {ours[name]}.")
     missing = {name: shape for name, shape in ours.items() if name not in found}

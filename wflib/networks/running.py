@@ -77,7 +77,8 @@ def run(runner: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> tuple
         with torch.no_grad():
             outputs = runner(inputs)
     except Exception as error:  # anything: the module is not ours
-        raise ValueError(f"module: running it on inputs {tuple(inputs.shape)} failed: {error}") from error
+        said = " ".join(str(error).split())
+        raise ValueError(f"module: loading and running it on inputs {tuple(inputs.shape)} failed: {said}") from error
     finally:
         for hook in hooks:
             hook.remove()
