@@ -245,22 +245,15 @@ def test_code_in_a_file_is_not_run(tmp_path):
     assert not (tmp_path / "opened").exists()
 
 
-def zoo(networks: Networks, form: str = "trained") -> Zoo:
-    count = torch.arange(len(networks))
-    made = Zoo(ARCHITECTURE, networks.weights, count, count, count > 3, "trained", metadata={"init_std": 0.3})
-    return canonical_zoo(made) if form == "canonical" else made
-
-
 def test_zoos_are_read_where_they_are_ordinary(networks, tmp_path):
-    save_zoo(tmp_path / "zoo.safetensors", zoo(networks))
+    architecture, count = mlp([4, 6, 5, 3]), torch.arange(5)
+    zoo = Zoo(architecture, networks.weights, count, count, count > 3, "trained", metadata={"init_std": 0.3})
+    save_zoo(tmp_path / "zoo.safetensors", zoo)
     found = Networks.load(tmp_path / "zoo.safetensors")
-    assert equal(found, networks)
+    assert equal(found, Networks(architecture, networks.weights))
     assert found.metadata["init_std"] == 0.3
-    relu = Networks(mlp([4, 6, 5, 3]), networks.weights)
-    count = torch.arange(5)
-    trained = Zoo(relu.architecture, relu.weights, count, count, count > 3, "trained")
-    save_zoo(tmp_path / "canonical.safetensors", canonical_zoo(trained))
-    with pytest.raises(ValueError, match=r"found canonical ones, .* wflib.zoo.load_zoo, or read the aligned zoo"):
+    save_zoo(tmp_path / "canonical.safetensors", canonical_zoo(zoo))
+    with pytest.raises(ValueError, match=r"found canonical ones, .*load_zoo, or read the aligned zoo"):
         Networks.load(tmp_path / "canonical.safetensors")
 
 

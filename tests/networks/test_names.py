@@ -127,15 +127,45 @@ def test_a_wrapper_in_front_changes_nothing():
 
 
 def test_tensors_without_modules_are_read_by_number():
-    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    widths = [4, 4, 4, 2]
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     tensors = list(model.state_dict().values())
-    for names in (
-        ["W1", "b1", "W2", "b2"],
-        ["weights.0", "biases.0", "weights.1", "biases.1"],
-        ["p.0", "p.1", "p.2", "p.3"],
-    ):
+    for form in ("W{1} b{1}", "weights.{0} biases.{0}", "layer{0}_w layer{0}_b", "p.{2} p.{3}"):
+        names = [name for index in range(3) for name in form.format(index, index + 1, 2 * index, 2 * index + 1).split()]
         state = dict(reversed(list(zip(names, tensors, strict=True))))
-        assert same_function(Networks.from_state_dicts(mlp([4, 4, 4]), [state]), model)
+        assert same_function(Networks.from_state_dicts(mlp(widths), [state]), model)
+
+
+class Raw(nn.Module):
+    """Parameters of one's own, multiplied one way or the other."""
+
+    def __init__(self, widths: list[int], transposed: bool) -> None:
+        super().__init__()
+        sizes = list(zip(widths[1:], widths[:-1], strict=True))
+        self.transposed = transposed
+        self.w = nn.ParameterList([torch.randn(*(size[::-1] if transposed else size)) for size in sizes])
+        self.b = nn.ParameterList([torch.randn(size) for size in widths[1:]])
+
+    def forward(self, x):
+        for index, (weight, bias) in enumerate(zip(self.w, self.b, strict=True)):
+            x = (x.relu() if index else x) @ (weight if self.transposed else weight.T) + bias
+        return x
+
+
+def test_square_weights_that_may_be_transposed_are_refused():
+    architecture, right, turned = mlp([4, 4, 4]), Raw([4, 4, 4], False), Raw([4, 4, 4], True)
+    for model in (right, turned):
+        with pytest.raises(ValueError, match=r"cannot tell whether w.0, w.1 are \(outputs, inputs\)"):
+            Networks.from_state_dicts(architecture, [model.state_dict()])
+    assert same_function(Networks.from_state_dicts(architecture, [right.state_dict()], module=right), right)
+    names = {"w.0": "linear1.weight", "w.1": "linear2.weight", "b.0": "linear1.bias", "b.1": "linear2.bias"}
+    assert same_function(Networks.from_state_dicts(architecture, [right.state_dict()], names=names), right)
+    with pytest.raises(ValueError, match="computes something else"):
+        Networks.from_state_dicts(architecture, [turned.state_dict()], module=turned)
+    uneven = Raw([4, 6, 6, 2], False)
+    assert same_function(Networks.from_state_dicts(mlp([4, 6, 6, 2]), [uneven.state_dict()]), uneven)
+    with pytest.raises(ValueError, match="transpose the weights"):
+        Networks.from_state_dicts(mlp([4, 6, 6, 2]), [Raw([4, 6, 6, 2], True).state_dict()])
 
 
 def test_some_names_are_enough_where_they_leave_one_assignment():

@@ -110,10 +110,14 @@ def test_finite_networks_stay_as_they_are(networks):
 def test_tensors_that_are_no_weights_are_refused(networks):
     for wrong, complaint in {
         torch.int64: "expected floating-point weights, found linear2.bias of torch.int64",
-        torch.float64: "expected tensors of one dtype, got .*linear2.bias torch.float64",
+        torch.float64: "expected tensors of one dtype of 16 bits or more, got .*linear2.bias torch.float64",
     }.items():
         with pytest.raises(ValueError, match=complaint):
             Networks(ARCHITECTURE, networks.weights | {"linear2.bias": networks.weights["linear2.bias"].to(wrong)})
+    with pytest.raises(ValueError, match=r"of 16 bits or more, got linear1.weight torch.float8"):
+        Networks(ARCHITECTURE, {name: tensor.to(torch.float8_e4m3fn) for name, tensor in networks.weights.items()})
+    with pytest.raises(ValueError, match=r"expected tensors, found linear1.weight of type ndarray"):
+        Networks(ARCHITECTURE, {name: tensor.numpy() for name, tensor in networks.weights.items()})
 
 
 def test_names_and_metadata_belong_to_networks(networks):
@@ -122,7 +126,10 @@ def test_names_and_metadata_belong_to_networks(networks):
     assert named[::-1].names == tuple("edcba")
     assert named[:2].metadata == {"seed": 3}
     assert networks[:2].names is None
-    for names in (tuple("abcd"), tuple("aabcd")):
+    assert Networks(ARCHITECTURE, networks.weights, list("abcde")).names == tuple("abcde")
+    with pytest.raises(ValueError, match="metadata must be a mapping, got None"):
+        Networks(ARCHITECTURE, networks.weights, metadata=None)
+    for names in (tuple("abcd"), tuple("aabcd"), tuple("aabcde")):
         with pytest.raises(ValueError, match="expected 5 different names"):
             Networks(ARCHITECTURE, networks.weights, names)
 

@@ -89,7 +89,7 @@ def test_of_several_networks_the_key_chooses():
 REFUSED = {
     "a module": (model(), "found the module Sequential; give its .state_dict"),
     "a tensor": (torch.zeros(9), r"found one tensor of shape \(9,\)"),
-    "a list": ([STATE, STATE], "found a list of 2"),
+    "a list": ([STATE, STATE], "found a list of 2; save each in a file of its own"),
     "an optimizer": (OPTIMIZER.state_dict(), "found an optimizer's"),
     "nothing": ({}, "found no tensor in an empty mapping"),
     "no tensors": ({"epoch": 3, "config": {"lr": 0.1}}, "found no tensor in a mapping of epoch, config"),
@@ -137,12 +137,22 @@ def test_any_precision_comes_in_as_one(tmp_path, dtype):
 
 
 def test_precision_that_cannot_be_is_told():
-    with pytest.raises(ValueError, match=r"dtype must be a floating-point one .* got torch.int64"):
-        Networks.from_state_dicts(ARCHITECTURE, [STATE], dtype=torch.int64)
+    for wrong in (torch.int64, "float32"):
+        with pytest.raises(ValueError, match=rf"dtype must be a floating-point one .* got {wrong}"):
+            Networks.from_state_dicts(ARCHITECTURE, [STATE], dtype=wrong)
     large = {**STATE, "2.bias": torch.full((2,), 1e300, dtype=torch.float64)}
     with pytest.raises(ValueError, match=r"2.bias: numbers too large for torch.float32; read them with dtype=torch.float64"):
         Networks.from_state_dicts(ARCHITECTURE, [large])
     assert Networks.from_state_dicts(ARCHITECTURE, [large], dtype=torch.float64).weights["linear2.bias"].max() == 1e300
+
+
+def test_arguments_of_other_types_are_told():
+    with pytest.raises(ValueError, match="expected a sequence of state dicts, got 3"):
+        Networks.from_state_dicts(ARCHITECTURE, 3)
+    with pytest.raises(ValueError, match=r"expected an architecture, as mlp\(\[30, 16, 2\]\) makes one, got \[3, 4, 2\]"):
+        Networks.from_state_dicts([3, 4, 2], [STATE])
+    with pytest.raises(ValueError, match="names: expected a mapping"):
+        Networks.from_state_dicts(ARCHITECTURE, [STATE], names=["linear1"])
 
 
 def test_a_single_state_dict_or_none_is_told():

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from wflib.architecture import Architecture
 
-__all__ = ["listed", "match", "natural_order", "place", "units", "unwrapped"]
+__all__ = ["check_orientation", "listed", "match", "natural_order", "place", "units", "unwrapped"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -108,11 +108,32 @@ def match(architecture: Architecture, shapes: Shapes, names: Mapping[str, str] |
     return found
 
 
+def check_orientation(architecture: Architecture, given: Mapping[str, str]) -> None:
+    """Check that weights are (outputs, inputs), as those of torch.nn.Linear, where shapes do not show it.
+
+    Args:
+        architecture: What tensors are taken for.
+        given: The architecture's name → given name.
+
+    Raises:
+        ValueError: All weights are square, and some are not named as torch.nn.Linear names them.
+    """
+    weights = [spec.name for spec in architecture.tensors if len(spec.axes) == 2]
+    foreign = [given[name] for name in weights if given[name] != name and given[name].split(".")[-1] != "weight"]
+    if foreign and all(architecture.shape(name) == architecture.shape(name)[::-1] for name in weights):
+        raise ValueError(
+            f"cannot tell whether {listed(foreign)} are (outputs, inputs) or transposed: all weights are square. Say that "
+            "they are by names={theirs: ours}, or give an instance of their class as module=…, whose outputs are compared."
+        )
+
+
 def chosen_by(names: Mapping[str, str], shapes: Shapes, ours: Shapes) -> dict[str, str]:
     """The architecture's name → given name, of what the caller's mapping says."""
     variants = list(unwrapped(shapes))
     found: dict[str, str] = {}
     own_units = units(ours)
+    if not isinstance(names, Mapping):
+        raise ValueError(f"names: expected a mapping such as {{'theirs': 'ours'}}, got {names!r}.")
     for theirs, name in names.items():
         if tensors := [given for given in shapes if any(plain[given] == theirs for plain in variants)]:
             pairs = {name: tensors[0]}

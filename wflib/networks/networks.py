@@ -15,7 +15,7 @@ True
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -55,6 +55,7 @@ class Networks(Sequence[dict[str, Tensor]]):
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_architecture(self.architecture)
         self.architecture.validate(self.weights)
         name = self.architecture.tensors[0].name
         if self.weights[name].ndim != 1 + len(self.architecture.shape(name)):
@@ -68,11 +69,15 @@ class Networks(Sequence[dict[str, Tensor]]):
         except ValueError as error:
             raise ValueError(f"Networks: {error}") from error
         dtypes = {name: tensor.dtype for name, tensor in self.weights.items()}
-        if len(set(dtypes.values())) > 1:
+        if len(set(dtypes.values())) > 1 or min(dtype.itemsize for dtype in dtypes.values()) < 2:
             found = listed(f"{name} {dtype}" for name, dtype in dtypes.items())
-            raise ValueError(f"Networks: expected tensors of one dtype, got {found}.")
-        if self.names is not None and len(set(self.names)) != len(self):
-            raise ValueError(f"Networks: expected {len(self)} different names, got {listed(self.names)}.")
+            raise ValueError(f"Networks: expected tensors of one dtype of 16 bits or more, got {found}; convert them.")
+        if self.names is not None:
+            object.__setattr__(self, "names", tuple(self.names))
+            if len(set(self.names)) != len(self) or len(self.names) != len(self):
+                raise ValueError(f"Networks: expected {len(self)} different names, got {listed(self.names)}.")
+        if not isinstance(self.metadata, Mapping):
+            raise ValueError(f"Networks: metadata must be a mapping, got {self.metadata!r}.")
         if broken := broken_networks(self.weights):
             raise ValueError(
                 f"Networks: expected finite numbers, found NaN or infinity in {len(broken)} of {len(self)} networks: "
@@ -136,7 +141,9 @@ class Networks(Sequence[dict[str, Tensor]]):
         Raises:
             ValueError: None is left, or tensors do not fit.
         """
+        check_architecture(architecture)
         architecture.validate(weights)
+        check_floating(weights)
         if broken := broken_networks(weights):
             count = len(next(iter(weights.values())))
             if len(broken) == count:
@@ -180,8 +187,11 @@ class Networks(Sequence[dict[str, Tensor]]):
             ValueError: No state dict, one with other tensors, or one whose tensors cannot be told apart; says which, what
                 was expected and what was found.
         """
+        check_architecture(architecture)
         if isinstance(states, (Mapping, nn.Module)):
             raise ValueError("Networks: expected a sequence of state dicts, got a single one; put it in a list.")
+        if not isinstance(states, Iterable):
+            raise ValueError(f"Networks: expected a sequence of state dicts, got {states!r}.")
         states = list(states)
         if not states:
             raise ValueError("Networks: expected at least one state dict, got none.")
@@ -243,6 +253,8 @@ class Networks(Sequence[dict[str, Tensor]]):
             ValueError: Nothing to read, another architecture than the file's, or tensors that do not fit; names the file.
         """
         path = Path(path)
+        if architecture is not None:
+            check_architecture(architecture)
         files = read_files(path, key, skip_broken)
         architecture = agreed(path, architecture, files)
         labels = [str(file.path) for file in files]
@@ -256,6 +268,11 @@ class Networks(Sequence[dict[str, Tensor]]):
             return make(architecture, weights, called, metadata)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def check_architecture(architecture: Architecture) -> None:
+    if not isinstance(architecture, Architecture):
+        raise ValueError(f"Networks: expected an architecture, as mlp([30, 16, 2]) makes one, got {architecture!r}.")
 
 
 def told(broken: Mapping[int, list[str]], names: Sequence[str] | None) -> str:

@@ -174,7 +174,8 @@ def read_torch_file(path: Path) -> Any:
             "Where you trust the file, load it with your own code and save only model.state_dict(), best as safetensors."
         ) from error
     except Exception as error:  # torch and zip have many words for a damaged file
-        raise BrokenFileError(f"{path}: expected a state dict, found a damaged or foreign file ({error}).") from error
+        said = " ".join(str(error).split()).partition(". ")[0]
+        raise BrokenFileError(f"{path}: expected a state dict, found a damaged or foreign file ({said}).") from error
 
 
 def from_artifact(path: Path, tensors: dict[str, Tensor], kind: str, metadata: dict[str, Any]) -> StateFile:

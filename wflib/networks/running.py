@@ -57,9 +57,9 @@ def names_by_running(
 
 def names_in_module(runner: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
     """Given name → the module's, which may lack what wrappers put in front."""
-    expected = {name for name, value in runner.state_dict().items() if not is_counter(name, value)}
+    expected = [name for name, value in runner.state_dict().items() if not is_counter(name, value)]
     for plain in unwrapped(state):
-        if set(plain.values()) == expected:
+        if set(plain.values()) == set(expected):
             return plain
     raise ValueError(f"module: its tensors are {listed(expected)}; the state dict has {listed(state)}.")
 

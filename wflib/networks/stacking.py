@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture import Architecture, Weights
-from wflib.networks.names import listed, match
+from wflib.networks.names import check_orientation, listed, match
 from wflib.networks.running import names_by_running
 from wflib.networks.states import check_floating
 
@@ -39,7 +39,7 @@ def stack(
     Raises:
         ValueError: Tensors that do not fit or cannot be told apart; names the part.
     """
-    if not dtype.is_floating_point:
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ValueError(f"Networks: dtype must be a floating-point one such as torch.float32, got {dtype}.")
     known: dict[frozenset[str], Mapping[str, str] | None] = {}
     found = []
@@ -112,6 +112,8 @@ def stacked_weights(
     check_floating(tensors)
     alone = networks_in(architecture, tensors) is None
     given = match(architecture, {n: tuple(t.shape if alone else t.shape[1:]) for n, t in tensors.items()}, names)
+    if not names:
+        check_orientation(architecture, given)
     found = {}
     for spec in architecture.tensors:
         tensor = tensors[given[spec.name]]

@@ -34,6 +34,11 @@ def plain_state(content: Any, key: str | None = None) -> dict[str, Tensor]:
     """
     if isinstance(content, nn.Module):
         raise ValueError(f"expected a state dict, found the module {type(content).__name__}; give its .state_dict().")
+    if isinstance(content, (list, tuple)):
+        raise ValueError(
+            f"expected one network's state dict, found {described(content)}; save each in a file of its own, or give "
+            "them to Networks.from_state_dicts."
+        )
     if not isinstance(content, Mapping):
         raise ValueError(
             f"expected a mapping of names to tensors, found {described(content)}; save model.state_dict() of one network."
@@ -110,12 +115,14 @@ def described(content: Any) -> str:
     return f"a value of type {type(content).__name__}"
 
 
-def check_floating(tensors: Mapping[str, Tensor]) -> None:
+def check_floating(tensors: Mapping[str, Any]) -> None:
     """Check that tensors hold floating-point numbers, all of them.
 
     Raises:
         ValueError: Names those that do not.
     """
+    if wrong := [f"{name} of type {type(one).__name__}" for name, one in tensors.items() if not isinstance(one, Tensor)]:
+        raise ValueError(f"expected tensors, found {listed(wrong)}; use torch.from_numpy or torch.tensor.")
     if wrong := [f"{name} of {tensor.dtype}" for name, tensor in tensors.items() if not tensor.is_floating_point()]:
         raise ValueError(f"expected floating-point weights, found {listed(wrong)}; dequantize or convert them first.")
     if wrong := [name for name, tensor in tensors.items() if tensor.layout != torch.strided or tensor.is_meta]:
