@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -252,9 +253,10 @@ def test_zoos_are_read_where_they_are_ordinary(networks, tmp_path):
     found = Networks.load(tmp_path / "zoo.safetensors")
     assert equal(found, Networks(architecture, networks.weights))
     assert found.metadata["init_std"] == 0.3
-    save_zoo(tmp_path / "canonical.safetensors", canonical_zoo(zoo))
-    with pytest.raises(ValueError, match=r"found canonical ones, .*load_zoo, or read the aligned zoo"):
-        Networks.load(tmp_path / "canonical.safetensors")
+    for other in (canonical_zoo(zoo), replace(zoo, form="sampled")):
+        save_zoo(tmp_path / "other.safetensors", other)
+        with pytest.raises(ValueError, match=rf"found a zoo of form {other.form}, .*load_zoo, or read the aligned zoo"):
+            Networks.load(tmp_path / "other.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ ELSEWHERE = {
 }
 """Kind of another artifact → where its networks are."""
 
+ORDINARY = ("trained", "aligned")
+"""Forms of zoos whose networks have no scale of outputs of their own."""
+
 
 class BrokenFileError(ValueError):
     """A file that cannot be read at all, which ``skip_broken`` leaves out."""
@@ -189,10 +192,10 @@ def from_artifact(path: Path, tensors: dict[str, Tensor], kind: str, metadata: d
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its header does not say what its networks are ({error}); write it again.") from error
     if kind == "zoo":
-        if architecture.log_scale is not None:
+        if (form := metadata.get("form")) not in ORDINARY:
             raise ValueError(
-                f"{path}: expected ordinary networks, found canonical ones, whose outputs have a scale of their own; read "
-                "them with wflib.zoo.load_zoo, or read the aligned zoo or data/networks.safetensors."
+                f"{path}: expected ordinary networks, found a zoo of form {form}, which may be in a flow's own form; read it "
+                "with wflib.zoo.load_zoo, or read the aligned zoo or data/networks.safetensors."
             )
         metadata.pop("initial_architecture", None)
         tensors = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
