@@ -194,7 +194,7 @@ def from_artifact(path: Path, tensors: dict[str, Tensor], kind: str, metadata: d
     if kind == "zoo":
         if (form := metadata.get("form")) not in ORDINARY:
             raise ValueError(
-                f"{path}: expected ordinary networks, found a zoo of form {form}, which may be in a flow's own form; read it "
+                f"{path}: expected ordinary networks, found a zoo of form {form}, perhaps in a flow's own form; read it "
                 "with wflib.zoo.load_zoo, or read the aligned zoo or data/networks.safetensors."
             )
         metadata.pop("initial_architecture", None)
