@@ -25,6 +25,7 @@ from stages.common import (
 from wflib.config import load_settings
 from wflib.device import resolve_device
 from wflib.flow import AddedNoise, Guidance, TaskLoss, diffusion_of, load_flow, sample
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.zoo import Zoo, load_dataset, save_zoo
 
@@ -43,9 +44,9 @@ def main(
     """Draw networks by steps along the flow: K evaluations of the velocity network with sample.solver: euler, 2 K with heun.
 
     Networks come twice: as the flow draws them (canonical for normalized and geometric), and as ordinary networks whose
-    tensors are named as in torch.nn.Sequential. sample.guidance > 0 descends the loss of training examples on the way;
-    sample.noise and sample.diffusion make the way stochastic; sample.condition asks a flow trained with flow.condition for
-    networks of a loss or an accuracy.
+    tensors are named as in torch.nn.Sequential, for wflib.networks.Networks.load or your own code. sample.guidance > 0
+    descends the loss of training examples on the way; sample.noise and sample.diffusion make the way stochastic;
+    sample.condition asks a flow trained with flow.condition for networks of a loss or an accuracy.
     """
     with running("sample") as facts:
         settings = load_settings(params, presets)
@@ -76,10 +77,10 @@ def main(
         coordinates = model.coordinates.to("cpu")
         count = torch.arange(config.networks)
         metadata = {"task": settings.task, "seed": config.seed, "geometry": model.config.geometry, "steps": config.steps}
-        states = (coordinates.architecture, coordinates.decode_state(drawn))
-        for path, (architecture, weights) in ((out, states), (networks, coordinates.decode(drawn))):
-            nothing = torch.zeros_like(count)
-            save_zoo(path, Zoo(architecture, weights, count, nothing, nothing.bool(), "sampled", metadata=metadata))
+        nothing, states = torch.zeros_like(count), coordinates.decode_state(drawn)
+        zoo = Zoo(coordinates.architecture, states, count, nothing, nothing.bool(), "sampled", metadata=metadata)
+        save_zoo(out, zoo)
+        Networks(*coordinates.decode(drawn), metadata=metadata).save(networks)
         facts |= {"networks": config.networks, "solver": config.solver, "steps": config.steps}
 
 

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from wflib.flow import load_flow
+from wflib.networks import Networks
 from wflib.zoo import load_zoo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +122,10 @@ def test_outputs_exist_and_belong_together(finished, copy):
     flow = load_flow("data/flow.safetensors")
     samples = load_zoo("data/samples.safetensors", "sampled")
     assert flow.config.geometry == "geometric"
-    assert len(samples) == len(load_zoo("data/networks.safetensors", "sampled")) == 4
+    networks = Networks.load("data/networks.safetensors")
+    assert len(samples) == len(networks) == 4
+    assert networks.metadata["task"] == samples.metadata["task"]
+    torch.testing.assert_close(networks.weights, flow.coordinates.decode(flow.coordinates.encode(samples.weights))[1])
     x = flow.coordinates.encode(samples.weights)
     assert (flow.geometry.manifold.projx(x) - x).abs().max() < 1e-5
 

@@ -1,17 +1,21 @@
 """Files: safetensors artifacts that explain themselves, parquet tables, JSON; all written atomically."""
 
-from wflib.storage.artifact import ArtifactError, load_artifact, rerun, save_artifact
-from wflib.storage.atomic import atomic_path
+from wflib.storage.artifact import ArtifactError, load_artifact, load_tensors, read_header, rerun, save_artifact, separate
+from wflib.storage.atomic import atomic_folder, atomic_path
 from wflib.storage.tables import load_json, load_table, save_json, save_table
 
 __all__ = [
     "ArtifactError",
+    "atomic_folder",
     "atomic_path",
     "load_artifact",
     "load_json",
     "load_table",
+    "load_tensors",
+    "read_header",
     "rerun",
     "save_artifact",
     "save_json",
     "save_table",
+    "separate",
 ]

@@ -14,7 +14,16 @@ from torch import Tensor
 
 from wflib.storage.atomic import atomic_path
 
-__all__ = ["FORMAT_VERSION", "ArtifactError", "load_artifact", "rerun", "save_artifact"]
+__all__ = [
+    "FORMAT_VERSION",
+    "ArtifactError",
+    "load_artifact",
+    "load_tensors",
+    "read_header",
+    "rerun",
+    "save_artifact",
+    "separate",
+]
 
 FORMAT_VERSION = 2
 
@@ -74,27 +83,60 @@ def load_artifact(path: str | Path, kind: str, stage: str) -> tuple[dict[str, Te
     Raises:
         ArtifactError: Missing or truncated file, no wflib header, wrong kind or version, NaN or infinity.
     """
-    path = Path(path)
     remedy = rerun(stage)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise ArtifactError(f"{path}: expected a {kind} artifact, found no file; {remedy}.")
+    tensors, header = load_tensors(path, remedy)
+    found_kind, metadata = read_header(path, header, remedy)
+    if found_kind != kind:
+        raise ArtifactError(f"{path}: expected a {kind} artifact, found a {found_kind} one; {remedy}.")
+    refuse_non_finite(path, tensors, remedy=remedy)
+    return tensors, metadata
+
+
+def load_tensors(path: str | Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of any safetensors file, on the CPU, and its header.
+
+    Args:
+        path: File to read.
+        remedy: What the error tells to do.
+
+    Returns:
+        Tensors by name, and the header's text by key.
+
+    Raises:
+        ArtifactError: The file is damaged.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"{path}: expected a safetensors file, found a damaged one ({error}); {remedy}.") from error
+
+
+def read_header(path: str | Path, header: Mapping[str, str], remedy: str) -> tuple[str, dict[str, Any]]:
+    """Kind and metadata out of an artifact's header.
+
+    Args:
+        path: The file it comes from, for errors.
+        header: As :func:`load_tensors` gives it.
+        remedy: What the error tells to do.
+
+    Returns:
+        The kind, and the metadata.
+
+    Raises:
+        ArtifactError: No wflib header, or one of another version.
+    """
     try:
         metadata = json.loads(header["wflib"])
-        found_kind, found_format = metadata.pop("kind"), metadata.pop("format")
+        kind, version = metadata.pop("kind"), metadata.pop("format")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path}: expected a wflib header, found {sorted(header) or 'none'}; {remedy}.") from error
-    if found_kind != kind:
-        raise ArtifactError(f"{path}: expected a {kind} artifact, found a {found_kind} one; {remedy}.")
-    if found_format != FORMAT_VERSION:
-        raise ArtifactError(f"{path}: expected format version {FORMAT_VERSION}, found {found_format}; {remedy}.")
-    refuse_non_finite(path, tensors, remedy=remedy)
-    return tensors, metadata
+    if version != FORMAT_VERSION:
+        raise ArtifactError(f"{path}: expected format version {FORMAT_VERSION}, found {version}; {remedy}.")
+    return kind, metadata
 
 
 def refuse_non_finite(path: str | Path, tensors: Mapping[str, Tensor], remedy: str) -> None:

@@ -1,0 +1,144 @@
+"""Networks as people use them: state dicts, modules, torch.func, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from wflib.architecture import mlp
+from wflib.networks import Networks
+from wflib.rng import generator
+
+ARCHITECTURE = mlp([4, 6, 5, 3], activation="tanh")
+INPUTS = torch.randn(8, 4, generator=generator(0, "inputs"))
+
+
+@pytest.fixture
+def networks() -> Networks:
+    flat = torch.randn(5, ARCHITECTURE.dimension, generator=generator(0, "weights"))
+    return Networks(ARCHITECTURE, ARCHITECTURE.unflatten(flat))
+
+
+def test_state_dicts_modules_and_the_stacked_module_compute_the_same(networks):
+    expected = ARCHITECTURE.forward(networks.weights, INPUTS)
+    torch.testing.assert_close(networks.module()(INPUTS), expected)
+    torch.testing.assert_close(torch.stack([module(INPUTS) for module in networks.modules()]), expected)
+    stacked, one = networks.module().stacked, ARCHITECTURE.module()
+    vectorized = torch.func.vmap(lambda parameters: torch.func.functional_call(one, parameters, (INPUTS,)))(stacked)
+    torch.testing.assert_close(vectorized, expected)
+    assert not torch.allclose(expected[0], expected[1])
+
+
+def test_the_stacked_module_trains(networks):
+    module = networks.module()
+    module(INPUTS).square().mean().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in module.parameters())
+    assert set(module.state_dict()) == {"linear1_weight", "linear1_bias", "linear2_weight", "linear2_bias"} | {
+        "linear3_weight",
+        "linear3_bias",
+    }
+
+
+def test_they_are_a_sequence_of_copies(networks):
+    assert len(networks) == len(list(networks)) == 5
+    networks[0]["linear1.weight"].zero_()
+    assert networks.weights["linear1.weight"][0].abs().sum() > 0
+    assert torch.equal(networks[-1]["linear1.bias"], networks.weights["linear1.bias"][4])
+    with pytest.raises(IndexError, match="index 5 of 5"):
+        networks[5]
+    part = networks[1:4:2]
+    assert isinstance(part, Networks)
+    assert len(part) == 2
+    assert all(torch.equal(part[1][name], networks[3][name]) for name in networks.weights)
+    assert torch.equal(networks[::-1][0]["linear1.bias"], networks[4]["linear1.bias"])
+    part.weights["linear1.bias"].zero_()
+    assert networks.weights["linear1.bias"][1].abs().sum() > 0
+
+
+def test_state_dicts_come_back_whatever_their_names(networks):
+    again = Networks.from_state_dicts(ARCHITECTURE, networks.state_dicts())
+    assert all(torch.equal(again.weights[name], tensor) for name, tensor in networks.weights.items())
+    own = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    found = Networks.from_state_dicts(ARCHITECTURE, [own.state_dict()])
+    torch.testing.assert_close(found.module()(INPUTS)[0], own(INPUTS))
+
+
+def test_tensors_that_are_not_stacked_are_refused(networks):
+    with pytest.raises(
+        ValueError, match=r"expected stacked tensors, linear1.weight of shape \(networks, 6, 4\), got \(6, 4\)"
+    ):
+        Networks(ARCHITECTURE, networks[0])
+
+
+def broken_weights() -> dict[str, torch.Tensor]:
+    """Five networks of which the second and the fourth are not finite."""
+    weights = {name: torch.randn(5, *ARCHITECTURE.shape(name)) for name in (spec.name for spec in ARCHITECTURE.tensors)}
+    weights["linear1.bias"][1, 0] = float("inf")
+    weights["linear2.weight"][3, 2, 1] = weights["linear3.bias"][3, 0] = float("nan")
+    return weights
+
+
+TOLD = r"2 of 5 networks.*: 1 \(linear1.bias\), 3 \(linear2.weight, linear3.bias\)"
+
+
+def test_networks_that_are_not_finite_are_refused_and_named():
+    weights = broken_weights()
+    states = [{name: tensor[index] for name, tensor in weights.items()} for index in range(5)]
+    with pytest.raises(ValueError, match=f"{TOLD}; skip_broken=True or Networks.finite"):
+        Networks(ARCHITECTURE, weights)
+    with pytest.raises(ValueError, match=TOLD):
+        Networks.from_state_dicts(ARCHITECTURE, states)
+    named = ("a", "b", "c", "d", "e")
+    with pytest.raises(ValueError, match=r"b \(linear1.bias\), d \(linear2.weight, linear3.bias\)"):
+        Networks(ARCHITECTURE, weights, named)
+    with pytest.warns(UserWarning, match=TOLD):
+        found = Networks.from_state_dicts(ARCHITECTURE, states, skip_broken=True)
+    assert torch.equal(found.weights["linear1.bias"], weights["linear1.bias"][[0, 2, 4]])
+    with pytest.warns(UserWarning, match="left out 2 of 5"):
+        found = Networks.finite(ARCHITECTURE, weights, named, {"seed": 3})
+    assert found.names == ("a", "c", "e")
+    assert found.metadata == {"seed": 3}
+    with pytest.raises(ValueError, match=r"all 2 hold NaN or infinity \(0 \(linear1.bias\), 1 "):
+        Networks.finite(ARCHITECTURE, {name: tensor[[1, 3]] for name, tensor in weights.items()})
+
+
+def test_finite_networks_stay_as_they_are(networks):
+    assert len(Networks.finite(ARCHITECTURE, networks.weights)) == 5  # a warning would be an error
+
+
+def test_tensors_that_are_no_weights_are_refused(networks):
+    for wrong, complaint in {
+        torch.int64: "expected floating-point weights, found linear2.bias of torch.int64",
+        torch.float64: "expected tensors of one dtype of 16 bits or more, got .*linear2.bias torch.float64",
+    }.items():
+        with pytest.raises(ValueError, match=complaint):
+            Networks(ARCHITECTURE, networks.weights | {"linear2.bias": networks.weights["linear2.bias"].to(wrong)})
+    with pytest.raises(ValueError, match=r"of 16 bits or more, got linear1.weight torch.float8"):
+        Networks(ARCHITECTURE, {name: tensor.to(torch.float8_e4m3fn) for name, tensor in networks.weights.items()})
+    with pytest.raises(ValueError, match=r"expected tensors, found linear1.weight of type ndarray"):
+        Networks(ARCHITECTURE, {name: tensor.numpy() for name, tensor in networks.weights.items()})
+
+
+def test_names_and_metadata_belong_to_networks(networks):
+    named = Networks(ARCHITECTURE, networks.weights, tuple("abcde"), {"seed": 3})
+    assert named[1:4:2].names == ("b", "d")
+    assert named[::-1].names == tuple("edcba")
+    assert named[:2].metadata == {"seed": 3}
+    assert networks[:2].names is None
+    assert Networks(ARCHITECTURE, networks.weights, list("abcde")).names == tuple("abcde")
+    with pytest.raises(ValueError, match="metadata must be a mapping, got None"):
+        Networks(ARCHITECTURE, networks.weights, metadata=None)
+    for names in (tuple("abcd"), tuple("aabcd"), tuple("aabcde")):
+        with pytest.raises(ValueError, match="expected 5 different names"):
+            Networks(ARCHITECTURE, networks.weights, names)
+
+
+def test_wrong_tensors_are_named(networks):
+    with pytest.raises(ValueError, match=r"state dict 0: has 2 tensors .*weight, bias.*; the architecture has 6"):
+        Networks.from_state_dicts(ARCHITECTURE, [nn.Linear(4, 6).state_dict()])
+    with pytest.raises(ValueError, match=r"state dict 1: linear1.weight has shape \(6, 4\); .* has \(7, 4\)"):
+        Networks.from_state_dicts(mlp([4, 7, 5, 3]), [mlp([4, 7, 5, 3]).module().state_dict(), networks[0]])
+    other = nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3))
+    with pytest.raises(ValueError, match=r"0.weight \(7, 4\).*the architecture has linear1.weight \(6, 4\)"):
+        Networks.from_state_dicts(ARCHITECTURE, [other.state_dict()])

@@ -1,0 +1,280 @@
+"""Networks of one architecture as people use them: state dicts, one stacked module, files.
+
+>>> import torch
+>>> from wflib.architecture import mlp
+>>> architecture = mlp([3, 4, 2])
+>>> networks = Networks(architecture, architecture.unflatten(torch.randn(5, architecture.dimension)))
+>>> len(networks), networks.module()(torch.zeros(7, 3)).shape
+(5, torch.Size([5, 7, 2]))
+>>> model = architecture.module()  # torch.nn.Sequential
+>>> _ = model.load_state_dict(networks.state_dicts()[0])
+>>> torch.allclose(model(torch.ones(1, 3)), networks.module()(torch.ones(1, 3))[0], atol=1e-5)
+True
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from wflib.architecture import Architecture, Weights
+from wflib.networks.names import listed
+from wflib.networks.reading import agreed, names_of, read_files
+from wflib.networks.stacked_module import StackedModule
+from wflib.networks.stacking import broken_networks, networks_in, stack
+from wflib.networks.states import check_floating, plain_state
+from wflib.networks.writing import save_networks
+
+__all__ = ["Networks"]
+
+
+@dataclass(frozen=True)
+class Networks(Sequence[dict[str, Tensor]]):
+    """Ordinary networks of one architecture; a sequence of state dicts.
+
+    Attributes:
+        architecture: Of every network.
+        weights: Tensors (networks, *shape), named as in the state dict of ``architecture.module()``; of one floating-point
+            type, without NaN and infinity.
+        names: One for each network, as files are called that they come from; None where they have none.
+        metadata: Where they come from: JSON-serializable.
+
+    Raises:
+        ValueError: Tensors that do not fit the architecture, or networks that hold NaN or infinity; names them.
+    """
+
+    architecture: Architecture
+    weights: Weights
+    names: tuple[str, ...] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_architecture(self.architecture)
+        self.architecture.validate(self.weights)
+        name = self.architecture.tensors[0].name
+        if self.weights[name].ndim != 1 + len(self.architecture.shape(name)):
+            raise ValueError(
+                f"Networks: expected stacked tensors, {name} of shape (networks, "
+                f"{', '.join(map(str, self.architecture.shape(name)))}), got {tuple(self.weights[name].shape)}; "
+                "stack single networks with Networks.from_state_dicts."
+            )
+        try:
+            check_floating(self.weights)
+        except ValueError as error:
+            raise ValueError(f"Networks: {error}") from error
+        dtypes = {name: tensor.dtype for name, tensor in self.weights.items()}
+        if len(set(dtypes.values())) > 1 or min(dtype.itemsize for dtype in dtypes.values()) < 2:
+            found = listed(f"{name} {dtype}" for name, dtype in dtypes.items())
+            raise ValueError(f"Networks: expected tensors of one dtype of 16 bits or more, got {found}; convert them.")
+        if self.names is not None:
+            object.__setattr__(self, "names", tuple(self.names))
+            if len(set(self.names)) != len(self) or len(self.names) != len(self):
+                raise ValueError(f"Networks: expected {len(self)} different names, got {listed(self.names)}.")
+        if not isinstance(self.metadata, Mapping):
+            raise ValueError(f"Networks: metadata must be a mapping, got {self.metadata!r}.")
+        if broken := broken_networks(self.weights):
+            raise ValueError(
+                f"Networks: expected finite numbers, found NaN or infinity in {len(broken)} of {len(self)} networks: "
+                f"{told(broken, self.names)}; skip_broken=True or Networks.finite(architecture, weights) leaves them out."
+            )
+
+    def __len__(self) -> int:
+        return len(next(iter(self.weights.values())))
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Networks: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Tensor] | Networks:
+        if isinstance(index, slice):
+            chosen = list(range(len(self))[index])
+            weights = {name: tensor[chosen].detach() for name, tensor in self.weights.items()}
+            names = None if self.names is None else tuple(self.names[place] for place in chosen)
+            return Networks(self.architecture, weights, names, self.metadata)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Networks: index {index} of {len(self)} networks.")
+        return {name: tensor[index].detach().clone() for name, tensor in self.weights.items()}
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return (self[index] for index in range(len(self)))
+
+    def state_dicts(self) -> list[dict[str, Tensor]]:
+        """One state dict for each network, for ``architecture.module().load_state_dict``."""
+        return list(self)
+
+    def modules(self) -> list[nn.Sequential]:
+        """One ``torch.nn.Sequential`` for each network."""
+        made = []
+        for state in self:
+            module = self.architecture.module()
+            module.load_state_dict(state)
+            made.append(module)
+        return made
+
+    def module(self) -> StackedModule:
+        """All networks as one module."""
+        return StackedModule(self.architecture, self.weights)
+
+    @staticmethod
+    def finite(
+        architecture: Architecture,
+        weights: Weights,
+        names: tuple[str, ...] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Networks:
+        """Those of some networks that hold neither NaN nor infinity; warns of the others, with their number and names.
+
+        Args:
+            architecture: Of every network.
+            weights: Tensors (networks, *shape).
+            names: One for each network.
+            metadata: Where they come from.
+
+        Raises:
+            ValueError: None is left, or tensors do not fit.
+        """
+        check_architecture(architecture)
+        architecture.validate(weights)
+        check_floating(weights)
+        if broken := broken_networks(weights):
+            count = len(next(iter(weights.values())))
+            if len(broken) == count:
+                raise ValueError(f"Networks: all {count} hold NaN or infinity ({told(broken, names)}); nothing is left.")
+            found = f"{len(broken)} of {count} networks that hold NaN or infinity: {told(broken, names)}"
+            warnings.warn(f"Networks: left out {found}.", stacklevel=2)
+            kept = [index for index in range(count) if index not in broken]
+            weights = {name: tensor[kept] for name, tensor in weights.items()}
+            names = None if names is None else tuple(names[index] for index in kept)
+        return Networks(architecture, weights, names, dict(metadata or {}))
+
+    @staticmethod
+    def from_state_dicts(
+        architecture: Architecture,
+        states: Sequence[Mapping[str, Any]],
+        *,
+        names: Mapping[str, str] | None = None,
+        module: nn.Module | None = None,
+        key: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        skip_broken: bool = False,
+    ) -> Networks:
+        """Stack state dicts of ordinary modules.
+
+        Tensors may have other names than the architecture's. Which is which then follows from their shapes, and where
+        several have the same ones from the numbers in names that differ in nothing else ("0.weight", "2.weight",
+        "10.weight"); never from the order in which they come. Where that does not decide, ``names`` or ``module`` must.
+
+        Args:
+            architecture: What they shall be.
+            states: At least one; checkpoints around one, as ``{"state_dict": …, "epoch": 3}``, are opened. Counters such as
+                ``num_batches_tracked`` are left out.
+            names: Their names → the architecture's, of modules or of tensors, as ``{"fc_first": "linear1"}``.
+            module: An instance of their class. A copy is run on random inputs to see the order of its layers, and its
+                outputs must be the architecture's.
+            key: Which entry of a checkpoint holds the network, where several could.
+            dtype: What their floating-point numbers become.
+            skip_broken: Leave out networks with NaN or infinity, with a warning that names them.
+
+        Raises:
+            ValueError: No state dict, one with other tensors, or one whose tensors cannot be told apart; says which, what
+                was expected and what was found.
+        """
+        check_architecture(architecture)
+        if isinstance(states, (Mapping, nn.Module)):
+            raise ValueError("Networks: expected a sequence of state dicts, got a single one; put it in a list.")
+        if not isinstance(states, Iterable):
+            raise ValueError(f"Networks: expected a sequence of state dicts, got {states!r}.")
+        states = list(states)
+        if not states:
+            raise ValueError("Networks: expected at least one state dict, got none.")
+        parts, labels = [], [f"Networks: state dict {index}" for index in range(len(states))]
+        for label, state in zip(labels, states, strict=True):
+            try:
+                parts.append(plain_state(state, key))
+                if (count := networks_in(architecture, parts[-1])) is not None:
+                    raise ValueError(f"holds {count} stacked networks; use Networks(architecture, weights).")
+            except ValueError as error:
+                raise ValueError(f"{label}: {error}") from error
+        weights, _ = stack(architecture, parts, labels, names, module, dtype)
+        return Networks.finite(architecture, weights) if skip_broken else Networks(architecture, weights)
+
+    def save(self, path: str | Path) -> None:
+        """Write all networks, whole or not at all.
+
+        A name that ends in ``.safetensors`` is one file of stacked tensors, named as in a state dict, with architecture,
+        names and metadata in its header; ``.pt`` or ``.pth`` are the same tensors for ``torch.load``, without the header. A
+        name without a suffix is a folder, made where missing, with one state dict for each network:
+        ``network-0000.safetensors`` and so on.
+
+        Args:
+            path: A file is replaced, a folder must be new or empty.
+
+        Raises:
+            ValueError: No networks, another suffix, a folder with files in it, or metadata that JSON cannot hold.
+        """
+        save_networks(Path(path), self.architecture, self.weights, self.names, self.metadata)
+
+    @staticmethod
+    def load(
+        path: str | Path,
+        architecture: Architecture | None = None,
+        *,
+        names: Mapping[str, str] | None = None,
+        module: nn.Module | None = None,
+        key: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        skip_broken: bool = False,
+    ) -> Networks:
+        """Read what :meth:`save` or the pipeline wrote, a zoo, or checkpoints of your own: a file or a folder of them.
+
+        Torch files are read with ``weights_only=True``: tensors, never code. A folder is read with the folders in it, in the
+        natural order of names (``epoch_2`` before ``epoch_10``), which ``names`` of the result keeps; a warning tells what
+        was left out.
+
+        Args:
+            path: A file of stacked tensors or of one state dict, or a folder; ``.safetensors``, ``.pt``, ``.pth``, ``.ckpt``
+                or ``.bin``.
+            architecture: What the networks are; files of ours say it themselves.
+            names: As :meth:`from_state_dicts` takes them.
+            module: Likewise.
+            key: Likewise.
+            dtype: Likewise.
+            skip_broken: Leave out files that cannot be read and networks with NaN or infinity, with warnings that name them.
+
+        Raises:
+            ValueError: Nothing to read, another architecture than the file's, or tensors that do not fit; names the file.
+        """
+        path = Path(path)
+        if architecture is not None:
+            check_architecture(architecture)
+        files = read_files(path, key, skip_broken)
+        architecture = agreed(path, architecture, files)
+        labels = [str(file.path) for file in files]
+        weights, counts = stack(architecture, [file.tensors for file in files], labels, names, module, dtype)
+        metadata = files[0].metadata if all(file.metadata == files[0].metadata for file in files) else {}
+        called = names_of(files, path, counts) if path.is_dir() else files[0].names
+        if not sum(counts):
+            raise ValueError(f"{path}: expected networks, found a file of none.")
+        try:
+            make = Networks.finite if skip_broken else Networks
+            return make(architecture, weights, called, metadata)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def check_architecture(architecture: Architecture) -> None:
+    if not isinstance(architecture, Architecture):
+        raise ValueError(f"Networks: expected an architecture, as mlp([30, 16, 2]) makes one, got {architecture!r}.")
+
+
+def told(broken: Mapping[int, list[str]], names: Sequence[str] | None) -> str:
+    """Networks and their tensors for a sentence."""
+    return listed(f"{names[index] if names else index} ({listed(tensors, 3)})" for index, tensors in broken.items())

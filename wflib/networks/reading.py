@@ -1,0 +1,230 @@
+"""Networks from files: safetensors and torch files, alone or in folders, without running anything in them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wflib.architecture import Architecture
+from wflib.networks.names import listed, natural_order
+from wflib.networks.states import plain_state
+from wflib.storage import ArtifactError, load_tensors, read_header
+
+__all__ = ["StateFile", "agreed", "names_of", "read_files"]
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+ELSEWHERE = {
+    "flow": "draw networks from it: wflib.flow.draw_networks(wflib.flow.load_flow(path), 10)",
+    "dataset": "networks that the pipeline draws are in data/networks.safetensors",
+}
+"""Kind of another artifact → where its networks are."""
+
+ORDINARY = ("trained", "aligned")
+"""Forms of zoos whose networks have no scale of outputs of their own."""
+
+
+class BrokenFileError(ValueError):
+    """A file that cannot be read at all, which ``skip_broken`` leaves out."""
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """What one file holds.
+
+    Attributes:
+        path: The file.
+        tensors: Of one network, or of stacked ones.
+        architecture: Where its header says it.
+        names: Of its networks, where its header says them.
+        metadata: Of its header.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    architecture: Architecture | None = None
+    names: tuple[str, ...] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def read_files(path: Path, key: str | None, skip_broken: bool) -> list[StateFile]:
+    """Read one file, or those of a folder and of the folders in it in the natural order of their names.
+
+    Args:
+        path: File or folder.
+        key: Which entry of a checkpoint holds the network.
+        skip_broken: Leave out files of a folder that cannot be read.
+
+    Returns:
+        At least one. Warns of what is no file of networks, and of what was broken.
+
+    Raises:
+        ValueError: Nothing to read; says what was found.
+    """
+    if path.is_file():
+        return [read_file(path, key)]
+    if not path.is_dir():
+        raise ValueError(f"{path}: expected a file or a folder of networks, found neither.")
+    paths, left_out = network_files(path)
+    if not paths:
+        found = f"only {listed(left_out, 5)}" if left_out else "nothing"
+        raise ValueError(f"{path}: expected files that end in {listed(SUFFIXES)}, found {found}.")
+    if left_out:
+        warnings.warn(f"{path}: left out {len(left_out)} that are no networks: {listed(left_out, 5)}.", stacklevel=3)
+    files, broken = [], []
+    for file in paths:
+        try:
+            files.append(read_file(file, key))
+        except BrokenFileError as error:
+            if not skip_broken:
+                raise ValueError(f"{error} Of a folder, skip_broken=True leaves such files out.") from error
+            broken.append(file.relative_to(path).as_posix())
+    if not files:
+        raise ValueError(f"{path}: none of {len(paths)} files could be read: {listed(broken, 5)}.")
+    if broken:
+        warnings.warn(
+            f"{path}: left out {len(broken)} of {len(paths)} files, unreadable: {listed(broken, 5)}.", stacklevel=3
+        )
+    return files
+
+
+def network_files(folder: Path) -> tuple[list[Path], list[str]]:
+    """Files of networks in a folder and its folders, epoch_2 before epoch_10, and the names of what is left out."""
+    files, left_out = [], []
+    for root, folders, names in os.walk(folder):
+        inside = Path(root).relative_to(folder)
+        left_out += [f"{(inside / name).as_posix()}/" for name in folders if name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            fits = Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+            (files if fits else left_out).append((inside / name).as_posix())
+    return [folder / name for name in sorted(files, key=natural_order)], sorted(left_out, key=natural_order)
+
+
+def names_of(files: Sequence[StateFile], folder: Path, counts: Sequence[int]) -> tuple[str, ...]:
+    """One name for each network: what its file says, else the file's own, with its suffix where two would be alike."""
+
+    def names(suffix: bool) -> list[str]:
+        found = []
+        for file, count in zip(files, counts, strict=True):
+            path = file.path.relative_to(folder)
+            name = (path if suffix else path.with_suffix("")).as_posix()
+            found.append(name if count == 1 else f"{name}[{{}}]")
+        return found
+
+    short, long = names(suffix=False), names(suffix=True)
+    chosen = []
+    for file, count, name, full in zip(files, counts, short, long, strict=True):
+        pattern = name if short.count(name) == 1 else full
+        chosen.append(file.names or tuple(pattern.format(index) for index in range(count)))
+    if len(set(sum(chosen, ()))) == sum(counts):
+        return sum(chosen, ())
+    return tuple(full.format(index) for full, count in zip(long, counts, strict=True) for index in range(count))
+
+
+def read_file(path: Path, key: str | None) -> StateFile:
+    """Read a file of one network or of stacked ones.
+
+    Args:
+        path: File with a suffix of ``SUFFIXES``.
+        key: Which entry of a checkpoint holds the network.
+
+    Returns:
+        Its tensors, and what its header says.
+
+    Raises:
+        BrokenFileError: The file is damaged or holds objects other than tensors.
+        ValueError: It holds something else than networks; says what.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path}: expected a file that ends in {listed(SUFFIXES)}; rename it if it is one of these.")
+    if (shard := re.search(r"-[0-9]+-of-([0-9]+)$", path.stem)) and int(shard[1]) > 1:
+        raise ValueError(f"{path}: is one of {int(shard[1])} parts of a network; merge them into one state dict first.")
+    if path.suffix.lower() != ".safetensors":
+        return StateFile(path, located(path, read_torch_file(path), key))
+    try:
+        tensors, header = load_tensors(path, remedy="copy it or write it again")
+    except ArtifactError as error:
+        raise BrokenFileError(str(error)) from error
+    if "wflib" not in header:
+        return StateFile(path, located(path, tensors, key))
+    return from_artifact(path, tensors, *read_header(path, header, remedy="write it again with this version"))
+
+
+def located(path: Path, content: Any, key: str | None) -> dict[str, Tensor]:
+    try:
+        return plain_state(content, key)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_torch_file(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"{found[1]}, which is no tensor" if found else "no readable torch file"
+        raise BrokenFileError(
+            f"{path}: expected a state dict, found {what}; torch.load(weights_only=True) refuses whatever could run code. "
+            "Where you trust the file, load it with your own code and save only model.state_dict(), best as safetensors."
+        ) from error
+    except Exception as error:  # torch and zip have many words for a damaged file
+        said = " ".join(str(error).split()).partition(". ")[0]
+        raise BrokenFileError(f"{path}: expected a state dict, found a damaged or foreign file ({said}).") from error
+
+
+def from_artifact(path: Path, tensors: dict[str, Tensor], kind: str, metadata: dict[str, Any]) -> StateFile:
+    """Networks of an artifact of ours."""
+    if kind not in ("networks", "zoo"):
+        remedy = ELSEWHERE.get(kind, "give a file of networks")
+        raise ValueError(f"{path}: expected networks, found a {kind} artifact; {remedy}.")
+    try:
+        architecture = Architecture.from_json(metadata.pop("architecture"))
+        names = metadata.pop("names", None)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its header does not say what its networks are ({error}); write it again.") from error
+    if kind == "zoo":
+        if (form := metadata.get("form")) not in ORDINARY:
+            raise ValueError(
+                f"{path}: expected ordinary networks, found a zoo of form {form}, perhaps in a flow's own form; read it "
+                "with wflib.zoo.load_zoo, or read the aligned zoo or data/networks.safetensors."
+            )
+        metadata.pop("initial_architecture", None)
+        tensors = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
+    return StateFile(path, tensors, architecture, tuple(names) if names else None, metadata)
+
+
+def agreed(path: Path, given: Architecture | None, files: Sequence[StateFile]) -> Architecture:
+    """The one architecture that the caller and all headers mean.
+
+    Raises:
+        ValueError: They differ, or nobody says it.
+    """
+    found = given
+    for file in files:
+        if found is None:
+            found = file.architecture
+        elif file.architecture not in (None, found):
+            asked = "asked for" if given is not None else "others here are"
+            raise ValueError(
+                f"{file.path}: its networks are {described(file.architecture)}; {asked} {described(found)}."
+                f"{' Leave the architecture out to read them as they are.' if given is not None else ''}"
+            )
+    if found is None:
+        raise ValueError(f"{path}: no header says the architecture; give it, as in Networks.load(path, mlp([30, 16, 2])).")
+    return found
+
+
+def described(architecture: Architecture) -> str:
+    """An architecture for a sentence: all in which two could differ."""
+    widths = "-".join(str(group.size) for group in architecture.groups)
+    activations = "/".join(dict.fromkeys(layer.activation for layer in architecture.layers))
+    return f"{widths} {activations} {architecture.task_type} with {listed(spec.name for spec in architecture.tensors)}"

@@ -1,0 +1,39 @@
+"""Many networks as one module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from wflib.architecture import Architecture, Weights
+
+__all__ = ["StackedModule"]
+
+
+class StackedModule(nn.Module):
+    """Many networks as one module: inputs (examples, features) → outputs (networks, examples, outputs).
+
+    Its parameters are the stacked tensors, named as in one network with dots as underscores; ``stacked`` gives them under
+    their own names, as ``torch.func.functional_call`` with ``vmap`` over ``architecture.module()`` takes them.
+
+    Args:
+        architecture: Of every network.
+        weights: Tensors (networks, *shape).
+    """
+
+    def __init__(self, architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.names = {name: name.replace(".", "_") for name in weights}
+        for name, tensor in weights.items():
+            self.register_parameter(self.names[name], nn.Parameter(tensor.detach().clone()))
+
+    @property
+    def stacked(self) -> Weights:
+        """Stacked tensors by the names of one network's state dict."""
+        return {name: getattr(self, own) for name, own in self.names.items()}
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs of every network; inputs may have a leading network axis of their own."""
+        return self.architecture.forward(self.stacked, inputs)

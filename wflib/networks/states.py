@@ -1,0 +1,129 @@
+"""One network's tensors out of what people keep in checkpoints: wrappers, counters and optimizers left aside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wflib.networks.names import ROLES, listed, place
+
+__all__ = ["check_floating", "is_counter", "plain_state"]
+
+BESIDES = re.compile(
+    r"(^|[._])(optim|sched|lr_|scaler|callback|loops?$|hyper|hparam|config|args|metric|histor|rng|random)", re.IGNORECASE
+)
+"""Entries of checkpoints that hold tensors now and then and never a network."""
+
+
+def plain_state(content: Any, key: str | None = None) -> dict[str, Tensor]:
+    """A flat state dict from a checkpoint's content.
+
+    Args:
+        content: A state dict, or mappings around one, as ``{"state_dict": …, "epoch": 3}``.
+        key: Which entry holds the network, where several could; its names' first part where all are in one mapping.
+
+    Returns:
+        Name → tensor, without counters such as ``num_batches_tracked`` and what is no tensor.
+
+    Raises:
+        ValueError: No network in it, or several; says what was found and how to choose.
+    """
+    if isinstance(content, nn.Module):
+        raise ValueError(f"expected a state dict, found the module {type(content).__name__}; give its .state_dict().")
+    if isinstance(content, (list, tuple)):
+        raise ValueError(
+            f"expected one network's state dict, found {described(content)}; save each in a file of its own, or give "
+            "them to Networks.from_state_dicts."
+        )
+    if not isinstance(content, Mapping):
+        raise ValueError(
+            f"expected a mapping of names to tensors, found {described(content)}; save model.state_dict() of one network."
+        )
+    if key is not None:
+        return plain_state(entry(content, key))
+    if "param_groups" in content:
+        raise ValueError("expected a network's state dict, found an optimizer's; save model.state_dict().")
+    own = [name for name, value in content.items() if is_weight(name, value)]
+    inner = [name for name, value in content.items() if holds_weights(name, value)]
+    if inner and not any(place(str(name))[1] for name in own):
+        own = []  # a curve of losses, or the data's mean, beside the network
+    if inner and not own and all(set(content[name]) <= set(ROLES) for name in inner):
+        return plain_state({f"{name}.{role}": content[name][role] for name in inner for role in content[name]})
+    if len(inner) + bool(own) > 1:
+        raise ValueError(
+            f"holds several mappings of tensors ({listed([*inner, *own])}); say which is the network with key={inner[0]!r}."
+        )
+    if inner:
+        return plain_state(content[inner[0]])
+    return own_tensors(content)
+
+
+def own_tensors(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    found = {}
+    for name, value in content.items():
+        if isinstance(value, Tensor) and not is_counter(name, value):
+            if not isinstance(name, str):
+                raise ValueError(f"expected names of tensors as text, found {name!r}; save model.state_dict().")
+            found[name] = value.detach()
+        elif type(value).__module__ == "numpy" and getattr(value, "ndim", 0):
+            raise ValueError(f"{name}: expected a tensor, found a numpy array; use torch.from_numpy.")
+    if not found:
+        raise ValueError(f"expected a mapping of names to tensors, found no tensor in {described(content)}.")
+    return found
+
+
+def entry(content: Mapping[Any, Any], key: str) -> Any:
+    if key in content:
+        return content[key]
+    if inside := {name: value for name, value in content.items() if str(name).startswith(f"{key}.")}:
+        return {name.removeprefix(f"{key}."): value for name, value in inside.items()}
+    raise ValueError(f"key: expected one of {listed(content)}, got {key!r}.")
+
+
+def is_weight(name: Any, value: Any) -> bool:
+    """Whether an entry looks like part of a network; a checkpoint's best score is a tensor without axes."""
+    known = place(str(name))[1] or not BESIDES.search(str(name))
+    return isinstance(value, Tensor) and value.ndim > 0 and bool(known)
+
+
+def holds_weights(name: Any, value: Any) -> bool:
+    """Whether an entry is a mapping with a network somewhere inside; optimizers count their parameters, not name them."""
+    if not isinstance(value, Mapping) or "param_groups" in value or BESIDES.search(str(name)):
+        return False
+    if not all(isinstance(inner, str) for inner in value):
+        return False
+    return any(is_weight(inner, one) or holds_weights(inner, one) for inner, one in value.items())
+
+
+def is_counter(name: Any, tensor: Tensor) -> bool:
+    """Whether a tensor counts batches or steps and is no weight."""
+    whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    return whole and (tensor.ndim == 0 or str(name).endswith("num_batches_tracked"))
+
+
+def described(content: Any) -> str:
+    if isinstance(content, Tensor):
+        return f"one tensor of shape {tuple(content.shape)}"
+    if isinstance(content, Mapping):
+        return f"a mapping of {listed(content)}" if content else "an empty mapping"
+    if isinstance(content, (list, tuple)):
+        return f"a {type(content).__name__} of {len(content)}"
+    return f"a value of type {type(content).__name__}"
+
+
+def check_floating(tensors: Mapping[str, Any]) -> None:
+    """Check that tensors hold floating-point numbers, all of them.
+
+    Raises:
+        ValueError: Names those that do not.
+    """
+    if wrong := [f"{name} of type {type(one).__name__}" for name, one in tensors.items() if not isinstance(one, Tensor)]:
+        raise ValueError(f"expected tensors, found {listed(wrong)}; use torch.from_numpy or torch.tensor.")
+    if wrong := [f"{name} of {tensor.dtype}" for name, tensor in tensors.items() if not tensor.is_floating_point()]:
+        raise ValueError(f"expected floating-point weights, found {listed(wrong)}; dequantize or convert them first.")
+    if wrong := [name for name, tensor in tensors.items() if tensor.layout != torch.strided or tensor.is_meta]:
+        raise ValueError(f"expected dense tensors that hold numbers, found sparse or meta ones: {listed(wrong)}.")
