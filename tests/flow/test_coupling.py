@@ -14,6 +14,7 @@ from wflib.flow.coupling import match_neurons, optimal_assignment
 from wflib.manifold import flat_manifold, weight_manifold
 from wflib.rng import generator
 from wflib.symmetry import permute
+from wflib.symmetry.canonical import incoming
 from wflib.zoo import Zoo
 
 FLAT = mlp([3, 4, 2])
@@ -66,9 +67,12 @@ def test_initialization_starts_where_the_network_started(make_flow, geometry):
         assert torch.allclose(zoo.architecture.flatten(moved), x_0, atol=1e-6)
         assert not torch.allclose(zoo.architecture.flatten(initial), x_0, atol=1e-2)
         return
-    first = flow.architecture.unflatten(x_0)["linear1.weight"]
-    assert torch.allclose(first, torch.nn.functional.normalize(moved["linear1.weight"], dim=-1), atol=1e-5)
-    assert not torch.allclose(first, torch.nn.functional.normalize(initial["linear1.weight"], dim=-1), atol=1e-2)
+    first, expected, unmoved = (
+        torch.nn.functional.normalize(incoming(flow.architecture.layers[0], weights, flow.architecture.norm), dim=-1)
+        for weights in (flow.architecture.unflatten(x_0), moved, initial)
+    )
+    assert torch.allclose(first, expected, atol=1e-5)
+    assert not torch.allclose(first, unmoved, atol=1e-2)
 
 
 def many_starts(zoo: Zoo, runs: int) -> Zoo:
@@ -98,8 +102,8 @@ def test_every_coupling_keeps_the_prior(make_flow, geometry, coupling):
     trained = flow.coordinates.encode(zoo.weights)
     assert ((trained.mean(0) - prior.mean(0)) / scale).abs().max() > 0.1  # which the zoo itself would not pass
     if geometry != "euclidean":
-        for name in ("linear1.weight", "linear2.weight"):
-            norms = flow.architecture.unflatten(x_0)[name].norm(dim=-1)
+        for layer in flow.architecture.layers[:-1]:
+            norms = incoming(layer, flow.architecture.unflatten(x_0), flow.architecture.norm).norm(dim=-1)
             assert torch.allclose(norms, torch.ones_like(norms), atol=1e-5)
 
 

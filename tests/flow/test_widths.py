@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -46,14 +48,18 @@ def test_statistics_follow_the_prior(make_flow):
     flow, zoo = make_flow("geometric")
     wide = fitted(flow, zoo).with_widths({"hidden2": 12})  # four times as wide
     last = flow.architecture.layers[-1].weight
-    for name, ratio in ((last, 0.5), ("linear1.weight", 1.0)):
+    # Spheres of 2 × 3 weights and two biases, and of 2 × 12 and two.
+    for name, ratio in ((last, math.sqrt(8 / 26)), ("linear1.weight", 1.0), ("linear2.weight", 1.0)):
         narrow_part, wide_part = (
             model.architecture.unflatten(model.preconditioner.deviation_1[model.preconditioner.index])[name]
             for model in (flow, wide)
         )
         assert torch.allclose(wide_part[0, 0] / narrow_part[0, 0], torch.tensor(ratio), atol=1e-5)
     shift = (wide.prior.mean[-1] - flow.prior.mean[-1]).item()
-    assert shift == pytest.approx(0.5 * torch.tensor(4.0).log().item(), abs=1e-5)
+    before = 0.5**2 * (
+        4 * 0.5**2 * (5 + 1) + 1
+    )  # the mean squared norm of a neuron's incoming weights before the last layer
+    assert shift == pytest.approx(0.5 * math.log((24 * before + 2) / (6 * before + 2)), abs=1e-5)
     moved = (
         wide.preconditioner.mean_1[wide.preconditioner.index[-1]] - flow.preconditioner.mean_1[flow.preconditioner.index[-1]]
     )
