@@ -35,6 +35,7 @@ test: lint ## lint, then run the tests
 bench: $(STAMP) ## measure speed, memory and quality per minute; needs the artifacts of `make repro`
 	$(VENV)/bin/python -m pytest benchmarks/bench_alignment.py
 	$(VENV)/bin/python -m pytest benchmarks/bench_velocity.py --benchmark-json=.benchmarks.json
+	$(VENV)/bin/python -m benchmarks.norms reports/benchmarks/norms
 	$(VENV)/bin/python -m benchmarks.quality reports/benchmarks/quality.csv
 	$(VENV)/bin/python -m benchmarks.report .benchmarks.json reports/benchmarks/quality.csv reports/benchmarks
 	rm -f .benchmarks.json
