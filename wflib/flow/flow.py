@@ -230,7 +230,7 @@ def flow_for_zoo(settings: Settings, zoo: Zoo, train: Split) -> Flow:
             drawn from it.
 
     Returns:
-        The flow; ``metadata["prior_std_from"]`` says what the prior's width was measured from where not the zoo's ``init_std``.
+        The flow; ``metadata["prior_std_from"]`` says what the prior's width was measured from, unless declared.
     """
     seed, count, examples = settings.training.seed, settings.velocity.gradient_examples, None
     basis = input_basis(train.inputs)[0] if settings.velocity.basis == "data" else None

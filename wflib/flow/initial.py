@@ -1,10 +1,10 @@
 """Initial weights as draws from the prior, whatever distribution a zoo's training began with.
 
 A zoo may say with which deviation its weights were drawn, but its own initial weights are what counts. Where they look like
-N(0, prior_std²), as train-zoo's do, they are taken as they are. Where they do not (PyTorch's default, He's, Glorot's; uniform,
-truncated, shifted), each tensor is mapped to normal scores, Φ⁻¹ of its entries' ranks over all networks: the monotone map that
-makes any distribution of independent entries the prior's. A tensor that is the same for all networks, such as biases of zero,
-says nothing about where training went and is drawn anew.
+N(0, prior_std²), as train-zoo's do, they are taken as they are. Where they do not (PyTorch's default, He's, Glorot's;
+uniform, truncated, shifted), each tensor is mapped to normal scores, Φ⁻¹ of its entries' ranks over all networks: the
+monotone map that makes any distribution of independent entries the prior's. A tensor that is the same for all networks, such
+as biases of zero, says nothing about where training went and is drawn anew.
 """
 
 from __future__ import annotations
