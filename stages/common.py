@@ -62,14 +62,14 @@ def clear_errors(command: str) -> Iterator[None]:
     try:
         yield
         return
-    except (typer.Exit, typer.Abort):
-        raise
     except KeyboardInterrupt as error:
         cause, code = error, 130
         sentence = "interrupted; nothing half-written is left, and align and train-flow go on from what they have kept"
     except (ValueError, OSError) as error:
         cause, sentence = error, str(error)
     except Exception as error:
+        if isinstance(error, (typer.Exit, typer.Abort)):
+            raise
         cause, sentence = error, explained(error)
     if os.environ.get(TRACEBACK) == "1":
         raise cause

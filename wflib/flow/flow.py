@@ -282,18 +282,20 @@ def load_flow(path: str | Path, device: str | torch.device = "cpu") -> Flow:
         examples = None
         if velocity.gradient_examples:
             examples = Split(*(tensors[f"state.loss_gradient.{name}"] for name in ("inputs", "targets")))
-        flow = Flow(
-            config,
-            velocity,
-            coordinates.to(device),
-            metadata.pop("prior_std"),
-            jumps=metadata.pop("jumps"),
-            metadata=metadata,
-            examples=examples,
-        )
-        flow.load_state_dict({name.removeprefix("state."): tensor for name, tensor in tensors.items()})
+        prior_std, jumps = metadata.pop("prior_std"), metadata.pop("jumps")
+        flow = Flow(config, velocity, coordinates.to(device), prior_std, metadata, jumps, examples)
+        state = {name.removeprefix("state."): tensor for name, tensor in tensors.items()}
+        require_same_kinds(flow.state_dict(), state)
+        flow.load_state_dict(state)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(
             f"{path}: the flow's tensors do not fit its description ({error}); {rerun('train-flow')}."
         ) from error
     return flow.to(device).eval()
+
+
+def require_same_kinds(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Refuse integers for floating-point numbers, which ``load_state_dict`` would convert."""
+    for name in set(own) & set(given):
+        if own[name].is_floating_point() != given[name].is_floating_point():
+            raise TypeError(f"{name} expected {own[name].dtype}, got {given[name].dtype}")

@@ -151,6 +151,8 @@ def log_likelihood_of_coordinates(
             f"Shape mismatch: expected coordinates (networks, {flow.architecture.dimension}), got {tuple(x.shape)}; "
             "flow.coordinates.encode_network makes them of networks."
         )
+    if not len(x):
+        raise ValueError("log_likelihood: expected at least one network, got none.")
     require_finite({"coordinates": x}, "log_likelihood_of_coordinates", "leave those networks out")
     drawn = None if probes is None else draw_probes(x[:1], probes, generator(seed, "probes")).to(flow.preconditioner.mean_0)
     found, done = [], 0

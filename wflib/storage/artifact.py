@@ -39,12 +39,15 @@ def save_artifact(path: str | Path, kind: str, tensors: Mapping[str, Tensor], me
 
     Raises:
         ArtifactError: A floating-point tensor holds NaN or infinity; nothing is written.
-        ValueError: The metadata uses the reserved keys ``format`` or ``kind``.
+        ValueError: The metadata uses the reserved keys ``format`` or ``kind``, or is no JSON.
     """
     if reserved := {"format", "kind"} & set(metadata):
         raise ValueError(f"{path}: metadata keys {sorted(reserved)} are reserved; rename them.")
     refuse_non_finite(path, tensors, remedy="nothing was written; lower the learning rate or look at the input")
-    header = {"wflib": json.dumps({"format": FORMAT_VERSION, "kind": kind, **metadata})}
+    try:
+        header = {"wflib": json.dumps({"format": FORMAT_VERSION, "kind": kind, **metadata})}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected metadata that JSON can hold; {error}; nothing was written.") from error
     with atomic_path(path) as temporary:
         save_file(separate(tensors), temporary, metadata=header)
 
