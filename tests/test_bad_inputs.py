@@ -1,5 +1,7 @@
-"""Bad inputs by the table: every stage with every file of its missing, damaged or of another kind; public functions with
-wrong dtypes, NaN, shapes, nothing at all. What comes is a sentence (ValueError; a stage exits with 1), or the right result."""
+"""Bad inputs by the table: a sentence comes (ValueError; a stage exits with 1), or the right result, no other exception.
+
+Every stage with every file of its missing, damaged or of another kind; public functions with wrong dtypes, NaN, shapes.
+"""
 
 from __future__ import annotations
 

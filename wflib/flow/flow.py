@@ -19,7 +19,7 @@ from wflib.flow.initial import prior_std_of
 from wflib.flow.loss_gradient import LossGradient
 from wflib.flow.prior import Prior, canonical_prior, flat_prior
 from wflib.rng import generator
-from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
+from wflib.storage import ArtifactError, load_artifact, require_same_kinds, rerun, save_artifact
 from wflib.symmetry import pool
 from wflib.velocity import Preconditioner, build_velocity
 from wflib.zoo import Split, Zoo
@@ -292,10 +292,3 @@ def load_flow(path: str | Path, device: str | torch.device = "cpu") -> Flow:
             f"{path}: the flow's tensors do not fit its description ({error}); {rerun('train-flow')}."
         ) from error
     return flow.to(device).eval()
-
-
-def require_same_kinds(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    """Refuse integers for floating-point numbers, which ``load_state_dict`` would convert."""
-    for name in set(own) & set(given):
-        if own[name].is_floating_point() != given[name].is_floating_point():
-            raise TypeError(f"{name} expected {own[name].dtype}, got {given[name].dtype}")

@@ -1,6 +1,6 @@
 """Files: safetensors artifacts that explain themselves, parquet tables, JSON; all written atomically."""
 
-from wflib.storage.artifact import ArtifactError, load_artifact, rerun, save_artifact
+from wflib.storage.artifact import ArtifactError, load_artifact, require_same_kinds, rerun, save_artifact
 from wflib.storage.atomic import atomic_path
 from wflib.storage.tables import load_json, load_table, save_json, save_table
 
@@ -10,6 +10,7 @@ __all__ = [
     "load_artifact",
     "load_json",
     "load_table",
+    "require_same_kinds",
     "rerun",
     "save_artifact",
     "save_json",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wflib.storage.atomic import atomic_path
 
-__all__ = ["FORMAT_VERSION", "ArtifactError", "load_artifact", "rerun", "save_artifact"]
+__all__ = ["FORMAT_VERSION", "ArtifactError", "load_artifact", "require_same_kinds", "rerun", "save_artifact"]
 
 FORMAT_VERSION = 1
 
@@ -105,3 +105,14 @@ def refuse_non_finite(path: str | Path, tensors: Mapping[str, Tensor], remedy: s
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             count = int((~torch.isfinite(tensor)).sum())
             raise ArtifactError(f"{path}: expected finite numbers, found {count} NaN or infinite ones in {name}; {remedy}.")
+
+
+def require_same_kinds(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Refuse integers for floating-point numbers and the reverse, which ``load_state_dict`` would convert.
+
+    Raises:
+        ValueError: Names the tensor, what was expected and what was found.
+    """
+    for name, tensor in expected.items():
+        if name in found and found[name].is_floating_point() != tensor.is_floating_point():
+            raise ValueError(f"{name} expected {tensor.dtype}, found {found[name].dtype}")
