@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wflib.networks import Networks
 from wflib.rng import generator
-from wflib.zoo.checks import finite_networks
+from wflib.zoo.checks import check_labels, finite_networks
 from wflib.zoo.zoo import Zoo
 
 __all__ = ["zoo_from_networks"]
@@ -66,19 +66,19 @@ def zoo_from_networks(
     weights, facts = as_float32(networks), {"provenance": "zoo_from_networks", **(metadata or {})}
     trajectory = labels("trajectory", torch.arange(len(networks)) if trajectory is None else trajectory, len(networks))
     step = order_in(trajectory) if step is None else labels("step", step, len(networks))
+    kept = finite_networks(weights)
     if isinstance(held_out, Tensor):
         held_out = held_out.cpu()
-    else:
+        check_labels(len(kept), trajectory, step, held_out)
+    if diverged == "leave out" and not bool(kept.all()):
+        facts["left_out"] = int((~kept).sum())
+        weights = {name: tensor[kept] for name, tensor in weights.items()}
+        trajectory, step = trajectory[kept], step[kept]
+        held_out = held_out[kept] if isinstance(held_out, Tensor) else held_out
+    if not isinstance(held_out, Tensor):
         held_out = torch.isin(trajectory, some_of(trajectory, held_out, seed))
     if init_std is not None:
         facts["init_std"] = init_std
-    kept = finite_networks(weights)
-    if diverged == "leave out" and not bool(kept.all()):
-        facts["left_out"] = int((~kept).sum())
-        if held_out.shape != kept.shape:
-            raise ValueError(f"zoo_from_networks: held_out expected ({len(kept)},), got {tuple(held_out.shape)}.")
-        weights = {name: tensor[kept] for name, tensor in weights.items()}
-        trajectory, step, held_out = trajectory[kept], step[kept], held_out[kept]
     zoo = Zoo(
         architecture=networks.architecture,
         weights=weights,
