@@ -26,8 +26,8 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 """(x (batch, D), t (batch,)) → u_t(x), (batch, D)."""
 
 TOLERANCE = 1e-5
-MOST_EVALUATIONS = 2000
-"""Of the velocity in one adaptive solution, ten times what a trained flow takes."""
+MOST_EVALUATIONS = 1000
+"""Of the velocity in one adaptive solution: twenty times what a trained flow takes."""
 REMEDY = "the velocity is too steep for its tolerance: lower the guidance, or choose solver: heun or euler with more steps"
 
 
