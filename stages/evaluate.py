@@ -77,6 +77,10 @@ def main(
         config, device = settings.evaluate, resolve_device(settings.evaluate.device)
         dataset, model, drawn = load_dataset(data), load_flow(flow, device), load_zoo(samples, "sampled")
         zoo = load_zoo(*learned_zoo(model.config.geometry, aligned, canonical))
+        before, after = load_zoo(trained, "trained").last_snapshots, load_zoo(aligned, "aligned").last_snapshots
+        for path, networks in ((flow, model), (samples, drawn), (trained, before), (aligned, after)):
+            dataset.require_fit(networks.architecture, f"{path}")
+        zoo.require_both_parts("evaluate")
         training, held_out, reference = zoo.training_part, zoo.held_out_part, zoo.reference
 
         def some(part, name: str):
@@ -124,10 +128,8 @@ def main(
                 quality = sampling_quality(model.architecture, model.coordinates.decode_state(x), dataset.test)
                 curve.append({"steps": steps, "guidance": strength, **quality})
                 bar.update()
-        before = load_zoo(trained, "trained").last_snapshots[: config.barrier_networks]
-        after = load_zoo(aligned, "aligned").last_snapshots[: config.barrier_networks]
         barriers = pd.concat(
-            barrier_table(name, part.architecture, part.weights, dataset.test)
+            barrier_table(name, part.architecture, part[: config.barrier_networks].weights, dataset.test)
             for name, part in (("unaligned", before), ("aligned", after))
         )
         summary = pd.DataFrame(records)

@@ -12,7 +12,7 @@ from stages.common import EVALUATION, FACTS, HISTORY, PARAMS, PRESETS, REPORTS, 
 from wflib.config import load_settings
 from wflib.evaluation import BARRIER_SCHEMA, CURVE_SCHEMA, GROUP_SCHEMA, MOMENT_SCHEMA, NETWORK_SCHEMA
 from wflib.report import ReportData, write_report
-from wflib.storage import load_json, load_table
+from wflib.storage import load_json, load_table, rerun
 
 app = application("report")
 
@@ -33,7 +33,12 @@ def main(
     with running("report"):
         settings = load_settings(params, presets)
         found = {stage: load_json(facts / f"{stage}.json", stage) for stage in STAGES}
-        flow = found["train-flow"]
+
+        def fact(stage: str, name: str) -> object:
+            if name not in found[stage]:
+                raise ValueError(f"{facts / stage}.json: expected {name!r}, found {sorted(found[stage])}; {rerun(stage)}.")
+            return found[stage][name]
+
         tables = {
             name: load_table(evaluation / f"{name}.parquet", schema, "evaluate")
             for name, schema in (
@@ -49,17 +54,17 @@ def main(
             ReportData(
                 **tables,
                 history=pd.read_csv(history),
-                stages=pd.DataFrame([{"stage": stage, "seconds": found[stage]["seconds"]} for stage in STAGES]),
+                stages=pd.DataFrame([{"stage": stage, "seconds": fact(stage, "seconds")} for stage in STAGES]),
                 settings=settings.model_dump(exclude={"task"}),
                 facts={
                     "task": settings.task,
                     "geometry": settings.flow.geometry,
                     "coupling": settings.flow.coupling,
-                    "velocity_parameters": flow["parameters"],
-                    "iterations": flow["iterations"],
-                    "zoo_networks": found["train-zoo"]["networks"],
-                    "zoo_trajectories": found["train-zoo"]["trajectories"],
-                    "network_weights": found["train-zoo"]["weights"],
+                    "velocity_parameters": fact("train-flow", "parameters"),
+                    "iterations": fact("train-flow", "iterations"),
+                    "zoo_networks": fact("train-zoo", "networks"),
+                    "zoo_trajectories": fact("train-zoo", "trajectories"),
+                    "network_weights": fact("train-zoo", "weights"),
                 },
             ),
         )

@@ -24,10 +24,10 @@ from stages.common import (
 )
 from wflib.config import load_settings
 from wflib.device import resolve_device
-from wflib.flow import AddedNoise, Guidance, TaskLoss, diffusion_of, load_flow, sample
+from wflib.flow import DIVERGED, AddedNoise, Guidance, TaskLoss, diffusion_of, load_flow, sample
 from wflib.networks import Networks
 from wflib.rng import generator
-from wflib.zoo import Zoo, load_dataset, save_zoo
+from wflib.zoo import Zoo, load_dataset, require_finite, save_zoo
 
 app = application("sample")
 
@@ -52,6 +52,7 @@ def main(
         settings = load_settings(params, presets)
         config, device = settings.sample, resolve_device(settings.sample.device)
         model, dataset = load_flow(flow, device), load_dataset(data)
+        dataset.require_fit(model.architecture, f"{flow}")
         guidance = None
         if config.guidance > 0:
             loss = TaskLoss(dataset.train, config.guidance_batch, generator(config.seed, "sample", "guidance"))
@@ -74,6 +75,7 @@ def main(
                 config.condition_strength,
                 progress=lambda count: bar.update(count - bar.n),
             ).cpu()
+        require_finite({"coordinates": drawn}, "draws", DIVERGED)
         coordinates = model.coordinates.to("cpu")
         count = torch.arange(config.networks)
         metadata = {"task": settings.task, "seed": config.seed, "geometry": model.config.geometry, "steps": config.steps}

@@ -44,8 +44,13 @@ def assert_same_function(
         chunk: Networks compared at a time.
 
     Raises:
-        ValueError: The outputs of some network differ; says how many and by how much.
+        ValueError: Inputs of another task, or the outputs of some network differ; says how many and by how much.
     """
+    features = architecture_a.groups[0].size
+    if inputs.ndim != 2 or inputs.shape[1] != features:
+        raise ValueError(
+            f"Shape mismatch: expected inputs (examples, {features}) for these networks, got {tuple(inputs.shape)}."
+        )
     networks = next(iter(weights_a.values())).shape[0]
     worst, differing = 0.0, 0
     for start in range(0, networks, chunk):

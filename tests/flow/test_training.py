@@ -153,10 +153,9 @@ def test_every_geometry_and_loss_runs(make_trainer, geometry, loss):
 
 
 @pytest.mark.parametrize("loss", ["function", "gauss-newton"])
-def test_losses_in_function_space_need_inputs(make_trainer, training_config, loss):
-    trainer = make_trainer()
+def test_losses_in_function_space_need_inputs(make_flow, training_config, loss):
     with pytest.raises(ValueError, match="training inputs"):
-        FlowTrainer(trainer.flow, trainer.pairs.zoo, training_config(loss=loss), None)
+        FlowTrainer(*make_flow(), training_config(loss=loss), None)
 
 
 def test_held_out_networks_are_never_drawn(make_trainer):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
-from wflib.zoo import Split, network_losses
+from wflib.zoo import Split, network_losses, require_finite
 
 __all__ = ["BARRIER_SCHEMA", "Barriers", "barrier_table", "loss_barriers"]
 
@@ -55,11 +55,12 @@ def loss_barriers(
         The matrices, on the weights' device.
 
     Raises:
-        ValueError: Weights of the wrong shape, ``points`` is even, or ``chunk`` below one.
+        ValueError: Weights of the wrong shape, some network is not finite, ``points`` is even, or ``chunk`` below one.
     """
     architecture.validate(weights)
     if chunk < 1 or points < 1 or points % 2 == 0:
         raise ValueError(f"loss_barriers: expected chunk of at least 1 and an odd number of points, got {chunk}, {points}.")
+    require_finite(weights, "loss_barriers", "leave those networks out with wflib.zoo.finite_networks")
     some = weights[architecture.layers[0].weight]
     split, networks = split.to(some.device), some.shape[0]
     own = network_losses(architecture, dict(weights), split)

@@ -25,7 +25,7 @@ from wflib.evaluation.quality import (
 )
 from wflib.evaluation.variance import variance_ratio
 from wflib.symmetry import permute, weight_matching
-from wflib.zoo import Split, Zoo
+from wflib.zoo import Split, Zoo, require_finite
 
 __all__ = ["CURVE_SCHEMA", "GROUP_SCHEMA", "NETWORK_SCHEMA", "copying_ratio", "evaluate_networks", "sampling_quality"]
 
@@ -201,7 +201,7 @@ def evaluate_networks(
         one network, novelty of a network without foreign trajectories.
 
     Raises:
-        ValueError: Regression, no networks, or another architecture than the training networks'.
+        ValueError: Regression, no networks, some that are not finite, or another architecture than the training networks'.
     """
     require_classification(architecture, "evaluate_networks")
     if training.architecture != architecture:
@@ -215,6 +215,7 @@ def evaluate_networks(
         raise ValueError(f"evaluate_networks: expected at least one network of {source!r}, got none.")
     if trajectory is not None and tuple(trajectory.shape) != (networks,):
         raise ValueError(f"Shape mismatch: trajectory expected ({networks},), got {tuple(trajectory.shape)}.")
+    require_finite(weights, f"evaluate_networks: {source}", "leave those networks out with wflib.zoo.finite_networks")
     device = next(iter(weights.values())).device
     split = split.to(device)
     reference = {name: tensor.to(device) for name, tensor in reference.items()}

@@ -15,11 +15,12 @@ from wflib.flow.networks import (
     ordinary_architecture,
 )
 from wflib.flow.pairs import PairSource, squared_path_length
-from wflib.flow.sampling import integrate, sample
+from wflib.flow.sampling import DIVERGED, integrate, sample
 from wflib.flow.stochastic import AddedNoise, Diffusion, diffusion_of
 from wflib.flow.training import HISTORY_SCHEMA, FlowTrainer
 
 __all__ = [
+    "DIVERGED",
     "HISTORY_SCHEMA",
     "AddedNoise",
     "Asked",

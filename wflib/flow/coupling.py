@@ -35,17 +35,27 @@ def optimal_assignment(geometry: Geometry, x_0: Tensor, x_1: Tensor) -> Tensor:
         (batch,) int64, a permutation.
 
     Raises:
-        ValueError: The two sides have different sizes.
+        ValueError: The two sides have different sizes, distances are not finite, or no assignment was found.
     """
     import ot  # slow to import, and two couplings need it
 
     if len(x_0) != len(x_1):
         raise ValueError(f"Shape mismatch: expected as many x_0 as x_1, got {len(x_0)} and {len(x_1)}.")
     cost = geometry.squared_distances(x_1, x_0).double().cpu().numpy()
+    if not np.isfinite(cost).all():
+        raise ValueError(
+            f"flow.coupling: expected finite distances between x_0 and x_1, found {int((~np.isfinite(cost)).sum())} of "
+            f"{cost.size} NaN or infinite; leave out networks with NaN, infinity or huge weights, or choose flow.coupling: "
+            "independent."
+        )
     # With equal masses a vertex of the transport polytope is a permutation matrix, and the network simplex ends at one.
     plan = ot.emd(np.full(len(x_1), 1 / len(x_1)), np.full(len(x_0), 1 / len(x_0)), cost)
     chosen = plan.argmax(1)
-    assert len(np.unique(chosen)) == len(chosen)
+    if len(np.unique(chosen)) < len(chosen):
+        raise ValueError(
+            f"flow.coupling: optimal transport found no one-to-one assignment of {len(chosen)} pairs, of squared distances "
+            f"up to {cost.max():.3g}; lower training.batch_size, or choose flow.coupling: independent."
+        )
     return torch.from_numpy(chosen).to(x_0.device)
 
 

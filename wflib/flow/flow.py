@@ -15,10 +15,11 @@ from wflib.config import FlowConfig, Settings, VelocityConfig
 from wflib.flow.conditioning import Condition
 from wflib.flow.coordinates import Coordinates, input_basis
 from wflib.flow.geometry import build_geometry
+from wflib.flow.initial import prior_std_of
 from wflib.flow.loss_gradient import LossGradient
 from wflib.flow.prior import Prior, canonical_prior, flat_prior
 from wflib.rng import generator
-from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
+from wflib.storage import ArtifactError, load_artifact, require_same_kinds, rerun, save_artifact
 from wflib.symmetry import pool
 from wflib.velocity import Preconditioner, build_velocity
 from wflib.zoo import Split, Zoo
@@ -227,6 +228,9 @@ def flow_for_zoo(settings: Settings, zoo: Zoo, train: Split) -> Flow:
         zoo: Of the form the geometry works on.
         train: The task's training part: the second moment of its inputs is the basis ``data``, and ``gradient_examples`` are
             drawn from it.
+
+    Returns:
+        The flow; ``metadata["prior_std_from"]`` says what the prior's width was measured from, unless declared.
     """
     seed, count, examples = settings.training.seed, settings.velocity.gradient_examples, None
     basis = input_basis(train.inputs)[0] if settings.velocity.basis == "data" else None
@@ -235,8 +239,9 @@ def flow_for_zoo(settings: Settings, zoo: Zoo, train: Split) -> Flow:
         chosen = torch.randperm(len(train.inputs), generator=generator(seed, "flow", "gradient"))[:count]
         examples = Split(coordinates.rotate_inputs(train.inputs[chosen]), train.targets[chosen])
     torch.manual_seed(seed)
-    metadata = {"task": settings.task, "seed": seed}
-    return Flow(settings.flow, settings.velocity, coordinates, zoo.metadata["init_std"], metadata, examples=examples)
+    (prior_std, measured), metadata = prior_std_of(zoo), {"task": settings.task, "seed": seed}
+    metadata |= {"prior_std_from": measured} if measured else {}
+    return Flow(settings.flow, settings.velocity, coordinates, prior_std, metadata, examples=examples)
 
 
 def save_flow(path: str | Path, flow: Flow) -> None:
@@ -277,16 +282,11 @@ def load_flow(path: str | Path, device: str | torch.device = "cpu") -> Flow:
         examples = None
         if velocity.gradient_examples:
             examples = Split(*(tensors[f"state.loss_gradient.{name}"] for name in ("inputs", "targets")))
-        flow = Flow(
-            config,
-            velocity,
-            coordinates.to(device),
-            metadata.pop("prior_std"),
-            jumps=metadata.pop("jumps"),
-            metadata=metadata,
-            examples=examples,
-        )
-        flow.load_state_dict({name.removeprefix("state."): tensor for name, tensor in tensors.items()})
+        prior_std, jumps = metadata.pop("prior_std"), metadata.pop("jumps")
+        flow = Flow(config, velocity, coordinates.to(device), prior_std, metadata, jumps, examples)
+        state = {name.removeprefix("state."): tensor for name, tensor in tensors.items()}
+        require_same_kinds(flow.state_dict(), state)
+        flow.load_state_dict(state)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(
             f"{path}: the flow's tensors do not fit its description ({error}); {rerun('train-flow')}."

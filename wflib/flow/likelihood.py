@@ -21,6 +21,7 @@ from wflib.flow.fields import Field
 from wflib.flow.geometry import Geometry, Normalized
 from wflib.flow.prior import Prior
 from wflib.flow.solvers import Velocity, adaptive, solver_step
+from wflib.zoo import require_finite
 
 __all__ = ["divergence", "draw_probes", "log_likelihood"]
 
@@ -130,8 +131,10 @@ def log_likelihood(
         (batch,).
 
     Raises:
-        ValueError: The flow leaves the manifold between its ends, so it has no density there; or ``steps`` is below one.
+        ValueError: The flow leaves the manifold between its ends, so it has no density there; ``steps`` is below one; or
+            some point is not finite.
     """
+    require_finite({"points": x_1}, "log_likelihood", "leave those out")
     if steps < 1:
         raise ValueError(f"log_likelihood: steps must be at least 1, got {steps}.")
     geometry = field.geometry

@@ -33,9 +33,10 @@ from torch import Tensor
 from wflib.architecture import Architecture
 from wflib.flow.flow import Flow
 from wflib.flow.likelihood import draw_probes, log_likelihood
-from wflib.flow.sampling import sample
+from wflib.flow.sampling import DIVERGED, sample
 from wflib.networks import Networks
 from wflib.rng import generator
+from wflib.zoo import require_finite
 
 __all__ = ["draw_networks", "log_likelihood_of_coordinates", "log_likelihood_of_networks", "ordinary_architecture"]
 
@@ -58,6 +59,9 @@ def draw_networks(flow: Flow, networks: int, seed: int = 0, steps: int = 32, **s
     Returns:
         Networks on the CPU: a sequence of state dicts, or ``.module()``, ``.modules()``, ``.save(path)``.
 
+    Raises:
+        ValueError: Some ran to NaN or infinity on the way, or the settings do not fit the flow.
+
     Example:
         >>> import torch
         >>> from wflib.architecture import mlp
@@ -69,6 +73,7 @@ def draw_networks(flow: Flow, networks: int, seed: int = 0, steps: int = 32, **s
         torch.Size([3, 5, 2])
     """
     x = sample(flow, networks, steps, generator(seed, "draw"), **settings)
+    require_finite({"coordinates": x}, "draw_networks", DIVERGED)
     architecture, weights = flow.coordinates.decode(x)
     return Networks(architecture, {name: tensor.cpu() for name, tensor in weights.items()})
 
@@ -101,13 +106,14 @@ def log_likelihood_of_networks(
         (networks,).
 
     Raises:
-        ValueError: The tensors do not fit the flow's architecture, or the flow has no density.
+        ValueError: The tensors do not fit the flow's architecture, some network is not finite, or the flow has no density.
     """
     architecture = ordinary_architecture(flow)
     if isinstance(networks, Mapping):
         networks = [networks]
     if not isinstance(networks, Networks):
         networks = Networks.from_state_dicts(architecture, networks)
+    require_finite(networks.weights, "log_likelihood_of_networks", "leave those networks out")
     x = flow.coordinates.encode_network(architecture, networks.weights)
     return log_likelihood_of_coordinates(flow, x, seed, probes, steps, end, chunk)
 
@@ -138,8 +144,16 @@ def log_likelihood_of_coordinates(
         (networks,), on the CPU.
 
     Raises:
-        ValueError: The flow has no density.
+        ValueError: Points of another shape, NaN or infinity in some, or a flow that has no density.
     """
+    if x.ndim != 2 or x.shape[1] != flow.architecture.dimension:
+        raise ValueError(
+            f"Shape mismatch: expected coordinates (networks, {flow.architecture.dimension}), got {tuple(x.shape)}; "
+            "flow.coordinates.encode_network makes them of networks."
+        )
+    if not len(x):
+        raise ValueError("log_likelihood: expected at least one network, got none.")
+    require_finite({"coordinates": x}, "log_likelihood_of_coordinates", "leave those networks out")
     drawn = None if probes is None else draw_probes(x[:1], probes, generator(seed, "probes")).to(flow.preconditioner.mean_0)
     found, done = [], 0
     for part in x.split(chunk):

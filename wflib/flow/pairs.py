@@ -7,6 +7,7 @@ from torch import Tensor
 
 from wflib.flow.coupling import match_neurons, optimal_assignment
 from wflib.flow.flow import Flow
+from wflib.flow.initial import standard_initial
 from wflib.rng import generator
 from wflib.symmetry import permute
 from wflib.zoo import Zoo
@@ -22,20 +23,21 @@ class PairSource:
         zoo: Networks to learn, of the form the geometry works on.
 
     Raises:
-        ValueError: The coupling needs initial weights that the zoo does not have, or that came from another prior.
+        ValueError: The coupling needs initial weights that the zoo does not have, or that are the same for all networks.
     """
 
     def __init__(self, flow: Flow, zoo: Zoo) -> None:
         self.flow, self.zoo = flow, zoo
-        self.x_1 = flow.coordinates.encode(zoo.weights)
+        self.x_1 = flow.coordinates.encode(zoo.weights).to(flow.preconditioner.mean_0.dtype)
         self.initial = None
         if flow.config.coupling == "initialization":
-            if zoo.initial is None:
-                raise ValueError(
-                    "flow.coupling: initialization needs a zoo with initial weights, this one has none; "
-                    "choose flow.coupling: independent or ot."
-                )
-            self.initial = flow.coordinates.encode_initial(zoo.initial_architecture, zoo.initial)
+            architecture, standard = zoo.initial_architecture, standard_initial(zoo, flow.prior_std)
+            self.initial = flow.coordinates.encode_initial(architecture, standard.weights).to(self.x_1.dtype)
+            self.initial_std = standard.std
+            shapes = {spec.name: architecture.shape(spec.name) for spec in architecture.tensors}
+            self.fresh = architecture.flatten(
+                {name: torch.full(shape, name in standard.fresh) for name, shape in shapes.items()}
+            ).to(flow.device)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A batch of pairs (x_0, x_1) on the flow's device, both (count, D); arguments of :meth:`draw_chosen`."""
@@ -58,7 +60,8 @@ class PairSource:
             start = self.zoo.initial_architecture.unflatten(self.initial[self.zoo.trajectory[chosen]])
             permutations = {name: indices[chosen] for name, indices in self.zoo.permutations.items()}
             start = self.zoo.initial_architecture.flatten(permute(self.zoo.initial_architecture, start, permutations))
-            return chosen, flow.prior.from_initialization(start.to(device), flow.prior_std, generator), x_1
+            x_0 = flow.prior.from_initialization(start.to(device), self.initial_std, generator, self.fresh)
+            return chosen, x_0, x_1
         x_0 = flow.prior.sample(count, generator)
         if flow.config.coupling in ("ot", "equivariant-ot"):
             x_0 = x_0[optimal_assignment(flow.geometry, x_0, x_1)]

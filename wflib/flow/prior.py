@@ -72,7 +72,9 @@ class Prior:
                 total = total - (standard.square() / 2 + deviation.log() + math.log(2 * math.pi) / 2).sum(1)
         return total
 
-    def from_initialization(self, initial: Tensor, initial_std: float, generator: torch.Generator) -> Tensor:
+    def from_initialization(
+        self, initial: Tensor, initial_std: float, generator: torch.Generator, fresh: Tensor | None = None
+    ) -> Tensor:
         """The prior's point of given initial weights, distributed exactly as the prior when they are N(0, initial_std²).
 
         Directions of incoming weights are kept, flat coordinates are rescaled to the prior's width. So a network's own
@@ -82,6 +84,7 @@ class Prior:
             initial: Flat initial weights in the flow's tensor order, without the output scale: (count, ≤ D).
             initial_std: Standard deviation they were drawn with.
             generator: Draws the coordinates that initial weights do not determine.
+            fresh: Further coordinates to draw, such as those of biases that all begin at zero, (≤ D,) bool; None for none.
 
         Returns:
             (count, D).
@@ -89,7 +92,10 @@ class Prior:
         missing = len(self.mean) - initial.shape[1]
         standard = torch.cat([initial / initial_std, initial.new_zeros(len(initial), missing)], 1)
         noise = torch.randn(standard.shape, generator=generator, device=generator.device).to(standard)
-        return self.manifold.projx(self.mean + self.std * torch.where(self.fresh, noise, standard))
+        drawn = self.fresh
+        if fresh is not None:
+            drawn = drawn | torch.cat([fresh, fresh.new_zeros(missing)])
+        return self.manifold.projx(self.mean + self.std * torch.where(drawn, noise, standard))
 
 
 def flat_prior(manifold: WeightManifold, dimension: int, std: float) -> Prior:

@@ -12,7 +12,10 @@ from wflib.flow.flow import Flow
 from wflib.flow.solvers import adaptive, solver_step
 from wflib.flow.stochastic import AddedNoise, Diffusion
 
-__all__ = ["ExtraVelocity", "integrate", "sample"]
+__all__ = ["DIVERGED", "ExtraVelocity", "integrate", "sample"]
+
+DIVERGED = "they ran there on the way: lower the guidance or condition_strength, or take more steps"
+"""The remedy for draws that are not finite."""
 
 ExtraVelocity = Callable[[Tensor, Tensor], Tensor]
 """(x_t, t) → what is added to the velocity, (batch, D)."""

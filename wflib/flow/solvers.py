@@ -26,6 +26,9 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 """(x (batch, D), t (batch,)) → u_t(x), (batch, D)."""
 
 TOLERANCE = 1e-5
+MOST_EVALUATIONS = 1000
+"""Of the velocity in one adaptive solution: twenty times what a trained flow takes."""
+REMEDY = "the velocity is too steep for its tolerance: lower the guidance, or choose solver: heun or euler with more steps"
 
 
 def euler(velocity: Velocity, geometry: Geometry, x: Tensor, t: Tensor, h: float) -> Tensor:
@@ -81,12 +84,24 @@ def adaptive(velocity: Velocity, x: Tensor, times: Tensor, tolerance: float = TO
 
     Returns:
         (K + 1, batch, D).
+
+    Raises:
+        ValueError: The error estimate asks for more than ``MOST_EVALUATIONS``, or for steps too short for a float.
     """
     from torchdiffeq import odeint
 
+    evaluations = 0
+
     def field(t: Tensor, state: Tensor) -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations > MOST_EVALUATIONS:
+            raise ValueError(f"solver: dopri5 took {MOST_EVALUATIONS} evaluations and got to t = {t:.4g}; {REMEDY}.")
         return velocity(state, t.to(state).expand(len(state)))
 
-    return odeint(
-        field, x, times.double(), rtol=tolerance, atol=tolerance, method="dopri5", options={"dtype": torch.float64}
-    )
+    options = {"dtype": torch.float64}
+    try:
+        return odeint(field, x, times.double(), rtol=tolerance, atol=tolerance, method="dopri5", options=options)
+    except AssertionError as error:  # how torchdiffeq says that no step is short enough, or that points ran to NaN
+        found = str(error).split(":")[0]
+        raise ValueError(f"solver: dopri5 found no step short enough ({found}); {REMEDY}.") from error

@@ -60,7 +60,8 @@ class FlowTrainer:
             no checkpoints.
 
     Raises:
-        ValueError: The batch cannot be split evenly over the processes.
+        ValueError: The batch cannot be split evenly over the processes, nothing or everything is held out, or the coupling
+            with initial weights has one trajectory to learn from.
     """
 
     def __init__(
@@ -73,6 +74,13 @@ class FlowTrainer:
     ) -> None:
         if config.batch_size % world_size():
             raise ValueError(f"training.batch_size: {config.batch_size} cannot be split over {world_size()} processes.")
+        zoo.require_both_parts("train-flow")
+        if flow.config.coupling == "initialization" and len(torch.unique(zoo.training_part.trajectory)) < 2:
+            raise ValueError(
+                "flow.coupling: initialization expected trajectories that began at different initial weights; all "
+                f"{len(zoo.training_part)} training networks are of one trajectory and would share one starting point; "
+                "choose flow.coupling: independent, or raise zoo.networks."
+            )
         self.flow, self.config = flow, config
         self.checkpoint_folder = checkpoint_folder
         self.pairs, held_out = PairSource(flow, zoo.training_part), PairSource(flow, zoo.held_out_part)

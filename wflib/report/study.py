@@ -59,7 +59,12 @@ def study_summary(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Label columns, ``accuracy``, ``nll``, ``variance_ratio``, ``steps_needed``, ``path_length``, ``validation_loss``,
         ``training_seconds``.
+
+    Raises:
+        ValueError: A measure is missing.
     """
+    if missing := [column for column in MEASURES if column not in rows.columns]:
+        raise ValueError(f"study: expected columns {list(MEASURES)}, missing {missing}; run the study's cells again.")
     found = []
     for labels, flow in rows.groupby(study_labels(rows), sort=False, dropna=False):
         flow = flow.sort_values("steps")

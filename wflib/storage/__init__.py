@@ -1,6 +1,15 @@
 """Files: safetensors artifacts that explain themselves, parquet tables, JSON; all written atomically."""
 
-from wflib.storage.artifact import ArtifactError, load_artifact, load_tensors, read_header, rerun, save_artifact, separate
+from wflib.storage.artifact import (
+    ArtifactError,
+    load_artifact,
+    load_tensors,
+    read_header,
+    require_same_kinds,
+    rerun,
+    save_artifact,
+    separate,
+)
 from wflib.storage.atomic import atomic_folder, atomic_path
 from wflib.storage.tables import load_json, load_table, save_json, save_table
 
@@ -13,6 +22,7 @@ __all__ = [
     "load_table",
     "load_tensors",
     "read_header",
+    "require_same_kinds",
     "rerun",
     "save_artifact",
     "save_json",

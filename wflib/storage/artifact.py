@@ -20,6 +20,7 @@ __all__ = [
     "load_artifact",
     "load_tensors",
     "read_header",
+    "require_same_kinds",
     "rerun",
     "save_artifact",
     "separate",
@@ -48,12 +49,15 @@ def save_artifact(path: str | Path, kind: str, tensors: Mapping[str, Tensor], me
 
     Raises:
         ArtifactError: A floating-point tensor holds NaN or infinity; nothing is written.
-        ValueError: The metadata uses the reserved keys ``format`` or ``kind``.
+        ValueError: The metadata uses the reserved keys ``format`` or ``kind``, or is no JSON.
     """
     if reserved := {"format", "kind"} & set(metadata):
         raise ValueError(f"{path}: metadata keys {sorted(reserved)} are reserved; rename them.")
     refuse_non_finite(path, tensors, remedy="nothing was written; lower the learning rate or look at the input")
-    header = {"wflib": json.dumps({"format": FORMAT_VERSION, "kind": kind, **metadata})}
+    try:
+        header = {"wflib": json.dumps({"format": FORMAT_VERSION, "kind": kind, **metadata})}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected metadata that JSON can hold; {error}; nothing was written.") from error
     with atomic_path(path) as temporary:
         save_file(separate(tensors), temporary, metadata=header)
 
@@ -144,3 +148,14 @@ def refuse_non_finite(path: str | Path, tensors: Mapping[str, Tensor], remedy: s
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             count = int((~torch.isfinite(tensor)).sum())
             raise ArtifactError(f"{path}: expected finite numbers, found {count} NaN or infinite ones in {name}; {remedy}.")
+
+
+def require_same_kinds(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Refuse integers for floating-point numbers and the reverse, which ``load_state_dict`` would convert.
+
+    Raises:
+        ValueError: Names the tensor, what was expected and what was found.
+    """
+    for name, tensor in expected.items():
+        if name in found and found[name].is_floating_point() != tensor.is_floating_point():
+            raise ValueError(f"{name} expected {tensor.dtype}, found {found[name].dtype}")

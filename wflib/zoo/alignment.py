@@ -184,7 +184,15 @@ def align_zoo(
 
     Returns:
         The aligned zoo, with permutations and with the reference.
+
+    Raises:
+        ValueError: Every trajectory is held out, so that there is none to take the reference from.
     """
+    if bool(zoo.held_out.all()):
+        raise ValueError(
+            f"align: expected trajectories that are not held out, to take the reference from; all of {len(zoo)} networks "
+            "are: set zoo.held_out below 1, or choose held_out in wflib.zoo.zoo_from_networks."
+        )
     last = zoo.last_snapshots
     reference = reference_network(last[~last.held_out], config, dataset.validation)
     aligner = Aligner(zoo.architecture, config, dataset.train)

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from wflib.architecture import Architecture
 from wflib.storage import ArtifactError, load_artifact, save_artifact
 from wflib.zoo.images import fetch_images, read_idx
 
@@ -50,6 +51,24 @@ class Dataset:
     def features(self) -> int:
         """Number of input features."""
         return self.train.inputs.shape[1]
+
+    def require_fit(self, architecture: Architecture, who: str) -> None:
+        """Refuse networks of another task.
+
+        Args:
+            architecture: Of the networks.
+            who: Who asks, the sentence's beginning.
+
+        Raises:
+            ValueError: Inputs, outputs or the kind of task differ.
+        """
+        expected = (self.features, self.outputs, self.task_type)
+        found = (architecture.groups[0].size, architecture.size(architecture.layers[-1].target), architecture.task_type)
+        if found != expected:
+            raise ValueError(
+                f"{who}: expected networks for {self.task} ({expected[0]} inputs, {expected[1]} outputs, {expected[2]}), "
+                f"found such of {found[0]} inputs, {found[1]} outputs, {found[2]}; choose the dataset they were trained on."
+            )
 
 
 def load_wdbc() -> Dataset:
@@ -139,4 +158,18 @@ def load_dataset(path: str | Path) -> Dataset:
         if split.inputs.ndim != 2 or len(split.inputs) != len(split.targets) or len(split.inputs) == 0:
             shapes = f"inputs {tuple(split.inputs.shape)} and targets {tuple(split.targets.shape)}"
             raise ArtifactError(f"{path}: {part} has {shapes}; rerun fetch-data.")
+        if not split.inputs.is_floating_point() or split.inputs.shape[1] != splits["train"].inputs.shape[1]:
+            raise ArtifactError(
+                f"{path}: {part} expected floating-point inputs of {splits['train'].inputs.shape[1]} features as train, "
+                f"found {split.inputs.shape[1]} in {split.inputs.dtype}; rerun fetch-data."
+            )
+        targets = split.targets
+        if task_type == "classification" and (
+            targets.dtype != torch.int64 or targets.ndim != 1 or not 0 <= int(targets.min()) <= int(targets.max()) < outputs
+        ):
+            raise ArtifactError(
+                f"{path}: {part} expected class indices 0 … {outputs - 1} in torch.int64, found {targets.dtype} between "
+                f"{targets.min().item()} and {targets.max().item()}; rerun fetch-data."
+            )
+    splits = {part: Split(split.inputs.float(), split.targets) for part, split in splits.items()}
     return Dataset(task, task_type, outputs, **splits)

@@ -14,6 +14,7 @@ from wflib.architecture import NORMS, Architecture, Weights
 from wflib.manifold import weight_manifold
 from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
 from wflib.symmetry import Permutations, Scales, canonicalize, permute
+from wflib.zoo.checks import check_labels, check_metadata, check_permutations, check_weights
 
 __all__ = ["FORMS", "Zoo", "canonical_zoo", "load_zoo", "save_zoo"]
 
@@ -27,7 +28,7 @@ class Zoo:
 
     Attributes:
         architecture: What a network is.
-        weights: Tensors of shape (networks, *shape).
+        weights: Tensors of shape (networks, *shape), all float32 or all float64, finite.
         trajectory: Training run of each network, (networks,) int64.
         step: Optimizer step at which it was taken, (networks,) int64.
         held_out: Whether its trajectory is kept from the flow, (networks,) bool; whole trajectories, never snapshots.
@@ -37,7 +38,11 @@ class Zoo:
         permutations: What alignment did to each network, indices per hidden group; empty if nothing.
         aligned_to: The network that alignment aimed at, tensors of shape (1, *shape); None before alignment.
         record: Norms that canonicalization divided out; empty if none.
-        metadata: Task, seed, provenance: JSON-serializable.
+        metadata: Task, seed, provenance: JSON-serializable; ``init_std``, where known, is read by :attr:`init_std`.
+
+    Raises:
+        ValueError: Parts that do not belong together, half-precision or integer weights, NaN or infinity; says which part,
+            what was expected and what was found.
     """
 
     architecture: Architecture
@@ -54,31 +59,31 @@ class Zoo:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.architecture.validate(self.weights)
+        check_weights("weights", self.architecture, self.weights)
         if self.aligned_to is not None:
-            self.architecture.validate(self.aligned_to)
+            check_weights("aligned_to", self.architecture, self.aligned_to)
         networks = len(self)
-        for name, dtype in {"trajectory": torch.int64, "step": torch.int64, "held_out": torch.bool}.items():
-            found = getattr(self, name)
-            if tuple(found.shape) != (networks,) or found.dtype != dtype:
-                raise ValueError(f"Zoo: {name} expected ({networks},) {dtype}, got {tuple(found.shape)} {found.dtype}.")
+        check_labels(networks, self.trajectory, self.step, self.held_out)
+        check_metadata(self.metadata)
         if self.form not in FORMS:
             raise ValueError(f"Zoo: form must be one of {sorted(FORMS)}, got {self.form!r}.")
-        split = torch.unique(torch.stack([self.trajectory, self.held_out.long()], 1), dim=0)
-        if len(split) != len(torch.unique(self.trajectory)):
-            raise ValueError("Zoo: a trajectory is partly held out; hold out whole trajectories.")
         hidden = {group.name: group.size for group in self.architecture.hidden_groups}
         for name in ("permutations", "record"):
             for group, tensor in getattr(self, name).items():
                 if tuple(tensor.shape) != (networks, hidden.get(group)):
                     raise ValueError(f"Zoo: {name} of {group} do not fit {networks} networks with hidden groups {hidden}.")
+        check_permutations(self.permutations)
         if self.initial is not None:
             if self.initial_architecture is None:
                 raise ValueError("Zoo: initial weights need an initial_architecture.")
-            self.initial_architecture.validate(self.initial)
+            check_weights("initial", self.initial_architecture, self.initial)
             runs = len(next(iter(self.initial.values())))
             if networks and not 0 <= int(self.trajectory.min()) <= int(self.trajectory.max()) < runs:
                 raise ValueError(f"Zoo: trajectories must lie in 0 … {runs - 1}, one for each of the initial networks.")
+        for name in ("trajectory", "step"):
+            found = getattr(self, name)
+            if networks and int(found.min()) < 0:
+                raise ValueError(f"Zoo: {name} expected numbers of at least 0, got {int(found.min())}; count from 0.")
 
     def __len__(self) -> int:
         return next(iter(self.weights.values())).shape[0]
@@ -101,6 +106,11 @@ class Zoo:
         )
 
     @property
+    def init_std(self) -> float | None:
+        """Declared standard deviation of initial weights, ``metadata["init_std"]``; None where unknown."""
+        return self.metadata.get("init_std")
+
+    @property
     def training_part(self) -> Zoo:
         """Networks a flow may learn from."""
         return self[~self.held_out]
@@ -109,6 +119,26 @@ class Zoo:
     def held_out_part(self) -> Zoo:
         """Networks of trajectories no flow sees."""
         return self[self.held_out]
+
+    def require_both_parts(self, who: str) -> None:
+        """Refuse a zoo without networks to learn from, or without held-out ones to be judged by.
+
+        Args:
+            who: Who asks, the sentence's beginning.
+
+        Raises:
+            ValueError: Says which part is missing, and the remedy.
+        """
+        held_out, networks = int(self.held_out.sum()), len(self)
+        if not networks:
+            raise ValueError(f"{who}: expected a zoo with networks, found none.")
+        if held_out in (0, networks):
+            found = "all" if held_out else "none"
+            raise ValueError(
+                f"{who}: expected a zoo with some trajectories held out and others not, found {found} of {networks} "
+                "networks held out; set zoo.held_out between 0 and 1 and train at least two trajectories, or choose "
+                "held_out in wflib.zoo.zoo_from_networks."
+            )
 
     @property
     def last_snapshots(self) -> Zoo:
@@ -162,8 +192,33 @@ def canonical_zoo(zoo: Zoo, norm: str = NORMS[0]) -> Zoo:
     )
 
 
+def require_distinct(zoo: Zoo) -> None:
+    """Refuse a zoo without networks, or with two of the same trajectory and step, as no file of one shall be."""
+    if not len(zoo):
+        raise ValueError("Zoo: expected at least one network, found none")
+    places, counts = torch.unique(torch.stack([zoo.trajectory, zoo.step], 1), dim=0, return_counts=True)
+    if int(counts.max()) > 1:
+        trajectory, step = places[counts.argmax()].tolist()
+        raise ValueError(
+            f"Zoo: expected one network for each trajectory and step, found {int(counts.max())} of trajectory {trajectory} "
+            f"at step {step}; number them apart"
+        )
+
+
 def save_zoo(path: str | Path, zoo: Zoo) -> None:
-    """Write a zoo artifact."""
+    """Write a zoo artifact.
+
+    Args:
+        path: File to write.
+        zoo: At least one network, and one for each trajectory and step.
+
+    Raises:
+        ValueError: The zoo is empty or has duplicates; nothing is written.
+    """
+    try:
+        require_distinct(zoo)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; nothing was written.") from error
     tensors = {f"weights.{name}": tensor for name, tensor in zoo.weights.items()}
     tensors |= {"trajectory": zoo.trajectory, "step": zoo.step, "held_out": zoo.held_out}
     tensors |= {f"initial.{name}": tensor for name, tensor in (zoo.initial or {}).items()}
@@ -178,6 +233,8 @@ def save_zoo(path: str | Path, zoo: Zoo) -> None:
 
 def load_zoo(path: str | Path, form: str) -> Zoo:
     """Read a zoo artifact and check that it is what the caller needs.
+
+    Weights come as float32, whatever precision they were written in: that is what flows compute in.
 
     Args:
         path: File to read.
@@ -197,7 +254,8 @@ def load_zoo(path: str | Path, form: str) -> Zoo:
     try:
         architecture = Architecture.from_json(metadata.pop("architecture"))
         initial_text = metadata.pop("initial_architecture", None)
-        return Zoo(
+        tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+        zoo = Zoo(
             architecture=architecture,
             weights=with_prefix(tensors, "weights."),
             trajectory=tensors["trajectory"],
@@ -211,9 +269,11 @@ def load_zoo(path: str | Path, form: str) -> Zoo:
             record=with_prefix(tensors, "record."),
             metadata=metadata,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        message = f"expected {error}, found none" if isinstance(error, KeyError) else error
+        require_distinct(zoo)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        message = f"expected {error}, found none" if isinstance(error, KeyError) else str(error).removesuffix(".")
         raise ArtifactError(f"{path}: {message}; {remedy}.") from error
+    return zoo
 
 
 def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

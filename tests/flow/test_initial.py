@@ -1,0 +1,194 @@
+"""Initial weights of any distribution become draws from the prior; what cannot is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from wflib.architecture import mlp
+from wflib.config import load_settings
+from wflib.flow import FlowTrainer, PairSource, flow_for_zoo, sample
+from wflib.flow.initial import differs_between_networks, is_normal, normal_scores, prior_std_of, standard_initial
+from wflib.networks import Networks
+from wflib.rng import generator
+from wflib.symmetry import decanonicalize
+from wflib.zoo import Zoo, canonical_zoo, initialize, zoo_from_networks
+
+STD = 0.3
+ARCHITECTURE = mlp([6, 5, 4, 2])
+RUNS = 2_000
+
+
+def uniform(shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.rand(shape, generator=generator(0, "uniform", *shape))
+
+
+def drawn(draw: Callable[[str, torch.Tensor], torch.Tensor], runs: int = RUNS) -> dict:
+    """Initial weights: of each tensor's name and N(0, 1) draws of its shape."""
+    flat = torch.randn(runs, ARCHITECTURE.dimension, generator=generator(0, "drawn"))
+    return {name: draw(name, tensor) for name, tensor in ARCHITECTURE.unflatten(flat).items()}
+
+
+def default(name: str, normal: torch.Tensor) -> torch.Tensor:
+    """PyTorch's: uniform within 1/√fan_in, biases too."""
+    source = {"linear1": 6, "linear2": 5, "linear3": 4}[name.split(".")[0]]
+    return (2 * uniform(tuple(normal.shape)) - 1) / math.sqrt(source)
+
+
+def he(name: str, normal: torch.Tensor) -> torch.Tensor:
+    """Normal weights with variance 2 / fan_in, biases zero."""
+    return torch.zeros_like(normal) if name.endswith("bias") else normal * math.sqrt(2 / normal.shape[-1])
+
+
+KINDS = {
+    "PyTorch": default,
+    "He": he,
+    "twice": lambda name, normal: 2 * STD * normal,
+    "an eighth": lambda name, normal: STD / 8 * normal,
+    "shifted": lambda name, normal: STD * (normal + 2),
+    "heavy tails": lambda name, normal: normal.abs().pow(2) * normal,
+    "sparse": lambda name, normal: normal * (uniform(tuple(normal.shape)) < 0.2),
+}
+
+
+def zoo_of(initial: dict, init_std: float | None = STD) -> Zoo:
+    trained = Networks(ARCHITECTURE, {name: tensor + 0.1 for name, tensor in initial.items()})
+    return zoo_from_networks(trained, initial=Networks(ARCHITECTURE, initial), init_std=init_std, held_out=0.2)
+
+
+def settings(geometry: str, *changes: str):
+    return load_settings(
+        changes=[
+            *(f"flow.geometry={geometry}", "flow.coupling=initialization", "velocity.dimension=8", "velocity.layers=1"),
+            *("velocity.heads=2", "velocity.gradient_examples=0", "training.iterations=2", "training.batch_size=32"),
+            *("training.loss=standardized", "training.precision=float32", "training.compile=false", *changes),
+        ]
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
+def test_starts_are_distributed_as_the_prior(kind, geometry, dataset):
+    zoo = zoo_of(drawn(KINDS[kind]))
+    zoo = canonical_zoo(zoo) if geometry != "euclidean" else zoo
+    flow = flow_for_zoo(settings(geometry), zoo, dataset.train)
+    x_0 = PairSource(flow, zoo).draw(6_000, generator(0, "pairs"))[0]
+    prior = flow.prior.sample(6_000, generator(1, "prior"))
+    scale = prior.std(0)
+    assert ((x_0.mean(0) - prior.mean(0)) / scale).abs().max() < 0.12
+    assert (x_0.std(0) / scale - 1).abs().max() < 0.12
+    levels = torch.tensor([0.02, 0.25, 0.75, 0.98])
+    for where in flow.architecture.slices.values():
+        ours, theirs = (x[:, where].flatten()[:100_000].quantile(levels) for x in (x_0, prior))
+        assert ((ours - theirs).abs() / scale[where].mean()).max() < 0.15
+    if geometry == "euclidean":  # as they are, over one deviation, they are no draws
+        plain = ARCHITECTURE.flatten(zoo.initial)
+        off = (plain.std(0) / flow.prior_std - 1).abs().max() + (plain.mean(0) / flow.prior_std).abs().max()
+        kurtosis = (plain / plain.std()).pow(4).mean()
+        assert off > 0.2 or abs(kurtosis - 3) > 0.5 or kind in ("twice", "an eighth")
+
+
+def test_the_pipelines_own_initial_weights_are_taken_as_they_are():
+    for std in (0.1, STD, 1.0):
+        initial = initialize(ARCHITECTURE, 500, std, generator(0, "init"))
+        found = standard_initial(zoo_of(initial, std), std)
+        assert all(torch.equal(found.weights[name], tensor) for name, tensor in initial.items())
+        assert (found.std, found.fresh) == (std, frozenset())
+        assert prior_std_of(zoo_of(initial, std)) == (std, None)
+        wrong = standard_initial(zoo_of(initial, std), 1.5 * std)
+        assert wrong.std == 1.0
+        assert not torch.equal(wrong.weights["linear1.weight"], initial["linear1.weight"])
+
+
+def test_pairs_of_the_pipelines_own_zoo_are_what_they_were(zoo, make_flow):
+    flow, _ = make_flow(coupling="initialization")
+    source, random = PairSource(flow, zoo), generator(0, "pairs")
+    chosen, x_0, _ = source.draw_chosen(50, generator(0, "pairs"))
+    torch.randint(len(zoo), (50,), generator=random)
+    torch.randn(x_0.shape, generator=random)
+    assert torch.equal(x_0, 0.5 * (zoo.initial_architecture.flatten(zoo.initial_of(chosen)) / 0.5))
+
+
+@pytest.mark.parametrize("count", [3, 20, 2_000])
+def test_normal_draws_pass_and_others_do_not(count):
+    passes = []
+    for seed in range(40):
+        normal = STD * torch.randn(count, 8, 5, generator=generator(seed, "normal"))
+        passes.append(is_normal(normal, STD) and differs_between_networks(normal))
+    assert all(passes)
+    normal = STD * torch.randn(2_000, 8, 5, generator=generator(0, "normal"))
+    others = [1.1 * normal, normal + 0.1 * STD, STD * math.sqrt(12) * (uniform((2_000, 8, 5)) - 0.5), 0 * normal]
+    assert not any(is_normal(other, STD) for other in others)
+
+
+def test_one_draw_for_all_is_no_draw_of_their_own():
+    own = torch.randn(50, 8, 5, generator=generator(0, "own"))
+    shared = own[:1].expand_as(own)
+    assert differs_between_networks(own)
+    assert differs_between_networks(own + 3)
+    for same in (shared, shared + 0.01 * own, torch.zeros_like(own), torch.full_like(own, 0.1), own[:1]):
+        assert not differs_between_networks(same)
+
+
+def test_normal_scores_keep_the_order_and_break_ties_evenly():
+    values = torch.rand(40, 50, generator=generator(0, "values")).pow(3)
+    scores = normal_scores(values, generator(0, "ties"))
+    assert torch.equal(values.flatten().argsort(), scores.flatten().argsort())
+    assert is_normal(scores, 1.0)
+    assert not is_normal(values / values.std(), 1.0)
+    tied = normal_scores(torch.zeros(40, 50), generator(0, "ties"))
+    assert tied.mean(1).abs().max() < 0.6  # in the order given, the first row would hold the lowest scores
+
+
+def test_biases_that_begin_at_zero_are_drawn_anew(dataset):
+    zoo = zoo_of(drawn(he))
+    flow = flow_for_zoo(settings("euclidean"), zoo, dataset.train)
+    source = PairSource(flow, zoo)
+    assert standard_initial(zoo, flow.prior_std).fresh == {"linear1.bias", "linear2.bias", "linear3.bias"}
+    first, again = (flow.architecture.unflatten(source.draw(50, generator(0, "pairs"))[0]) for _ in range(2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert first["linear2.bias"].std().item() == pytest.approx(flow.prior_std, rel=0.15)
+    assert not torch.equal(first["linear2.bias"][0], first["linear2.bias"][1])
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_one_initialization_for_all_is_refused(dataset, noise):
+    initial = drawn(lambda name, normal: STD * (normal[:1].expand_as(normal) + noise * normal), 50)
+    zoo = zoo_of(initial)
+    with pytest.raises(ValueError, match=r"(?s)found 50 of nearly the same: linear1\.weight deviates by .*independent"):
+        FlowTrainer(flow_for_zoo(settings("euclidean"), zoo, dataset.train), zoo, settings("euclidean").training)
+    independent = settings("euclidean", "flow.coupling=independent")
+    trainer = FlowTrainer(flow_for_zoo(independent, zoo, dataset.train), zoo, independent.training)
+    assert math.isfinite(trainer.step())
+
+
+def test_the_priors_width_comes_from_what_is_known(dataset):
+    initial = drawn(lambda name, normal: STD * normal)
+    for declared, expected in ((STD, (STD, None)), (8 * STD, (STD, "initial weights")), (None, (STD, "initial weights"))):
+        std, source = prior_std_of(zoo_of(initial, declared))
+        assert (std == pytest.approx(expected[0], rel=0.02), source) == (True, expected[1])
+        flow = flow_for_zoo(settings("euclidean"), zoo_of(initial, declared), dataset.train)
+        assert (flow.prior_std, flow.metadata.get("prior_std_from")) == (std, source)
+    nameless = replace(zoo_of(initial, None), initial=None, initial_architecture=None)
+    root_mean_square = nameless.flat.square().mean().sqrt().item()
+    assert prior_std_of(nameless) == (pytest.approx(root_mean_square, rel=1e-5), "weights")
+    canonical = canonical_zoo(nameless)
+    assert prior_std_of(canonical) == (pytest.approx(root_mean_square, rel=1e-4), "weights")
+    plain = decanonicalize(canonical.architecture, canonical.weights)[1]
+    assert abs(ARCHITECTURE.flatten(plain).square().mean().sqrt().item() - root_mean_square) > 0.01
+    assert prior_std_of(replace(nameless, metadata={"init_std": 0.7})) == (0.7, None)
+
+
+def test_a_wrong_declaration_changes_nothing(dataset):
+    found = []
+    for declared in (2 * STD, 8 * STD, None):
+        torch.manual_seed(0)
+        zoo = zoo_of(drawn(lambda name, normal: STD * normal, 200), declared)
+        trainer = FlowTrainer(flow_for_zoo(settings("euclidean"), zoo, dataset.train), zoo, settings("euclidean").training)
+        found.append(sample(trainer.run(), 4, 2, generator(0, "s")))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])

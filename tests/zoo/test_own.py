@@ -1,0 +1,81 @@
+"""Zoos of networks that were trained elsewhere: who is held out, labels, what is left out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.cases import random_weights
+from wflib.architecture import Weights, mlp
+from wflib.networks import Networks
+from wflib.zoo import finite_networks, load_zoo, require_finite, save_zoo, zoo_from_networks
+
+ARCHITECTURE = mlp([3, 5, 4, 2])
+
+
+def networks(count: int = 20) -> Networks:
+    return Networks(ARCHITECTURE, random_weights(ARCHITECTURE, count))
+
+
+def broken(*places: int) -> Weights:
+    weights = random_weights(ARCHITECTURE, 20)
+    for place in places:
+        weights["linear2.bias"][place, 0] = float("inf")
+    return weights
+
+
+def test_every_network_is_a_trajectory_of_its_own(tmp_path):
+    zoo = zoo_from_networks(networks())
+    assert torch.equal(zoo.trajectory, torch.arange(20))
+    assert torch.equal(zoo.step, torch.zeros(20, dtype=torch.int64))
+    assert (zoo.form, zoo.init_std, zoo.flat.dtype) == ("trained", None, torch.float32)
+    torch.testing.assert_close(zoo.flat, ARCHITECTURE.flatten(networks().weights).float())
+    save_zoo(tmp_path / "zoo.safetensors", zoo)
+    assert torch.equal(load_zoo(tmp_path / "zoo.safetensors", "trained").flat, zoo.flat)
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.1, 2), (0.5, 10), (0.001, 1), (0.999, 19)])
+def test_some_are_held_out_by_the_seed_one_at_least_and_never_all(share, count):
+    first, again, other = (zoo_from_networks(networks(), held_out=share, seed=seed) for seed in (0, 0, 3))
+    assert int(first.held_out.sum()) == int(other.held_out.sum()) == count
+    assert torch.equal(first.held_out, again.held_out)
+    assert not torch.equal(first.held_out, other.held_out)
+
+
+def test_trajectories_are_held_out_whole_and_steps_count_within_them():
+    trajectory = torch.tensor([7, 2, 7, 2, 9] * 4, dtype=torch.int32)
+    zoo = zoo_from_networks(networks(), trajectory, held_out=0.3)
+    assert len(torch.unique(zoo.trajectory[zoo.held_out])) == 1
+    assert not set(zoo.trajectory[zoo.held_out].tolist()) & set(zoo.trajectory[~zoo.held_out].tolist())
+    assert zoo.step[:5].tolist() == [0, 0, 1, 1, 0]
+    assert zoo.step[zoo.trajectory == 7].tolist() == list(range(8))
+    given = zoo_from_networks(networks(), trajectory, torch.arange(20) * 10, trajectory == 2)
+    assert given.step.tolist() == list(range(0, 200, 10))
+    assert torch.equal(given.held_out, trajectory == 2)
+
+
+def test_initial_weights_and_their_deviation_come_along():
+    zoo = zoo_from_networks(networks(), initial=networks(), init_std=0.2, metadata={"task": "mine"})
+    assert zoo.init_std == 0.2
+    assert zoo.metadata["task"] == "mine"
+    assert torch.equal(zoo.initial_of(torch.tensor([3]))["linear1.bias"][0], zoo.weights["linear1.bias"][3])
+    with pytest.raises(ValueError, match="trajectories must lie in 0 … 9"):
+        zoo_from_networks(networks(), initial=networks(10))
+
+
+def test_networks_that_were_left_out_take_their_labels_along():
+    with pytest.warns(UserWarning, match="left out 2 of 20 networks"):
+        kept = Networks.finite(ARCHITECTURE, broken(3, 8), names=tuple(map(str, range(20))))
+    labels = torch.tensor([int(name) for name in kept.names])
+    zoo = zoo_from_networks(kept, labels)
+    assert zoo.trajectory.tolist() == [place for place in range(20) if place not in (3, 8)]
+    with pytest.raises(ValueError, match=r"trajectory expected \(18,\) integers"):
+        zoo_from_networks(kept, torch.arange(20))
+
+
+def test_many_broken_networks_are_counted_and_the_first_named():
+    weights = broken(*range(12))
+    assert finite_networks(weights).tolist() == [False] * 12 + [True] * 8
+    with pytest.raises(ValueError, match=r"12 of 20 networks \(number 0, 1, 2, 3, 4, 5, 6, 7 …;"):
+        require_finite(weights, "mine", "look")
+    require_finite(networks().weights, "mine", "look")

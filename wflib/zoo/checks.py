@@ -1,0 +1,134 @@
+"""What a zoo's parts must be before anything is done with them: the sentences of :class:`wflib.zoo.Zoo`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wflib.architecture import Architecture
+
+__all__ = ["check_labels", "check_metadata", "check_permutations", "check_weights", "finite_networks", "require_finite"]
+
+NAMED = 8
+"""Most networks that a sentence names one by one."""
+RESERVED = {"form", "architecture", "initial_architecture"}
+
+
+def finite_networks(weights: Mapping[str, Tensor]) -> Tensor:
+    """Which networks hold neither NaN nor infinity; ``weights[name][finite_networks(weights)]`` leaves the others out.
+
+    Args:
+        weights: Tensors of shape (networks, *shape).
+
+    Returns:
+        (networks,) bool.
+    """
+    return torch.stack([torch.isfinite(tensor).unsqueeze(-1).flatten(1).all(1) for tensor in weights.values()]).all(0)
+
+
+def require_finite(weights: Mapping[str, Tensor], who: str, remedy: str) -> None:
+    """Refuse NaN and infinity by the networks that hold them.
+
+    Args:
+        weights: Tensors of shape (networks, *shape).
+        who: Who asks, the sentence's beginning.
+        remedy: Its end.
+
+    Raises:
+        ValueError: Some network is not finite; names networks and tensors.
+    """
+    finite = finite_networks(weights)
+    if bool(finite.all()):
+        return
+    broken = (~finite).nonzero().flatten().tolist()
+    names = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+    shown = ", ".join(map(str, broken[:NAMED])) + (" …" if len(broken) > NAMED else "")
+    raise ValueError(
+        f"{who}: expected finite numbers, found NaN or infinity in {len(broken)} of {len(finite)} networks "
+        f"(number {shown}; tensors {', '.join(names)}); {remedy}."
+    )
+
+
+def check_weights(what: str, architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not stacked float32 or float64 tensors of an architecture, or that are not finite.
+
+    Raises:
+        ValueError: Says which tensor or network, what was expected and what was found.
+    """
+    if wrong := [name for name, tensor in weights.items() if not isinstance(tensor, Tensor)]:
+        raise ValueError(f"Zoo: {what}: {wrong[0]} expected a tensor, got {type(weights[wrong[0]]).__name__}.")
+    try:
+        architecture.validate(weights)
+    except ValueError as error:
+        raise ValueError(f"Zoo: {what}: {error}") from error
+    some = architecture.tensors[0]
+    if weights[some.name].ndim != 1 + len(some.axes):
+        raise ValueError(
+            f"Zoo: {what}: expected stacked tensors, {some.name} of shape (networks, "
+            f"{', '.join(map(str, architecture.shape(some.name)))}), got {tuple(weights[some.name].shape)}; "
+            "stack single networks with Networks.from_state_dicts."
+        )
+    kinds = {tensor.dtype for tensor in weights.values()}
+    if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
+        found = ", ".join(sorted(map(str, kinds)))
+        raise ValueError(
+            f"Zoo: {what}: expected all in torch.float32 or all in torch.float64, got {found}; convert with .float()."
+        )
+    require_finite(weights, f"Zoo: {what}", "leave those networks out with wflib.zoo.finite_networks")
+
+
+def check_labels(networks: int, trajectory: Tensor, step: Tensor, held_out: Tensor) -> None:
+    """Refuse labels of the wrong kind, or that split a trajectory.
+
+    Raises:
+        ValueError: Says which label, what was expected and what was found.
+    """
+    wanted = {"trajectory": (trajectory, torch.int64), "step": (step, torch.int64), "held_out": (held_out, torch.bool)}
+    for name, (found, dtype) in wanted.items():
+        if not isinstance(found, Tensor):
+            raise ValueError(f"Zoo: {name} expected a tensor ({networks},) of {dtype}, got {type(found).__name__}.")
+        if tuple(found.shape) != (networks,) or found.dtype != dtype:
+            remedy = f"convert it with .to({dtype})" if found.shape == (networks,) else "give one entry for each network"
+            raise ValueError(
+                f"Zoo: {name} expected ({networks},) {dtype}, got {tuple(found.shape)} {found.dtype}; {remedy}."
+            )
+    split = torch.unique(torch.stack([trajectory, held_out.long()], 1), dim=0)
+    if len(split) != len(torch.unique(trajectory)):
+        raise ValueError("Zoo: a trajectory is partly held out; hold out whole trajectories.")
+
+
+def check_permutations(permutations: Mapping[str, Tensor]) -> None:
+    """Refuse indices that are no permutations.
+
+    Raises:
+        ValueError: Names the hidden group.
+    """
+    for group, indices in permutations.items():
+        if indices.dtype != torch.int64 or not torch.equal(
+            indices.sort(-1).values, torch.arange(indices.shape[-1], device=indices.device).expand_as(indices)
+        ):
+            raise ValueError(
+                f"Zoo: permutations of {group} expected each neuron 0 … {indices.shape[-1] - 1} once for every network, in "
+                f"torch.int64, got others in {indices.dtype}; take them from wflib.symmetry."
+            )
+
+
+def check_metadata(metadata: Mapping[str, Any]) -> None:
+    """Refuse metadata that would overwrite a zoo file's own entries, or an ``init_std`` that is no deviation.
+
+    Raises:
+        ValueError: Names the key, what was expected and what was found.
+    """
+    if taken := RESERVED & set(metadata):
+        raise ValueError(f"Zoo: metadata keys {sorted(taken)} are reserved; rename them.")
+    declared = metadata.get("init_std")
+    number = isinstance(declared, (int, float)) and not isinstance(declared, bool)
+    if declared is not None and not (number and math.isfinite(declared) and declared > 0):
+        raise ValueError(
+            f"Zoo: metadata init_std expected the positive, finite deviation of initial weights, got {declared!r}; "
+            "leave it out where it is unknown."
+        )

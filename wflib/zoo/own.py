@@ -1,0 +1,121 @@
+"""Zoos of networks that were trained elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wflib.networks import Networks
+from wflib.rng import generator
+from wflib.zoo.zoo import Zoo
+
+__all__ = ["zoo_from_networks"]
+
+
+def zoo_from_networks(
+    networks: Networks,
+    trajectory: Tensor | None = None,
+    step: Tensor | None = None,
+    held_out: float | Tensor = 0.1,
+    *,
+    initial: Networks | None = None,
+    init_std: float | None = None,
+    seed: int = 0,
+    metadata: Mapping[str, Any] | None = None,
+) -> Zoo:
+    """A zoo, as train-zoo would make it, of networks of your own.
+
+    Written by :func:`~wflib.zoo.save_zoo` as ``data/zoo/trained.safetensors`` it is what ``align`` and later stages take.
+    Without ``initial`` flows need ``flow.coupling: independent``, ``ot`` or ``equivariant-ot``.
+
+    Args:
+        networks: From ``Networks.from_state_dicts`` or ``Networks.load``, which leave diverged networks out when asked to;
+            brought to float32.
+        trajectory: Training run of each network, (networks,) integers from 0 on; None where each network has its own, as the
+            checkpoints of a single run must have, too: whole trajectories are held out.
+        step: When in its run each network was taken, (networks,) integers; None for the order given.
+        held_out: Share of trajectories that no flow sees, between 0 and 1, at least one and never all, drawn by the seed; or
+            which networks, (networks,) bool, whole trajectories.
+        initial: What training started from, one network for each trajectory: that of trajectory r at index r.
+        init_std: Standard deviation that initial weights were drawn with, if they were from one normal distribution; it is
+            measured where ``initial`` says otherwise.
+        seed: Of the choice of held-out trajectories.
+        metadata: Further facts for the file, JSON-serializable.
+
+    Returns:
+        The zoo, of form ``trained``.
+
+    Raises:
+        ValueError: Labels do not fit the networks, or one trajectory alone.
+
+    Example:
+        >>> from wflib.architecture import mlp
+        >>> architecture = mlp([3, 4, 2])
+        >>> states = [architecture.module().state_dict() for _ in range(20)]
+        >>> zoo = zoo_from_networks(Networks.from_state_dicts(architecture, states))
+        >>> len(zoo.training_part), len(zoo.held_out_part)
+        (18, 2)
+    """
+    weights, facts = as_float32(networks), {"provenance": "zoo_from_networks", **(metadata or {})}
+    trajectory = labels("trajectory", torch.arange(len(networks)) if trajectory is None else trajectory, len(networks))
+    step = order_in(trajectory) if step is None else labels("step", step, len(networks))
+    if isinstance(held_out, Tensor):
+        held_out = held_out.cpu()
+    else:
+        held_out = torch.isin(trajectory, some_of(trajectory, held_out, seed))
+    if init_std is not None:
+        facts["init_std"] = init_std
+    zoo = Zoo(
+        architecture=networks.architecture,
+        weights=weights,
+        trajectory=trajectory,
+        step=step,
+        held_out=held_out,
+        form="trained",
+        initial=None if initial is None else as_float32(initial),
+        initial_architecture=None if initial is None else initial.architecture,
+        metadata=facts,
+    )
+    zoo.require_both_parts("zoo_from_networks")
+    return zoo
+
+
+def as_float32(networks: Networks) -> dict[str, Tensor]:
+    """Detached tensors on the CPU."""
+    return {name: tensor.detach().cpu().float() for name, tensor in networks.weights.items()}
+
+
+def labels(name: str, given: Tensor, networks: int) -> Tensor:
+    """Integers, one for each network."""
+    found = torch.as_tensor(given).cpu()
+    if found.shape != (networks,) or found.is_floating_point() or found.dtype == torch.bool:
+        raise ValueError(
+            f"zoo_from_networks: {name} expected ({networks},) integers, one for each network, got {tuple(found.shape)} "
+            f"{found.dtype}."
+        )
+    return found.long()
+
+
+def order_in(trajectory: Tensor) -> Tensor:
+    """How many networks of the same trajectory come before each."""
+    order = torch.argsort(trajectory, stable=True)
+    counts = torch.unique_consecutive(trajectory[order], return_counts=True)[1]
+    place = torch.cat([torch.arange(count) for count in counts.tolist()])
+    return torch.empty_like(place).scatter_(0, order, place)
+
+
+def some_of(trajectory: Tensor, share: float, seed: int) -> Tensor:
+    """The trajectories to hold out."""
+    runs = torch.unique(trajectory)
+    if not 0 < share < 1:
+        raise ValueError(f"zoo_from_networks: held_out expected a share between 0 and 1, or a bool tensor, got {share}.")
+    if len(runs) < 2:
+        raise ValueError(
+            f"zoo_from_networks: expected at least two trajectories, of which one can be held out whole, got {len(runs)}; "
+            "leave trajectory out to count every network as one of its own."
+        )
+    count = min(max(1, round(len(runs) * share)), len(runs) - 1)
+    return runs[torch.randperm(len(runs), generator=generator(seed, "zoo", "held-out"))[:count]]
