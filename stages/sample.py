@@ -25,9 +25,9 @@ from stages.common import (
 from wflib.config import load_settings
 from wflib.device import resolve_device
 from wflib.flow import DIVERGED, AddedNoise, Guidance, TaskLoss, diffusion_of, load_flow, sample
-from wflib.networks import Networks
+from wflib.networks import Networks, require_finite
 from wflib.rng import generator
-from wflib.zoo import Zoo, load_dataset, require_finite, save_zoo
+from wflib.zoo import Zoo, load_dataset, save_zoo
 
 app = application("sample")
 

@@ -46,7 +46,7 @@ from wflib.flow import (
 from wflib.flow.coupling import optimal_assignment
 from wflib.networks import Networks
 from wflib.rng import generator
-from wflib.symmetry import canonicalize, weight_matching
+from wflib.symmetry import activation_matching, canonicalize, weight_matching
 from wflib.testing import assert_same_function
 from wflib.zoo import (
     Dataset,
@@ -378,7 +378,7 @@ broken = [{name: tensor[index] for name, tensor in spoiled(WEIGHTS).items()} for
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     # zoos
-    "Zoo NaN": (lambda: zoo(weights=spoiled(WEIGHTS)), r"1 of 12 networks \(number 1; tensors linear2.weight\)"),
+    "Zoo NaN": (lambda: zoo(weights=spoiled(WEIGHTS)), r"1 of 12 networks: 1 \(linear2.weight\)"),
     "Zoo infinity": (lambda: zoo(weights=spoiled(WEIGHTS, math.inf)), "finite_networks"),
     "Zoo half": (lambda: zoo(weights=cast(WEIGHTS, torch.float16)), r"torch.float16; convert with .float\(\)"),
     "Zoo bfloat16": (lambda: zoo(weights=cast(WEIGHTS, torch.bfloat16)), r"convert with .float\(\)"),
@@ -474,25 +474,25 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "probes": (lambda: draw_probes(ZOO.flat, 0, generator(0, "p")), "at least one"),
     "log_likelihood NaN": (
         lambda: log_likelihood(FLOW, FLOW.prior, ARCHITECTURE.flatten(spoiled(WEIGHTS)), steps=1),
-        "number 1",
+        "networks: 1 ",
     ),
     "log_likelihood_of_networks NaN": (
         lambda: log_likelihood_of_networks(FLOW, broken, steps=1),
-        "state dict 1|networks: 1",
+        "networks: 1",
     ),
     "log_likelihood_of_networks none": (lambda: log_likelihood_of_networks(FLOW, [], steps=1), "at least one"),
     "log_likelihood_of_networks empty": (lambda: log_likelihood_of_networks(FLOW, mine[:0], steps=1), "at least one"),
     "log_likelihood_of_coordinates shape": (lambda: log_likelihood_of_coordinates(FLOW, ZOO.flat[:, 1:]), "Shape mismatch"),
     "log_likelihood_of_coordinates NaN": (
         lambda: log_likelihood_of_coordinates(FLOW, ARCHITECTURE.flatten(spoiled(WEIGHTS))),
-        "number 1",
+        "networks: 1 ",
     ),
     # evaluation
-    "loss_barriers NaN": (lambda: loss_barriers(ARCHITECTURE, spoiled(WEIGHTS), SPLIT), "number 1"),
+    "loss_barriers NaN": (lambda: loss_barriers(ARCHITECTURE, spoiled(WEIGHTS), SPLIT), "networks: 1 "),
     "loss_barriers points": (lambda: loss_barriers(ARCHITECTURE, WEIGHTS, SPLIT, 2), "odd number"),
     "loss_barriers another task": (lambda: loss_barriers(ARCHITECTURE, WEIGHTS, toy_split(4, 7)), "7"),
-    "barrier_table NaN": (lambda: barrier_table("x", ARCHITECTURE, spoiled(WEIGHTS), SPLIT), "number 1"),
-    "evaluate_networks NaN": (lambda: evaluated(spoiled(WEIGHTS)), "mine: expected finite.*number 1"),
+    "barrier_table NaN": (lambda: barrier_table("x", ARCHITECTURE, spoiled(WEIGHTS), SPLIT), "networks: 1 "),
+    "evaluate_networks NaN": (lambda: evaluated(spoiled(WEIGHTS)), "mine: expected finite.*networks: 1 "),
     "evaluate_networks none": (lambda: evaluated(nothing()), "at least one network"),
     "evaluate_networks another task": (lambda: evaluated(WEIGHTS, split=toy_split(4, 7)), "7"),
     "network_losses another task": (lambda: network_losses(ARCHITECTURE, WEIGHTS, toy_split(4, 7)), "7"),
@@ -508,9 +508,15 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: canonicalize(ARCHITECTURE, {**WEIGHTS, "linear1.bias": torch.zeros(12, 9)}),
         "linear1.bias",
     ),
+    "canonicalize NaN": (lambda: canonicalize(ARCHITECTURE, spoiled(WEIGHTS)), "networks: 1 "),
+    "canonicalize half": (lambda: canonicalize(ARCHITECTURE, cast(WEIGHTS, torch.float16)), "float32 or float64"),
     "weight_matching NaN": (
         lambda: weight_matching(ARCHITECTURE, ALIGNED.reference, spoiled(WEIGHTS), generator(0, "m")),
-        "NaN or infinity",
+        "weight_matching: weights: .*networks: 1 ",
+    ),
+    "activation_matching NaN": (
+        lambda: activation_matching(ARCHITECTURE, ALIGNED.reference, spoiled(WEIGHTS), SPLIT.inputs),
+        "activation_matching: weights: .*networks: 1 ",
     ),
     "assert_same_function inputs": (
         lambda: assert_same_function(ARCHITECTURE, WEIGHTS, ARCHITECTURE, WEIGHTS, torch.zeros(3, 7)),

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
-from wflib.zoo import Split, network_losses, require_finite
+from wflib.networks import LEAVE_OUT, require_finite
+from wflib.zoo import Split, network_losses
 
 __all__ = ["BARRIER_SCHEMA", "Barriers", "barrier_table", "loss_barriers"]
 
@@ -60,7 +61,7 @@ def loss_barriers(
     architecture.validate(weights)
     if chunk < 1 or points < 1 or points % 2 == 0:
         raise ValueError(f"loss_barriers: expected chunk of at least 1 and an odd number of points, got {chunk}, {points}.")
-    require_finite(weights, "loss_barriers", "leave those networks out with wflib.zoo.finite_networks")
+    require_finite(weights, "loss_barriers", LEAVE_OUT)
     some = weights[architecture.layers[0].weight]
     split, networks = split.to(some.device), some.shape[0]
     own = network_losses(architecture, dict(weights), split)

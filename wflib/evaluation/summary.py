@@ -24,8 +24,9 @@ from wflib.evaluation.quality import (
     wrong_predictions,
 )
 from wflib.evaluation.variance import variance_ratio
+from wflib.networks import LEAVE_OUT, require_finite
 from wflib.symmetry import permute, weight_matching
-from wflib.zoo import Split, Zoo, require_finite
+from wflib.zoo import Split, Zoo
 
 __all__ = ["CURVE_SCHEMA", "GROUP_SCHEMA", "NETWORK_SCHEMA", "copying_ratio", "evaluate_networks", "sampling_quality"]
 
@@ -215,7 +216,7 @@ def evaluate_networks(
         raise ValueError(f"evaluate_networks: expected at least one network of {source!r}, got none.")
     if trajectory is not None and tuple(trajectory.shape) != (networks,):
         raise ValueError(f"Shape mismatch: trajectory expected ({networks},), got {tuple(trajectory.shape)}.")
-    require_finite(weights, f"evaluate_networks: {source}", "leave those networks out with wflib.zoo.finite_networks")
+    require_finite(weights, f"evaluate_networks: {source}", LEAVE_OUT)
     device = next(iter(weights.values())).device
     split = split.to(device)
     reference = {name: tensor.to(device) for name, tensor in reference.items()}

@@ -21,7 +21,7 @@ from wflib.flow.fields import Field
 from wflib.flow.geometry import Geometry, Normalized
 from wflib.flow.prior import Prior
 from wflib.flow.solvers import Velocity, adaptive, solver_step
-from wflib.zoo import require_finite
+from wflib.networks import require_finite
 
 __all__ = ["divergence", "draw_probes", "log_likelihood"]
 

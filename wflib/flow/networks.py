@@ -34,9 +34,8 @@ from wflib.architecture import Architecture
 from wflib.flow.flow import Flow
 from wflib.flow.likelihood import draw_probes, log_likelihood
 from wflib.flow.sampling import DIVERGED, sample
-from wflib.networks import Networks
+from wflib.networks import Networks, require_finite
 from wflib.rng import generator
-from wflib.zoo import require_finite
 
 __all__ = ["draw_networks", "log_likelihood_of_coordinates", "log_likelihood_of_networks", "ordinary_architecture"]
 

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture import Architecture, Weights
+from wflib.networks.finite import broken_networks, require_finite, told
 from wflib.networks.names import listed
 from wflib.networks.reading import agreed, names_of, read_files
 from wflib.networks.stacked_module import StackedModule
-from wflib.networks.stacking import broken_networks, networks_in, stack
+from wflib.networks.stacking import networks_in, stack
 from wflib.networks.states import check_floating, plain_state
 from wflib.networks.writing import save_networks
 
@@ -78,11 +79,8 @@ class Networks(Sequence[dict[str, Tensor]]):
                 raise ValueError(f"Networks: expected {len(self)} different names, got {listed(self.names)}.")
         if not isinstance(self.metadata, Mapping):
             raise ValueError(f"Networks: metadata must be a mapping, got {self.metadata!r}.")
-        if broken := broken_networks(self.weights):
-            raise ValueError(
-                f"Networks: expected finite numbers, found NaN or infinity in {len(broken)} of {len(self)} networks: "
-                f"{told(broken, self.names)}; skip_broken=True or Networks.finite(architecture, weights) leaves them out."
-            )
+        remedy = "skip_broken=True or Networks.finite(architecture, weights) leaves them out"
+        require_finite(self.weights, "Networks", remedy, self.names)
 
     def __len__(self) -> int:
         return len(next(iter(self.weights.values())))
@@ -273,8 +271,3 @@ class Networks(Sequence[dict[str, Tensor]]):
 def check_architecture(architecture: Architecture) -> None:
     if not isinstance(architecture, Architecture):
         raise ValueError(f"Networks: expected an architecture, as mlp([30, 16, 2]) makes one, got {architecture!r}.")
-
-
-def told(broken: Mapping[int, list[str]], names: Sequence[str] | None) -> str:
-    """Networks and their tensors for a sentence."""
-    return listed(f"{names[index] if names else index} ({listed(tensors, 3)})" for index, tensors in broken.items())

@@ -12,7 +12,7 @@ from wflib.networks.names import check_orientation, listed, match
 from wflib.networks.running import names_by_running
 from wflib.networks.states import check_floating
 
-__all__ = ["broken_networks", "networks_in", "stack"]
+__all__ = ["networks_in", "stack"]
 
 
 def stack(
@@ -63,16 +63,6 @@ def single(architecture: Architecture, tensors: Mapping[str, Tensor]) -> Mapping
     if networks_in(architecture, tensors) is None:
         return tensors
     return {name: tensor[0] for name, tensor in tensors.items()}
-
-
-def broken_networks(weights: Weights) -> dict[int, list[str]]:
-    """Networks with NaN or infinity → names of the tensors that hold it."""
-    found: dict[int, list[str]] = {}
-    for name, tensor in weights.items():
-        if not bool(tensor.isfinite().all()):
-            for index in (~tensor.isfinite().flatten(1).all(1)).nonzero().flatten().tolist():
-                found.setdefault(index, []).append(name)
-    return dict(sorted(found.items()))
 
 
 def networks_in(architecture: Architecture, tensors: Mapping[str, Tensor]) -> int | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
+from wflib.networks import LEAVE_OUT, require_finite
 from wflib.symmetry.assignment import solve_assignments
 from wflib.symmetry.permutation import Permutations
 
@@ -40,8 +41,9 @@ def activation_matching(
     Returns:
         Indices per hidden group, to be applied with :func:`~wflib.symmetry.permutation.permute`.
     """
-    architecture.validate(weights)
-    architecture.validate(reference)
+    for side, name in ((weights, "weights"), (reference, "the reference")):
+        architecture.validate(side)
+        require_finite(side, f"activation_matching: {name}", LEAVE_OUT)
     networks = len(next(iter(weights.values())))
     hidden = {group.name for group in architecture.hidden_groups}
     aims = architecture.activations(reference, inputs)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import NORMS, Architecture, Layer, Weights
+from wflib.networks import LEAVE_OUT, require_finite
 from wflib.symmetry.scaling import Scales, incoming_layer, scale, scaling_kind
 
 __all__ = ["NEARLY_DEAD", "CanonicalNetworks", "canonicalize", "decanonicalize", "normalized_groups"]
@@ -99,7 +100,8 @@ def canonicalize(
         permutations of hidden neurons.
 
     Raises:
-        ValueError: Weights of other shapes or of half precision, an unknown norm, or networks canonical in another one.
+        ValueError: Weights of other shapes or of half precision, NaN or infinity, an unknown norm, or networks canonical in
+            another one.
     """
     architecture.validate(weights)
     if norm not in NORMS or architecture.norm not in (None, norm):
@@ -111,6 +113,7 @@ def canonicalize(
                 f"canonicalize: expected float32 or float64, as norms of half precision lose digits; {name} is "
                 f"{tensor.dtype}; raise it with .float()."
             )
+    require_finite(weights, "canonicalize", LEAVE_OUT)
     canonical, record, zeros, dead = dict(weights), {}, 0, 0
     normalized = normalized_groups(architecture)
     flipped = [g.name for g in architecture.hidden_groups if signs and scaling_kind(architecture, g.name) in ("sign", "any")]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
+from wflib.networks import LEAVE_OUT, require_finite
 from wflib.symmetry.assignment import solve_assignments
 from wflib.symmetry.permutation import Permutations, identity, permute, permute_tensor, random_permutations
 
@@ -103,12 +104,14 @@ def weight_matching(
         Indices per hidden group, to be applied with :func:`~wflib.symmetry.permutation.permute`.
 
     Raises:
-        ValueError: ``restarts`` is below one, or there is neither one reference nor one per network.
+        ValueError: ``restarts`` is below one, there is neither one reference nor one per network, or a network holds NaN or
+            infinity.
     """
     if restarts < 1:
         raise ValueError(f"weight_matching: restarts must be at least 1, got {restarts}.")
-    architecture.validate(weights)
-    architecture.validate(reference)
+    for side, name in ((weights, "weights"), (reference, "the reference")):
+        architecture.validate(side)
+        require_finite(side, f"weight_matching: {name}", LEAVE_OUT)
     networks, references = (next(iter(side.values())).shape[0] for side in (weights, reference))
     if references not in (1, networks):
         raise ValueError(f"weight_matching: expected 1 reference or one for each of {networks} networks, got {references}.")

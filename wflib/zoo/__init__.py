@@ -1,7 +1,6 @@
 """Zoos: base tasks, training many networks at once, reading and writing networks as tensors."""
 
 from wflib.zoo.alignment import Aligner, align_zoo
-from wflib.zoo.checks import finite_networks, require_finite
 from wflib.zoo.own import zoo_from_networks
 from wflib.zoo.tasks import TASKS, Dataset, Split, load_dataset, save_dataset
 from wflib.zoo.training import initialize, network_losses, train_zoo
@@ -15,12 +14,10 @@ __all__ = [
     "Zoo",
     "align_zoo",
     "canonical_zoo",
-    "finite_networks",
     "initialize",
     "load_dataset",
     "load_zoo",
     "network_losses",
-    "require_finite",
     "save_dataset",
     "save_zoo",
     "train_zoo",

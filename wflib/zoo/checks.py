@@ -10,47 +10,11 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
+from wflib.networks import LEAVE_OUT, require_finite
 
-__all__ = ["check_labels", "check_metadata", "check_permutations", "check_weights", "finite_networks", "require_finite"]
+__all__ = ["check_labels", "check_metadata", "check_permutations", "check_weights"]
 
-NAMED = 8
-"""Most networks that a sentence names one by one."""
 RESERVED = {"form", "architecture", "initial_architecture"}
-
-
-def finite_networks(weights: Mapping[str, Tensor]) -> Tensor:
-    """Which networks hold neither NaN nor infinity; ``weights[name][finite_networks(weights)]`` leaves the others out.
-
-    Args:
-        weights: Tensors of shape (networks, *shape).
-
-    Returns:
-        (networks,) bool.
-    """
-    return torch.stack([torch.isfinite(tensor).unsqueeze(-1).flatten(1).all(1) for tensor in weights.values()]).all(0)
-
-
-def require_finite(weights: Mapping[str, Tensor], who: str, remedy: str) -> None:
-    """Refuse NaN and infinity by the networks that hold them.
-
-    Args:
-        weights: Tensors of shape (networks, *shape).
-        who: Who asks, the sentence's beginning.
-        remedy: Its end.
-
-    Raises:
-        ValueError: Some network is not finite; names networks and tensors.
-    """
-    finite = finite_networks(weights)
-    if bool(finite.all()):
-        return
-    broken = (~finite).nonzero().flatten().tolist()
-    names = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
-    shown = ", ".join(map(str, broken[:NAMED])) + (" …" if len(broken) > NAMED else "")
-    raise ValueError(
-        f"{who}: expected finite numbers, found NaN or infinity in {len(broken)} of {len(finite)} networks "
-        f"(number {shown}; tensors {', '.join(names)}); {remedy}."
-    )
 
 
 def check_weights(what: str, architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
@@ -78,7 +42,7 @@ def check_weights(what: str, architecture: Architecture, weights: Mapping[str, T
         raise ValueError(
             f"Zoo: {what}: expected all in torch.float32 or all in torch.float64, got {found}; convert with .float()."
         )
-    require_finite(weights, f"Zoo: {what}", "leave those networks out with wflib.zoo.finite_networks")
+    require_finite(weights, f"Zoo: {what}", LEAVE_OUT)
 
 
 def check_labels(networks: int, trajectory: Tensor, step: Tensor, held_out: Tensor) -> None:
