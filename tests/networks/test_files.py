@@ -16,6 +16,7 @@ from wflib.networks import Networks
 from wflib.networks.writing import file_names
 from wflib.rng import generator
 from wflib.storage import save_artifact, separate
+from wflib.storage.artifact import FORMAT_VERSION
 from wflib.zoo import Zoo, canonical_zoo, save_zoo
 
 ARCHITECTURE = mlp([4, 6, 5, 3], activation="tanh")
@@ -270,10 +271,12 @@ def test_other_artifacts_are_told(tmp_path, kind, remedy):
 
 def test_headers_that_cannot_be_are_told(networks, tmp_path):
     for header, complaint in {
-        json.dumps({"format": 9, "kind": "networks"}): "expected format version 1, found 9",
+        json.dumps({"format": 9, "kind": "networks"}): f"expected format version {FORMAT_VERSION}, found 9",
         "no json": "expected a wflib header",
-        json.dumps({"format": 1, "kind": "networks"}): "header does not say what its networks are",
-        json.dumps({"format": 1, "kind": "networks", "architecture": "{}"}): "header does not say what its networks are",
+        json.dumps({"format": FORMAT_VERSION, "kind": "networks"}): "header does not say what its networks are",
+        json.dumps(
+            {"format": FORMAT_VERSION, "kind": "networks", "architecture": "{}"}
+        ): "header does not say what its networks are",
     }.items():
         save_file(separate(networks.weights), tmp_path / "x.safetensors", {"wflib": header})
         with pytest.raises(ValueError, match=complaint):
