@@ -257,3 +257,16 @@ def test_a_zoo_with_nan_is_not_written(tmp_path):
     with pytest.raises(ArtifactError, match=r"1 NaN or infinite ones in weights\.linear1\.weight"):
         save_zoo(tmp_path / "zoo.safetensors", zoo)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_form_and_the_architecture_agree():
+    architecture = mlp([3, 4, 2])
+    flat = torch.randn(2, architecture.canonical_form().dimension, generator=torch.Generator().manual_seed(0))
+    rest = (torch.arange(2), torch.zeros(2, dtype=torch.int64), torch.arange(2) == 1)
+    ordinary, canonical = architecture.unflatten(flat[:, :-1]), architecture.canonical_form().unflatten(flat)
+    with pytest.raises(ValueError, match="form canonical expected canonical networks, got ordinary ones"):
+        Zoo(architecture, ordinary, *rest, "canonical")
+    with pytest.raises(ValueError, match="form aligned expected ordinary networks, got canonical ones"):
+        Zoo(architecture.canonical_form(), canonical, *rest, "aligned")
+    for form, network in ((architecture, ordinary), (architecture.canonical_form(), canonical)):
+        assert len(Zoo(form, network, *rest, "sampled")) == 2

@@ -67,6 +67,12 @@ class Zoo:
         check_metadata(self.metadata)
         if self.form not in FORMS:
             raise ValueError(f"Zoo: form must be one of {sorted(FORMS)}, got {self.form!r}.")
+        canonical = self.architecture.norm is not None
+        if self.form != "sampled" and canonical != (self.form == "canonical"):
+            kind = "canonical" if canonical else "ordinary"
+            raise ValueError(
+                f"Zoo: form {self.form} expected {'ordinary' if canonical else 'canonical'} networks, got {kind} ones."
+            )
         hidden = {group.name: group.size for group in self.architecture.hidden_groups}
         for name in ("permutations", "record"):
             for group, tensor in getattr(self, name).items():
