@@ -177,6 +177,9 @@ def test_some_names_are_enough_where_they_leave_one_assignment():
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [
+        (["fc_first"], "names: expected a mapping"),
+        ({"fc_first": ["linear1"]}, "names: expected a mapping"),
+        ({1: "linear1"}, "names: expected a mapping"),
         ({"fc_zero": "linear1"}, "'fc_zero' is no module or tensor of it; its modules are .*fc_first"),
         ({"fc_second": "linear9"}, r"linear9.weight, linear9.bias is no tensor of the architecture"),
         ({"fc_second": "linear2", "fc_third": "linear2"}, "is named twice"),

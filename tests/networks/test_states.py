@@ -205,3 +205,9 @@ def test_precision_below_16_bits_is_told(dtype):
     for make in (Networks, Networks.finite):
         with pytest.raises(ValueError, match="one dtype of 16 bits or more"):
             make(mlp([3, 2], bias=False), weights)
+
+
+def test_a_key_that_cannot_be_is_told():
+    for key in (["net"], {}, 5):
+        with pytest.raises(ValueError, match=r"state dict 0: key: expected one of net, got"):
+            Networks.from_state_dicts(mlp([3, 2]), [{"net": nn.Linear(3, 2).state_dict()}], key=key)

@@ -145,7 +145,7 @@ def chosen_by(names: Mapping[str, str], shapes: Shapes, ours: Shapes) -> dict[st
     variants = list(unwrapped(shapes))
     found: dict[str, str] = {}
     own_units = units(ours)
-    if not isinstance(names, Mapping):
+    if not isinstance(names, Mapping) or not all(isinstance(name, str) for pair in names.items() for name in pair):
         raise ValueError(f"names: expected a mapping such as {{'theirs': 'ours'}}, got {names!r}.")
     for theirs, name in names.items():
         if tensors := [given for given in shapes if any(plain[given] == theirs for plain in variants)]:

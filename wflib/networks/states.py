@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
@@ -90,7 +90,7 @@ def own_tensors(content: Mapping[Any, Any]) -> dict[str, Tensor]:
 
 
 def entry(content: Mapping[Any, Any], key: str) -> Any:
-    if key in content:
+    if isinstance(key, Hashable) and key in content:
         return content[key]
     if inside := {name: value for name, value in content.items() if str(name).startswith(f"{key}.")}:
         return {name.removeprefix(f"{key}."): value for name, value in inside.items()}
