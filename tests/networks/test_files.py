@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from dataclasses import replace
 
@@ -308,3 +309,45 @@ def test_nothing_to_read_is_told(networks, tmp_path):
     torch.save(networks[0], tmp_path / "model-00001-of-00002.bin")
     with pytest.raises(ValueError, match="is one of 2 parts of a network"):
         Networks.load(tmp_path / "model-00001-of-00002.bin", ARCHITECTURE)
+
+
+def test_braces_in_names_of_files_are_names(networks, tmp_path):
+    for name in ("lr{0.1}", "run{}", "run{", "{1}"):
+        torch.save(networks[0], tmp_path / f"{name}.pt")
+    networks.save(tmp_path / "s{x}.pt")
+    expected = {"lr{0.1}", "run{}", "run{", "{1}", *(f"s{{x}}[{index}]" for index in range(len(networks)))}
+    assert set(Networks.load(tmp_path, networks.architecture).names) == expected
+
+
+def test_folders_that_are_not_read_are_told(networks, tmp_path, monkeypatch):
+    networks.save(tmp_path / "mine" / "a.safetensors")
+    networks.save(tmp_path / "elsewhere" / "b.safetensors")
+    (tmp_path / "mine" / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(UserWarning, match="left out 1 that are no networks: link/"):
+        assert len(Networks.load(tmp_path / "mine")) == len(networks)
+    (tmp_path / "mine" / "link").unlink()
+    (tmp_path / "mine" / "closed").mkdir()
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(ValueError, match=r"closed: expected a folder that can be read, Permission denied"):
+        Networks.load(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("change", [{"names": 5}, {"names": [[1]]}, {"names": "abcde"}, {"kind": [1]}, {"kind": {}}])
+def test_headers_of_other_types_are_told(networks, tmp_path, change):
+    header = {"format": FORMAT_VERSION, "kind": "networks", "architecture": networks.architecture.to_json(), **change}
+    save_file(separate(networks.weights), tmp_path / "file.safetensors", metadata={"wflib": json.dumps(header)})
+    with pytest.raises(ValueError, match=r"file\.safetensors: expected (a list of names in its header|networks, found a)"):
+        Networks.load(tmp_path / "file.safetensors")
+
+
+def test_an_empty_file_is_told(tmp_path):
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(ValueError, match=r"damaged or foreign file \(\w+"):
+        Networks.load(tmp_path / "empty.pt", mlp([3, 2]))

@@ -177,6 +177,9 @@ def test_some_names_are_enough_where_they_leave_one_assignment():
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [
+        (["fc_first"], "names: expected a mapping"),
+        ({"fc_first": ["linear1"]}, "names: expected a mapping"),
+        ({1: "linear1"}, "names: expected a mapping"),
         ({"fc_zero": "linear1"}, "'fc_zero' is no module or tensor of it; its modules are .*fc_first"),
         ({"fc_second": "linear9"}, r"linear9.weight, linear9.bias is no tensor of the architecture"),
         ({"fc_second": "linear2", "fc_third": "linear2"}, "is named twice"),
@@ -254,3 +257,60 @@ def test_parts_of_names():
     assert sorted(["e_10", "e_2", "e_02"], key=natural_order) == ["e_02", "e_2", "e_10"]
     assert list(unwrapped(["m.a.b", "m.c"]))[-1] == {"m.a.b": "a.b", "m.c": "c"}
     assert len(list(unwrapped(["m.a", "n.a"]))) == 1
+
+
+class Turned(nn.Module):
+    """Weights (inputs, outputs), as other libraries store them, under names of theirs."""
+
+    def __init__(self, widths: list[int], form: str, bias: bool) -> None:
+        super().__init__()
+        self.layers = [nn.Linear(*widths[index : index + 2], bias=bias) for index in range(len(widths) - 1)]
+        self.form = form
+
+    def state(self) -> dict[str, torch.Tensor]:
+        found = {}
+        for index, layer in enumerate(self.layers):
+            found[self.form.format(index, "weight")] = layer.weight.detach().T.contiguous()
+            if layer.bias is not None:
+                found[self.form.format(index, "bias")] = layer.bias.detach()
+        return found
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("widths", [[4, 6, 4], [4, 6, 6, 4], [4, 6, 3, 6, 4]])
+@pytest.mark.parametrize("form", ["dense_{}.{}", "layers.{}.{}", "{1}s.{0}", "theta{}_{}_of_mine"])
+def test_transposed_weights_of_mirrored_widths_are_refused(form, widths, bias):
+    state = Turned(widths, form, bias).state()
+    for renamed in (state, {name.replace("weight", "kernel"): tensor for name, tensor in state.items()}):
+        with pytest.raises(ValueError, match=r"transpose the weights|\(outputs, inputs\) or transposed: both fit"):
+            Networks.from_state_dicts(mlp(widths, bias=bias), [renamed])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_of_mirrored_widths_are_read(bias):
+    for names in (["0", "2", "4", "6"], ["enter", "narrow", "widen", "leave"]):
+        model = Own(names, [4, 6, 3, 6, 4], bias)
+        assert same_function(Networks.from_state_dicts(mlp([4, 6, 3, 6, 4], bias=bias), [model.state_dict()]), model)
+    raw = Raw([4, 6, 4], False)  # biases say that weights are (outputs, inputs)
+    assert same_function(Networks.from_state_dicts(mlp([4, 6, 4]), [raw.state_dict()]), raw)
+
+
+def test_nested_kernels_are_transposed_weights_and_not_several_networks():
+    state = {f"Dense_{i}": {"kernel": torch.randn(*s), "bias": torch.randn(s[1])} for i, s in enumerate([(3, 5), (5, 2)])}
+    with pytest.raises(ValueError, match="transpose the weights"):
+        Networks.from_state_dicts(mlp([3, 5, 2]), [{"params": state}])
+
+
+class Cached(nn.Module):
+    """Keeps a tensor of its last run, which no module can be copied with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(3, 2)
+        self.last = self.linear1(torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("module", [Cached(), nn.Sequential(OrderedDict(linear1=nn.Linear(3, 2, device="meta")))])
+def test_a_module_that_cannot_be_copied_is_told(module):
+    with pytest.raises(ValueError, match=r"state dict 0: module: copying it failed: .*freshly made"):
+        Networks.from_state_dicts(mlp([3, 2]), [nn.Linear(3, 2).state_dict()], module=module)

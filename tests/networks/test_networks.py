@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -142,3 +143,50 @@ def test_wrong_tensors_are_named(networks):
     other = nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3))
     with pytest.raises(ValueError, match=r"0.weight \(7, 4\).*the architecture has linear1.weight \(6, 4\)"):
         Networks.from_state_dicts(ARCHITECTURE, [other.state_dict()])
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        ([2, 0], "ca"),
+        ((-1,), "e"),
+        (torch.tensor([3]), "d"),
+        (np.array([4, 1]), "eb"),
+        (torch.tensor([True, False, False, True, False]), "ad"),
+        ([False, True, False, False, False], "b"),
+        (np.arange(5)[::-1], "edcba"),
+        ([], ""),
+    ],
+)
+def test_masks_and_lists_choose_networks(networks, index, expected):
+    named = Networks(networks.architecture, networks.weights, tuple("abcde"))
+    assert named[index].names == tuple(expected)
+    for one, name in zip(named[index], expected, strict=True):
+        assert all(torch.equal(one[key], tensor) for key, tensor in named["abcde".index(name)].items())
+
+
+@pytest.mark.parametrize("index", [True, 1.0, "a", None, ..., [0.5], [9], [True], [[0, 1]], [0, 0]])
+def test_an_index_that_chooses_no_networks_is_told(networks, index):
+    named = Networks(networks.architecture, networks.weights, tuple("abcde"))
+    with pytest.raises(ValueError, match=r"^Networks: expected (a number, a slice, a mask or|2 different names)"):
+        named[index]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_modules_compute_in_the_networks_precision(networks, dtype):
+    same = Networks(networks.architecture, {name: tensor.to(dtype) for name, tensor in networks.weights.items()})
+    module = same.modules()[1]
+    assert all(torch.equal(tensor, same.weights[name][1]) for name, tensor in module.state_dict().items())
+    assert {(tensor.dtype, tensor.requires_grad) for tensor in module.parameters()} == {(dtype, True)}
+
+
+def test_arguments_of_other_kinds_are_told(networks):
+    for names in (5, "abcde", [[1]] * 5, range(5)):
+        with pytest.raises(ValueError, match="Networks: expected 5 different names"):
+            Networks(networks.architecture, networks.weights, names)
+    lists = {name: tensor.tolist() for name, tensor in networks.weights.items()}
+    for make in (Networks, Networks.finite):
+        with pytest.raises(ValueError, match=r"Networks: expected tensors, found .* of type list"):
+            make(networks.architecture, lists)
+        with pytest.raises(ValueError, match="Networks: expected a mapping of names to stacked tensors, got a NoneType"):
+            make(networks.architecture, None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from wflib.architecture import mlp
 from wflib.networks import Networks
@@ -164,3 +165,49 @@ def test_a_single_state_dict_or_none_is_told():
     stacked = {name: torch.stack([tensor] * 3) for name, tensor in STATE.items()}
     with pytest.raises(ValueError, match=r"state dict 1: holds 3 stacked networks; use Networks\(architecture, weights\)"):
         Networks.from_state_dicts(ARCHITECTURE, [STATE, stacked])
+
+
+class Exponential(nn.Module):
+    def forward(self, raw):
+        return raw.exp()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: nn.utils.parametrize.register_parametrization(layer, "weight", Exponential()),
+        nn.utils.parametrizations.orthogonal,
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.spectral_norm,
+        lambda layer: prune.random_unstructured(layer, "weight", 0.5),
+    ],
+)
+def test_what_weights_are_computed_from_is_no_weight(change):
+    module = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+    change(module[0])
+    with pytest.raises(ValueError, match=r"what they are computed from: 0\..*remove_parametrizations"):
+        Networks.from_state_dicts(mlp([3, 5, 2]), [module.state_dict()])
+
+
+def test_weights_that_are_no_tensors_are_not_passed_over():
+    state = {name: tensor if tensor.ndim > 1 else tensor.tolist() for name, tensor in nn.Linear(3, 2).state_dict().items()}
+    with pytest.raises(ValueError, match="bias: expected a tensor, found a list"):
+        Networks.from_state_dicts(mlp([3, 2], bias=False), [state])
+    with pytest.raises(ValueError, match=r"weight: expected numbers, found a lazy module's"):
+        Networks.from_state_dicts(mlp([3, 2]), [nn.LazyLinear(2).state_dict()])
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float4_e2m1fn_x2])
+def test_precision_below_16_bits_is_told(dtype):
+    with pytest.raises(ValueError, match="dtype must be a floating-point one of 16 bits or more"):
+        Networks.from_state_dicts(mlp([3, 2]), [nn.Linear(3, 2).state_dict()], dtype=dtype)
+    weights = {"linear1.weight": torch.zeros(4, 2, 3, dtype=torch.uint8).view(torch.float8_e5m2)}
+    for make in (Networks, Networks.finite):
+        with pytest.raises(ValueError, match="one dtype of 16 bits or more"):
+            make(mlp([3, 2], bias=False), weights)
+
+
+def test_a_key_that_cannot_be_is_told():
+    for key in (["net"], {}, 5):
+        with pytest.raises(ValueError, match=r"state dict 0: key: expected one of net, got"):
+            Networks.from_state_dicts(mlp([3, 2]), [{"net": nn.Linear(3, 2).state_dict()}], key=key)

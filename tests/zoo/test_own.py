@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -79,3 +81,37 @@ def test_many_broken_networks_are_counted_and_the_first_named():
     with pytest.raises(ValueError, match=r"12 of 20 networks: 0 \(linear2.bias\), 1 .*; look"):
         require_finite(weights, "mine", "look")
     require_finite(networks().weights, "mine", "look")
+
+
+def test_labels_come_as_lists_arrays_and_columns_in_their_order():
+    runs = [3, 3, 1, 1, 0] * 4
+    column = pd.Series([9] * 5 + runs)[5:]  # its index begins at 5
+    for given in (runs, tuple(runs), np.array(runs[::-1])[::-1], column, [torch.tensor(run) for run in runs]):
+        assert zoo_from_networks(networks(), given).trajectory.tolist() == runs
+    held_out = [run == 3 for run in runs]
+    for given in (held_out, np.array(held_out), pd.Series(held_out, index=range(20, 0, -1))):
+        assert zoo_from_networks(networks(), runs, held_out=given).held_out.tolist() == held_out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *({"trajectory": given} for given in (["a"] * 20, [None] * 20, "x", {"a": 1}, [[1], [1, 2]], [2**70] * 20, 5)),
+        {"trajectory": torch.ones(20) * 1j},
+        {"step": np.array(["a"] * 20)},
+        *({"held_out": given} for given in ("0.1", None, [0, 1], (0.1,), 0.5 + 0j, True)),
+        *({name: list(networks())} for name in ("networks", "initial")),
+        {"networks": networks()[:0]},
+        {"metadata": [1]},
+    ],
+)
+def test_arguments_of_other_kinds_are_told(arguments):
+    name = next(iter(arguments))
+    with pytest.raises(ValueError, match=rf"^(zoo_from_networks|Zoo): {name} expected"):
+        zoo_from_networks(**{"networks": networks(), **arguments})
+
+
+def test_initial_weights_are_of_the_same_networks():
+    other = Networks(mlp([3, 6, 4, 2]), random_weights(mlp([3, 6, 4, 2]), 20))
+    with pytest.raises(ValueError, match=r"initial expected .*linear1.weight \(5, 3\).*got linear1.weight \(6, 3\)"):
+        zoo_from_networks(networks(), initial=other)

@@ -11,7 +11,7 @@ __all__ = ["check_orientation", "listed", "match", "natural_order", "place", "un
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-ROLES = {"weight": "weight", "weights": "weight", "w": "weight", "bias": "bias", "biases": "bias", "b": "bias"}
+ROLES = dict.fromkeys(("weight", "weights", "w", "kernel"), "weight") | dict.fromkeys(("bias", "biases", "b"), "bias")
 WRAPPERS = {"_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """What torch.compile and wrappers for many processes put into names, in front or between."""
 
@@ -116,15 +116,28 @@ def check_orientation(architecture: Architecture, given: Mapping[str, str]) -> N
         given: The architecture's name → given name.
 
     Raises:
-        ValueError: All weights are square, and some are not named as torch.nn.Linear names them.
+        ValueError: Transposed weights would fit as well, and some are not named as torch.nn.Linear names them, or are
+            numbered in another order than they would run.
     """
     weights = [spec.name for spec in architecture.tensors if len(spec.axes) == 2]
     foreign = [given[name] for name in weights if given[name] != name and given[name].split(".")[-1] != "weight"]
-    if foreign and all(architecture.shape(name) == architecture.shape(name)[::-1] for name in weights):
+    order = [given[name] for name in weights]
+    if not foreign and len({pattern(name) for name in order}) == 1 and order != sorted(order, key=numbers):
+        foreign = order  # layers that would run from last to first: more likely transposed ones
+    if foreign and fits_transposed(architecture, given):
         raise ValueError(
-            f"cannot tell whether {listed(foreign)} are (outputs, inputs) or transposed: all weights are square. Say that "
-            "they are by names={theirs: ours}, or give an instance of their class as module=…, whose outputs are compared."
+            f"cannot tell whether {listed(foreign)} are (outputs, inputs) or transposed: both fit. Say that they are the "
+            "former by names={theirs: ours}, or give an instance of their class as module=…, whose outputs are compared."
         )
+
+
+def fits_transposed(architecture: Architecture, given: Mapping[str, str]) -> bool:
+    """Whether weights could be (inputs, outputs), too: the same shapes either way, and no bias of theirs counts outputs."""
+    shapes = {layer.weight: architecture.shape(layer.weight) for layer in architecture.layers}
+    if sorted(shapes.values()) != sorted(shape[::-1] for shape in shapes.values()):
+        return False
+    uneven = [layer for layer in architecture.layers if layer.bias and len(set(shapes[layer.weight])) > 1]
+    return not any(place(given[layer.weight])[0] == place(given[layer.bias])[0] for layer in uneven)
 
 
 def chosen_by(names: Mapping[str, str], shapes: Shapes, ours: Shapes) -> dict[str, str]:
@@ -132,7 +145,7 @@ def chosen_by(names: Mapping[str, str], shapes: Shapes, ours: Shapes) -> dict[st
     variants = list(unwrapped(shapes))
     found: dict[str, str] = {}
     own_units = units(ours)
-    if not isinstance(names, Mapping):
+    if not isinstance(names, Mapping) or not all(isinstance(name, str) for pair in names.items() for name in pair):
         raise ValueError(f"names: expected a mapping such as {{'theirs': 'ours'}}, got {names!r}.")
     for theirs, name in names.items():
         if tensors := [given for given in shapes if any(plain[given] == theirs for plain in variants)]:
@@ -159,7 +172,10 @@ def match_shapes(ours: Shapes, theirs: Shapes) -> dict[str, str]:
         modules = assign(own_kinds, kinds)
         return {name: given[modules[module]][role] for module, roles in own.items() for role, name in roles.items()}
     if sorted(ours.values()) == sorted(theirs.values()):
-        return assign(ours, theirs)
+        found = assign(ours, theirs)
+        owners = {found[name]: module for module, roles in own.items() for name in roles.values()}
+        if all(len({owners[name] for name in roles.values()}) == 1 for roles in given.values()):
+            return found
     turned = sorted(shape[::-1] for shape in theirs.values()) == sorted(ours.values())
     raise ValueError(
         f"has tensors {listed(f'{name} {shape}' for name, shape in theirs.items())}; the architecture has "

@@ -24,12 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture import Architecture, Weights
+from wflib.networks.checks import check_architecture, check_stacked, checked_names, places
 from wflib.networks.finite import broken_networks, require_finite, told
-from wflib.networks.names import listed
 from wflib.networks.reading import agreed, names_of, read_files
 from wflib.networks.stacked_module import StackedModule
 from wflib.networks.stacking import networks_in, stack
-from wflib.networks.states import check_floating, plain_state
+from wflib.networks.states import plain_state
 from wflib.networks.writing import save_networks
 
 __all__ = ["Networks"]
@@ -56,27 +56,9 @@ class Networks(Sequence[dict[str, Tensor]]):
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_architecture(self.architecture)
-        self.architecture.validate(self.weights)
-        name = self.architecture.tensors[0].name
-        if self.weights[name].ndim != 1 + len(self.architecture.shape(name)):
-            raise ValueError(
-                f"Networks: expected stacked tensors, {name} of shape (networks, "
-                f"{', '.join(map(str, self.architecture.shape(name)))}), got {tuple(self.weights[name].shape)}; "
-                "stack single networks with Networks.from_state_dicts."
-            )
-        try:
-            check_floating(self.weights)
-        except ValueError as error:
-            raise ValueError(f"Networks: {error}") from error
-        dtypes = {name: tensor.dtype for name, tensor in self.weights.items()}
-        if len(set(dtypes.values())) > 1 or min(dtype.itemsize for dtype in dtypes.values()) < 2:
-            found = listed(f"{name} {dtype}" for name, dtype in dtypes.items())
-            raise ValueError(f"Networks: expected tensors of one dtype of 16 bits or more, got {found}; convert them.")
+        check_stacked(self.architecture, self.weights)
         if self.names is not None:
-            object.__setattr__(self, "names", tuple(self.names))
-            if len(set(self.names)) != len(self) or len(self.names) != len(self):
-                raise ValueError(f"Networks: expected {len(self)} different names, got {listed(self.names)}.")
+            object.__setattr__(self, "names", checked_names(self.names, len(self)))
         if not isinstance(self.metadata, Mapping):
             raise ValueError(f"Networks: metadata must be a mapping, got {self.metadata!r}.")
         remedy = "skip_broken=True or Networks.finite(architecture, weights) leaves them out"
@@ -89,11 +71,11 @@ class Networks(Sequence[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Networks: ...
+    def __getitem__(self, index: slice | Sequence[int] | Tensor) -> Networks: ...
 
-    def __getitem__(self, index: int | slice) -> dict[str, Tensor] | Networks:
-        if isinstance(index, slice):
-            chosen = list(range(len(self))[index])
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> dict[str, Tensor] | Networks:
+        if isinstance(index, bool) or not hasattr(type(index), "__index__") or getattr(index, "ndim", 0):
+            chosen = places(index, len(self))
             weights = {name: tensor[chosen].detach() for name, tensor in self.weights.items()}
             names = None if self.names is None else tuple(self.names[place] for place in chosen)
             return Networks(self.architecture, weights, names, self.metadata)
@@ -113,7 +95,7 @@ class Networks(Sequence[dict[str, Tensor]]):
         made = []
         for state in self:
             module = self.architecture.module()
-            module.load_state_dict(state)
+            module.load_state_dict(state, assign=True)  # in the networks' own precision
             made.append(module)
         return made
 
@@ -139,9 +121,9 @@ class Networks(Sequence[dict[str, Tensor]]):
         Raises:
             ValueError: None is left, or tensors do not fit.
         """
-        check_architecture(architecture)
-        architecture.validate(weights)
-        check_floating(weights)
+        check_stacked(architecture, weights)
+        if names is not None:
+            names = checked_names(names, len(next(iter(weights.values()))))
         if broken := broken_networks(weights):
             count = len(next(iter(weights.values())))
             if len(broken) == count:
@@ -266,8 +248,3 @@ class Networks(Sequence[dict[str, Tensor]]):
             return make(architecture, weights, called, metadata)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-
-
-def check_architecture(architecture: Architecture) -> None:
-    if not isinstance(architecture, Architecture):
-        raise ValueError(f"Networks: expected an architecture, as mlp([30, 16, 2]) makes one, got {architecture!r}.")

@@ -97,12 +97,25 @@ def read_files(path: Path, key: str | None, skip_broken: bool) -> list[StateFile
 
 
 def network_files(folder: Path) -> tuple[list[Path], list[str]]:
-    """Files of networks in a folder and its folders, epoch_2 before epoch_10, and the names of what is left out."""
+    """Files of networks in a folder and its folders, epoch_2 before epoch_10, and the names of what is left out.
+
+    Hidden folders and links to folders are left out.
+
+    Raises:
+        ValueError: A folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise ValueError(
+            f"{error.filename}: expected a folder that can be read, {error.strerror}; make it readable or move it away."
+        ) from error
+
     files, left_out = [], []
-    for root, folders, names in os.walk(folder):
+    for root, folders, names in os.walk(folder, onerror=refuse):
         inside = Path(root).relative_to(folder)
-        left_out += [f"{(inside / name).as_posix()}/" for name in folders if name.startswith(".")]
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        not_read = {name for name in folders if name.startswith(".") or (Path(root) / name).is_symlink()}
+        left_out += [f"{(inside / name).as_posix()}/" for name in not_read]
+        folders[:] = [name for name in folders if name not in not_read]
         for name in names:
             fits = Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
             (files if fits else left_out).append((inside / name).as_posix())
@@ -111,23 +124,19 @@ def network_files(folder: Path) -> tuple[list[Path], list[str]]:
 
 def names_of(files: Sequence[StateFile], folder: Path, counts: Sequence[int]) -> tuple[str, ...]:
     """One name for each network: what its file says, else the file's own, with its suffix where two would be alike."""
-
-    def names(suffix: bool) -> list[str]:
-        found = []
-        for file, count in zip(files, counts, strict=True):
-            path = file.path.relative_to(folder)
-            name = (path if suffix else path.with_suffix("")).as_posix()
-            found.append(name if count == 1 else f"{name}[{{}}]")
-        return found
-
-    short, long = names(suffix=False), names(suffix=True)
-    chosen = []
+    paths = [file.path.relative_to(folder) for file in files]
+    short, long = [path.with_suffix("").as_posix() for path in paths], [path.as_posix() for path in paths]
+    chosen: list[str] = []
     for file, count, name, full in zip(files, counts, short, long, strict=True):
-        pattern = name if short.count(name) == 1 else full
-        chosen.append(file.names or tuple(pattern.format(index) for index in range(count)))
-    if len(set(sum(chosen, ()))) == sum(counts):
-        return sum(chosen, ())
-    return tuple(full.format(index) for full, count in zip(long, counts, strict=True) for index in range(count))
+        chosen += file.names or numbered(name if short.count(name) == 1 else full, count)
+    if len(set(chosen)) == sum(counts):
+        return tuple(chosen)
+    return sum((numbered(full, count) for full, count in zip(long, counts, strict=True)), ())
+
+
+def numbered(name: str, count: int) -> tuple[str, ...]:
+    """Names of the networks of one file."""
+    return (name,) if count == 1 else tuple(f"{name}[{index}]" for index in range(count))
 
 
 def read_file(path: Path, key: str | None) -> StateFile:
@@ -177,7 +186,7 @@ def read_torch_file(path: Path) -> Any:
             "Where you trust the file, load it with your own code and save only model.state_dict(), best as safetensors."
         ) from error
     except Exception as error:  # torch and zip have many words for a damaged file
-        said = " ".join(str(error).split()).partition(". ")[0]
+        said = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
         raise BrokenFileError(f"{path}: expected a state dict, found a damaged or foreign file ({said}).") from error
 
 
@@ -191,6 +200,8 @@ def from_artifact(path: Path, tensors: dict[str, Tensor], kind: str, metadata: d
         names = metadata.pop("names", None)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its header does not say what its networks are ({error}); write it again.") from error
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{path}: expected a list of names in its header, found {names!r}; write it again.")
     if kind == "zoo":
         if (form := metadata.get("form")) not in ORDINARY:
             raise ValueError(

@@ -40,7 +40,11 @@ def names_by_running(
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"module: expected an instance of torch.nn.Module, got {module!r}; make one, as MyNetwork().")
-    runner = copy.deepcopy(module).to("cpu", torch.float64).eval()
+    try:
+        runner = copy.deepcopy(module).to("cpu", torch.float64).eval()
+    except Exception as error:  # anything: the module is not ours
+        said = " ".join(str(error).split())
+        raise ValueError(f"module: copying it failed: {said}; give one freshly made, as MyNetwork().") from error
     inputs = torch.randn(
         EXAMPLES, architecture.size(architecture.groups[0].name), generator=generator(0, "module"), dtype=torch.float64
     )

@@ -39,8 +39,10 @@ def stack(
     Raises:
         ValueError: Tensors that do not fit or cannot be told apart; names the part.
     """
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ValueError(f"Networks: dtype must be a floating-point one such as torch.float32, got {dtype}.")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point or dtype.itemsize < 2:
+        raise ValueError(
+            f"Networks: dtype must be a floating-point one of 16 bits or more such as torch.float32, got {dtype}."
+        )
     known: dict[frozenset[str], Mapping[str, str] | None] = {}
     found = []
     for label, part in zip(labels, parts, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,10 @@ BESIDES = re.compile(
     r"(^|[._])(optim|sched|lr_|scaler|callback|loops?$|hyper|hparam|config|args|metric|histor|rng|random)", re.IGNORECASE
 )
 """Entries of checkpoints that hold tensors now and then and never a network."""
+
+
+COMPUTED = re.compile(r"(^|\.)parametrizations\.|_orig$|weight_g$")
+"""Tensors that weights are computed from: of torch.nn.utils.parametrize, of pruning, of spectral and weight norm."""
 
 
 def plain_state(content: Any, key: str | None = None) -> dict[str, Tensor]:
@@ -68,16 +72,25 @@ def own_tensors(content: Mapping[Any, Any]) -> dict[str, Tensor]:
         if isinstance(value, Tensor) and not is_counter(name, value):
             if not isinstance(name, str):
                 raise ValueError(f"expected names of tensors as text, found {name!r}; save model.state_dict().")
+            if isinstance(value, nn.parameter.UninitializedTensorMixin):
+                raise ValueError(f"{name}: expected numbers, found a lazy module's tensor without any; run the module once.")
             found[name] = value.detach()
         elif type(value).__module__ == "numpy" and getattr(value, "ndim", 0):
             raise ValueError(f"{name}: expected a tensor, found a numpy array; use torch.from_numpy.")
+        elif isinstance(value, (list, tuple)) and value and place(str(name))[1]:
+            raise ValueError(f"{name}: expected a tensor, found a {type(value).__name__}; use torch.tensor.")
     if not found:
         raise ValueError(f"expected a mapping of names to tensors, found no tensor in {described(content)}.")
+    if computed := [name for name in found if COMPUTED.search(name)]:
+        raise ValueError(
+            f"expected weights, found what they are computed from: {listed(computed)}; before saving, make them plain with "
+            "torch.nn.utils.parametrize.remove_parametrizations, prune.remove, remove_weight_norm or remove_spectral_norm."
+        )
     return found
 
 
 def entry(content: Mapping[Any, Any], key: str) -> Any:
-    if key in content:
+    if isinstance(key, Hashable) and key in content:
         return content[key]
     if inside := {name: value for name, value in content.items() if str(name).startswith(f"{key}.")}:
         return {name.removeprefix(f"{key}."): value for name, value in inside.items()}

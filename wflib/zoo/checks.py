@@ -12,7 +12,7 @@ from torch import Tensor
 from wflib.architecture import Architecture
 from wflib.networks import LEAVE_OUT, require_finite
 
-__all__ = ["check_labels", "check_metadata", "check_permutations", "check_weights"]
+__all__ = ["check_initial", "check_labels", "check_metadata", "check_permutations", "check_weights"]
 
 RESERVED = {"form", "architecture", "initial_architecture"}
 
@@ -43,6 +43,20 @@ def check_weights(what: str, architecture: Architecture, weights: Mapping[str, T
             f"Zoo: {what}: expected all in torch.float32 or all in torch.float64, got {found}; convert with .float()."
         )
     require_finite(weights, f"Zoo: {what}", LEAVE_OUT)
+
+
+def check_initial(architecture: Architecture, initial: Architecture) -> None:
+    """Refuse initial weights of other networks than a zoo's.
+
+    Raises:
+        ValueError: Names the tensors and shapes of both.
+    """
+    ordinary = architecture.ordinary_form()
+    expected, found = (
+        ", ".join(f"{spec.name} {one.shape(spec.name)}" for spec in one.tensors) for one in (ordinary, initial)
+    )
+    if expected != found:
+        raise ValueError(f"Zoo: initial expected networks as the zoo's, {expected}; got {found}; give those they came from.")
 
 
 def check_labels(networks: int, trajectory: Tensor, step: Tensor, held_out: Tensor) -> None:

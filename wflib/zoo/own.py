@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,13 +61,17 @@ def zoo_from_networks(
         >>> len(zoo.training_part), len(zoo.held_out_part)
         (18, 2)
     """
-    weights, facts = as_float32(networks), {"provenance": "zoo_from_networks", **(metadata or {})}
+    if not isinstance(metadata, Mapping | None):
+        raise ValueError(f"zoo_from_networks: metadata expected a mapping, got {metadata!r}.")
+    weights, facts = as_float32("networks", networks), {"provenance": "zoo_from_networks", **(metadata or {})}
+    if not len(networks):
+        raise ValueError("zoo_from_networks: networks expected at least two, got none.")
     trajectory = labels("trajectory", torch.arange(len(networks)) if trajectory is None else trajectory, len(networks))
     step = order_in(trajectory) if step is None else labels("step", step, len(networks))
-    if isinstance(held_out, Tensor):
-        held_out = held_out.cpu()
-    else:
+    if isinstance(held_out, Real):
         held_out = torch.isin(trajectory, some_of(trajectory, held_out, seed))
+    else:
+        held_out = as_tensor("held_out", held_out, f"a share between 0 and 1, or ({len(networks)},) bools")
     if init_std is not None:
         facts["init_std"] = init_std
     zoo = Zoo(
@@ -75,7 +81,7 @@ def zoo_from_networks(
         step=step,
         held_out=held_out,
         form="trained",
-        initial=None if initial is None else as_float32(initial),
+        initial=None if initial is None else as_float32("initial", initial),
         initial_architecture=None if initial is None else initial.architecture,
         metadata=facts,
     )
@@ -83,19 +89,32 @@ def zoo_from_networks(
     return zoo
 
 
-def as_float32(networks: Networks) -> dict[str, Tensor]:
+def as_float32(name: str, networks: Networks) -> dict[str, Tensor]:
     """Detached tensors on the CPU."""
+    if not isinstance(networks, Networks):
+        raise ValueError(
+            f"zoo_from_networks: {name} expected Networks, got a {type(networks).__name__}; Networks.from_state_dicts makes "
+            "them of state dicts."
+        )
     return {name: tensor.detach().cpu().float() for name, tensor in networks.weights.items()}
+
+
+def as_tensor(name: str, given: Any, expected: str) -> Tensor:
+    """A tensor on the CPU of what came as one, as a list, as an array or as a column of a table, in its order."""
+    try:
+        return given.cpu() if isinstance(given, Tensor) else torch.as_tensor(np.array(given, order="C"))
+    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"zoo_from_networks: {name} expected {expected}, got a {type(given).__name__} that holds others."
+        ) from error
 
 
 def labels(name: str, given: Tensor, networks: int) -> Tensor:
     """Integers, one for each network."""
-    found = torch.as_tensor(given).cpu()
-    if found.shape != (networks,) or found.is_floating_point() or found.dtype == torch.bool:
-        raise ValueError(
-            f"zoo_from_networks: {name} expected ({networks},) integers, one for each network, got {tuple(found.shape)} "
-            f"{found.dtype}."
-        )
+    expected = f"({networks},) integers, one for each network"
+    found = as_tensor(name, given, expected)
+    if found.shape != (networks,) or found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise ValueError(f"zoo_from_networks: {name} expected {expected}, got {tuple(found.shape)} {found.dtype}.")
     return found.long()
 
 

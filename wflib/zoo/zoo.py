@@ -14,7 +14,7 @@ from wflib.architecture import NORMS, Architecture, Weights
 from wflib.manifold import weight_manifold
 from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
 from wflib.symmetry import Permutations, Scales, canonicalize, permute
-from wflib.zoo.checks import check_labels, check_metadata, check_permutations, check_weights
+from wflib.zoo.checks import check_initial, check_labels, check_metadata, check_permutations, check_weights
 
 __all__ = ["FORMS", "Zoo", "canonical_zoo", "load_zoo", "save_zoo"]
 
@@ -83,6 +83,7 @@ class Zoo:
             if self.initial_architecture is None:
                 raise ValueError("Zoo: initial weights need an initial_architecture.")
             check_weights("initial", self.initial_architecture, self.initial)
+            check_initial(self.architecture, self.initial_architecture)
             runs = len(next(iter(self.initial.values())))
             if networks and not 0 <= int(self.trajectory.min()) <= int(self.trajectory.max()) < runs:
                 raise ValueError(f"Zoo: trajectories must lie in 0 … {runs - 1}, one for each of the initial networks.")

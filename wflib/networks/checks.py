@@ -1,0 +1,84 @@
+"""What the parts of :class:`wflib.networks.Networks` must be, and which networks an index means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wflib.architecture import Architecture
+from wflib.networks.names import listed
+from wflib.networks.states import check_floating
+
+__all__ = ["check_architecture", "check_stacked", "checked_names", "places"]
+
+
+def check_architecture(architecture: Architecture) -> None:
+    """Refuse what is no architecture.
+
+    Raises:
+        ValueError: Says what was given.
+    """
+    if not isinstance(architecture, Architecture):
+        raise ValueError(f"Networks: expected an architecture, as mlp([30, 16, 2]) makes one, got {architecture!r}.")
+
+
+def check_stacked(architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not stacked tensors of an architecture in one precision of 16 bits or more.
+
+    Raises:
+        ValueError: Names the tensors, what was expected and what was found.
+    """
+    check_architecture(architecture)
+    if not isinstance(weights, Mapping):
+        raise ValueError(f"Networks: expected a mapping of names to stacked tensors, got a {type(weights).__name__}.")
+    try:
+        check_floating(weights)
+    except ValueError as error:
+        raise ValueError(f"Networks: {error}") from error
+    architecture.validate(weights)
+    name = architecture.tensors[0].name
+    if weights[name].ndim != 1 + len(architecture.shape(name)):
+        raise ValueError(
+            f"Networks: expected stacked tensors, {name} of shape (networks, "
+            f"{', '.join(map(str, architecture.shape(name)))}), got {tuple(weights[name].shape)}; "
+            "stack single networks with Networks.from_state_dicts."
+        )
+    dtypes = {name: tensor.dtype for name, tensor in weights.items()}
+    if len(set(dtypes.values())) > 1 or min(dtype.itemsize for dtype in dtypes.values()) < 2:
+        found = listed(f"{name} {dtype}" for name, dtype in dtypes.items())
+        raise ValueError(f"Networks: expected tensors of one dtype of 16 bits or more, got {found}; convert them.")
+
+
+def checked_names(names: Iterable[str], count: int) -> tuple[str, ...]:
+    """Names of networks, one for each.
+
+    Raises:
+        ValueError: They are no texts, too few or too many, or some are alike.
+    """
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f"Networks: expected {count} different names, got {names!r}.")
+    found = tuple(names)
+    if not all(isinstance(name, str) for name in found) or not len(set(found)) == len(found) == count:
+        raise ValueError(f"Networks: expected {count} different names, each a text, got {listed(map(repr, found))}.")
+    return found
+
+
+def places(index: Any, count: int) -> list[int]:
+    """Numbers of the networks that a slice, a mask or several indices mean.
+
+    Raises:
+        ValueError: It is none of these, or does not fit so many networks.
+    """
+    if isinstance(index, slice):
+        return list(range(count)[index])
+    try:
+        asked = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(np.array(index, order="C"))
+        return torch.arange(count)[(asked if asked.numel() else asked.long()).view(len(asked))].tolist()
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Networks: expected a number, a slice, a mask or a list of numbers for {count} networks, got {index!r}."
+        ) from error
