@@ -9,7 +9,8 @@ import torch
 
 from tests.cases import ARCHITECTURES, LINEAR, TOLERANCE, copy_of, random_inputs, random_weights
 from wflib.activation import ACTIVATIONS
-from wflib.architecture import NORMS, Architecture, Layer, NeuronGroup, TensorSpec, mlp
+from wflib.architecture import NORMS, Architecture, mlp
+from wflib.architecture.operations import Linear
 from wflib.rng import generator
 
 ALL = ARCHITECTURES | LINEAR
@@ -166,11 +167,11 @@ def test_widths_that_make_no_network_are_refused(widths):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"groups": (NeuronGroup("input", 3, False), NeuronGroup("input", 2, False))}, "unique"),
-        ({"tensors": (TensorSpec("linear1.weight", ("output", "nowhere")),)}, "nowhere"),
-        ({"layers": (Layer("input", "nowhere", "linear1.weight", None, "relu"),)}, "does not exist"),
-        ({"layers": (Layer("input", "output", "gone", None, "relu"),)}, "does not exist"),
-        ({"layers": (Layer("input", "output", "linear1.weight", None, "swosh"),)}, "swosh.*known.*relu"),
+        ({"shapes": (("linear1.weight", (2, 3)), ("linear1.weight", (2, 3)))}, "unique"),
+        ({"operations": (Linear("output", ("nowhere",), "linear1.weight"),)}, "'nowhere', which no operation before"),
+        ({"operations": (Linear("output", ("input",), "gone"),)}, "'gone', which does not exist"),
+        ({"operations": (Linear("input", ("input",), "linear1.weight"),)}, "'input' is there twice"),
+        ({"operations": ()}, "at least one operation"),
         ({"task_type": "ranking"}, "classification or regression, got 'ranking'"),
         ({"log_scale": "gone"}, "gone"),
     ],
@@ -178,3 +179,15 @@ def test_widths_that_make_no_network_are_refused(widths):
 def test_descriptions_that_contradict_themselves_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(mlp([3, 2]), **changes)
+
+
+def test_an_unknown_activation_is_refused():
+    with pytest.raises(ValueError, match=r"swosh.*known.*relu"):
+        mlp([3, 4, 2], "swosh")
+
+
+def test_text_of_another_kind_is_refused():
+    text = mlp([3, 4, 2]).to_json()
+    assert Architecture.from_json(text) == mlp([3, 4, 2])
+    with pytest.raises(ValueError, match="nowhere"):
+        Architecture.from_json(text.replace('"source": "hidden1"', '"source": "nowhere"'))

@@ -9,4 +9,10 @@ and say honestly how good the drawn networks are. Import from the packages, whic
 - ``wflib.velocity``, ``wflib.flow``: networks that predict, flows that draw
 - ``wflib.baselines``, ``wflib.evaluation``, ``wflib.report``: what to compare with, numbers, ink
 - ``wflib.testing``: checkers for functions and fields of your own
+
+``wflib.symmetries(module, example)`` says what the symmetries of any torch module are.
 """
+
+from wflib.symmetry.report import symmetries
+
+__all__ = ["symmetries"]

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from wflib.architecture import Architecture, Layer, NeuronGroup, TensorSpec, mlp
+from wflib.architecture import Architecture, mlp
+from wflib.architecture.operations import Convolution
 from wflib.graph import from_blocks, neural_graph, to_blocks
 from wflib.graph.pyg import from_data, to_data
 
@@ -44,9 +45,8 @@ def test_blocks_round_trip_exactly(architecture):
 
 
 def test_three_axes_are_refused():
-    groups = (NeuronGroup("input", 2, False), NeuronGroup("output", 2, False))
-    tensors = (TensorSpec("cube", ("output", "input", "input")),)
-    architecture = Architecture(groups, tensors, (Layer("input", "output", "cube", None, "identity"),))
+    cube = Convolution("output", ("input",), "cube", stride=(1,), padding=(0,), dilation=(1,))
+    architecture = Architecture((2, 3), (("cube", (2, 2, 3)),), (cube,))
     with pytest.raises(ValueError, match="cube"):
         neural_graph(architecture)
 

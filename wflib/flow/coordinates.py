@@ -115,7 +115,7 @@ class Coordinates:
         for spec in whole.tensors:
             if source.name in spec.axes:
                 places[spec.name] = places[spec.name].narrow(1 + spec.axes.index(source.name), 0, kept)
-        part = replace(whole, groups=(replace(source, size=kept), *whole.groups[1:]))
+        part = whole.with_inputs(kept)
         return part, part.flatten(places).squeeze(0)
 
     def with_widths(self, widths: Mapping[str, int]) -> Coordinates:

@@ -11,8 +11,6 @@ by a root that does not vanish with it, as a tensor of one number would otherwis
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
@@ -49,8 +47,7 @@ class LossGradient(nn.Module):
             raise ValueError(
                 f"Shape mismatch: expected examples with inputs (examples, {features}), got {shape} and {targets} targets."
             )
-        layers = (replace(layer, activation=SMOOTH.get(layer.activation, layer.activation)) for layer in architecture.layers)
-        self.smooth, self.geometry = replace(architecture, layers=tuple(layers)), geometry
+        self.smooth, self.geometry = architecture.with_activations(SMOOTH), geometry
         part, places = coordinates.leading(directions)
         self.tensors = tuple(part.slices.values())
         self.register_buffer("places", places, persistent=False)

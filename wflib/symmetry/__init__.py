@@ -5,8 +5,10 @@ from wflib.symmetry.canonical import NEARLY_DEAD, CanonicalNetworks, canonicaliz
 from wflib.symmetry.matching import order_free_matching, squared_distance, weight_matching
 from wflib.symmetry.permutation import Permutations, compose, identity, inverse, permute, random_permutations
 from wflib.symmetry.pooling import pool, pooling_index
+from wflib.symmetry.report import Symmetries, symmetries
 from wflib.symmetry.scaling import Scales, random_scales, scale
 from wflib.symmetry.sinkhorn import Objective, mix, sinkhorn, sinkhorn_matching
+from wflib.symmetry.structured_matching import structured_matching
 
 __all__ = [
     "NEARLY_DEAD",
@@ -14,6 +16,7 @@ __all__ = [
     "Objective",
     "Permutations",
     "Scales",
+    "Symmetries",
     "activation_matching",
     "canonicalize",
     "compose",
@@ -31,5 +34,7 @@ __all__ = [
     "sinkhorn",
     "sinkhorn_matching",
     "squared_distance",
+    "structured_matching",
+    "symmetries",
     "weight_matching",
 ]

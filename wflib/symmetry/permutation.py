@@ -1,6 +1,8 @@
-"""Permutations of hidden neurons: the group S_n of every hidden layer, acting on whole zoos.
+"""Permutations of hidden neurons: the group that a network's operations leave free, acting on whole zoos.
 
-A permutation is stored as indices: neuron k of the permuted network is neuron ``permutation[k]`` of the original one.
+A permutation is stored as indices: neuron k of the permuted network is neuron ``permutation[k]`` of the original one. A
+nested group (widths of attention heads, members of groups of channels) has indices for each neuron of its parent: member k
+of parent p is member ``permutation[p, k]`` of the parent that ``parent[p]`` names.
 """
 
 from __future__ import annotations
@@ -10,41 +12,87 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, TensorSpec, Weights
+from wflib.architecture import Architecture, Axis, Block, NeuronGroup, TensorSpec, Weights
 
 __all__ = ["Permutations", "compose", "identity", "inverse", "permute", "random_permutations"]
 
 Permutations = dict[str, Tensor]
-"""Hidden group name → indices of shape (networks, neurons)."""
+"""Hidden group name → indices of shape (networks, neurons), for a nested group (networks, parents, neurons)."""
+
+
+def places(architecture: Architecture, group: NeuronGroup) -> tuple[int, ...]:
+    """Shape of one network's indices of a group."""
+    return (group.size,) if group.parent is None else (architecture.size(group.parent), group.size)
 
 
 def identity(architecture: Architecture, networks: int) -> Permutations:
     """The permutation that changes nothing."""
-    return {group.name: torch.arange(group.size).expand(networks, -1).clone() for group in architecture.hidden_groups}
+    return {
+        group.name: torch.arange(group.size).expand(networks, *places(architecture, group)).clone()
+        for group in architecture.hidden_groups
+    }
 
 
 def random_permutations(architecture: Architecture, networks: int, generator: torch.Generator) -> Permutations:
     """Uniformly random permutations, independent over networks and groups."""
     return {
-        group.name: torch.rand(networks, group.size, generator=generator).argsort(1) for group in architecture.hidden_groups
+        group.name: torch.rand(networks, *places(architecture, group), generator=generator).argsort(-1)
+        for group in architecture.hidden_groups
     }
 
 
-def compose(second: Permutations, first: Permutations) -> Permutations:
-    """The permutation that acts like ``first``, then ``second``."""
-    return {name: first[name].gather(1, second[name]) for name in first}
+def compose(second: Permutations, first: Permutations, architecture: Architecture | None = None) -> Permutations:
+    """The permutation that acts like ``first``, then ``second``; nested groups need the architecture.
+
+    Raises:
+        ValueError: There are nested groups, but no architecture that names their parents.
+    """
+    parents = parent_names(first, architecture, "compose")
+    composed = {}
+    for name, indices in first.items():
+        if name in parents:
+            indices = of_parents(indices, second.get(parents[name]))
+        composed[name] = indices.gather(-1, second[name])
+    return composed
 
 
-def inverse(permutations: Permutations) -> Permutations:
-    """The permutation that undoes another one."""
-    return {name: indices.argsort(1) for name, indices in permutations.items()}
+def inverse(permutations: Permutations, architecture: Architecture | None = None) -> Permutations:
+    """The permutation that undoes another one; nested groups need the architecture.
+
+    Raises:
+        ValueError: There are nested groups, but no architecture that names their parents.
+    """
+    parents = parent_names(permutations, architecture, "inverse")
+    undone = {name: indices.argsort(-1) for name, indices in permutations.items()}
+    return {
+        name: of_parents(indices, undone.get(parents[name])) if name in parents else indices
+        for name, indices in undone.items()
+    }
+
+
+def parent_names(permutations: Permutations, architecture: Architecture | None, caller: str) -> dict[str, str]:
+    """Nested group → its parent."""
+    if architecture is None:
+        nested = [name for name, indices in permutations.items() if indices.ndim > 2]
+        if nested:
+            raise ValueError(f"{caller}: {nested} move along with their parents; pass the architecture, which names them.")
+        return {}
+    return {group.name: group.parent for group in architecture.hidden_groups if group.parent is not None}
+
+
+def of_parents(members: Tensor, parent: Tensor | None) -> Tensor:
+    """What stands at (network, parent[p], …) for every p: (networks, parents, …)."""
+    if parent is None:
+        return members
+    index = parent.to(members.device).view(*parent.shape, *(1 for _ in members.shape[2:]))
+    return members.gather(1, index.expand(*parent.shape, *members.shape[2:]))
 
 
 def permute(architecture: Architecture, weights: Mapping[str, Tensor], permutations: Permutations) -> Weights:
     """Reorder hidden neurons: W_l ← P_l W_l P_{l-1}ᵀ, b_l ← P_l b_l. The function of every network stays the same.
 
     Args:
-        architecture: Says which axis of which tensor counts which neurons.
+        architecture: Says which places of which tensor belong to which neurons.
         weights: Tensors of shape (networks, *shape).
         permutations: Indices per group; groups that are not named keep their order.
 
@@ -54,24 +102,76 @@ def permute(architecture: Architecture, weights: Mapping[str, Tensor], permutati
     Raises:
         ValueError: A group is unknown or not permutable, or its indices have the wrong shape or are no permutation.
     """
-    hidden = {group.name: group.size for group in architecture.hidden_groups}
+    hidden = {group.name: group for group in architecture.hidden_groups}
     networks = next(iter(weights.values())).shape[0]
     for name, indices in permutations.items():
         if name not in hidden:
             raise ValueError(f"permute: {name!r} is no hidden group; hidden groups are {sorted(hidden)}.")
-        if tuple(indices.shape) != (networks, hidden[name]):
-            raise ValueError(f"Shape mismatch: {name} expected ({networks}, {hidden[name]}), got {tuple(indices.shape)}.")
-        if not bool((indices.sort(1).values == torch.arange(hidden[name], device=indices.device)).all()):
+        expected = (networks, *places(architecture, hidden[name]))
+        if tuple(indices.shape) != expected:
+            raise ValueError(f"Shape mismatch: {name} expected {expected}, got {tuple(indices.shape)}.")
+        if not bool((indices.sort(-1).values == torch.arange(expected[-1], device=indices.device)).all()):
             raise ValueError(f"permute: the indices of {name} are no permutation; they must name each neuron once.")
-    return {spec.name: permute_tensor(spec, weights[spec.name], permutations) for spec in architecture.tensors}
+    parents = {name: group.parent for name, group in hidden.items() if group.parent is not None}
+    permuted = {}
+    for spec in architecture.tensors:
+        tensor = permute_tensor(spec, weights[spec.name], permutations)
+        for place, axis in enumerate(architecture.axes(spec.name), 1):
+            if axis.name not in hidden:
+                tensor = permute_axis(tensor, place, axis, permutations, parents)
+        permuted[spec.name] = tensor
+    return permuted
 
 
 def permute_tensor(spec: TensorSpec, tensor: Tensor, permutations: Permutations) -> Tensor:
-    """One tensor (networks, *shape) in the order of neurons that :func:`permute` brings it to, unchecked."""
+    """One tensor (networks, *shape) in the order of neurons that :func:`permute` brings it to, unchecked.
+
+    For tensors whose axes each count one group, or nothing that is permuted.
+    """
     for axis, group in enumerate(spec.axes, 1):
         if group in permutations:
             tensor = take_neurons(tensor, axis, permutations[group])
     return tensor
+
+
+def permute_axis(tensor: Tensor, place: int, axis: Axis, permutations: Permutations, parents: Mapping[str, str]) -> Tensor:
+    """One axis of any kind in its new order."""
+    moved = [block for block in axis.blocks if block.group in permutations or parents.get(block.group) in permutations]
+    plain = [block for block in moved if block.rows is None]
+    if plain:
+        index = torch.arange(axis.size, device=tensor.device).repeat(len(tensor), 1)
+        for block in plain:
+            sources = sources_of(block, permutations, parents, len(tensor))
+            index.scatter_(1, block.places.to(index.device).reshape(1, -1).expand(len(tensor), -1), sources.flatten(1))
+        tensor = take_neurons(tensor, place, index)
+    for block in (block for block in moved if block.rows is not None):
+        tensor = permute_within(tensor, place, axis, block, sources_of(block, permutations, parents, len(tensor)))
+    return tensor
+
+
+def sources_of(block: Block, permutations: Permutations, parents: Mapping[str, str], networks: int) -> Tensor:
+    """Which place takes each place's part: (networks, *places.shape)."""
+    places, members = block.places, permutations.get(block.group)
+    sources = places.expand(networks, *places.shape)
+    if block.group in parents:
+        sources = of_parents(sources, permutations.get(parents[block.group]))
+    elif block.rows is not None and members is not None:
+        members = members.unsqueeze(1)
+    if members is None:
+        return sources
+    axis = sources.ndim - 2
+    return sources.gather(axis, members.to(sources.device).unsqueeze(-1).expand(sources.shape))
+
+
+def permute_within(tensor: Tensor, place: int, axis: Axis, block: Block, sources: Tensor) -> Tensor:
+    """An axis whose order depends on the row: members of the row's own group of channels."""
+    networks, sets = sources.shape[:2]
+    index = torch.arange(axis.size).repeat(networks, sets, 1)
+    index.scatter_(2, block.places.flatten(1).expand(networks, -1, -1), sources.flatten(2))
+    index = index[:, block.rows.clamp_min(0)]
+    index[:, block.rows < 0] = torch.arange(axis.size)
+    index = index.to(tensor.device).view(networks, len(block.rows), axis.size, *(1 for _ in tensor.shape[3:]))
+    return tensor.gather(place, index.expand(tensor.shape))
 
 
 def take_neurons(tensor: Tensor, axis: int, indices: Tensor) -> Tensor:

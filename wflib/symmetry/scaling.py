@@ -1,4 +1,4 @@
-"""Rescalings of hidden neurons that activations commute with: positive factors for ReLU, signs for odd functions."""
+"""Rescalings of hidden neurons that operations leave free: positive factors for ReLU, signs for odd functions."""
 
 from __future__ import annotations
 
@@ -7,73 +7,103 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wflib.activation import ACTIVATIONS
-from wflib.architecture import Architecture, Layer, Weights
+from wflib.architecture import Architecture, Factor, Layer, Weights
 
 __all__ = ["Scales", "incoming_layer", "random_scales", "scale", "scaling_kind"]
 
 Scales = dict[str, Tensor]
-"""Hidden group name → factors of shape (networks, neurons)."""
+"""Name of a scaling, in perceptrons that of the hidden group → factors of shape (networks, neurons)."""
 
 
 def incoming_layer(architecture: Architecture, group: str) -> Layer:
-    """The layer that computes a group."""
+    """The layer of a perceptron that computes a group."""
     return next(layer for layer in architecture.layers if layer.target == group)
 
 
 def scaling_kind(architecture: Architecture, group: str) -> str:
-    """Which factors a hidden group admits: ``positive``, ``sign``, ``any`` or ``none``."""
-    return ACTIVATIONS[incoming_layer(architecture, group).activation].scaling
+    """Which factors a scaling or hidden group admits: ``positive``, ``sign``, ``any`` or ``none``."""
+    return next((scaling.kind for scaling in architecture.scalings if scaling.name == group), "none")
+
+
+def scaling_sizes(architecture: Architecture) -> dict[str, int]:
+    """Number of factors by name: of hidden groups, those that admit none among them, and of all other scalings."""
+    sizes = {group.name: group.size for group in architecture.hidden_groups if group.parent is None}
+    return sizes | {scaling.name: scaling.size for scaling in architecture.scalings}
 
 
 def random_scales(architecture: Architecture, networks: int, generator: torch.Generator, dtype=torch.float32) -> Scales:
     """Random admissible factors: log-normal where positive ones are allowed, random signs where signs are."""
     scales = {}
-    for group in architecture.hidden_groups:
-        kind = scaling_kind(architecture, group.name)
-        factor = torch.ones(networks, group.size, dtype=dtype)
+    for name, size in scaling_sizes(architecture).items():
+        kind = scaling_kind(architecture, name)
+        factor = torch.ones(networks, size, dtype=dtype)
         if kind in ("positive", "any"):
-            factor = torch.randn(networks, group.size, generator=generator, dtype=dtype).exp()
+            factor = torch.randn(networks, size, generator=generator, dtype=dtype).exp()
         if kind in ("sign", "any"):
-            factor = factor * (torch.randint(0, 2, (networks, group.size), generator=generator) * 2 - 1)
-        scales[group.name] = factor
+            factor = factor * (torch.randint(0, 2, (networks, size), generator=generator) * 2 - 1)
+        scales[name] = factor
     return scales
 
 
 def scale(architecture: Architecture, weights: Mapping[str, Tensor], scales: Scales) -> Weights:
     """Divide what enters each hidden neuron by its factor s and multiply what leaves it by s.
 
-    W_l[k, :], b_l[k] ← · / s_k and W_{l+1}[:, k] ← · × s_k.
+    For a perceptron W_l[k, :], b_l[k] ← · / s_k and W_{l+1}[:, k] ← · × s_k. Running means count as entering; of running
+    variances, v + ε ← (v + ε) / s², so that batch norm stays exact.
 
     Args:
-        architecture: Says which tensors enter and leave a group.
+        architecture: Says which tensors follow which factors.
         weights: Tensors of shape (networks, *shape).
-        scales: Factors per hidden group; groups that are not named stay as they are.
+        scales: Factors per scaling; neurons that are not named stay as they are.
 
     Returns:
         New tensors of the same shapes.
 
     Raises:
-        ValueError: A group is unknown, its factors have the wrong shape, or a factor is zero, not finite or one that the
-            group's activation does not commute with.
+        ValueError: A scaling is unknown, its factors have the wrong shape, or a factor is zero, not finite or one that the
+            operations behind the neurons do not commute with, or a variance would become negative.
     """
-    hidden = {group.name: group.size for group in architecture.hidden_groups}
+    sizes = scaling_sizes(architecture)
+    scalings = {scaling.name: scaling for scaling in architecture.scalings}
     networks = next(iter(weights.values())).shape[0]
     scaled = dict(weights)
-    for group, factor in scales.items():
-        if group not in hidden:
-            raise ValueError(f"scale: {group!r} is no hidden group; hidden groups are {sorted(hidden)}.")
-        if tuple(factor.shape) != (networks, hidden[group]):
-            raise ValueError(f"Shape mismatch: {group} expected ({networks}, {hidden[group]}), got {tuple(factor.shape)}.")
-        kind = scaling_kind(architecture, group)
+    for name, factor in scales.items():
+        if name not in sizes:
+            raise ValueError(f"scale: {name!r} is no hidden group; hidden groups are {sorted(sizes)}.")
+        if tuple(factor.shape) != (networks, sizes[name]):
+            raise ValueError(f"Shape mismatch: {name} expected ({networks}, {sizes[name]}), got {tuple(factor.shape)}.")
+        kind = scaling_kind(architecture, name)
         admissible = {"positive": factor > 0, "sign": factor.abs() == 1, "any": factor != 0, "none": factor == 1}[kind]
         if not bool((admissible & torch.isfinite(factor)).all()):
-            raise ValueError(f"scale: {group}'s activation admits finite factors of kind {kind!r} only.")
-        for layer in architecture.layers:
-            if layer.target == group:
-                scaled[layer.weight] = scaled[layer.weight] / factor.unsqueeze(-1)
-                if layer.bias is not None:
-                    scaled[layer.bias] = scaled[layer.bias] / factor
-            if layer.source == group:
-                scaled[layer.weight] = scaled[layer.weight] * factor.unsqueeze(-2)
+            raise ValueError(f"scale: {name}'s activation admits finite factors of kind {kind!r} only.")
+        for part in scalings[name].factors if name in scalings else ():
+            scaled[part.tensor] = scale_tensor(scaled[part.tensor], part, factor)
     return scaled
+
+
+def scale_tensor(tensor: Tensor, part: Factor, factor: Tensor) -> Tensor:
+    """What one scaling does to one tensor (networks, *shape).
+
+    Raises:
+        ValueError: A variance would become negative.
+    """
+    padded = torch.cat([factor, factor.new_ones(len(factor), 1)], 1)
+    places = padded[:, part.index.to(factor.device)]
+    shape = [1] * tensor.ndim
+    shape[0] = len(factor)
+    for axis in part.axes:
+        shape[axis + 1] = tensor.shape[axis + 1]
+    places = places.view(shape)
+    if part.power == 1:
+        return tensor / places
+    if part.power == -1:
+        return tensor * places
+    if part.power == 0:
+        return tensor * places.sign()
+    variance = (tensor + part.shift) / places**2 - part.shift
+    if bool((variance < 0).any()):
+        raise ValueError(
+            f"scale: {part.tensor} would become negative, v + ε being divided by the square of a factor up to "
+            f"{float(places.abs().max()):.3g}; choose smaller factors."
+        )
+    return variance

@@ -1,0 +1,103 @@
+"""Tracing: what is refused says what, where and what would help; what is recorded is what the module does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import wflib
+from tests.architecture.cases import Wired
+from wflib.architecture import Architecture, mlp
+
+EXAMPLE = torch.zeros(1, 4, dtype=torch.float64)
+
+
+def traced(run, example=EXAMPLE, **parts) -> Architecture:
+    return Architecture.from_module(Wired(run, **parts).double(), example)
+
+
+def in_place_through_a_view(m, x):
+    y = m.first(x)
+    half = y[:, :2]
+    half.relu_()
+    return m.last(y)
+
+
+def by_value(m, x):
+    return m.first(x) if x[0, 0] else m.last(x)
+
+
+def by_number_of_examples(m, x):
+    return m.first(x).reshape(x.shape[0] * 4)[: x.shape[0] * 2 + 1]
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (lambda m, x: torch.fft.fft(m.first(x)).real, r"`fft_fft` in network has no operation.*test_trace.*Write it with"),
+        (by_value, "`__bool__`.*depend on values.*Decide by sizes"),
+        (in_place_through_a_view, "memory was changed through another.*Avoid changes in place"),
+        (lambda m, x: functional.dropout(m.first(x), 0.5, True), "draws random numbers.*evaluation mode"),
+        (lambda m, x: functional.linear(x, m.first.weight * 2), "weights that are computed.*parameters as they are"),
+        (lambda m, x: functional.batch_norm(m.first(x), None, None, training=True), "statistics of its examples"),
+        (lambda m, x: (m.first(x), x), "returns one tensor, got tuple; wrap it"),
+        (by_number_of_examples, "depends on the number of examples"),
+        (lambda m, x: functional.pad(m.first(x)[None], (1, 1), mode="reflect"), "pads by reflect"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused(run, message):
+    parts = {"first": nn.Linear(4, 4), "last": nn.Linear(4, 2)}
+    assert traced(lambda m, x: m.last(torch.relu(m.first(x))), **parts).hidden_groups
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        traced(run, **parts)
+
+
+def test_changes_in_place_are_recorded_in_their_order():
+    def run(m, x):
+        y = m.first(x)
+        kept = y * 2
+        y.relu_()
+        y += kept
+        return m.last(y)
+
+    assert len(traced(run, first=nn.Linear(4, 5), last=nn.Linear(5, 2)).operations) == 5
+
+
+def test_a_perceptron_is_traced_as_one():
+    module = mlp([4, 5, 3]).module().double()
+    architecture = Architecture.from_module(module, EXAMPLE, "regression")
+    assert [layer.activation for layer in architecture.layers] == ["relu", "identity"]
+    assert architecture.task_type == "regression"
+    assert [shape for _, shape in architecture.shapes] == [shape for _, shape in mlp([4, 5, 3]).shapes]
+
+
+def test_modules_keep_their_mode_and_tied_parameters_have_one_name():
+    module = Wired(lambda m, x: m.two(torch.tanh(m.one(x))), one=nn.Linear(4, 4), two=nn.Linear(4, 4)).double().train()
+    module.two.weight = module.one.weight
+    architecture = Architecture.from_module(module, EXAMPLE)
+    assert module.training
+    assert module.one.training
+    assert [name for name, _ in architecture.shapes] == ["one.weight", "one.bias", "two.bias"]
+    assert not architecture.hidden_groups  # outputs are hidden neurons: nothing may be exchanged
+
+
+def test_statistics_are_told_from_weights():
+    module = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2)).double()
+    architecture = Architecture.from_module(module, torch.zeros(1, 2, 3, 3, dtype=torch.float64))
+    assert architecture.statistics == ("1.running_mean", "1.running_var")
+    assert set(dict(architecture.shapes)) == set(module.state_dict()) - {"1.num_batches_tracked"}
+
+
+def test_symmetries_are_printed():
+    module = nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)).double()
+    found = wflib.symmetries(module, torch.zeros(1, 2, 3, 3, dtype=torch.float64))
+    text = str(found)
+    for part in ("in each of 1.groups", "0.weight[0]", "1: 4 positive; written by 1.weight, 1.bias, read by 4.weight"):
+        assert part in text
+    assert found.redundant == pytest.approx(4 / found.parameters)
+    assert found.log_order == pytest.approx(3 * torch.tensor(2.0).log().item())
+    assert wflib.symmetries(mlp([3, 5, 2])).scalable == 5
+    with pytest.raises(ValueError, match="needs an example"):
+        wflib.symmetries(module)

@@ -1,0 +1,19 @@
+"""What a base network is: typed operations on activations, and the groups, axes and scalings that follow from them."""
+
+from wflib.architecture.builders import mlp
+from wflib.architecture.chain import Layer
+from wflib.architecture.derive import Axis, Block, Factor, NeuronGroup, Scaling
+from wflib.architecture.spec import Architecture, TensorSpec, Weights
+
+__all__ = [
+    "Architecture",
+    "Axis",
+    "Block",
+    "Factor",
+    "Layer",
+    "NeuronGroup",
+    "Scaling",
+    "TensorSpec",
+    "Weights",
+    "mlp",
+]

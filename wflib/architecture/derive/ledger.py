@@ -1,0 +1,259 @@
+"""Where operations enter what they tie: the facts that groups and scalings are derived from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wflib.architecture.derive.union import Partition
+from wflib.architecture.derive.wires import NOBODY, ONE, ZERO, Wires, mix, sequence_hash
+
+__all__ = ["Contraction", "Entry", "Ledger", "Site"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Places of a tensor that belong to neurons: ``neurons`` and ``roles`` have the shape of the axes they span.
+
+    Without axes, places in an operation, whose neurons are alike only if it treats them alike. ``within`` says that which
+    neuron a place of the last axis belongs to depends on the first axis: columns of grouped convolutions.
+    """
+
+    tensor: str
+    axes: tuple[int, ...]
+    neurons: Tensor
+    roles: Tensor
+    within: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a tensor follows scales s, by what one operation says: multiplied by s^power along some axes.
+
+    ``power`` is 1 for what writes values, -1 for what reads them, 0 for the sign of s alone, and 2 for a variance v, where
+    v + shift is multiplied by s².
+    """
+
+    operation: int
+    tensor: str
+    axes: tuple[int, ...]
+    scales: Tensor
+    power: int
+    shift: float = 0.0
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """Products summed over neurons of two values, which admit every invertible matrix: (sets, members) each."""
+
+    operation: str
+    left: Tensor
+    right: Tensor
+
+
+class Ledger:
+    """What the operations of one network say, in their order; integers name neurons and scales.
+
+    Attributes:
+        shapes: Of every parameter tensor.
+        operation: Name of the value that is being computed.
+        number: Its place among the operations, part of every label it makes.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.shapes = shapes
+        self.operation, self.number = "input", 0
+        self.neurons, self.scales = Partition(1), Partition(2)
+        self.read_first: list[tuple[str, Tensor]] = []
+        self.soft = torch.zeros(1, dtype=torch.bool)
+        self.born: list[Tensor] = []
+        self.ties: list[Tensor] = []
+        self.names: list[tuple[str, int, int]] = [("input", 0, 0)]
+        self.children: list[tuple[Tensor, Tensor]] = []
+        self.fixed: list[Tensor] = []
+        self.sites: list[Site] = []
+        self.entries: list[Entry] = []
+        self.positive: list[Tensor] = []
+        self.signs: list[Tensor] = []
+        self.contractions: list[Contraction] = []
+
+    def begin(self, operation: str) -> None:
+        """What follows is said by the next operation."""
+        self.operation, self.number = operation, self.number + 1
+        self.names.append((operation, len(self.neurons.names), len(self.scales.names)))
+
+    def current(self, wires: Wires) -> Wires:
+        """The same wires under the names that scales have by now; neurons keep the names they were born with."""
+        return Wires(wires.neuron, wires.label, self.scales.of(wires.scale))
+
+    def new_neurons(self, count: int, soft: bool = False) -> Tensor:
+        """Neurons that the operation at hand makes, alike until something tells them apart: (count,).
+
+        Soft ones, entries of parameters that are used as values, become part of whatever neuron they meet.
+        """
+        found = self.neurons.grow(count)
+        self.soft = torch.cat([self.soft, torch.full((count,), soft)])
+        if not soft:
+            self.born.append(found)
+        return found
+
+    def new_scales(self, count: int) -> Tensor:
+        """Scales that nothing has restricted yet: (count,)."""
+        return self.scales.grow(count)
+
+    def tie(self, a: Tensor, b: Tensor) -> None:
+        """The same neurons, entry by entry."""
+        a, b = (side.reshape(-1) for side in torch.broadcast_tensors(a, b))
+        both = (a != b) & (a != NOBODY) & (b != NOBODY)
+        if both.any():
+            pairs = torch.stack([a[both], b[both]]).unique(dim=1)
+            self.ties.append(pairs)
+            lost = self.neurons.unite(*pairs)
+            hard = ~self.soft[lost]
+            self.soft[self.neurons.of(lost[hard])] = False
+
+    def join(self, a: Tensor, b: Tensor) -> None:
+        """The same scales, entry by entry; zeros follow any."""
+        a, b = (side.reshape(-1) for side in torch.broadcast_tensors(a, b))
+        both = (a != b) & (a != ZERO) & (b != ZERO)
+        if both.any():
+            self.scales.unite(a[both], b[both])
+
+    def end(self, scales: Tensor) -> None:
+        """Nothing may rescale these entries."""
+        self.join(scales, torch.tensor(ONE))
+
+    def restrict(self, scales: Tensor, kind: str) -> None:
+        """Factors of these scales must be ``positive``, or ``sign``: one or minus one."""
+        (self.positive if kind == "positive" else self.signs).append(scales.unique())
+
+    def unrestricted(self, scales: Tensor) -> bool:
+        """Whether every factor is still possible for all of these entries."""
+        scales = self.scales.of(scales).unique()
+        taken = self.scales.of(torch.cat([torch.tensor([ONE, ZERO]), *self.positive, *self.signs]))
+        return not torch.isin(scales, taken).any()
+
+    def child(self, neurons: Tensor, parents: Tensor, roles: Tensor | int = 0) -> None:
+        """Neurons that move along with a parent, and among themselves within it."""
+        sides = torch.broadcast_tensors(neurons, parents, torch.as_tensor(roles))
+        neurons, parents, roles = (side.reshape(-1) for side in sides)
+        known = (neurons != NOBODY) & (parents != NOBODY)
+        self.children.append((neurons[known], parents[known]))
+        self.sites.append(Site(self.operation, (), neurons, mix(roles, self.number)))
+
+    def fix(self, neurons: Tensor) -> None:
+        """Neurons that cannot be exchanged."""
+        self.fixed.append(neurons.unique())
+
+    def owns(
+        self,
+        tensor: str | None,
+        axes: tuple[int, ...],
+        neurons: Tensor,
+        roles: Tensor | int = 0,
+        offset: int = 0,
+        within: bool = False,
+    ) -> None:
+        """Axes of a tensor count these neurons, from ``offset`` on."""
+        if tensor is not None:
+            roles = torch.as_tensor(roles).expand(neurons.shape)
+            sides = (self.padded(tensor, axes, side, offset, NOBODY) for side in (neurons, roles))
+            self.sites.append(Site(tensor, axes, *sides, within))
+
+    def follows(
+        self,
+        tensor: str | None,
+        axes: tuple[int, ...],
+        scales: Tensor,
+        power: int,
+        shift: float = 0.0,
+        offset: int = 0,
+    ) -> None:
+        """A tensor follows these scales, from ``offset`` on."""
+        if tensor is not None:
+            scales = self.padded(tensor, axes, scales, offset, ZERO)
+            self.entries.append(Entry(self.number, tensor, axes, scales, power, shift))
+
+    def padded(self, tensor: str, axes: tuple[int, ...], part: Tensor, offset: int, value: int) -> Tensor:
+        """A part of an axis, with a value before and after it."""
+        missing = self.shapes[tensor][axes[0]] - len(part)
+        if len(axes) > 1 or not missing:
+            return part
+        return torch.nn.functional.pad(part, (offset, missing - offset), value=value)
+
+    def read(self, wires: Wires, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What stands along an axis when all other axes are positions: neurons, roles, scales, each (length,).
+
+        A neuron's entries at all positions are tied; its role is how its labels lie over them.
+        """
+        neuron, label, scale = (
+            side.movedim(axis, -1).reshape(-1, side.shape[axis]) for side in (wires.neuron, wires.label, wires.scale)
+        )
+        owner = neuron.max(0).values
+        self.tie(neuron[(neuron != owner).any(1)], owner)
+        factor = torch.where(scale == ZERO, -1, scale).max(0).values
+        factor = torch.where(factor < 0, ZERO, factor)
+        self.join(scale[(scale != factor).any(1)], factor)
+        return owner, sequence_hash(label, 0), self.scales.of(factor)
+
+    def positions(self, shape: tuple[int, ...]) -> Tensor:
+        """Fresh labels, one a position."""
+        return mix(torch.arange(math.prod(shape)), self.number).view(shape)
+
+    def sets(self, wires: Wires, axes: tuple[int, ...]) -> Tensor:
+        """Neurons of what is computed from all entries along some axes together, in the shape without these axes.
+
+        Entries of one neuron at several positions give the neuron itself. Several neurons make a set, with a new neuron as
+        parent of its members, which may be exchanged within it.
+        """
+        kept = [axis for axis in range(wires.neuron.ndim) if axis not in axes]
+        shape = [wires.neuron.shape[axis] for axis in kept]
+        rows, labels = (side.permute(*kept, *axes).reshape(math.prod(shape), -1) for side in (wires.neuron, wires.label))
+        parents, rows = rows[:, 0].clone(), self.neurons.of(rows)
+        several = (rows != rows[:, :1]).any(1)
+        if several.any():
+            members, which = distinct_rows(rows[several])
+            new = self.new_neurons(len(members))
+            parents[several] = new[which]
+            # A member's role: how its labels lie over the positions at which its set is seen.
+            roles = torch.zeros_like(members).index_add_(0, which, mix(labels[several]))
+            self.child(members, new[:, None], roles)
+        return parents.view(shape)
+
+    def combine(self, a: Wires, b: Wires) -> Tensor:
+        """Neurons of entries computed from two entries each. Neurons that meet each other only become one.
+
+        A neuron that meets many, each of which meets it alone, becomes their parent: logits of a head and its values.
+        """
+        born = [side.reshape(-1) for side in torch.broadcast_tensors(a.neuron, b.neuron)]
+        first, second = (self.neurons.of(side) for side in born)
+        shape = torch.broadcast_shapes(a.neuron.shape, b.neuron.shape)
+        result = torch.where(first == NOBODY, born[1], born[0])
+        meeting = (first != second) & (first != NOBODY) & (second != NOBODY)
+        if not meeting.any():
+            return result.view(shape)
+        (one, other), which = torch.stack([first[meeting], second[meeting]]).unique(dim=1, return_inverse=True)
+        size = len(self.neurons.names)
+        single = torch.bincount(one, minlength=size)[one] == 1, torch.bincount(other, minlength=size)[other] == 1
+        soft = self.soft[one], self.soft[other]
+        same = (single[0] & single[1]) | (single[0] & soft[0]) | (single[1] & soft[1])
+        below, above = single[0] & ~same, single[1] & ~same & ~single[0]
+        self.child(one[below], other[below])
+        self.child(other[above], one[above])
+        neither = ~(same | below | above)
+        self.fix(torch.cat([one[neither], other[neither]]))
+        kept = [side[meeting] for side in born]
+        result[meeting] = torch.where((above | (same & soft[0]))[which], kept[1], kept[0])
+        self.tie(kept[0][same[which]], kept[1][same[which]])
+        return result.view(shape)
+
+
+def distinct_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows without repetition, and for every row which it is."""
+    if (rows == rows[:1]).all():
+        return rows[:1], torch.zeros(len(rows), dtype=torch.int64)
+    return rows.unique(dim=0, return_inverse=True)

@@ -1,0 +1,119 @@
+"""Sums over axes: matrix products of two values, means, softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wflib.architecture.derive.ledger import Contraction, Ledger
+from wflib.architecture.derive.wires import NOBODY, ONE, Wires, mix, sequence_hash
+from wflib.architecture.operations.base import Operation
+from wflib.architecture.operations.pairs import aligned, product_scale
+
+__all__ = ["AlongAxis", "MatrixProduct", "Reduce"]
+
+
+def one_neuron(ledger: Ledger, wires: Wires, axis: int) -> bool:
+    """Whether an axis holds positions of the same neurons, rather than neurons."""
+    neurons = ledger.neurons.of(wires.neuron)
+    return bool((neurons == neurons.narrow(axis, 0, 1)).all())
+
+
+@dataclass(frozen=True)
+class MatrixProduct(Operation):
+    """a @ b over the last two axes, with broadcasting over those before."""
+
+    kind: ClassVar[str] = "matrix_product"
+
+    def run(self, weights: Mapping[str, Tensor], inputs: Sequence[Tensor], examples: int) -> Tensor:
+        """Batched."""
+        return torch.matmul(*aligned(inputs))
+
+    def wire(self, ledger: Ledger, inputs: Sequence[Wires]) -> Wires:
+        """Summed over positions, neurons meet as in a product; summed over neurons, these are a set: the width of a head."""
+        a, b = inputs
+        label = mix(sequence_hash(a.label, -1).unsqueeze(-1), sequence_hash(b.label, -2).unsqueeze(-2), ledger.number)
+        if one_neuron(ledger, a, -1) and one_neuron(ledger, b, -2):
+            ledger.join(a.scale, a.scale[..., :1])
+            ledger.join(b.scale, b.scale[..., :1, :])
+            sides = a.move(lambda side: side[..., :1]), b.move(lambda side: side[..., :1, :])
+            a, b = (ledger.current(side) for side in sides)
+            return Wires(ledger.combine(a, b), label, product_scale(ledger, a.scale, b.scale))
+        if one_neuron(ledger, a, -1) or one_neuron(ledger, b, -2):
+            for side in inputs:
+                ledger.fix(side.neuron)
+                ledger.end(side.scale)
+            return Wires(torch.full_like(label, NOBODY), ledger.positions(label.shape), torch.full_like(label, ONE))
+        left, right = a.neuron.max(-2).values, b.neuron.max(-1).values
+        free = ledger.unrestricted(a.scale) and ledger.unrestricted(b.scale)
+        ledger.tie(a.neuron, left.unsqueeze(-2))
+        ledger.tie(b.neuron, right.unsqueeze(-1))
+        ledger.tie(left, right)
+        for side in inputs:
+            ledger.end(side.scale)
+        roles = mix(sequence_hash(a.label, -2), sequence_hash(b.label, -1))
+        members = left.expand(roles.shape)
+        if free:
+            ledger.contractions.append(Contraction(ledger.operation, left, right))
+        parents = ledger.sets(Wires(members, roles, members), (members.ndim - 1,))
+        return Wires(parents[..., None, None].expand(label.shape), label, torch.full_like(label, ONE))
+
+
+@dataclass(frozen=True)
+class Reduce(Operation):
+    """The mean or sum over some axes."""
+
+    function: str = "mean"
+    axes: tuple[int, ...] = ()
+    keep: bool = False
+
+    kind: ClassVar[str] = "reduce"
+
+    def __post_init__(self) -> None:
+        if self.function not in ("mean", "sum"):
+            raise ValueError(f"Architecture: unknown reduction {self.function!r}; known: mean and sum.")
+
+    def run(self, weights: Mapping[str, Tensor], inputs: Sequence[Tensor], examples: int) -> Tensor:
+        """Over the same axes in every network."""
+        return getattr(torch, self.function)(inputs[0], [axis + 1 for axis in self.axes], keepdim=self.keep)
+
+    def wire(self, ledger: Ledger, inputs: Sequence[Wires]) -> Wires:
+        """A neuron's positions give the neuron, several neurons a new one that does not feel their order."""
+        (x,) = inputs
+        neuron, label, scale = ledger.sets(x, self.axes), mix(x.label).sum(self.axes), x.scale
+        for axis in self.axes:
+            ledger.join(scale, scale.amax(axis, keepdim=True))
+            scale = scale.amax(axis, keepdim=True)
+        if self.keep:
+            neuron, label = (side.view(scale.shape) for side in (neuron, label))
+        return Wires(neuron, mix(label, ledger.number), scale.view(label.shape))
+
+
+@dataclass(frozen=True)
+class AlongAxis(Operation):
+    """A function of all entries along an axis that keeps their order: softmax, log_softmax, or normalize (x / ‖x‖)."""
+
+    function: str = "softmax"
+    axis: int = -1
+
+    kind: ClassVar[str] = "along_axis"
+
+    def __post_init__(self) -> None:
+        if self.function not in ("softmax", "log_softmax", "normalize"):
+            raise ValueError(f"Architecture: unknown {self.function!r}; known: softmax, log_softmax and normalize.")
+
+    def run(self, weights: Mapping[str, Tensor], inputs: Sequence[Tensor], examples: int) -> Tensor:
+        """Along the same axis in every network."""
+        return getattr(functional, self.function)(inputs[0], dim=self.axis + 1)
+
+    def wire(self, ledger: Ledger, inputs: Sequence[Wires]) -> Wires:
+        """Neurons along the axis are a set; none may be rescaled."""
+        (x,) = inputs
+        ledger.sets(x, (self.axis,))
+        ledger.end(x.scale)
+        return Wires(x.neuron, mix(x.label, ledger.number), torch.full_like(x.scale, ONE))
