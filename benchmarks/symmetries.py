@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 import typer
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from wflib.architecture import Architecture, Weights
 from wflib.rng import generator
@@ -72,6 +73,16 @@ def randomize(module: nn.Module) -> None:
             tensor.copy_(0.1 * drawn + float(name.endswith(("weight", "layer_scale"))))
 
 
+class Uninitialized(TorchFunctionMode):
+    """Modules without the initial weights that are about to be replaced."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """Leave tensors as they are where they would be filled."""
+        if getattr(function, "__name__", "") in ("uniform_", "normal_", "erfinv_", "kaiming_uniform_", "kaiming_normal_"):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs or {})
+
+
 def build(models, name: str) -> tuple[nn.Module, Tensor, str]:
     """A model with random weights and one example for it."""
     size = SIZES.get(name, 64)
@@ -84,7 +95,8 @@ def build(models, name: str) -> tuple[nn.Module, Tensor, str]:
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        module = models.get_model(name, weights=None, **settings).eval()
+        with Uninitialized():
+            module = models.get_model(name, weights=None, **settings).eval()
     finally:
         torch.set_default_dtype(default)
     randomize(module)
