@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 import typer
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from wflib.architecture import Architecture, Weights
 from wflib.rng import generator
@@ -23,7 +24,8 @@ from wflib.symmetry import Symmetries, permute, random_permutations, random_scal
 
 FOLDER = Path("reports/symmetries")
 SIZES = {"maxvit_t": 224, "inception_v3": 96, "vit_h_14": 56}
-LARGE = 250_000_000
+SINGLE = ("regnet_y_128gf", "vit_h_14", "vit_l_16", "vit_l_32")
+"""Models of more than 300 million parameters, which two or three copies of in float64 would take eight gigabytes."""
 COLUMNS = [
     "model",
     "parameters",
@@ -72,19 +74,28 @@ def randomize(module: nn.Module) -> None:
             tensor.copy_(0.1 * drawn + float(name.endswith(("weight", "layer_scale"))))
 
 
+class Uninitialized(TorchFunctionMode):
+    """Modules without the initial weights that are about to be replaced."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """Leave tensors as they are where they would be filled."""
+        if getattr(function, "__name__", "") in ("uniform_", "normal_", "erfinv_", "kaiming_uniform_", "kaiming_normal_"):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs or {})
+
+
 def build(models, name: str) -> tuple[nn.Module, Tensor, str]:
     """A model with random weights and one example for it."""
     size = SIZES.get(name, 64)
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in models.get_model(name, weights=None).parameters())
-    dtype = torch.float32 if parameters > LARGE else torch.float64
+    dtype = torch.float32 if name in SINGLE else torch.float64
     settings = {"image_size": size} if name.startswith("vit") else {}
     if name in ("googlenet", "inception_v3"):
         settings["init_weights"] = False
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        module = models.get_model(name, weights=None, **settings).eval()
+        with Uninitialized():
+            module = models.get_model(name, weights=None, **settings).eval()
     finally:
         torch.set_default_dtype(default)
     randomize(module)

@@ -189,5 +189,15 @@ def test_an_unknown_activation_is_refused():
 def test_text_of_another_kind_is_refused():
     text = mlp([3, 4, 2]).to_json()
     assert Architecture.from_json(text) == mlp([3, 4, 2])
-    with pytest.raises(ValueError, match="nowhere"):
-        Architecture.from_json(text.replace('"source": "hidden1"', '"source": "nowhere"'))
+    for old, new, complaint in (
+        ('["input"]', '["nowhere"]', "nowhere"),
+        ('"kind": "linear"', '"kind": "magic"', "unknown operation 'magic'; known:"),
+        ('"bias"', '"base"', r"an operation linear has .*without \['bias'\] and with \['base'\]"),
+        ('"norm": null, ', "", r"an architecture has .*without \['norm'\]"),
+        ('"norm": null', '"norm": "both"', "norm must be one of"),
+    ):
+        changed = text.replace(old, new)
+        if changed == text:
+            changed = text.replace(f", {old.removesuffix(', ')}", "")
+        with pytest.raises(ValueError, match=complaint):
+            Architecture.from_json(changed)

@@ -46,10 +46,10 @@ def assert_same_function(
     Raises:
         ValueError: Inputs of another task, or the outputs of some network differ; says how many and by how much.
     """
-    features = architecture_a.groups[0].size
-    if inputs.ndim != 2 or inputs.shape[1] != features:
+    if tuple(inputs.shape[1:]) != architecture_a.inputs:
+        expected = ", ".join(map(str, architecture_a.inputs))
         raise ValueError(
-            f"Shape mismatch: expected inputs (examples, {features}) for these networks, got {tuple(inputs.shape)}."
+            f"Shape mismatch: expected inputs (examples, {expected}) for these networks, got {tuple(inputs.shape)}."
         )
     networks = next(iter(weights_a.values())).shape[0]
     worst, differing = 0.0, 0
@@ -57,7 +57,7 @@ def assert_same_function(
         part = slice(start, start + chunk)
         ours = architecture_a.forward({name: tensor[part] for name, tensor in weights_a.items()}, inputs)
         theirs = architecture_b.forward({name: tensor[part] for name, tensor in weights_b.items()}, inputs)
-        difference = (ours - theirs).abs().amax((1, 2)) / ours.abs().amax((1, 2)).clamp_min(1)
+        difference = (ours - theirs).abs().flatten(1).amax(1) / ours.abs().flatten(1).amax(1).clamp_min(1)
         worst = max(worst, difference.max().item())
         differing += int((~(difference <= tolerance)).sum())
     if differing:

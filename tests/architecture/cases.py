@@ -255,7 +255,7 @@ CASES: dict[str, Case] = {
         ),
         (2, 5, 5),
         (5, 6),
-        ((5, "any"), (5, "any")),
+        ((5, "any"), (5, "any"), (5, "any")),
     ),
     "used-twice": Case(
         lambda: Wired(twice, first=nn.Linear(3, 5), shared=nn.Linear(5, 5), last=nn.Linear(5, 2)),

@@ -9,6 +9,7 @@ import torch
 
 from tests.architecture.cases import CASES, NETWORKS, change, random_inputs, random_weights, traced
 from wflib.architecture import Architecture
+from wflib.architecture.derive import derive
 from wflib.rng import generator
 from wflib.symmetry import compose, identity, inverse, permute, random_permutations, random_scales, scale
 
@@ -130,3 +131,20 @@ def test_variances_do_not_become_negative():
     factors = torch.full((NETWORKS, scaling.size), 1e4, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"running_var would become negative.*smaller factors"):
         scale(architecture, weights, {scaling.name: factors})
+
+
+def test_symmetries_are_derived_within_transforms_too():
+    """What is looked for first while torch.func differentiates or vectorizes is what is found outside."""
+    architecture = traced("convolution" if "convolution" in CASES else next(iter(CASES)))[1]
+    sizes = []
+
+    def seen(x):
+        derive.cache_clear()
+        sizes.append([group.size for group in architecture.groups])
+        return x.square().sum()
+
+    torch.func.grad(seen)(torch.ones(3))
+    torch.func.vmap(seen)(torch.ones(2, 3))
+    torch.func.jvp(seen, (torch.ones(3),), (torch.ones(3),))
+    derive.cache_clear()
+    assert sizes == [[group.size for group in architecture.groups]] * 3

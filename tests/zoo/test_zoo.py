@@ -234,7 +234,7 @@ def test_a_missing_or_truncated_zoo_is_refused_with_the_stage_to_rerun(tmp_path,
         (lambda t, m: m.update(architecture="{"), "Expecting"),
         (lambda t, m: m.update(architecture=3), "JSON object must be str"),
         (lambda t, m: m.update(architecture=mlp([3, 5, 5, 2]).to_json()), "linear2.weight"),
-        (lambda t, m: m.update(architecture=ARCHITECTURE.to_json().replace('"permutable"', '"movable"')), "movable"),
+        (lambda t, m: m.update(architecture=ARCHITECTURE.to_json().replace('"kind": "linear"', '"kind": "magic"')), "magic"),
         (lambda t, m: m.pop("initial_architecture"), "initial_architecture"),
     ],
 )

@@ -2,10 +2,12 @@
 
 from wflib.architecture.builders import mlp
 from wflib.architecture.chain import Layer
+from wflib.architecture.changes import with_activations, with_inputs
 from wflib.architecture.derive import Axis, Block, Factor, NeuronGroup, Scaling
-from wflib.architecture.spec import Architecture, TensorSpec, Weights
+from wflib.architecture.spec import NORMS, Architecture, TensorSpec, Weights
 
 __all__ = [
+    "NORMS",
     "Architecture",
     "Axis",
     "Block",
@@ -16,4 +18,6 @@ __all__ = [
     "TensorSpec",
     "Weights",
     "mlp",
+    "with_activations",
+    "with_inputs",
 ]

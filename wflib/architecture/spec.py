@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from wflib.architecture.chain import Layer, chain
+from wflib.architecture.changes import resized
 from wflib.architecture.derive import Axis, Derivation, NeuronGroup, Scaling, derive
-from wflib.architecture.operations import Elementwise, Operation
+from wflib.architecture.operations import Operation
 from wflib.architecture.running import check_operations, run_operations
 
 __all__ = ["NORMS", "Architecture", "TensorSpec", "Weights"]
@@ -72,7 +73,7 @@ class Architecture:
         if self.norm not in (None, *NORMS):
             raise ValueError(f"Architecture: norm must be one of {', '.join(NORMS)} or None, got {self.norm!r}.")
 
-    @property
+    @cached_property
     def derivation(self) -> Derivation:
         """What follows from the operations: groups, axes, scalings."""
         return derive(self.inputs, self.shapes, self.operations)
@@ -259,39 +260,12 @@ class Architecture:
         """The same network with other sizes of hidden groups.
 
         Raises:
-            ValueError: A name is no hidden group, or the network has operations that fix its width.
+            ValueError: A name is no hidden group, or the network is no perceptron.
         """
         hidden = {group.name for group in self.hidden_groups}
         if not set(widths) <= hidden:
             raise ValueError(f"with_widths: expected some of the hidden groups {sorted(hidden)}, got {sorted(widths)}.")
-        return self.resized(widths)
-
-    def with_inputs(self, features: int) -> Architecture:
-        """The same perceptron for another number of input features."""
-        return replace(self.resized({"input": features}), inputs=(features,))
-
-    def resized(self, sizes: Mapping[str, int]) -> Architecture:
-        """The same perceptron with other sizes of groups, inputs among them.
-
-        Raises:
-            ValueError: The network is no perceptron.
-        """
-        chain(self.operations)
-        shapes = []
-        for name, shape in self.shapes:
-            named = zip(self.tensor(name).axes, shape, strict=True)
-            shapes.append((name, tuple(sizes.get(axis, size) for axis, size in named)))
-        return replace(self, shapes=tuple(shapes))
-
-    def with_activations(self, names: Mapping[str, str]) -> Architecture:
-        """The same network with other elementwise functions: old name → new name."""
-        operations = (
-            replace(operation, function=names[operation.function], settings=())
-            if isinstance(operation, Elementwise) and operation.function in names
-            else operation
-            for operation in self.operations
-        )
-        return replace(self, operations=tuple(operations))
+        return replace(self, shapes=resized(self, widths))
 
     def to_json(self) -> str:
         """One line of JSON that :meth:`from_json` reads back."""

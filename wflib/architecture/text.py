@@ -1,14 +1,12 @@
-"""Architectures as text: a perceptron as its groups, tensors and layers, any other network as its operations."""
+"""Architectures as text: their operations and the shapes of their tensors, from which all else follows."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
-from wflib.architecture.builders import perceptron
-from wflib.architecture.chain import Layer
-from wflib.architecture.operations import KINDS
+from wflib.architecture.operations import KINDS, Operation
 from wflib.architecture.spec import Architecture
 
 __all__ = ["from_json", "to_json"]
@@ -16,62 +14,40 @@ __all__ = ["from_json", "to_json"]
 
 def to_json(architecture: Architecture) -> str:
     """One line of JSON."""
-    ends = {"task_type": architecture.task_type, "log_scale": architecture.log_scale}
-    layers = plain_layers(architecture)
-    if layers is None:
-        return json.dumps(
-            {
-                "inputs": architecture.inputs,
-                "shapes": architecture.shapes,
-                "operations": [operation.to_dict() for operation in architecture.operations],
-                **ends,
-            }
-        )
-    groups = [{"name": group.name, "size": group.size, "permutable": group.permutable} for group in architecture.groups]
-    tensors = [asdict(spec) for spec in architecture.tensors]
-    return json.dumps({"groups": groups, "tensors": tensors, "layers": [asdict(layer) for layer in layers], **ends})
-
-
-def plain_layers(architecture: Architecture) -> tuple[Layer, ...] | None:
-    """The layers of a perceptron that they describe fully, None for any other network."""
-    try:
-        layers = architecture.layers
-    except ValueError:
-        return None
-    ends = architecture.task_type, architecture.log_scale
-    return layers if perceptron(architecture.shapes, layers, *ends) == architecture else None
+    facts = {field.name: getattr(architecture, field.name) for field in fields(architecture)}
+    return json.dumps(facts | {"operations": [operation.to_dict() for operation in architecture.operations]})
 
 
 def from_json(text: str) -> Architecture:
-    """The architecture of a text.
+    """The architecture of a text; runs no code.
 
     Raises:
-        ValueError: The text names an operation that does not exist, or misses a part.
+        ValueError: The text names an operation that does not exist, or one of its parts is missing or unknown.
     """
-    raw = json.loads(text)
-    ends = {"task_type": raw["task_type"], "log_scale": raw["log_scale"]}
-    if "layers" in raw:
-        sizes = {}
-        for group in raw["groups"]:
-            unknown = set(group) ^ {"name", "size", "permutable"}
-            if unknown:
-                raise ValueError(f"Architecture: a group has name, size and permutable; {sorted(unknown)} do not fit.")
-            sizes[group["name"]] = group["size"]
-        shapes = tuple((spec["name"], tuple(sizes[axis] for axis in spec["axes"])) for spec in raw["tensors"])
-        return perceptron(shapes, tuple(Layer(**layer) for layer in raw["layers"]), **ends)
-    operations = []
-    for data in raw["operations"]:
-        settings = frozen(data)
-        kind = settings.pop("kind")
-        if kind not in KINDS:
-            raise ValueError(f"Architecture: unknown operation {kind!r}; known: {sorted(KINDS)}.")
-        operations.append(KINDS[kind](**settings))
-    shapes = tuple((name, tuple(shape)) for name, shape in raw["shapes"])
-    return Architecture(tuple(raw["inputs"]), shapes, tuple(operations), **ends)
+    facts = frozen(json.loads(text))
+    check_names("an architecture", set(facts), {field.name for field in fields(Architecture)})
+    return Architecture(**facts | {"operations": tuple(operation(data) for data in facts["operations"])})
+
+
+def operation(data: dict[str, Any]) -> Operation:
+    """One operation of its plain data."""
+    kind = KINDS.get(data.get("kind"))
+    if kind is None:
+        raise ValueError(f"Architecture: unknown operation {data.get('kind')!r}; known: {sorted(KINDS)}.")
+    settings = {name: value for name, value in data.items() if name != "kind"}
+    check_names(f"an operation {data['kind']}", set(settings), {field.name for field in fields(kind)})
+    return kind(**settings)
+
+
+def check_names(what: str, found: set[str], expected: set[str]) -> None:
+    """Refuse parts that are missing or that nobody knows."""
+    if found != expected:
+        differing = f"without {sorted(expected - found)} and with {sorted(found - expected)}"
+        raise ValueError(f"Architecture: {what} has {sorted(expected)}, found one {differing}.")
 
 
 def frozen(data: Any) -> Any:
-    """Lists as tuples, all the way down; the outermost dictionary stays one."""
+    """Lists as tuples, all the way down; dictionaries stay what they are."""
     if isinstance(data, dict):
         return {key: frozen(value) for key, value in data.items()}
     return tuple(frozen(item) for item in data) if isinstance(data, list) else data

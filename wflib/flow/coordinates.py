@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights
+from wflib.architecture import Architecture, Weights, with_inputs
 from wflib.manifold import WeightManifold, weight_manifold
 from wflib.symmetry import canonicalize, decanonicalize
 
@@ -115,7 +115,7 @@ class Coordinates:
         for spec in whole.tensors:
             if source.name in spec.axes:
                 places[spec.name] = places[spec.name].narrow(1 + spec.axes.index(source.name), 0, kept)
-        part = whole.with_inputs(kept)
+        part = with_inputs(whole, kept)
         return part, part.flatten(places).squeeze(0)
 
     def with_widths(self, widths: Mapping[str, int]) -> Coordinates:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from wflib.architecture import with_activations
 from wflib.flow.coordinates import Coordinates
 from wflib.flow.geometry import Geometry
 from wflib.zoo import Split, network_losses
@@ -41,13 +42,13 @@ class LossGradient(nn.Module):
 
     def __init__(self, coordinates: Coordinates, geometry: Geometry, examples: Split, directions: int = 0) -> None:
         super().__init__()
-        architecture, features = coordinates.architecture, coordinates.architecture.groups[0].size
+        architecture, features = coordinates.architecture, coordinates.architecture.inputs[0]
         shape, targets = tuple(examples.inputs.shape), len(examples.targets)
         if shape != (targets, features) or not targets:
             raise ValueError(
                 f"Shape mismatch: expected examples with inputs (examples, {features}), got {shape} and {targets} targets."
             )
-        self.smooth, self.geometry = architecture.with_activations(SMOOTH), geometry
+        self.smooth, self.geometry = with_activations(architecture, SMOOTH), geometry
         part, places = coordinates.leading(directions)
         self.tensors = tuple(part.slices.values())
         self.register_buffer("places", places, persistent=False)

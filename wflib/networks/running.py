@@ -45,9 +45,7 @@ def names_by_running(
     except Exception as error:  # anything: the module is not ours
         said = " ".join(str(error).split())
         raise ValueError(f"module: copying it failed: {said}; give one freshly made, as MyNetwork().") from error
-    inputs = torch.randn(
-        EXAMPLES, architecture.size(architecture.groups[0].name), generator=generator(0, "module"), dtype=torch.float64
-    )
+    inputs = torch.randn(EXAMPLES, *architecture.inputs, generator=generator(0, "module"), dtype=torch.float64)
     own_names = names_in_module(runner, states[0])
     order = run(runner, {own_names[given]: tensor for given, tensor in states[0].items()}, inputs)[1]
     shapes = {given: tuple(tensor.shape) for given, tensor in states[0].items()}

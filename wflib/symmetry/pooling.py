@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
+from wflib.architecture import Architecture, Axis
 
 __all__ = ["pool", "pooling_index"]
 
@@ -21,15 +19,27 @@ def pooling_index(architecture: Architecture, identities: bool = False) -> Tenso
     Returns:
         (D,) int64.
     """
-    permutable = set() if identities else {group.name for group in architecture.hidden_groups}
     pieces, offset = [], 0
-    for spec in architecture.tensors:
-        shape = architecture.shape(spec.name)
-        compact = [1 if axis in permutable else size for axis, size in zip(spec.axes, shape, strict=True)]
-        count = math.prod(compact)
-        pieces.append((torch.arange(count).view(compact).expand(shape) + offset).reshape(-1))
+    for name, shape in architecture.shapes:
+        index = torch.zeros(shape, dtype=torch.int64)
+        count = 1
+        for place, axis in enumerate(architecture.axes(name)):
+            classes = torch.arange(axis.size) if identities else exchangeable_places(axis)
+            size = int(classes.max()) + 1
+            index = index * size + classes.view([-1 if other == place else 1 for other in range(len(shape))])
+            count *= size
+        pieces.append(index.reshape(-1) + offset)
         offset += count
     return torch.cat(pieces)
+
+
+def exchangeable_places(axis: Axis) -> Tensor:
+    """For each place of an axis its class: places that a permutation can exchange share one. (size,) int64."""
+    classes = torch.arange(axis.size)
+    for block in axis.blocks:
+        places = block.places.reshape(-1, block.places.shape[-1])
+        classes[places] = places[0].expand(places.shape)
+    return classes.unique(return_inverse=True)[1]
 
 
 def pool(values: Tensor, index: Tensor) -> Tensor:

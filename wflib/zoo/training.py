@@ -34,9 +34,9 @@ def network_losses(architecture: Architecture, weights: Weights, split: Split) -
     Raises:
         ValueError: Inputs of another number of features.
     """
-    features = architecture.groups[0].size
-    if split.inputs.shape[-1] != features:
-        raise ValueError(f"Shape mismatch: expected inputs (…, {features}), got {tuple(split.inputs.shape)}.")
+    if tuple(split.inputs.shape[-len(architecture.inputs) :]) != architecture.inputs:
+        expected = ", ".join(map(str, architecture.inputs))
+        raise ValueError(f"Shape mismatch: expected inputs (…, {expected}), got {tuple(split.inputs.shape)}.")
     outputs = architecture.forward(weights, split.inputs)
     if architecture.task_type == "regression":
         return 0.5 * (outputs - split.targets).square().mean((1, 2))

@@ -52,7 +52,20 @@ def derive(
         shapes: Name and shape of every parameter tensor.
         operations: In the order in which they run; the last one computes the output.
     """
-    ledger = Ledger(dict(shapes))
+    with (
+        torch.no_grad(),
+        torch._C._DisableFuncTorch(),
+    ):  # within transforms of torch.func, tensors do not tell what they hold
+        return found_in(Ledger(dict(shapes)), inputs, shapes, operations)
+
+
+def found_in(
+    ledger: Ledger,
+    inputs: tuple[int, ...],
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    operations: tuple[Operation, ...],
+) -> Derivation:
+    """What follows from the operations, entered into an empty ledger; arguments as in :func:`derive`."""
     # Inputs are nobody's, and every entry has a label of its own: nothing of theirs may be exchanged.
     start = torch.zeros(1, *inputs, dtype=torch.int64)
     label = mix(torch.arange(start.numel()), 0).view(start.shape)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture.derive.ledger import Ledger, Site
+from wflib.architecture.derive.union import distinct_pairs
 from wflib.architecture.derive.wires import NOBODY, mix
 
 __all__ = ["Membership", "NeuronGroup", "find_groups", "unique_names"]
@@ -133,8 +134,9 @@ def locked_neurons(ledger: Ledger, locked: Tensor, parts: Tensor) -> Tensor:
         found[names[neurons]] = True
     merged = torch.zeros_like(found)
     for neurons in ledger.born:
-        roles = torch.stack([names[neurons], parts[neurons]]).unique(dim=1, return_counts=True)
-        merged[roles[0][0, roles[1] > 1]] = True
+        if len(names[neurons].unique()) < len(neurons):
+            roles = torch.stack([names[neurons], parts[neurons]]).unique(dim=1, return_counts=True)
+            merged[roles[0][0, roles[1] > 1]] = True
     children, parents = family(ledger)
     return found | merged | torch.zeros_like(found).index_put_((children[merged[parents]],), torch.tensor(True))
 
@@ -144,7 +146,7 @@ def family(ledger: Ledger) -> tuple[Tensor, Tensor]:
     if not ledger.children:
         return torch.zeros(2, 0, dtype=torch.int64).unbind()
     pairs = torch.stack([torch.cat(side) for side in zip(*ledger.children, strict=True)])
-    pairs = ledger.neurons.of(pairs).unique(dim=1)
+    pairs = distinct_pairs(*ledger.neurons.of(pairs))[0]
     return pairs[:, (pairs[0] != pairs[1]) & (pairs != NOBODY).all(0)].unbind()
 
 

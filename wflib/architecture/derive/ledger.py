@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wflib.architecture.derive.union import Partition
+from wflib.architecture.derive.union import Partition, distinct_pairs
 from wflib.architecture.derive.wires import NOBODY, ONE, ZERO, Wires, mix, sequence_hash
 
 __all__ = ["Contraction", "Entry", "Ledger", "Site"]
@@ -80,6 +80,7 @@ class Ledger:
         self.positive: list[Tensor] = []
         self.signs: list[Tensor] = []
         self.contractions: list[Contraction] = []
+        self.factors: dict[str, Entry] = {}
 
     def begin(self, operation: str) -> None:
         """What follows is said by the next operation."""
@@ -110,7 +111,7 @@ class Ledger:
         a, b = (side.reshape(-1) for side in torch.broadcast_tensors(a, b))
         both = (a != b) & (a != NOBODY) & (b != NOBODY)
         if both.any():
-            pairs = torch.stack([a[both], b[both]]).unique(dim=1)
+            pairs = distinct_pairs(a[both], b[both])[0]
             self.ties.append(pairs)
             lost = self.neurons.unite(*pairs)
             hard = ~self.soft[lost]
@@ -178,6 +179,28 @@ class Ledger:
             scales = self.padded(tensor, axes, scales, offset, ZERO)
             self.entries.append(Entry(self.number, tensor, axes, scales, power, shift))
 
+    def factor(self, tensor: str, scales: Tensor) -> None:
+        """A parameter that is used as a value, and may be a factor of other values."""
+        axes = tuple(range(scales.ndim))
+        self.follows(tensor, axes, scales, 1)
+        self.factors[tensor] = self.entries[-1]
+
+    def absorbs(self, scales: Tensor, others: Tensor) -> bool:
+        """Whether a product's scales can be those of a parameter, which is divided by the other value's scales, too."""
+        for tensor, entry in self.factors.items():
+            first, count = int(entry.scales.min()), entry.scales.numel()
+            inside = (scales >= first) & (scales < first + count)
+            alone = torch.bincount(self.scales.names)[first : first + count] == 1
+            if inside.all() and alone.all() and (others != ZERO).all():
+                places = (scales - first).reshape(-1)
+                table = torch.full((count,), ZERO).scatter_reduce_(0, places, others.reshape(-1), "amax", include_self=False)
+                self.join(others.reshape(-1), table[places])
+                table = table.view(entry.scales.shape)
+                self.entries.append(Entry(entry.operation, tensor, entry.axes, table, -1))
+                del self.factors[tensor]
+                return True
+        return False
+
     def padded(self, tensor: str, axes: tuple[int, ...], part: Tensor, offset: int, value: int) -> Tensor:
         """A part of an axis, with a value before and after it."""
         missing = self.shapes[tensor][axes[0]] - len(part)
@@ -236,7 +259,7 @@ class Ledger:
         meeting = (first != second) & (first != NOBODY) & (second != NOBODY)
         if not meeting.any():
             return result.view(shape)
-        (one, other), which = torch.stack([first[meeting], second[meeting]]).unique(dim=1, return_inverse=True)
+        (one, other), which = distinct_pairs(first[meeting], second[meeting])
         size = len(self.neurons.names)
         single = torch.bincount(one, minlength=size)[one] == 1, torch.bincount(other, minlength=size)[other] == 1
         soft = self.soft[one], self.soft[other]

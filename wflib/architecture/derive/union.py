@@ -7,7 +7,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-__all__ = ["Partition"]
+__all__ = ["Partition", "distinct_pairs"]
 
 
 class Partition:
@@ -28,7 +28,7 @@ class Partition:
 
     def unite(self, a: Tensor, b: Tensor) -> Tensor:
         """Make one class of a's and b's, pair by pair: (pairs,). Returns the names that lost theirs to a smaller one."""
-        pairs = torch.stack([self.of(a), self.of(b)])
+        pairs = distinct_pairs(self.of(a), self.of(b))[0]
         pairs = pairs[:, pairs[0] != pairs[1]]
         if not pairs.shape[1]:
             return pairs[0]
@@ -41,3 +41,9 @@ class Partition:
         renamed[involved] = smallest[labels]
         self.names = renamed[self.names]
         return involved[smallest[labels] != involved]
+
+
+def distinct_pairs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of numbers below 2³¹ without repetition, (2, pairs), and for every given one which it is."""
+    keys, which = ((a << 32) | b).unique(return_inverse=True)
+    return torch.stack([keys >> 32, keys & 0xFFFFFFFF]), which

@@ -23,9 +23,16 @@ def aligned(inputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def product_scale(ledger: Ledger, a: Tensor, b: Tensor) -> Tensor:
-    """Scales of a product: the one factor's where the other has none; where both have, the second's is given up."""
+    """Scales of a product: the one factor's where the other has none.
+
+    Where both have, a parameter's (layer scale) makes up for the other's; else the second factor's are given up.
+    """
     a, b = torch.broadcast_tensors(a, b)
     both = (a > ZERO) & (b > ZERO)
+    if both.any():
+        for own, other in ((a, b), (b, a)):
+            if ledger.absorbs(own, other):
+                return own
     ledger.end(b[both])
     return torch.where((a == ZERO) | (b == ZERO), ZERO, torch.where(a == ONE, b, a))
 

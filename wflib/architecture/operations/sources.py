@@ -38,7 +38,7 @@ class Parameter(Operation):
         axes, count = tuple(range(len(shape))), math.prod(shape)
         neuron, scale = ledger.new_neurons(count, soft=True).view(shape), ledger.new_scales(count).view(shape)
         ledger.owns(self.tensor, axes, neuron)
-        ledger.follows(self.tensor, axes, scale, 1)
+        ledger.factor(self.tensor, scale)
         return Wires(neuron, mix(torch.zeros_like(neuron), ledger.number), scale)
 
 

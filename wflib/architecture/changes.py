@@ -1,0 +1,45 @@
+"""Architectures that differ from another one in a few respects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from wflib.architecture.chain import chain
+from wflib.architecture.operations import Elementwise
+
+if TYPE_CHECKING:
+    from wflib.architecture.spec import Architecture
+
+__all__ = ["resized", "with_activations", "with_inputs"]
+
+
+def resized(architecture: Architecture, sizes: Mapping[str, int]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Shapes of a perceptron's tensors with other sizes of groups, inputs among them.
+
+    Raises:
+        ValueError: The network is no perceptron.
+    """
+    chain(architecture.operations)
+    shapes = []
+    for name, shape in architecture.shapes:
+        named = zip(architecture.tensor(name).axes, shape, strict=True)
+        shapes.append((name, tuple(sizes.get(axis, size) for axis, size in named)))
+    return tuple(shapes)
+
+
+def with_inputs(architecture: Architecture, features: int) -> Architecture:
+    """The same perceptron for another number of input features."""
+    return replace(architecture, inputs=(features,), shapes=resized(architecture, {"input": features}))
+
+
+def with_activations(architecture: Architecture, names: Mapping[str, str]) -> Architecture:
+    """The same network with other elementwise functions: old name → new name."""
+    operations = (
+        replace(operation, function=names[operation.function], settings=())
+        if isinstance(operation, Elementwise) and operation.function in names
+        else operation
+        for operation in architecture.operations
+    )
+    return replace(architecture, operations=tuple(operations))
