@@ -1,7 +1,7 @@
 """What a base network is: typed operations on activations, and the groups, axes and scalings that follow from them."""
 
 from wflib.architecture.builders import mlp
-from wflib.architecture.chain import Layer
+from wflib.architecture.chain import Layer, is_perceptron
 from wflib.architecture.derive import Axis, Block, Factor, NeuronGroup, Scaling
 from wflib.architecture.spec import Architecture, TensorSpec, Weights
 
@@ -15,5 +15,6 @@ __all__ = [
     "Scaling",
     "TensorSpec",
     "Weights",
+    "is_perceptron",
     "mlp",
 ]
