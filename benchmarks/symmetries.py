@@ -12,11 +12,11 @@ import csv
 import gc
 import time
 from pathlib import Path
+from unittest import mock
 
 import torch
 import typer
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from wflib.architecture import Architecture, Weights
 from wflib.rng import generator
@@ -74,14 +74,10 @@ def randomize(module: nn.Module) -> None:
             tensor.copy_(0.1 * drawn + float(name.endswith(("weight", "layer_scale"))))
 
 
-class Uninitialized(TorchFunctionMode):
-    """Modules without the initial weights that are about to be replaced."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        """Leave tensors as they are where they would be filled."""
-        if getattr(function, "__name__", "") in ("uniform_", "normal_", "erfinv_", "kaiming_uniform_", "kaiming_normal_"):
-            return args[0] if args else kwargs["tensor"]
-        return function(*args, **kwargs or {})
+def uninitialized():
+    """A context in which modules are built without the initial weights that are about to be replaced."""
+    names = ("uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_")
+    return mock.patch.multiple(nn.init, **dict.fromkeys(names, lambda tensor, *_, **__: tensor))
 
 
 def build(models, name: str) -> tuple[nn.Module, Tensor, str]:
@@ -94,8 +90,8 @@ def build(models, name: str) -> tuple[nn.Module, Tensor, str]:
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with Uninitialized():
-            module = models.get_model(name, weights=None, **settings).eval()
+        with uninitialized():
+            module = models.get_model(name, weights=None, **settings).eval().to(dtype)
     finally:
         torch.set_default_dtype(default)
     randomize(module)

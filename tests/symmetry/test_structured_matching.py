@@ -7,7 +7,7 @@ import torch
 
 from tests.architecture.cases import CASES, NETWORKS, change, random_weights, traced
 from wflib.rng import generator
-from wflib.symmetry import permute, random_permutations
+from wflib.symmetry import mix, permute, random_permutations, weight_matching
 from wflib.symmetry.structured_matching import structured_matching
 
 
@@ -35,3 +35,13 @@ def test_matching_keeps_functions_and_refuses_no_descent():
     assert change(architecture, weights, permute(architecture, weights, found)) < 1e-10
     with pytest.raises(ValueError, match="restarts must be at least 1, got 0"):
         structured_matching(architecture, reference, weights, generator(0, "match"), restarts=0)
+
+
+def test_weight_matching_serves_networks_of_every_kind_and_mixing_refuses_them():
+    architecture = traced("residual")[1]
+    reference, weights = random_weights(architecture, 1), random_weights(architecture)
+    found = weight_matching(architecture, reference, weights, generator(0, "match"), 2)
+    expected = structured_matching(architecture, reference, weights, generator(0, "match"), 2)
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    with pytest.raises(ValueError, match="expected a perceptron"):
+        mix(architecture, weights, {})

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from wflib.architecture.operations import Elementwise, Linear, Operation
 
-__all__ = ["Layer", "chain"]
+if TYPE_CHECKING:
+    from wflib.architecture.spec import Architecture
+
+__all__ = ["Layer", "chain", "is_perceptron"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,15 @@ def chain(operations: tuple[Operation, ...]) -> tuple[Layer, ...]:
     if len({layer.weight for layer in layers}) < len(layers):
         raise ValueError(refusal("a weight that several layers share"))
     return tuple(layers)
+
+
+def is_perceptron(architecture: Architecture) -> bool:
+    """Whether a network is a chain of layers, so that each axis counts one group and no group is nested."""
+    try:
+        chain(architecture.operations)
+    except ValueError:
+        return False
+    return len(architecture.inputs) == 1
 
 
 def refusal(found: str) -> str:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Container, Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
+from wflib.architecture import Architecture, is_perceptron
 from wflib.networks import LEAVE_OUT, require_finite
 from wflib.symmetry.assignment import solve_assignments
 from wflib.symmetry.permutation import Permutations, identity, permute, permute_tensor, random_permutations
+from wflib.symmetry.structured_matching import structured_matching
 
 __all__ = ["order_free_matching", "squared_distance", "weight_matching"]
 
@@ -86,7 +87,7 @@ def weight_matching(
 
     Exact for one hidden group; for more, a coordinate descent whose result depends on where it starts, so the best of
     several starts is kept. The first start is the identity unless told otherwise, so the result is never worse than no
-    alignment.
+    alignment. Networks that are no perceptrons go to :func:`~wflib.symmetry.structured_matching.structured_matching`.
 
     Args:
         architecture: Which axis counts which neurons.
@@ -112,6 +113,8 @@ def weight_matching(
     for side, name in ((weights, "weights"), (reference, "the reference")):
         architecture.validate(side)
         require_finite(side, f"weight_matching: {name}", LEAVE_OUT)
+    if not is_perceptron(architecture):
+        return structured_matching(architecture, reference, weights, generator, restarts, max_sweeps)
     networks, references = (next(iter(side.values())).shape[0] for side in (weights, reference))
     if references not in (1, networks):
         raise ValueError(f"weight_matching: expected 1 reference or one for each of {networks} networks, got {references}.")

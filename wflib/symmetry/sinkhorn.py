@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights
+from wflib.architecture import Architecture, Weights, is_perceptron
 from wflib.symmetry.assignment import solve_assignments
 from wflib.symmetry.permutation import Permutations, permute
 
@@ -76,7 +76,12 @@ def mix(architecture: Architecture, weights: Mapping[str, Tensor], matrices: Map
 
     Returns:
         New tensors of the same shapes; differentiable.
+
+    Raises:
+        ValueError: The network is no perceptron.
     """
+    if not is_perceptron(architecture):
+        raise ValueError("mix: expected a perceptron; permute other networks, and match them with weight_matching.")
     mixed = dict(weights)
     for spec in architecture.tensors:
         for axis, group in enumerate(spec.axes, 1):
