@@ -42,7 +42,7 @@ def test_invariant():
 def test_orbit_constant(activation, signs):
     architecture = mlp([4, 6, 5, 3], activation)
     weights, random = random_weights(architecture, 5), generator(0, "s")
-    assert_orbit_constant(lambda w: canonicalize(architecture, w, signs).weights, architecture, weights, random, signs)
+    assert_orbit_constant(lambda w: canonicalize(architecture, w, signs=signs).weights, architecture, weights, random, signs)
     movable = activation in {False: ("relu", "identity"), True: ("relu", "tanh", "identity")}[signs]
     if movable:
         with pytest.raises(ValueError, match="expected one representative per orbit"):

@@ -81,9 +81,10 @@ def test_it_is_tangent_and_about_one_in_training(geometry, make_flow, training_c
     for where in flow.architecture.slices.values():
         assert 0.5 < seen[:, where].square().mean().sqrt() < 1
     flow, x = flow.double(), some_points(flow)
-    found = flow.loss_gradient(x)
+    found = torch.cat(flow.loss_gradient.gradients(x), 1)
     if geometry == "geometric":
         torch.testing.assert_close(flow.geometry.tangent(x, found), found)
+        assert (flow.geometry.tangent(x, found + x) - found - x).abs().max() > 1e-2
 
 
 @over_geometries
