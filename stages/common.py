@@ -16,7 +16,9 @@ import typer
 from tqdm import tqdm
 
 from wflib.distributed import rank
+from wflib.flow import Flow
 from wflib.storage import save_json
+from wflib.zoo import Zoo, load_zoo, require_same_architecture
 
 Params = Annotated[Path, typer.Option(help="Task and overrides; null means 'as the preset says'.")]
 Presets = Annotated[Path, typer.Option(help="Folder with one complete preset per task.")]
@@ -41,6 +43,14 @@ STAGES = ("fetch-data", "train-zoo", "align", "canonicalize", "train-flow", "sam
 def learned_zoo(geometry: str, aligned: Path, canonical: Path) -> tuple[Path, str]:
     """File and form of the zoo that flows of a geometry learn, as ``load_zoo`` takes them."""
     return (aligned, "aligned") if geometry == "euclidean" else (canonical, "canonical")
+
+
+def zoo_of_flow(file: Path, flow: Flow, aligned: Path, canonical: Path) -> Zoo:
+    """The zoo that a flow has learned, refused where it is another's: its coordinates would not be the flow's."""
+    path, form = learned_zoo(flow.config.geometry, aligned, canonical)
+    zoo = load_zoo(path, form)
+    require_same_architecture(zoo.architecture, flow.architecture, f"{path}", f"{file}")
+    return zoo
 
 
 def application(stage: str) -> typer.Typer:

@@ -25,9 +25,9 @@ from stages.common import (
     Params,
     Presets,
     application,
-    learned_zoo,
     progress_bar,
     running,
+    zoo_of_flow,
 )
 from wflib.baselines import BASELINES
 from wflib.config import load_settings
@@ -45,7 +45,7 @@ from wflib.evaluation import (
 from wflib.flow import Guidance, TaskLoss, load_flow, sample
 from wflib.rng import generator
 from wflib.storage import save_json, save_table
-from wflib.zoo import load_dataset, load_zoo
+from wflib.zoo import load_dataset, load_zoo, require_same_architecture
 
 BASELINE_NETWORKS = 250
 """Most networks of a baseline: enough to tell Gaussian fits from the zoo, and copies with noise by their distances."""
@@ -76,10 +76,11 @@ def main(
         settings = load_settings(params, presets)
         config, device = settings.evaluate, resolve_device(settings.evaluate.device)
         dataset, model, drawn = load_dataset(data), load_flow(flow, device), load_zoo(samples, "sampled")
-        zoo = load_zoo(*learned_zoo(model.config.geometry, aligned, canonical))
+        zoo = zoo_of_flow(flow, model, aligned, canonical)
         before, after = load_zoo(trained, "trained").last_snapshots, load_zoo(aligned, "aligned").last_snapshots
         for path, networks in ((flow, model), (samples, drawn), (trained, before), (aligned, after)):
             dataset.require_fit(networks.architecture, f"{path}")
+        require_same_architecture(drawn.architecture, model.architecture, f"{samples}", f"{flow}")
         zoo.require_both_parts("evaluate")
         training, held_out, reference = zoo.training_part, zoo.held_out_part, zoo.reference
 

@@ -80,9 +80,11 @@ def main(
         count = torch.arange(config.networks)
         metadata = {"task": settings.task, "seed": config.seed, "geometry": model.config.geometry, "steps": config.steps}
         nothing, states = torch.zeros_like(count), coordinates.decode_state(drawn)
+        architecture, ordinary = coordinates.decode(drawn)
+        require_finite(ordinary, "draws as ordinary networks", DIVERGED)  # the output scale is an exponential
         zoo = Zoo(coordinates.architecture, states, count, nothing, nothing.bool(), "sampled", metadata=metadata)
         save_zoo(out, zoo)
-        Networks(*coordinates.decode(drawn), metadata=metadata).save(networks)
+        Networks(architecture, ordinary, metadata=metadata).save(networks)
         facts |= {"networks": config.networks, "solver": config.solver, "steps": config.steps}
 
 

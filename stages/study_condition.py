@@ -17,16 +17,16 @@ from stages.common import (
     CanonicalZoo,
     DatasetFile,
     application,
-    learned_zoo,
     progress_bar,
     running,
+    zoo_of_flow,
 )
 from wflib.device import resolve_device
 from wflib.evaluation import response_summary, response_tenths
 from wflib.flow import load_flow, network_figures, sample
 from wflib.report import measures_markdown, response_figure, save_study
 from wflib.rng import generator
-from wflib.zoo import load_dataset, load_zoo
+from wflib.zoo import load_dataset
 
 app = application("study-condition")
 
@@ -54,7 +54,7 @@ def main(
         model, dataset = load_flow(flow, resolve_device("auto")), load_dataset(data)
         if model.condition is None:
             raise ValueError(f"{flow}: this flow has no condition; train one with flow.condition=loss or accuracy.")
-        zoo = load_zoo(*learned_zoo(model.config.geometry, aligned, canonical))
+        zoo = zoo_of_flow(flow, model, aligned, canonical)
         name, training, rows = model.condition.name, zoo.training_part, []
         figures = network_figures(zoo.architecture, training.weights, dataset.train, name)
         low, high = (figures.quantile(level).clamp_min(1e-12).item() for level in (0.01, 0.99))

@@ -17,16 +17,16 @@ from stages.common import (
     CanonicalZoo,
     DatasetFile,
     application,
-    learned_zoo,
     progress_bar,
     running,
+    zoo_of_flow,
 )
 from wflib.device import resolve_device
 from wflib.evaluation import DrawQuality
 from wflib.flow import distill, load_flow, sample, save_flow
 from wflib.report import distillation_figure, measures_markdown, save_study
 from wflib.rng import generator
-from wflib.zoo import load_dataset, load_zoo
+from wflib.zoo import load_dataset
 
 app = application("study-distillation")
 
@@ -58,7 +58,7 @@ def main(
     """
     with running("study-distillation", out.parent / "stages") as facts:
         model, dataset = load_flow(flow, resolve_device("auto")), load_dataset(data)
-        zoo = load_zoo(*learned_zoo(model.config.geometry, aligned, canonical))
+        zoo = zoo_of_flow(flow, model, aligned, canonical)
         with progress_bar(trajectories, "teacher's trajectories") as drawn, progress_bar(iterations, "distill") as trained:
 
             def advance(part: str, done: int, total: int, loss: float) -> None:

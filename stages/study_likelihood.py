@@ -9,14 +9,14 @@ import pandas as pd
 import torch
 import typer
 
-from stages.common import ALIGNED, CANONICAL, FLOW, AlignedZoo, CanonicalZoo, application, learned_zoo, progress_bar, running
+from stages.common import ALIGNED, CANONICAL, FLOW, AlignedZoo, CanonicalZoo, application, progress_bar, running, zoo_of_flow
 from wflib.baselines import noised_copies
 from wflib.device import resolve_device
 from wflib.evaluation import density_table
 from wflib.flow import load_flow, log_likelihood_of_coordinates, sample
 from wflib.report import likelihood_figure, measures_markdown, save_study
 from wflib.rng import generator
-from wflib.zoo import Zoo, load_zoo
+from wflib.zoo import Zoo
 
 app = application("study-likelihood")
 
@@ -49,7 +49,7 @@ def main(
     """
     with running("study-likelihood", out.parent / "stages") as facts:
         model = load_flow(flow, resolve_device("auto"))
-        zoo = load_zoo(*learned_zoo(model.config.geometry, aligned, canonical))
+        zoo = zoo_of_flow(flow, model, aligned, canonical)
         held_out, encode = some(zoo.held_out_part, networks, seed, "held-out"), model.coordinates.encode
         groups = {HELD_OUT: encode(held_out.weights)}
         groups["training trajectories"] = encode(some(zoo.training_part, networks, seed, "training").weights)

@@ -19,16 +19,16 @@ from stages.common import (
     DatasetFile,
     FlowFile,
     application,
-    learned_zoo,
     progress_bar,
     running,
+    zoo_of_flow,
 )
 from wflib.device import resolve_device
 from wflib.evaluation import DrawQuality
 from wflib.flow import AddedNoise, Flow, Guidance, TaskLoss, diffusion_of, load_flow, sample
 from wflib.report import measures_markdown, samplers_figure, save_study
 from wflib.rng import generator
-from wflib.zoo import Dataset, load_dataset, load_zoo
+from wflib.zoo import Dataset, load_dataset
 
 app = application("study-samplers")
 
@@ -105,10 +105,10 @@ def main(
             model.network.register_forward_hook(lambda *_: calls.append(None))
             stochastic, reason = stochastic_ways(model, seed)
             guided = guided_ways(model, dataset, seed) if path == flow else []
-            plans.append((path.stem, model, reason, [*solver_ways(model), *stochastic, *guided]))
+            plans.append((path, model, reason, [*solver_ways(model), *stochastic, *guided]))
         with progress_bar(sum(len(ways) for *_, ways in plans), "samplers", "way") as bar:
-            for name, model, reason, ways in plans:
-                zoo = load_zoo(*learned_zoo(model.config.geometry, aligned, canonical))
+            for path, model, reason, ways in plans:
+                name, zoo = path.stem, zoo_of_flow(path, model, aligned, canonical)
                 quality = DrawQuality(zoo, dataset.test, seed)
                 for kind, sampler, strength, steps, settings in ways:
                     bar.set_postfix_str(f"{sampler}, {steps} steps")

@@ -5,6 +5,7 @@ Every stage with every file of its missing, damaged or of another kind; public f
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 import math
@@ -31,7 +32,9 @@ from wflib.flow import (
     Flow,
     FlowTrainer,
     Guidance,
+    TaskLoss,
     diffusion_of,
+    distill,
     draw_networks,
     draw_probes,
     flow_for_zoo,
@@ -43,6 +46,7 @@ from wflib.flow import (
     sample,
     save_flow,
 )
+from wflib.flow.conditioning import Condition
 from wflib.flow.coupling import optimal_assignment
 from wflib.networks import Networks
 from wflib.rng import generator
@@ -244,14 +248,14 @@ def project(files, tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def invoke(stage: str):
+def invoke(stage: str, *further: str):
     arguments, options = STAGES[stage]
     named = {
         option: FILES[option] if stage != "canonicalize" else FILES[option].replace("trained", "aligned")
         for option in options
     }
     words = [word for option, name in named.items() for word in (f"--{option}", name)]
-    return CliRunner().invoke(importlib.import_module(f"stages.{stage}").app, [*arguments, *words]), named
+    return CliRunner().invoke(importlib.import_module(f"stages.{stage}").app, [*arguments, *words, *further]), named
 
 
 def assert_sentence(result, stage: str, *words: str) -> None:
@@ -291,6 +295,18 @@ def test_good_files_and_half_precision_go_through(project, stage):
         half(project / named[option])
     result, _ = invoke(stage)
     assert result.exit_code == 0, f"{result.output} {result.exception!r}"
+
+
+def test_artifacts_of_another_norm_are_refused(project):
+    save_flow("flow.safetensors", CANONICAL_FLOW)
+    save_zoo("samples.safetensors", replace(canonical_zoo(ALIGNED), form="sampled"))
+    for norm in ("weights-and-bias", "weights"):
+        save_zoo("canonical.safetensors", canonical_zoo(ALIGNED, norm))
+        result, _ = invoke("evaluate", "--canonical", "canonical.safetensors")
+        if norm == "weights":
+            assert_sentence(result, "evaluate", "canonical.safetensors: expected the norm of flow.safetensors", "dvc repro")
+        else:
+            assert result.exit_code == 0, f"{result.output} {result.exception!r}"
 
 
 @pytest.mark.parametrize("stage", ["align", "train_flow", "sample", "evaluate", "canonicalize"])
@@ -370,6 +386,20 @@ def trainer(changed: Zoo, *changes: str) -> FlowTrainer:
     settings = load_settings(ROOT / "params.yaml", ROOT / "stages/presets", [*CHANGES, *changes])
     return FlowTrainer(flow_for_zoo(settings, changed, DATASET.train), changed, settings.training, DATASET.train)
 
+
+def diverging(flow: Flow) -> Flow:
+    flow = copy.deepcopy(flow)
+    flow.preconditioner.mean_1.fill_(math.inf)
+    return flow
+
+
+def geometric_settings():
+    changes = [change for change in CHANGES if not change.startswith(("flow.geometry", "flow.coupling"))]
+    changes += ["flow.geometry=geometric", "flow.coupling=independent", "velocity.gradient_examples=0"]
+    return load_settings(ROOT / "params.yaml", ROOT / "stages/presets", changes)
+
+
+CANONICAL_FLOW = flow_for_zoo(geometric_settings(), canonical_zoo(ALIGNED), DATASET.train)
 
 same_start = {name: tensor[:1].expand_as(tensor).clone() for name, tensor in ZOO.initial.items()}
 few = Networks(ARCHITECTURE, {name: tensor[:1] for name, tensor in WEIGHTS.items()})
@@ -488,6 +518,39 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "networks: 1 ",
     ),
     # evaluation
+    "flow of another norm": (
+        lambda: FlowTrainer(CANONICAL_FLOW, canonical_zoo(ALIGNED, "weights"), SETTINGS.training, DATASET.train),
+        "expected the norm of the flow, weights-and-bias, found weights; .*dvc repro",
+    ),
+    "flow of other activations": (
+        lambda: FlowTrainer(FLOW, zoo(architecture=mlp([5, 4, 3, 2], "tanh")), SETTINGS.training, DATASET.train),
+        "expected the activations of the flow, relu, .*tanh",
+    ),
+    "draw_networks of exploding output scales": (
+        lambda: draw_networks(CANONICAL_FLOW, 3, steps=2, guidance=lambda x, t: 1e3 + 0 * x),
+        "draw_networks: weights behind .*3 of 3.*guidance",
+    ),
+    "log_likelihood far away": (
+        lambda: log_likelihood_of_coordinates(CANONICAL_FLOW, 1e30 * torch.ones(2, CANONICAL_FLOW.architecture.dimension)),
+        r"NaN for 2 of 2 points, of values up to 1e\+30",
+    ),
+    "condition not finite": (lambda: Condition("loss").fit(torch.tensor([1.0, math.inf])), "flow.condition: .*networks: 1 "),
+    "sample chunk": (lambda: sample(FLOW, 2, 2, generator(0, "s"), chunk=0), "at least one network at a time"),
+    "with_widths": (lambda: FLOW.with_widths({"hidden1": 0}), "at least one neuron"),
+    "TaskLoss batch": (lambda: TaskLoss(SPLIT, 0, generator(0, "t")), "at least one example, got 0"),
+    "Guidance strength": (lambda: Guidance(FLOW, lambda a, w: None, math.nan), "finite number, got nan"),
+    "Flow std text": (lambda: Flow(SETTINGS.flow, SETTINGS.velocity, Coordinates(ARCHITECTURE), "0.3"), "positive number"),
+    "Flow std huge": (lambda: Flow(SETTINGS.flow, SETTINGS.velocity, Coordinates(ARCHITECTURE), 1e300), "positive number"),
+    "distill no jumps": (lambda: distill(FLOW, 0, jumps=()), "jumps expected at least 1"),
+    "distill no trajectories": (lambda: distill(FLOW, 0, trajectories=0), "trajectories expected at least 1, got 0"),
+    "distill rate": (
+        lambda: distill(FLOW, 0, 4, 4, (1,), 8, 4, learning_rate=1e30),
+        "distill: loss is nan at iteration .*learning_rate",
+    ),
+    "distill of a teacher that diverges": (
+        lambda: distill(diverging(FLOW), 0, 4, 4, (1,), 8, 4),
+        "the teacher's draws: expected finite.*4 of 4",
+    ),
     "loss_barriers NaN": (lambda: loss_barriers(ARCHITECTURE, spoiled(WEIGHTS), SPLIT), "networks: 1 "),
     "loss_barriers points": (lambda: loss_barriers(ARCHITECTURE, WEIGHTS, SPLIT, 2), "odd number"),
     "loss_barriers another task": (lambda: loss_barriers(ARCHITECTURE, WEIGHTS, toy_split(4, 7)), "7"),

@@ -207,3 +207,14 @@ def test_kernels_are_only_built_for_the_precision_they_are_for(make_trainer, mon
     monkeypatch.setattr(training_module, "compile_parts", lambda network, kernels: asked.append(kernels))
     make_trainer(compile=True, precision=precision)
     assert asked == [expected]
+
+
+@pytest.mark.parametrize("changes", [{"loss": "function"}, {"loss": "gauss-newton"}, {"condition": "loss"}])
+def test_zoos_in_double_precision_train_as_in_single(changes, make_flow, training_config, dataset):
+    losses, condition = [], {name: changes[name] for name in changes if name == "condition"}
+    for dtype in (torch.float32, torch.float64):
+        flow, zoo = make_flow(**condition)
+        zoo = replace(zoo, weights={name: tensor.to(dtype) for name, tensor in zoo.weights.items()})
+        config = training_config(iterations=2, **{name: changes[name] for name in changes if name == "loss"})
+        losses.append(FlowTrainer(flow, zoo, config, dataset.train).step())
+    assert losses[0] == losses[1]

@@ -150,3 +150,13 @@ def test_distance_of_near_points_keeps_its_digits_where_acos_does_not():
     assert torch.allclose(sphere.dist(x, y), torch.full((100,), 1e-4), rtol=2e-3)
     naive = torch.acos((x * y).sum(-1).clamp(-1, 1))
     assert not torch.allclose(naive, torch.full((100,), 1e-4), rtol=2e-2)
+
+
+def test_paths_to_a_neuron_without_direction_stay():
+    sphere = StableSphere()
+    x = sphere.projx(torch.randn(50, 4, generator=torch.Generator().manual_seed(0)))
+    nothing, t = torch.zeros_like(x), torch.full((50, 1), 0.4)
+    assert torch.equal(sphere.logmap(x, nothing), nothing)
+    assert (sphere.geodesic_point(x, nothing, t) - x).abs().max() < 1e-6
+    assert sphere.geodesic_velocity(x, nothing, t).abs().max() < 1e-6
+    assert (sphere.logmap(x, -x).norm(dim=-1) - torch.pi).abs().max() < 1e-5  # antipodes, lost too, keep a direction

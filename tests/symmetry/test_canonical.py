@@ -144,7 +144,7 @@ def test_dropping_the_output_scale_keeps_the_argmax_and_loses_the_temperature():
 @over_norms
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "identity"])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("size", [0.0, 1e-310, 1e-200])
+@pytest.mark.parametrize("size", [0.0, 1e-310, 1e-302])
 def test_neurons_without_a_norm_are_counted_and_left(activation, bias, size, norm):
     architecture = mlp([3, 5, 4, 2], activation, bias=bias)
     weights = copy_of(random_weights(architecture))
@@ -154,7 +154,7 @@ def test_neurons_without_a_norm_are_counted_and_left(activation, bias, size, nor
         weights["linear1.bias"][1, 2] = size
         weights["linear2.bias"][0, :2] = 0
     canonical = canonicalize(architecture, weights, norm)
-    # 1e-200 is small, and its square underflows, so its norm is zero too.
+    # Where 1 / norm overflows, or nearly, a norm counts as zero.
     assert canonical.zero_norm_neurons == canonical.nearly_dead_neurons == 3
     assert bool(torch.isfinite(canonical.architecture.flatten(canonical.weights)).all())
     assert torch.equal(canonical.weights["linear1.weight"][1, 2], weights["linear1.weight"][1, 2])
@@ -231,3 +231,29 @@ def test_another_norm_and_half_precision_are_refused():
 def test_weights_of_another_architecture_are_refused():
     with pytest.raises(ValueError, match="Shape mismatch"):
         canonicalize(mlp([3, 4, 2]), random_weights(mlp([3, 5, 2])))
+
+
+@over_norms
+@pytest.mark.parametrize("size", [1e-200, 1e-155, 1e200])
+def test_norms_whose_squares_leave_the_range_are_norms(norm, size):
+    architecture = mlp([3, 4, 2])
+    weights = copy_of(random_weights(architecture))
+    for name in ("linear1.weight", "linear1.bias"):
+        weights[name][:, 1] *= size
+    weights["linear2.weight"][:, :, 1] /= size
+    expected = canonicalize(architecture, random_weights(architecture), norm).weights
+    found = canonicalize(architecture, weights, norm)
+    assert found.zero_norm_neurons == 0
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found.weights[name], tensor, rtol=1e-12, atol=1e-12)
+
+
+@over_norms
+def test_norms_too_large_for_their_product_are_named(norm):
+    architecture = mlp([3, 4, 3, 2])
+    weights = {name: 1e20 * tensor.float() for name, tensor in random_weights(architecture).items()}
+    with pytest.raises(ValueError, match=r"canonicalize.*linear2.weight.*double precision"):
+        canonicalize(architecture, weights, norm)
+    assert torch.isfinite(
+        canonicalize(architecture, {n: t.double() for n, t in weights.items()}, norm).weights["log_scale"]
+    ).all()

@@ -162,3 +162,25 @@ def test_a_few_outliers_do_not_decide_the_moments(identities):
     ordinary = torch.ones(2_000, dtype=torch.bool)
     ordinary[::40] = False
     assert torch.equal(kept[ordinary], x_1[ordinary])
+
+
+@pytest.mark.parametrize("share", [0.02, 0.15])
+def test_what_pruning_left_is_no_outlier(share):
+    random = generator(0, "pruned")
+    x_0 = torch.randn(4_000, DIMENSION, generator=random)
+    alive = torch.rand(4_000, 1, generator=random) < share
+    x_1 = torch.randn(4_000, DIMENSION, generator=random) * torch.where(alive, 1, 1e-7)
+    preconditioner = Preconditioner(ARCHITECTURE, identities=True)
+    preconditioner.fit(x_0, x_1, torch.zeros(DIMENSION))
+    assert (preconditioner.deviation_1 / x_1.std(0) - 1).abs().max() < 1e-3
+    assert without_outliers(x_1, preconditioner.index).std() < 1e-2  # by their bulk alone they would be
+    far = x_1.where(alive.logical_not(), 1e4 * x_1)
+    preconditioner.fit(x_0, far, torch.zeros(DIMENSION))
+    assert (preconditioner.deviation_1 < 20).all()
+
+
+def test_values_too_large_for_single_precision_are_named():
+    x_0, x_1 = (side.float() for side in pairs(0.6, 200))
+    with pytest.raises(ValueError, match=r"values up to .*e\+1[23]; leave out networks"):
+        Preconditioner(ARCHITECTURE).fit(x_0, 1e12 * x_1, torch.zeros(DIMENSION))
+    Preconditioner(ARCHITECTURE).fit(x_0, 1e4 * x_1, torch.zeros(DIMENSION))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture import Architecture
+from wflib.networks import LEAVE_OUT, require_finite
 from wflib.zoo import Split, network_losses
 
 __all__ = ["Condition", "network_figures"]
@@ -39,10 +40,11 @@ class Condition(nn.Module):
         """Set mean and deviation from the figures of a zoo's networks.
 
         Raises:
-            ValueError: Fewer than two networks, whose figures have no deviation.
+            ValueError: Fewer than two networks, whose figures have no deviation, or figures that are not finite.
         """
         if len(figures) < 2:
             raise ValueError(f"flow.condition needs the figures of two networks or more, got {len(figures)}.")
+        require_finite({self.name: figures}, "flow.condition", LEAVE_OUT)
         values = self.transform(figures.double())
         self.mean.copy_(values.mean())
         self.deviation.copy_(values.std().clamp_min(1e-6))
@@ -76,7 +78,7 @@ def network_figures(
     tensors = list(weights.values())
     split, found = split.to(tensors[0].device), []
     for start in range(0, len(tensors[0]), chunk):
-        part = {key: tensor[start : start + chunk] for key, tensor in weights.items()}
+        part = {key: tensor[start : start + chunk].to(split.inputs.dtype) for key, tensor in weights.items()}
         if name == "loss":
             found.append(network_losses(architecture, part, split))
         else:

@@ -19,6 +19,7 @@ from torch import Tensor
 from wflib.flow.flow import Flow
 from wflib.flow.objective import weighted_mean_square
 from wflib.flow.sampling import sample
+from wflib.networks import require_finite
 from wflib.rng import generator
 
 __all__ = ["distill", "jump_loss", "student_of"]
@@ -98,8 +99,19 @@ def distill(
         The student; ``sample(student, n, K, …)`` draws with K jumps.
 
     Raises:
-        ValueError: ``jumps`` do not divide ``teacher_steps``, or the flow cannot be distilled.
+        ValueError: ``jumps`` do not divide ``teacher_steps``, a number is below one, the flow cannot be distilled, the
+            teacher's trajectories or the loss ran to NaN or infinity.
     """
+    counted = {
+        "trajectories": trajectories,
+        "teacher_steps": teacher_steps,
+        "iterations": iterations,
+        "batch_size": batch_size,
+    }
+    if wrong := [name for name, count in (*counted.items(), ("jumps", min(jumps, default=0))) if count < 1]:
+        raise ValueError(
+            f"distill: {wrong[0]} expected at least 1, got {list(jumps) if wrong[0] == 'jumps' else counted[wrong[0]]}."
+        )
     if any(teacher_steps % count for count in jumps):
         raise ValueError(f"distill: {list(jumps)} must all divide the teacher's {teacher_steps} steps.")
     student, finest = student_of(flow, seed), math.lcm(*jumps)
@@ -116,6 +128,9 @@ def distill(
         kept.append(path[:: teacher_steps // finest].transpose(0, 1).cpu())
         drawn(sum(map(len, kept)))
     points = torch.cat(kept)
+    require_finite(
+        {"trajectory": points}, "distill: the teacher's draws", "train the flow again, or take more teacher_steps"
+    )
 
     averaged, random = copy.deepcopy(student.network), generator(seed, "distill", "batches")
     optimizer = torch.optim.AdamW(student.network.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
@@ -133,6 +148,8 @@ def distill(
         t, span = (value.to(x_t) for value in (place / steps, 1 / steps))
         with torch.autocast(flow.device.type, torch.bfloat16, enabled=bfloat16):
             loss = jump_loss(student, x_t, x_s, t, span)
+        if not bool(torch.isfinite(loss)):
+            raise ValueError(f"distill: loss is {loss.item()} at iteration {iteration + 1}; lower learning_rate.")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.network.parameters(), 1.0)

@@ -28,6 +28,7 @@ __all__ = ["Flow", "flow_for_zoo", "load_flow", "save_flow"]
 
 LATEST_TIME = 0.999
 """Velocities divide by 1 − t; solvers that ask at t = 1 get the one of this time."""
+SQUARABLE = 1e-18
 
 
 class Flow(nn.Module):
@@ -63,8 +64,8 @@ class Flow(nn.Module):
             raise ValueError(
                 f"Flow: geometry {config.geometry} works on {expected} networks; the coordinates are not of such."
             )
-        if not (math.isfinite(prior_std) and prior_std > 0):
-            raise ValueError(f"Flow: prior_std must be a positive number, got {prior_std}.")
+        if not (isinstance(prior_std, (int, float)) and SQUARABLE <= prior_std <= 1 / SQUARABLE):
+            raise ValueError(f"Flow: prior_std must be a positive number whose square is one, too, got {prior_std!r}.")
         if config.coupling == "equivariant-ot" and velocity_config.identities:
             raise ValueError(
                 "flow.coupling: equivariant-ot permutes the prior's draws, which velocity.identities: true would see; "
@@ -194,10 +195,12 @@ class Flow(nn.Module):
             A new flow with copies of the parameters.
 
         Raises:
-            ValueError: A name is no hidden group, or the network knows neurons by their identities.
+            ValueError: A name is no hidden group, a width is below one, or the network knows neurons by their identities.
         """
         if self.velocity_config.identities:
             raise ValueError("with_widths: a flow with velocity.identities: true has one width; train it without them.")
+        if min(widths.values(), default=1) < 1:
+            raise ValueError(f"with_widths: expected at least one neuron, got {dict(widths)}.")
         other = Flow(
             self.config,
             self.velocity_config,

@@ -6,6 +6,7 @@ then differentiated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -41,9 +42,14 @@ class TaskLoss:
         split: Training examples; never validation or test data.
         batch_size: Examples of each evaluation.
         generator: Draws mini-batches.
+
+    Raises:
+        ValueError: No examples in a batch.
     """
 
     def __init__(self, split: Split, batch_size: int, generator: torch.Generator) -> None:
+        if batch_size < 1:
+            raise ValueError(f"TaskLoss: batch_size expected at least one example, got {batch_size}.")
         self.split, self.generator = split, generator
         self.batch_size = min(batch_size, len(split.inputs))
 
@@ -70,7 +76,7 @@ class Guidance:
         point: ``x_t`` or ``end-point``; of a conditioned flow that is its prediction for no figure in particular.
 
     Raises:
-        ValueError: Unknown schedule or point.
+        ValueError: Unknown schedule or point, or a strength that is not finite.
     """
 
     def __init__(
@@ -81,6 +87,8 @@ class Guidance:
         schedule: str | Callable[[Tensor], Tensor] = "constant",
         point: str = "x_t",
     ) -> None:
+        if not math.isfinite(strength):
+            raise ValueError(f"Guidance: strength expected a finite number, got {strength}.")
         if isinstance(schedule, str) and schedule not in SCHEDULES:
             raise ValueError(f"Guidance: schedule must be a function or one of {', '.join(SCHEDULES)}, got {schedule!r}.")
         if point not in ("x_t", "end-point"):

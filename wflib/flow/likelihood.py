@@ -132,7 +132,7 @@ def log_likelihood(
 
     Raises:
         ValueError: The flow leaves the manifold between its ends, so it has no density there; ``steps`` is below one; or
-            some point is not finite.
+            some point is not finite, or so far away that its density is not.
     """
     require_finite({"points": x_1}, "log_likelihood", "leave those out")
     if steps < 1:
@@ -158,4 +158,10 @@ def log_likelihood(
         for index in range(steps):
             t = state.new_full((len(state),), end - index * h)
             state = step(velocity, WithLogDensity(geometry), state, t, -h)
-    return base(state[:, :-1]) + state[:, -1]
+    found = base(state[:, :-1]) + state[:, -1]
+    if lost := int(found.isnan().sum()):
+        raise ValueError(
+            f"log_likelihood: expected finite numbers, found NaN for {lost} of {len(found)} points, of values up to "
+            f"{x_1.abs().max().item():.3g}; leave out points so far from the flow's own, or take more steps."
+        )
+    return found

@@ -74,6 +74,7 @@ def draw_networks(flow: Flow, networks: int, seed: int = 0, steps: int = 32, **s
     x = sample(flow, networks, steps, generator(seed, "draw"), **settings)
     require_finite({"coordinates": x}, "draw_networks", DIVERGED)
     architecture, weights = flow.coordinates.decode(x)
+    require_finite(weights, "draw_networks: weights behind the coordinates", DIVERGED)
     return Networks(architecture, {name: tensor.cpu() for name, tensor in weights.items()})
 
 

@@ -10,7 +10,7 @@ from wflib.flow.flow import Flow
 from wflib.flow.initial import standard_initial
 from wflib.rng import generator
 from wflib.symmetry import permute
-from wflib.zoo import Zoo
+from wflib.zoo import Zoo, require_same_architecture
 
 __all__ = ["PairSource", "squared_path_length"]
 
@@ -23,10 +23,12 @@ class PairSource:
         zoo: Networks to learn, of the form the geometry works on.
 
     Raises:
-        ValueError: The coupling needs initial weights that the zoo does not have, or that are the same for all networks.
+        ValueError: The zoo's networks are not what the flow's are, or the coupling needs initial weights that the zoo does
+            not have, or that are the same for all networks.
     """
 
     def __init__(self, flow: Flow, zoo: Zoo) -> None:
+        require_same_architecture(zoo.architecture, flow.architecture, "zoo", "the flow")
         self.flow, self.zoo = flow, zoo
         self.x_1 = flow.coordinates.encode(zoo.weights).to(flow.preconditioner.mean_0.dtype)
         self.initial = None

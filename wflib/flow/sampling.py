@@ -120,6 +120,8 @@ def sample(
     """
     if networks < 1:
         raise ValueError(f"sample: expected at least one network to draw, got {networks}.")
+    if chunk < 1:
+        raise ValueError(f"sample: chunk expected at least one network at a time, got {chunk}.")
     if flow.jumps and (solver != "euler" or isinstance(stochastic, Diffusion)):
         raise ValueError("sample: a distilled flow jumps by its mean velocity; choose solver: euler, without a diffusion.")
     if isinstance(condition, Tensor) and condition.numel() not in (1, networks):

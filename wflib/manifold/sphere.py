@@ -37,7 +37,8 @@ class StableSphere(geoopt.Sphere):
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         """The tangent vector at x of length dist(x, y) that points to y.
 
-        For antipodal points, where every direction is right, one orthogonal to x is chosen.
+        For antipodal points, where every direction is right, one orthogonal to x is chosen. Towards the zero vector, which
+        stands for a neuron without a direction, it is zero: paths stay where they are.
         """
         # ⟨x, x⟩ is one only up to rounding, so a single projection leaves a radial rest that antipodes would blow up.
         direction = self.proju(x, self.proju(x, y - x))
@@ -48,6 +49,7 @@ class StableSphere(geoopt.Sphere):
         if bool(lost.any()):
             axis = torch.nn.functional.one_hot(x.abs().argmin(-1), x.shape[-1]).to(x.dtype)
             direction = torch.where(lost, self.proju(x, axis), direction)
+            direction = torch.where(lost & (angle < 2), torch.zeros_like(direction), direction)  # π/2 from the zero vector
             length = direction.norm(dim=-1, keepdim=True)
         return direction * torch.where(length < tiny, torch.ones_like(length), angle / length.clamp_min(tiny))
 

@@ -55,6 +55,17 @@ def incoming(layer: Layer, weights: Mapping[str, Tensor], norm: str) -> Tensor:
     return torch.cat([weights[layer.weight], weights[layer.bias].unsqueeze(-1)], -1)
 
 
+def lengths(vectors: Tensor) -> Tensor:
+    """Norms over the last axis, also where squares of entries underflow or overflow."""
+    norm = vectors.norm(dim=-1)
+    numbers = torch.finfo(norm.dtype)
+    rough = (norm < (numbers.tiny / numbers.eps) ** 0.5) | ~torch.isfinite(norm)
+    if not bool(rough.any()):
+        return norm
+    largest = vectors.abs().amax(-1, keepdim=True).clamp_min(numbers.tiny)
+    return torch.where(rough, (vectors / largest).norm(dim=-1) * largest.squeeze(-1), norm)
+
+
 def safe_norm(norm: Tensor) -> tuple[Tensor, int]:
     """Norms with zero and denormal ones replaced by one, and how many there were."""
     tiny = norm < torch.finfo(norm.dtype).tiny * 1e8
@@ -101,7 +112,7 @@ def canonicalize(
 
     Raises:
         ValueError: Weights of other shapes or of half precision, NaN or infinity, an unknown norm, or networks canonical in
-            another one.
+            another one; or norms whose product over the layers is more than the weights' precision can hold.
     """
     architecture.validate(weights)
     if norm not in NORMS or architecture.norm not in (None, norm):
@@ -121,17 +132,18 @@ def canonicalize(
         layer = incoming_layer(architecture, group)
         factor = torch.ones_like(canonical[layer.weight][..., 0])
         if group in normalized:
-            length = incoming(layer, canonical, norm).norm(dim=-1)
+            length = lengths(incoming(layer, canonical, norm))
             dead += count_nearly_dead(length)
             factor, count = safe_norm(length)
             zeros += count
         if group in flipped:
             factor = factor * largest_sign(layer, canonical)
         canonical = scale(architecture, canonical, {group: factor})
+        require_finite(canonical, "canonicalize: norms multiplied over layers", f"give double precision, or {LEAVE_OUT}")
         record[group] = factor
     if architecture.task_type == "classification":
         last = architecture.layers[-1]
-        factor, count = safe_norm(incoming(last, canonical, norm).flatten(1).norm(dim=1))
+        factor, count = safe_norm(lengths(incoming(last, canonical, norm).flatten(1)))
         zeros += count
         canonical[last.weight] = canonical[last.weight] / factor.view(-1, 1, 1)
         if last.bias is not None:

@@ -62,15 +62,20 @@ class Preconditioner(nn.Module):
         """Set the moments from coupled pairs.
 
         A few values far outside of what is usual in their pool count as its edge (:func:`without_outliers`), and no
-        deviation is zero: of a side that hardly varies it is a thousandth of the other side's.
+        deviation is zero: of a side that hardly varies it is a thousandth of the other side's. What lies as the prior's own
+        values do is never outside: in a pruned layer most weights are all but zero, and those that count lie far from them.
 
         Args:
             x_0: Prior side of the pairs, (pairs, D).
             x_1: Data side, (pairs, D).
             angle: Mean angle between x_0 and x_1 of each coordinate's sphere, zero for flat coordinates, (D,).
+
+        Raises:
+            ValueError: Values so large that single precision cannot hold their moments.
         """
         index = self.index
-        x_0, x_1 = without_outliers(x_0, index), without_outliers(x_1, index)
+        largest = max(x_0.abs().max().item(), x_1.abs().max().item())
+        x_0, x_1 = without_outliers(x_0, index), without_outliers(x_1, index, bulk(x_0, index)[1])
 
         def moment(values: Tensor) -> Tensor:
             return pool(values.double().mean(0), index)
@@ -90,6 +95,13 @@ class Preconditioner(nn.Module):
             self.STATISTICS, (mean_0, mean_1, deviation_0, deviation_1, covariance, pool(angle.double(), index)), strict=True
         ):
             getattr(self, name).copy_(value)
+        found = self(torch.tensor([0.0, 0.5], device=index.device).to(self.mean_0))
+        if not all(bool(torch.isfinite(part).all()) for part in vars(found).values()):
+            raise ValueError(
+                f"train-flow: expected weights whose moments single precision can hold, found values up to {largest:.3g}; "
+                "leave out networks with huge weights or biases, or choose canonicalize.norm: weights-and-bias and a "
+                "flow.geometry other than euclidean."
+            )
 
     @torch.no_grad()
     def move(self, shift: Tensor, ratio: Tensor) -> None:
@@ -122,7 +134,19 @@ class Preconditioner(nn.Module):
         return self.mean_1[self.index]
 
 
-def without_outliers(values: Tensor, index: Tensor) -> Tensor:
+def bulk(values: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Median of every pool, and half of the distance between its 10 % and 90 % quantiles, both (pools,)."""
+    some = values[: max(1, QUANTILE_VALUES // values.shape[1])]
+    flat, pools = some.flatten(), index.repeat(len(some))
+    order = flat.argsort()
+    ranked = flat[order[pools[order].argsort(stable=True)]]
+    counts = torch.bincount(pools)
+    first = counts.cumsum(0) - counts
+    low, middle, high = (ranked[first + ((counts - 1) * share).round().long()] for share in (0.1, 0.5, 0.9))
+    return middle, (high - low) / 2
+
+
+def without_outliers(values: Tensor, index: Tensor, least: Tensor | None = None) -> Tensor:
     """Values with those far outside of their pool's bulk put on its edge; the very same numbers where there are none.
 
     The edge is ten times half of the distance between the 10 % and 90 % quantiles away from the median: 13 deviations of a
@@ -132,18 +156,12 @@ def without_outliers(values: Tensor, index: Tensor) -> Tensor:
     Args:
         values: (points, D).
         index: Pool of each coordinate, (D,).
+        least: That half of the distance is at least so large, (pools,); None for any.
 
     Returns:
         (points, D).
     """
-    some = values[: max(1, QUANTILE_VALUES // values.shape[1])]
-    flat, pools = some.flatten(), index.repeat(len(some))
-    order = flat.argsort()
-    ranked = flat[order[pools[order].argsort(stable=True)]]
-    counts = torch.bincount(pools)
-    first = counts.cumsum(0) - counts
-    low, middle, high = (ranked[first + ((counts - 1) * share).round().long()] for share in (0.1, 0.5, 0.9))
-    reach = BULK * (high - low) / 2
+    middle, half = bulk(values, index)
     # A pool most of which is one number (neurons that are dead in most networks) has no bulk to measure by.
-    reach = torch.where(high > low, reach, torch.inf)
+    reach = torch.where(half > 0, BULK * (half if least is None else half.maximum(least)), torch.inf)
     return values.clamp((middle - reach)[index], (middle + reach)[index])

@@ -1,6 +1,7 @@
 """Zoos: base tasks, training many networks at once, reading and writing networks as tensors."""
 
 from wflib.zoo.alignment import Aligner, align_zoo
+from wflib.zoo.checks import require_same_architecture
 from wflib.zoo.own import zoo_from_networks
 from wflib.zoo.tasks import TASKS, Dataset, Split, load_dataset, save_dataset
 from wflib.zoo.training import initialize, network_losses, train_zoo
@@ -18,6 +19,7 @@ __all__ = [
     "load_dataset",
     "load_zoo",
     "network_losses",
+    "require_same_architecture",
     "save_dataset",
     "save_zoo",
     "train_zoo",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,14 @@ from torch import Tensor
 from wflib.architecture import Architecture
 from wflib.networks import LEAVE_OUT, require_finite
 
-__all__ = ["check_initial", "check_labels", "check_metadata", "check_permutations", "check_weights"]
+__all__ = [
+    "check_initial",
+    "check_labels",
+    "check_metadata",
+    "check_permutations",
+    "check_weights",
+    "require_same_architecture",
+]
 
 RESERVED = {"form", "architecture", "initial_architecture"}
 
@@ -110,3 +117,31 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
             f"Zoo: metadata init_std expected the positive, finite deviation of initial weights, got {declared!r}; "
             "leave it out where it is unknown."
         )
+
+
+def require_same_architecture(found: Architecture, expected: Architecture, what: str, whose: str) -> None:
+    """Refuse networks that are not what others are, tensors of the same shapes notwithstanding.
+
+    Args:
+        found: Of the networks.
+        expected: Of what they are to go with.
+        what: The networks, the sentence's beginning.
+        whose: What they are to go with.
+
+    Raises:
+        ValueError: Says what differs.
+    """
+    facts: dict[str, Callable[[Architecture], object]] = {
+        "norm": lambda one: one.norm,
+        "kind of task": lambda one: one.task_type,
+        "sizes": lambda one: ", ".join(f"{group.name} {group.size}" for group in one.groups),
+        "activations": lambda one: ", ".join(layer.activation for layer in one.layers),
+        "tensors": lambda one: ", ".join(spec.name for spec in one.tensors),
+        "architecture": lambda one: one,
+    }
+    for name, fact in facts.items():
+        if fact(found) != fact(expected):
+            raise ValueError(
+                f"{what}: expected the {name} of {whose}, {fact(expected)}, found {fact(found)}; take files of "
+                "the same run: dvc repro."
+            )
