@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from wflib.architecture import Architecture, mlp
-from wflib.architecture.operations import Convolution
 from wflib.graph import from_blocks, neural_graph, to_blocks
 from wflib.graph.pyg import from_data, to_data
 
@@ -42,13 +41,6 @@ def test_blocks_round_trip_exactly(architecture):
     assert list(back) == list(weights)
     assert all(torch.equal(back[name], weights[name]) for name in weights)
     assert all(edge.shape == (3, *architecture.shape(name), 1) for name, edge in features.edges.items())
-
-
-def test_three_axes_are_refused():
-    cube = Convolution("output", ("input",), "cube", stride=(1,), padding=(0,), dilation=(1,))
-    architecture = Architecture((2, 3), (("cube", (2, 2, 3)),), (cube,))
-    with pytest.raises(ValueError, match="cube"):
-        neural_graph(architecture)
 
 
 @pytest.mark.parametrize("both_directions", [True, False])

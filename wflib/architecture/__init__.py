@@ -1,7 +1,7 @@
 """What a base network is: typed operations on activations, and the groups, axes and scalings that follow from them."""
 
 from wflib.architecture.builders import mlp
-from wflib.architecture.chain import Layer, is_perceptron
+from wflib.architecture.chain import Layer, is_perceptron, require_perceptron
 from wflib.architecture.changes import with_activations, with_inputs
 from wflib.architecture.derive import Axis, Block, Factor, NeuronGroup, Scaling
 from wflib.architecture.spec import NORMS, Architecture, TensorSpec, Weights
@@ -19,6 +19,7 @@ __all__ = [
     "Weights",
     "is_perceptron",
     "mlp",
+    "require_perceptron",
     "with_activations",
     "with_inputs",
 ]

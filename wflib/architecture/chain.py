@@ -11,7 +11,7 @@ from wflib.architecture.operations import Elementwise, Linear, Operation
 if TYPE_CHECKING:
     from wflib.architecture.spec import Architecture
 
-__all__ = ["Layer", "chain", "is_perceptron"]
+__all__ = ["Layer", "chain", "is_perceptron", "require_perceptron"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,24 @@ def is_perceptron(architecture: Architecture) -> bool:
     except ValueError:
         return False
     return len(architecture.inputs) == 1
+
+
+def require_perceptron(architecture: Architecture, who: str) -> None:
+    """Refuse networks of other kinds, for what works on perceptrons so far.
+
+    Args:
+        architecture: What a network is.
+        who: Who asks, the sentence's beginning.
+
+    Raises:
+        ValueError: The network is no perceptron; says which operation is none of a perceptron's.
+    """
+    try:
+        chain(architecture.operations)
+    except ValueError as error:
+        raise ValueError(f"{who}: {error}") from error
+    if len(architecture.inputs) != 1:
+        raise ValueError(f"{who}: {refusal(f'inputs of shape {architecture.inputs}')}")
 
 
 def refusal(found: str) -> str:

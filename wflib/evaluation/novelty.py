@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
+from wflib.architecture import Architecture, require_perceptron
 from wflib.symmetry import order_free_matching, permute, squared_distance, weight_matching
 from wflib.zoo import Zoo
 
@@ -144,7 +144,11 @@ def squared_distance_bound(
 
     Returns:
         (queries, training), the same for every order of neurons on either side; zero, up to rounding, for copies.
+
+    Raises:
+        ValueError: The networks are no perceptrons.
     """
+    require_perceptron(architecture, "squared_distance_bound")
     count, available = (len(next(iter(side.values()))) for side in (queries, training))
     bound = next(iter(queries.values())).new_zeros(count, available)
     hidden = {group.name for group in architecture.hidden_groups}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights, with_inputs
+from wflib.architecture import Architecture, Weights, require_perceptron, with_inputs
 from wflib.manifold import WeightManifold, weight_manifold
 from wflib.symmetry import canonicalize, decanonicalize
 
@@ -39,13 +39,14 @@ class Coordinates:
         basis: Orthogonal (features, features), columns are input directions; None for the inputs' own axes.
 
     Raises:
-        ValueError: The basis is not one of the architecture's inputs.
+        ValueError: The network is no perceptron, or the basis is not one of its inputs.
     """
 
     architecture: Architecture
     basis: Tensor | None = None
 
     def __post_init__(self) -> None:
+        require_perceptron(self.architecture, "flows")
         features = self.architecture.groups[0].size
         if self.basis is not None and self.basis.shape != (features, features):
             raise ValueError(

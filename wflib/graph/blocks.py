@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, NeuronGroup, Weights
+from wflib.architecture import Architecture, NeuronGroup, Weights, require_perceptron
 
 __all__ = ["EdgeBlock", "GraphFeatures", "NeuralGraph", "from_blocks", "neural_graph", "to_blocks"]
 
@@ -78,13 +78,14 @@ def neural_graph(architecture: Architecture) -> NeuralGraph:
     """Read the graph off the axes of an architecture's tensors.
 
     Raises:
-        ValueError: A tensor has more than two axes.
+        ValueError: The network is no perceptron.
 
     Example:
         >>> from wflib.architecture import mlp
         >>> [(block.target, block.source) for block in neural_graph(mlp([3, 5, 2])).edges]
         [('hidden1', 'input'), ('output', 'hidden1')]
     """
+    require_perceptron(architecture, "neural_graph")
     edges: list[EdgeBlock] = []
     node_tensors: dict[str, list[str]] = {group.name: [] for group in architecture.groups}
     scalars: list[str] = []
@@ -93,10 +94,8 @@ def neural_graph(architecture: Architecture) -> NeuralGraph:
             scalars.append(spec.name)
         elif len(spec.axes) == 1:
             node_tensors[spec.axes[0]].append(spec.name)
-        elif len(spec.axes) == 2:
-            edges.append(EdgeBlock(spec.name, *spec.axes))
         else:
-            raise ValueError(f"neural_graph: {spec.name} has {len(spec.axes)} axes {spec.axes}; at most two are supported.")
+            edges.append(EdgeBlock(spec.name, *spec.axes))
     members = {group: tuple(names) for group, names in node_tensors.items()}
     return NeuralGraph(architecture.groups, tuple(edges), members, tuple(scalars))
 

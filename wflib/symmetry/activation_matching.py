@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
+from wflib.architecture import Architecture, require_perceptron
 from wflib.networks import LEAVE_OUT, require_finite
 from wflib.symmetry.assignment import solve_assignments
 from wflib.symmetry.permutation import Permutations
@@ -40,7 +40,11 @@ def activation_matching(
 
     Returns:
         Indices per hidden group, to be applied with :func:`~wflib.symmetry.permutation.permute`.
+
+    Raises:
+        ValueError: The networks are no perceptrons, or one holds NaN or infinity.
     """
+    require_perceptron(architecture, "activation_matching")
     for side, name in ((weights, "weights"), (reference, "the reference")):
         architecture.validate(side)
         require_finite(side, f"activation_matching: {name}", LEAVE_OUT)

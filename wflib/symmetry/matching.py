@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, is_perceptron
+from wflib.architecture import Architecture, is_perceptron, require_perceptron
 from wflib.networks import LEAVE_OUT, require_finite
 from wflib.symmetry.assignment import solve_assignments
 from wflib.symmetry.permutation import Permutations, identity, permute, permute_tensor, random_permutations
@@ -64,7 +64,11 @@ def order_free_matching(
 
     Returns:
         Indices per hidden group; the identity for groups without tensors of their own.
+
+    Raises:
+        ValueError: The networks are no perceptrons.
     """
+    require_perceptron(architecture, "order_free_matching")
     found = identity(architecture, len(next(iter(weights.values()))))
     for group in found:
         gains = matching_gains(architecture, reference, weights, group, found.keys() - {group})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights, is_perceptron
+from wflib.architecture import Architecture, Weights, require_perceptron
 from wflib.symmetry.assignment import solve_assignments
 from wflib.symmetry.permutation import Permutations, permute
 
@@ -80,8 +80,7 @@ def mix(architecture: Architecture, weights: Mapping[str, Tensor], matrices: Map
     Raises:
         ValueError: The network is no perceptron.
     """
-    if not is_perceptron(architecture):
-        raise ValueError("mix: expected a perceptron; permute other networks, and match them with weight_matching.")
+    require_perceptron(architecture, "mix")
     mixed = dict(weights)
     for spec in architecture.tensors:
         for axis, group in enumerate(spec.axes, 1):
