@@ -8,7 +8,6 @@ from wflib.symmetry.pooling import pool, pooling_index
 from wflib.symmetry.report import Symmetries, symmetries
 from wflib.symmetry.scaling import Scales, random_scales, scale
 from wflib.symmetry.sinkhorn import Objective, mix, sinkhorn, sinkhorn_matching
-from wflib.symmetry.structured_matching import structured_matching
 
 __all__ = [
     "NEARLY_DEAD",
@@ -34,7 +33,6 @@ __all__ = [
     "sinkhorn",
     "sinkhorn_matching",
     "squared_distance",
-    "structured_matching",
     "symmetries",
     "weight_matching",
 ]
