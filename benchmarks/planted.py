@@ -1,4 +1,4 @@
-"""Planted permutations of large networks, recovered by weight matching: ``python -m benchmarks.planted`` (needs torchvision).
+"""Planted permutations of large networks, found by weight matching: ``python -m benchmarks.planted`` (needs torchvision).
 
 A model with random weights and random batch-norm statistics is permuted by a random element of its group, residual streams,
 heads and their widths included, and its statistics are replaced: they are no part of the cost.
