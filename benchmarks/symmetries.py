@@ -188,7 +188,7 @@ def main(names: list[str] = typer.Argument(None), folder: Path = FOLDER) -> None
             }
             rows.append(row)
             with table.open("w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS)
+                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(sorted(rows, key=lambda row: row["model"]))
             gc.collect()

@@ -41,6 +41,11 @@ def covers(dep: str, file: str) -> bool:
     return file == dep or file.startswith(dep.rstrip("/") + "/")
 
 
+def is_lazy(root: Path, file: Path) -> bool:
+    """Whether a file is wflib's front door that loads nothing of wflib until asked: no stage enters by it."""
+    return file == root / "wflib" / "__init__.py" and not imported_modules(root, file)
+
+
 def dependency_errors(root: Path, name: str, stage: dict[str, Any]) -> list[str]:
     """What a stage's ``deps`` lack of its code, and what they list without need."""
     modules = stage_modules(stage)
@@ -52,7 +57,11 @@ def dependency_errors(root: Path, name: str, stage: dict[str, Any]) -> list[str]
         if not path.is_file():
             errors.append(f"{name}: {module} has no file {path.relative_to(root)}")
             continue
-        needed |= {str(file.relative_to(root)) for file in transitive_imports(root, path) if not is_empty(file)}
+        needed |= {
+            str(file.relative_to(root))
+            for file in transitive_imports(root, path)
+            if not (is_empty(file) or is_lazy(root, file))
+        }
     deps = code_deps(stage)
     missing = sorted(file for file in needed if not any(covers(dep, file) for dep in deps))
     unused = sorted(dep for dep in deps if not any(covers(dep, file) for file in needed))
@@ -190,3 +199,10 @@ def test_relative_and_nested_imports_are_seen(project):
     found = imported_modules(project, project / "wflib/symmetry/permutation.py")
     assert found == {"wflib.storage.atomic"}
     assert "wflib.symmetry" in imported_modules(project, project / "stages/align.py")
+
+
+@pytest.mark.parametrize(("text", "needed"), [("NAMES = {}\n", False), ("from wflib.rng import generator\n", True)])
+def test_the_front_door_counts_only_where_it_loads_something(project, text, needed):
+    (project / "wflib/__init__.py").write_text(text)
+    errors = dependency_errors(project, "align", {"cmd": "python -m stages.align", "deps": COMPLETE})
+    assert errors == (["align: add to deps (or a folder that holds it): wflib/__init__.py"] if needed else [])

@@ -13,6 +13,16 @@ and say honestly how good the drawn networks are. Import from the packages, whic
 ``wflib.symmetries(module, example)`` says what the symmetries of any torch module are.
 """
 
-from wflib.symmetry.report import symmetries
+from importlib import import_module
+from typing import Any
 
 __all__ = ["symmetries"]
+
+HOMES = {"symmetries": "wflib.symmetry"}
+"""Where a name of this package lives; imported when it is first asked for, so that stages load only what they use."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'wflib' has no attribute {name!r}; it has {', '.join(__all__)} and its packages.")
+    return getattr(import_module(HOMES[name]), name)
