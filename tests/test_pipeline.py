@@ -57,11 +57,8 @@ def dependency_errors(root: Path, name: str, stage: dict[str, Any]) -> list[str]
         if not path.is_file():
             errors.append(f"{name}: {module} has no file {path.relative_to(root)}")
             continue
-        needed |= {
-            str(file.relative_to(root))
-            for file in transitive_imports(root, path)
-            if not (is_empty(file) or is_lazy(root, file))
-        }
+        files = [file for file in transitive_imports(root, path) if not is_empty(file) and not is_lazy(root, file)]
+        needed |= {str(file.relative_to(root)) for file in files}
     deps = code_deps(stage)
     missing = sorted(file for file in needed if not any(covers(dep, file) for dep in deps))
     unused = sorted(dep for dep in deps if not any(covers(dep, file) for file in needed))

@@ -16,7 +16,7 @@ and say honestly how good the drawn networks are. Import from the packages, whic
 from importlib import import_module
 from typing import Any
 
-__all__ = ["symmetries"]
+__all__ = ["symmetries"]  # noqa: F822 - by __getattr__
 
 HOMES = {"symmetries": "wflib.symmetry"}
 """Where a name of this package lives; imported when it is first asked for, so that stages load only what they use."""
