@@ -15,8 +15,8 @@ import torch
 import typer
 from tqdm import tqdm
 
+from wflib.architecture import Architecture
 from wflib.distributed import rank
-from wflib.flow import Flow
 from wflib.storage import save_json
 from wflib.zoo import Zoo, load_zoo, require_same_architecture
 
@@ -45,11 +45,11 @@ def learned_zoo(geometry: str, aligned: Path, canonical: Path) -> tuple[Path, st
     return (aligned, "aligned") if geometry == "euclidean" else (canonical, "canonical")
 
 
-def zoo_of_flow(file: Path, flow: Flow, aligned: Path, canonical: Path) -> Zoo:
-    """The zoo that a flow has learned, refused where it is another's: its coordinates would not be the flow's."""
-    path, form = learned_zoo(flow.config.geometry, aligned, canonical)
+def zoo_of_flow(file: Path, geometry: str, architecture: Architecture, aligned: Path, canonical: Path) -> Zoo:
+    """The zoo that a flow of some geometry and architecture has learned, refused where its coordinates are others."""
+    path, form = learned_zoo(geometry, aligned, canonical)
     zoo = load_zoo(path, form)
-    require_same_architecture(zoo.architecture, flow.architecture, f"{path}", f"{file}")
+    require_same_architecture(zoo.architecture, architecture, f"{path}", f"{file}")
     return zoo
 
 

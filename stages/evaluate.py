@@ -76,7 +76,7 @@ def main(
         settings = load_settings(params, presets)
         config, device = settings.evaluate, resolve_device(settings.evaluate.device)
         dataset, model, drawn = load_dataset(data), load_flow(flow, device), load_zoo(samples, "sampled")
-        zoo = zoo_of_flow(flow, model, aligned, canonical)
+        zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical)
         before, after = load_zoo(trained, "trained").last_snapshots, load_zoo(aligned, "aligned").last_snapshots
         for path, networks in ((flow, model), (samples, drawn), (trained, before), (aligned, after)):
             dataset.require_fit(networks.architecture, f"{path}")

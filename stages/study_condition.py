@@ -54,7 +54,7 @@ def main(
         model, dataset = load_flow(flow, resolve_device("auto")), load_dataset(data)
         if model.condition is None:
             raise ValueError(f"{flow}: this flow has no condition; train one with flow.condition=loss or accuracy.")
-        zoo = zoo_of_flow(flow, model, aligned, canonical)
+        zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical)
         name, training, rows = model.condition.name, zoo.training_part, []
         figures = network_figures(zoo.architecture, training.weights, dataset.train, name)
         low, high = (figures.quantile(level).clamp_min(1e-12).item() for level in (0.01, 0.99))

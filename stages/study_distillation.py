@@ -58,7 +58,7 @@ def main(
     """
     with running("study-distillation", out.parent / "stages") as facts:
         model, dataset = load_flow(flow, resolve_device("auto")), load_dataset(data)
-        zoo = zoo_of_flow(flow, model, aligned, canonical)
+        zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical)
         with progress_bar(trajectories, "teacher's trajectories") as drawn, progress_bar(iterations, "distill") as trained:
 
             def advance(part: str, done: int, total: int, loss: float) -> None:

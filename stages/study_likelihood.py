@@ -49,7 +49,7 @@ def main(
     """
     with running("study-likelihood", out.parent / "stages") as facts:
         model = load_flow(flow, resolve_device("auto"))
-        zoo = zoo_of_flow(flow, model, aligned, canonical)
+        zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical)
         held_out, encode = some(zoo.held_out_part, networks, seed, "held-out"), model.coordinates.encode
         groups = {HELD_OUT: encode(held_out.weights)}
         groups["training trajectories"] = encode(some(zoo.training_part, networks, seed, "training").weights)

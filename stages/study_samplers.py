@@ -108,7 +108,7 @@ def main(
             plans.append((path, model, reason, [*solver_ways(model), *stochastic, *guided]))
         with progress_bar(sum(len(ways) for *_, ways in plans), "samplers", "way") as bar:
             for path, model, reason, ways in plans:
-                name, zoo = path.stem, zoo_of_flow(path, model, aligned, canonical)
+                name, zoo = path.stem, zoo_of_flow(path, model.config.geometry, model.architecture, aligned, canonical)
                 quality = DrawQuality(zoo, dataset.test, seed)
                 for kind, sampler, strength, steps, settings in ways:
                     bar.set_postfix_str(f"{sampler}, {steps} steps")
