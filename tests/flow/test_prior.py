@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
+from tests.cases import incoming
 from wflib.architecture import NORMS, mlp
 from wflib.flow.prior import canonical_prior, flat_prior
 from wflib.manifold import flat_manifold, weight_manifold
 from wflib.rng import generator
 from wflib.symmetry import canonicalize
-from wflib.symmetry.canonical import incoming
 
 STD = 0.3
 ORDINARY = mlp([20, 16, 12, 2])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture, Weights
 from wflib.manifold import WeightManifold
-from wflib.symmetry.canonical import normalized_groups
+from wflib.symmetry.writers import normalized_scalings
 
 __all__ = ["Prior", "canonical_prior", "flat_prior"]
 
@@ -122,7 +122,7 @@ def canonical_prior(manifold: WeightManifold, architecture: Architecture, std: f
     weights: Weights = {spec.name: torch.zeros(architecture.shape(spec.name)) for spec in architecture.tensors}
     deviations: Weights = {name: torch.full_like(tensor, std) for name, tensor in weights.items()}
     fresh = {name: torch.zeros_like(tensor, dtype=torch.bool) for name, tensor in weights.items()}
-    normalized, scale = set(normalized_groups(architecture)), 1.0
+    normalized, scale = set(normalized_scalings(architecture)), 1.0
     for layer in architecture.layers:
         last = layer is architecture.layers[-1] and architecture.log_scale is not None
         if not (last or layer.target in normalized):
