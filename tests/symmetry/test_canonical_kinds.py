@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -251,18 +253,45 @@ def test_variances_of_any_size_have_a_canonical_form(size, variance):
     assert Architecture.from_json(canonical.architecture.to_json()) == canonical.architecture
 
 
-def test_classifiers_without_an_output_layer_have_no_output_scale():
-    inputs = (2, 5, 5)
-    ending = chain(conv(2, 4), nn.ReLU(), conv(4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    module = ending().double().eval()
+def tied(m, x):
+    return m.map(torch.tanh(m.map(torch.relu(m.first(x)))))
+
+
+@pytest.mark.parametrize(
+    ("make", "inputs"),
+    [
+        (chain(conv(2, 4), nn.ReLU(), conv(4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), (2, 5, 5)),
+        (chain(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3), nn.Tanh()), (2,)),
+        (lambda: Wired(tied, first=nn.Linear(2, 3), map=nn.Linear(3, 3)), (2,)),
+    ],
+    ids=["convolution", "activation", "shared"],
+)
+def test_classifiers_without_an_output_layer_have_no_output_scale(make, inputs):
+    module = make().double().eval()
     architecture = Architecture.from_module(module, torch.zeros(1, *inputs, dtype=torch.float64))
     weights = random_weights(architecture)
     canonical = canonicalize(architecture, weights)
     assert canonical.architecture.log_scale is None
     assert output_writers(architecture, NORMS[0]) is None
     assert function_change(architecture, weights, canonical.architecture, canonical.weights) < TOLERANCE
-    assert weight_manifold(canonical.architecture).has_spheres
-    assert decanonicalize(canonical.architecture, canonical.weights)[0] == architecture
+    assert weight_manifold(canonical.architecture).has_spheres == bool(architecture.scalings)
+    ordinary, back = decanonicalize(canonical.architecture, canonical.weights, canonical.record)
+    assert ordinary == architecture
+    assert distance(architecture, weights, back) < TOLERANCE
+
+
+def test_one_variance_with_two_epsilons_is_refused():
+    norm = nn.BatchNorm1d(4)
+    module = nn.Sequential(nn.Linear(3, 4), norm, nn.ReLU(), nn.Linear(4, 4), norm, nn.Linear(4, 2)).double().eval()
+    architecture = Architecture.from_module(module, torch.zeros(2, 3, dtype=torch.float64))
+    weights = random_weights(architecture)
+    canonical = canonicalize(architecture, weights)
+    assert function_change(architecture, weights, canonical.architecture, canonical.weights) < TOLERANCE
+    operations = list(architecture.operations)
+    place = max(index for index, operation in enumerate(operations) if operation.kind == "batch_norm")
+    operations[place] = replace(operations[place], epsilon=1e-3)
+    with pytest.raises(ValueError, match="running_var is used with different epsilons"):
+        canonicalize(replace(architecture, operations=tuple(operations)), weights)
 
 
 @over_norms
