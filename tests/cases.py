@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wflib.activation import ACTIVATIONS
-from wflib.architecture import Architecture, Weights, mlp
+from wflib.architecture import Architecture, Layer, Weights, mlp
 from wflib.rng import generator
 
 TOLERANCE = 1e-10
@@ -43,6 +43,18 @@ def largest_difference(architecture: Architecture, a: Weights, other: Architectu
     inputs = random_inputs(architecture)
     first, second = architecture.forward(a, inputs), other.forward(b, inputs)
     return float(((first - second).abs() / first.abs().clamp_min(1)).max())
+
+
+def incoming_layer(architecture: Architecture, group: str) -> Layer:
+    """The layer of a perceptron that computes a group."""
+    return next(layer for layer in architecture.layers if layer.target == group)
+
+
+def incoming(layer: Layer, weights: Weights, norm: str) -> Tensor:
+    """What enters each neuron of a perceptron's layer and counts for its norm, (networks, neurons, fan-in or one more)."""
+    if norm == "weights" or layer.bias is None:
+        return weights[layer.weight]
+    return torch.cat([weights[layer.weight], weights[layer.bias].unsqueeze(-1)], -1)
 
 
 def copy_of(weights: Weights) -> Weights:

@@ -8,13 +8,13 @@ from itertools import permutations
 import pytest
 import torch
 
+from tests.cases import incoming
 from wflib.architecture import mlp
 from wflib.flow import PairSource, build_geometry, squared_path_length
 from wflib.flow.coupling import match_neurons, optimal_assignment
 from wflib.manifold import flat_manifold, weight_manifold
 from wflib.rng import generator
 from wflib.symmetry import permute
-from wflib.symmetry.canonical import incoming
 from wflib.zoo import Zoo
 
 FLAT = mlp([3, 4, 2])

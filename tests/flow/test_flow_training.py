@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.cases import incoming
 from wflib.flow import Flow, FlowTrainer, PairSource, load_flow, sample, save_flow
 from wflib.rng import generator
 from wflib.storage import ArtifactError, load_artifact, save_artifact
 from wflib.symmetry import permute
-from wflib.symmetry.canonical import incoming
 
 GEOMETRIES = ("euclidean", "normalized", "geometric")
 

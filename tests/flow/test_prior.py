@@ -7,12 +7,13 @@ import math
 import pytest
 import torch
 
+from tests.architecture.cases import CASES, traced
+from tests.cases import incoming
 from wflib.architecture import NORMS, mlp
 from wflib.flow.prior import canonical_prior, flat_prior
 from wflib.manifold import flat_manifold, weight_manifold
 from wflib.rng import generator
 from wflib.symmetry import canonicalize
-from wflib.symmetry.canonical import incoming
 
 STD = 0.3
 ORDINARY = mlp([20, 16, 12, 2])
@@ -98,6 +99,42 @@ def test_only_the_output_scale_is_drawn_anew(prior, norm):
     for layer in ORDINARY.layers[:-1]:
         expected = torch.nn.functional.normalize(incoming(layer, weights, norm), dim=-1)
         assert torch.allclose(incoming(layer, a, norm), expected, atol=1e-6)
+
+
+DRAWN = [name for name in CASES if name != "rms-norm" and not traced(name)[1].statistics]
+"""Networks without statistics; but for one whose factors alone are ±1, of which no Gaussian has the width."""
+
+
+@pytest.mark.parametrize("case", DRAWN)
+def test_networks_of_every_kind_have_the_widths_of_their_canonical_initializations(case, norm):
+    """Widths by medians, as quotients of norms of few weights have heavy tails."""
+    ordinary = traced(case)[1]
+    canonical = ordinary.canonical_form(norm)
+    start = STD * torch.randn(1_000, ordinary.dimension, generator=generator(0, "initial"))
+    result = canonicalize(ordinary, ordinary.unflatten(start), norm)
+    expected = canonical.flatten(result.weights)
+    prior = canonical_prior(weight_manifold(canonical), canonical, STD)
+    drawn = prior.sample(1_000, generator(0, "prior"))
+    plain = STD * torch.randn(drawn.shape, generator=generator(0, "plain"))
+    ratios, unscaled = [], []
+    for part in prior.manifold.parts:
+        wide, found, other = (
+            (x - x.mean()).abs().median().item() for x in (side[:, part.places] for side in (expected, drawn, plain))
+        )
+        ratios.append(abs(math.log(found / wide)))
+        unscaled.append(abs(math.log(other / wide)))
+    assert max(ratios) < 0.6
+    assert sum(ratios) < 0.8 * sum(unscaled)
+    shift = (drawn[:, -1].mean() - expected[:, -1].mean()).item()
+    assert abs(shift) < 0.2
+    wrong = canonical_prior(prior.manifold, canonical, 2 * STD)
+    assert abs((wrong.mean[-1] - expected[:, -1].mean()).item()) > 0.4
+
+
+def test_networks_with_statistics_are_refused():
+    canonical = traced("batch-norm")[1].canonical_form()
+    with pytest.raises(ValueError, match=r"without running statistics.*running_mean"):
+        canonical_prior(weight_manifold(canonical), canonical, STD)
 
 
 def test_seeds(prior):

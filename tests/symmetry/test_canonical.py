@@ -5,12 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.cases import ARCHITECTURES, LINEAR, TOLERANCE, copy_of, largest_difference, random_weights
+from tests.cases import (
+    ARCHITECTURES,
+    LINEAR,
+    TOLERANCE,
+    copy_of,
+    incoming,
+    incoming_layer,
+    largest_difference,
+    random_weights,
+)
 from wflib.architecture import NORMS, mlp
 from wflib.rng import generator
 from wflib.symmetry import canonicalize, decanonicalize, random_scales, scale
-from wflib.symmetry.canonical import incoming, normalized_groups
-from wflib.symmetry.scaling import incoming_layer, scaling_kind
+from wflib.symmetry.scaling import scaling_kind
+from wflib.symmetry.writers import normalized_scalings
 
 ALL = ARCHITECTURES | LINEAR
 over_all = pytest.mark.parametrize("architecture", ALL.values(), ids=ALL)
@@ -51,7 +60,7 @@ def test_the_record_restores_the_weights(architecture, norm):
     canonical = canonicalize(architecture, weights, norm)
     _, back = decanonicalize(canonical.architecture, canonical.weights, canonical.record)
     assert distance(architecture, back, weights) < TOLERANCE
-    assert set(canonical.record) == set(normalized_groups(architecture))
+    assert set(canonical.record) == set(normalized_scalings(architecture))
     if canonical.record:
         _, without = decanonicalize(canonical.architecture, canonical.weights)
         assert distance(architecture, without, weights) > 1e-3

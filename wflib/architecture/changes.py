@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wflib.architecture.chain import chain
-from wflib.architecture.operations import Elementwise
+from wflib.architecture.operations import BatchNorm, Elementwise, Operation
 
 if TYPE_CHECKING:
     from wflib.architecture.spec import Architecture
 
-__all__ = ["resized", "with_activations", "with_inputs"]
+__all__ = ["resized", "with_activations", "with_inputs", "with_shifted_variances"]
 
 
 def resized(architecture: Architecture, sizes: Mapping[str, int]) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -43,3 +43,8 @@ def with_activations(architecture: Architecture, names: Mapping[str, str]) -> Ar
         for operation in architecture.operations
     )
     return replace(architecture, operations=tuple(operations))
+
+
+def with_shifted_variances(operations: tuple[Operation, ...], shifted: bool) -> tuple[Operation, ...]:
+    """The same operations, where batch norms find variance + ε in place of variances, or the other way round."""
+    return tuple(replace(o, shifted=shifted) if isinstance(o, BatchNorm) else o for o in operations)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture.chain import Layer, chain
-from wflib.architecture.changes import resized
+from wflib.architecture.changes import resized, with_shifted_variances
 from wflib.architecture.derive import Axis, Derivation, NeuronGroup, Scaling, derive
-from wflib.architecture.operations import Operation
+from wflib.architecture.operations import Linear, Operation
 from wflib.architecture.running import check_operations, run_operations
 
 __all__ = ["NORMS", "Architecture", "TensorSpec", "Weights"]
@@ -107,6 +107,15 @@ class Architecture:
             ValueError: The network is no perceptron; says which operation is none of a perceptron's.
         """
         return chain(self.operations)
+
+    @property
+    def output_layer(self) -> Linear | None:
+        """The last operation where it is a linear map whose weights nothing else uses: what an output scale can divide."""
+        *before, last = self.operations
+        if not isinstance(last, Linear) or last.rows is not None:
+            return None
+        shared = {name for operation in before for name in operation.tensors} & set(last.tensors)
+        return None if shared else last
 
     def axes(self, tensor: str) -> tuple[Axis, ...]:
         """Which places of each axis of a tensor belong to which neurons."""
@@ -242,19 +251,22 @@ class Architecture:
     def canonical_form(self, norm: str = NORMS[0]) -> Architecture:
         """What canonical networks are: a norm is one, and outputs of classifiers are multiplied by exp(ρ).
 
-        ρ is one more scalar tensor, ``log_scale``: the last layer's norm, which logits need.
+        ρ is one more scalar tensor, ``log_scale``: the last layer's norm, which logits need. A classifier that does not end
+        in an :attr:`output_layer` has none. Running variances are held as variance + ε.
 
         Args:
             norm: One of ``NORMS``.
         """
-        if self.task_type == "regression" or self.log_scale is not None:
-            return replace(self, norm=norm)
-        return replace(self, shapes=(*self.shapes, ("log_scale", ())), log_scale="log_scale", norm=norm)
+        form = replace(self, operations=with_shifted_variances(self.operations, True), norm=norm)
+        if self.task_type == "regression" or self.output_layer is None or self.log_scale is not None:
+            return form
+        return replace(form, shapes=(*self.shapes, ("log_scale", ())), log_scale="log_scale")
 
     def ordinary_form(self) -> Architecture:
         """The ordinary network behind a canonical one."""
         shapes = tuple((name, shape) for name, shape in self.shapes if name != self.log_scale)
-        return replace(self, shapes=shapes, log_scale=None, norm=None)
+        operations = with_shifted_variances(self.operations, False)
+        return replace(self, shapes=shapes, operations=operations, log_scale=None, norm=None)
 
     def with_widths(self, widths: Mapping[str, int]) -> Architecture:
         """The same network with other sizes of hidden groups.

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from wflib.architecture import Architecture, Weights
 from wflib.manifold import WeightManifold
-from wflib.symmetry.canonical import normalized_groups
+from wflib.symmetry import scale
+from wflib.symmetry.writers import output_writers, writers
 
 __all__ = ["Prior", "canonical_prior", "flat_prior"]
 
@@ -110,6 +111,8 @@ def canonical_prior(manifold: WeightManifold, architecture: Architecture, std: f
     count for its norm, else without the one, s_0 = 1. So a bias that does not count has the deviation std / s_l. The log of
     the last layer's norm r, of n weights and m biases that count, is about log r̄ with the deviation
     √((n s⁴ + m) / 2) / (n s² + m), s = s_{L−1}. A regression keeps its last layer, whose weights come out s times as wide.
+    In networks of other kinds, too, s is the root of the sum of the variances of all that is written for a neuron, and
+    deviations are scaled as weights are.
 
     Args:
         manifold: The canonical architecture's manifold.
@@ -118,28 +121,32 @@ def canonical_prior(manifold: WeightManifold, architecture: Architecture, std: f
 
     Returns:
         The prior over flat canonical coordinates.
+
+    Raises:
+        ValueError: The network has running statistics, which no initialization draws.
     """
-    weights: Weights = {spec.name: torch.zeros(architecture.shape(spec.name)) for spec in architecture.tensors}
-    deviations: Weights = {name: torch.full_like(tensor, std) for name, tensor in weights.items()}
-    fresh = {name: torch.zeros_like(tensor, dtype=torch.bool) for name, tensor in weights.items()}
-    normalized, scale = set(normalized_groups(architecture)), 1.0
-    for layer in architecture.layers:
-        last = layer is architecture.layers[-1] and architecture.log_scale is not None
-        if not (last or layer.target in normalized):
-            # A regression's last layer, or one of neurons without positive scalings, takes the norms before it.
-            deviations[layer.weight] = torch.full_like(deviations[layer.weight], std * scale)
-            scale = 1.0
-            continue
-        entries = math.prod(architecture.shape(layer.weight)) if last else architecture.size(layer.source)
-        joined = layer.bias is not None and architecture.norm == "weights-and-bias"
-        biases = (architecture.size(layer.target) if last else 1) if joined else 0
-        squares = entries * scale**2 + biases
-        if last:
-            deviation = math.sqrt((entries * scale**4 + biases) / 2) / squares
-            weights[architecture.log_scale] += math.log(std * math.sqrt(squares))
-            deviations[architecture.log_scale] = torch.tensor(deviation)
-            fresh[architecture.log_scale] = torch.tensor(True)
-        scale = std * math.sqrt(squares)
-        if layer.bias is not None and not joined:
-            deviations[layer.bias] = torch.full_like(deviations[layer.bias], std / scale)
-    return Prior(manifold, architecture.flatten(weights), architecture.flatten(deviations), architecture.flatten(fresh))
+    if architecture.statistics:
+        raise ValueError(
+            "canonical_prior: expected a network without running statistics, as these are not drawn from N(0, std²); "
+            f"this one has {', '.join(architecture.statistics)}."
+        )
+    deviations: Weights = {name: torch.full((1, *shape), std, dtype=torch.float64) for name, shape in architecture.shapes}
+    means: Weights = {name: torch.zeros_like(tensor) for name, tensor in deviations.items()}
+    spheres = writers(architecture, architecture.norm)
+    for name, neurons in spheres.items():
+        deviations = scale(architecture, deviations, {name: neurons.gather(deviations).norm(dim=-1)})
+    if architecture.log_scale is not None:
+        spheres = spheres | {architecture.log_scale: output_writers(architecture, architecture.norm)}
+        variances = spheres[architecture.log_scale].gather(deviations).square()
+        squares = variances.sum()
+        for name in architecture.output_layer.tensors:
+            deviations[name] = deviations[name] / squares.sqrt()
+        means[architecture.log_scale] += squares.log() / 2
+        deviations[architecture.log_scale][:] = (variances.square().sum() / 2).sqrt() / squares
+    deviation = architecture.flatten(deviations).squeeze(0)
+    for neurons in spheres.values():
+        deviation[neurons.places(architecture)] = std
+    fresh = torch.zeros(len(deviation), dtype=torch.bool)
+    if architecture.log_scale is not None:
+        fresh[architecture.slices[architecture.log_scale]] = True
+    return Prior(manifold, architecture.flatten(means).squeeze(0).float(), deviation.float(), fresh)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.manifold.sphere import StableSphere
-from wflib.symmetry.canonical import normalized_groups
+from wflib.symmetry.writers import output_writers, writers
 
 __all__ = ["Factor", "WeightManifold", "flat_manifold", "weight_manifold"]
 
@@ -167,7 +167,8 @@ def weight_manifold(architecture: Architecture) -> WeightManifold:
     """The manifold on which weights of an architecture live; flat space for an ordinary one.
 
     Of a canonical one, by its norm: a sphere S^{fan_in − 1} for the weights of every neuron with positive scalings, or
-    S^{fan_in} for its weights and bias; for a classifier one sphere for its whole last layer; flat space for the rest.
+    S^{fan_in} for its weights and bias; for a classifier one sphere for its whole last layer; flat space for the rest. In
+    networks of other kinds, fan-in is the number of the neuron's :func:`~wflib.symmetry.writers.writers`.
 
     Args:
         architecture: Canonical or ordinary.
@@ -177,34 +178,30 @@ def weight_manifold(architecture: Architecture) -> WeightManifold:
     """
     if architecture.norm is None:
         return flat_manifold(architecture)
-    spheres = {part.tensors[0]: part for part in sphere_factors(architecture) if part.shape[1] > 1}
-    on_spheres = {name for part in spheres.values() for name in part.tensors}
+    spheres = [part for part in sphere_factors(architecture) if part.shape[1] > 1]
+    everywhere, curved = torch.arange(architecture.dimension), torch.zeros(architecture.dimension, dtype=torch.bool)
+    for part in spheres:
+        curved[part.places] = True
     parts = []
     for name, where in architecture.slices.items():
-        if name in spheres:
-            parts.append(spheres[name])
-        elif name not in on_spheres:
-            parts.append(Factor((name,), False, where, (where.stop - where.start,)))
+        parts += [part for part in spheres if part.tensors[0] == name]
+        rest = everywhere[where][~curved[where]]
+        if len(rest):
+            parts.append(Factor((name,), False, where if len(rest) == where.stop - where.start else rest, (len(rest),)))
     return WeightManifold(parts)
 
 
 def sphere_factors(architecture: Architecture) -> list[Factor]:
     """The spheres of a canonical architecture, the first tensor of each its weights."""
-    factors, normalized = [], set(normalized_groups(architecture))
-    places = architecture.unflatten(torch.arange(architecture.dimension))
-    for layer in architecture.layers:
-        last = layer is architecture.layers[-1] and architecture.log_scale is not None
-        if not (last or layer.target in normalized):
-            continue
-        tensors, where = (layer.weight,), places[layer.weight]
-        joined = architecture.norm == "weights-and-bias" and layer.bias is not None
-        if joined:
-            tensors, where = (layer.weight, layer.bias), torch.cat([where, places[layer.bias].unsqueeze(1)], 1)
-        if last:
-            where = where.reshape(1, -1)
-        factors.append(
-            Factor(tensors, True, where.reshape(-1) if joined else architecture.slices[layer.weight], tuple(where.shape))
-        )
+    found = list(writers(architecture, architecture.norm).values())
+    if architecture.log_scale is not None:
+        found.append(output_writers(architecture, architecture.norm))
+    factors = []
+    for sphere in found:
+        tensors, where = tuple(name for name, _ in sphere.parts), sphere.places(architecture)
+        whole = architecture.slices[tensors[0]]
+        in_order = len(tensors) == 1 and torch.equal(where.reshape(-1), torch.arange(whole.start, whole.stop))
+        factors.append(Factor(tensors, True, whole if in_order else where.reshape(-1), tuple(where.shape)))
     return factors
 
 

@@ -2,7 +2,13 @@
 
 A scaling acts on all that enters a neuron, weights w and bias b, so either ‖(w, b)‖ (``weights-and-bias``) or ‖w‖
 (``weights``, the thesis') can be made one. Weight decay leaves neurons with hardly any incoming weights, and then b / ‖w‖
-is as large as one likes: only the joined norm keeps every coordinate bounded.
+is as large as one likes: only the joined norm keeps every coordinate bounded. In networks of other kinds w is all that
+:func:`~wflib.symmetry.writers.writers` says is written for a neuron.
+
+Batch norm divides by √(v + ε), so v + ε, and not v, is divided by s², and v would become negative where v < ε (s² − 1).
+Canonical networks therefore hold v + ε in place of v, which stays positive on the whole orbit and keeps its digits
+however small it becomes. Attention has more symmetries than scalings, invertible maps of queries and keys and of values
+of a head; these stay as they are.
 """
 
 from __future__ import annotations
@@ -13,11 +19,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wflib.architecture import NORMS, Architecture, Layer, Weights
+from wflib.architecture import NORMS, Architecture, Weights
 from wflib.networks import LEAVE_OUT, require_finite
-from wflib.symmetry.scaling import Scales, incoming_layer, scale, scaling_kind
+from wflib.symmetry.scaling import Scales, scale
+from wflib.symmetry.variances import room_for_variances, shifted, unshifted
+from wflib.symmetry.writers import output_writers, sign_writers, writers
 
-__all__ = ["NEARLY_DEAD", "CanonicalNetworks", "canonicalize", "decanonicalize", "normalized_groups"]
+__all__ = ["NEARLY_DEAD", "CanonicalNetworks", "canonicalize", "decanonicalize"]
 
 NEARLY_DEAD = 1e-3
 """Share of the root mean square of its layer's norms below which a neuron hardly sees its inputs."""
@@ -28,9 +36,9 @@ class CanonicalNetworks:
     """What :func:`canonicalize` returns.
 
     Attributes:
-        architecture: The canonical architecture; a classifier's has a ``log_scale`` tensor.
+        architecture: The canonical architecture; a classifier's with an output layer has a ``log_scale`` tensor.
         weights: Canonical weights, which compute the same function.
-        record: Factors divided out of each hidden group, norms and signs, (networks, neurons); what the inverse needs.
+        record: Factors of each scaling that were divided out, norms and signs, (networks, neurons); what the inverse needs.
         zero_norm_neurons: Number of neurons whose incoming norm was too small to divide by and that were left alone.
         nearly_dead_neurons: Number of neurons whose incoming norm is below ``NEARLY_DEAD`` of what is usual in their layer
             of their network, those without a norm included. Their canonical weights are mostly noise.
@@ -41,18 +49,6 @@ class CanonicalNetworks:
     record: Scales
     zero_norm_neurons: int
     nearly_dead_neurons: int
-
-
-def normalized_groups(architecture: Architecture) -> list[str]:
-    """Hidden groups whose incoming weights become unit vectors: those with positive scalings."""
-    return [g.name for g in architecture.hidden_groups if scaling_kind(architecture, g.name) in ("positive", "any")]
-
-
-def incoming(layer: Layer, weights: Mapping[str, Tensor], norm: str) -> Tensor:
-    """What enters each neuron of a layer and counts for its norm, (networks, neurons, fan-in or one more)."""
-    if norm == "weights" or layer.bias is None:
-        return weights[layer.weight]
-    return torch.cat([weights[layer.weight], weights[layer.bias].unsqueeze(-1)], -1)
 
 
 def lengths(vectors: Tensor) -> Tensor:
@@ -78,14 +74,18 @@ def count_nearly_dead(norm: Tensor) -> int:
     return int((norm <= NEARLY_DEAD * usual).sum())
 
 
-def largest_sign(layer: Layer, weights: Mapping[str, Tensor]) -> Tensor:
+def largest_sign(entering: Tensor) -> Tensor:
     """Sign of the largest by magnitude of each neuron's incoming weights and bias, one where all are zero.
 
     The largest is far from zero, and is the same one in whatever order neurons stand: (networks, neurons).
     """
-    entering = incoming(layer, weights, "weights-and-bias")
     sign = entering.gather(-1, entering.abs().argmax(-1, keepdim=True)).squeeze(-1).sign()
     return torch.where(sign == 0, torch.ones_like(sign), sign)
+
+
+def divided(tensor: Tensor, factor: Tensor) -> Tensor:
+    """A tensor (networks, …) by one number a network."""
+    return tensor / factor.view(-1, *(1 for _ in tensor.shape[1:]))
 
 
 def canonicalize(
@@ -98,8 +98,12 @@ def canonicalize(
     ← · / r, and log r is kept as the tensor ``log_scale``, by which outputs are multiplied: logits, likelihood and
     calibration stay exact (thesis 4.4 and 6.2.2 drop it).
 
+    In other networks s_k is the norm of the neuron's writers: filters, and for norms the pair (γ_k, β_k); running means
+    follow, and variances hold v + ε. Classifiers whose last operation is no linear map of its own weights have no output
+    scale.
+
     Args:
-        architecture: An ordinary architecture, or a canonical one of the same norm.
+        architecture: An ordinary architecture of any kind, or a canonical one of the same norm.
         weights: Tensors of shape (networks, *shape), in single or double precision.
         norm: One of ``NORMS``.
         signs: Whether neurons of odd activations are flipped, too, so that the largest of their incoming weights and bias is
@@ -125,33 +129,31 @@ def canonicalize(
                 f"{tensor.dtype}; raise it with .float()."
             )
     require_finite(weights, "canonicalize", LEAVE_OUT)
-    canonical, record, zeros, dead = dict(weights), {}, 0, 0
-    normalized = normalized_groups(architecture)
-    flipped = [g.name for g in architecture.hidden_groups if signs and scaling_kind(architecture, g.name) in ("sign", "any")]
-    for group in (g.name for g in architecture.hidden_groups if g.name in {*normalized, *flipped}):
-        layer = incoming_layer(architecture, group)
-        factor = torch.ones_like(canonical[layer.weight][..., 0])
-        if group in normalized:
-            length = lengths(incoming(layer, canonical, norm))
+    canonical, record, zeros, dead = shifted(architecture, weights), {}, 0, 0
+    architecture, scaled_before = architecture.canonical_form(norm), architecture.log_scale is not None
+    normalized, flipped = writers(architecture, norm), sign_writers(architecture) if signs else {}
+    for name in (scaling.name for scaling in architecture.scalings if scaling.name in normalized or scaling.name in flipped):
+        factor = None
+        if name in normalized:
+            length = lengths(normalized[name].gather(canonical))
             dead += count_nearly_dead(length)
             factor, count = safe_norm(length)
             zeros += count
-        if group in flipped:
-            factor = factor * largest_sign(layer, canonical)
-        canonical = scale(architecture, canonical, {group: factor})
+        if name in flipped:
+            sign = largest_sign(flipped[name].gather(canonical))
+            factor = sign if factor is None else factor * sign
+        canonical = scale(architecture, canonical, {name: factor})
         require_finite(canonical, "canonicalize: norms multiplied over layers", f"give double precision, or {LEAVE_OUT}")
-        record[group] = factor
-    if architecture.task_type == "classification":
-        last = architecture.layers[-1]
-        factor, count = safe_norm(lengths(incoming(last, canonical, norm).flatten(1)))
+        record[name] = factor
+    if architecture.log_scale is not None:
+        layer = architecture.output_layer
+        factor, count = safe_norm(lengths(output_writers(architecture, norm).gather(canonical)).squeeze(1))
         zeros += count
-        canonical[last.weight] = canonical[last.weight] / factor.view(-1, 1, 1)
-        if last.bias is not None:
-            canonical[last.bias] = canonical[last.bias] / factor.unsqueeze(1)
-        before = 0 if architecture.log_scale is None else canonical[architecture.log_scale]
-        architecture = architecture.canonical_form(norm)
+        for name in layer.tensors:
+            canonical[name] = divided(canonical[name], factor)
+        before = canonical[architecture.log_scale] if scaled_before else 0
         canonical[architecture.log_scale] = before + factor.log()
-    return CanonicalNetworks(architecture.canonical_form(norm), canonical, record, zeros, dead)
+    return CanonicalNetworks(architecture, canonical, record, zeros, dead)
 
 
 def decanonicalize(
@@ -163,7 +165,8 @@ def decanonicalize(
         architecture: A canonical architecture.
         weights: Canonical weights; their norms need not be exactly one.
         record: Norms to multiply back; None (for drawn networks, which have none) leaves incoming weights on their
-            spheres and only folds the output scale exp(ρ) into the last layer.
+            spheres and only folds the output scale exp(ρ) into the last layer. Filters before a batch norm leave their
+            spheres where variance + ε is below ε: they become so long that the variance is zero.
 
     Returns:
         The ordinary architecture and its weights; with the record of :func:`canonicalize` its exact inverse.
@@ -171,11 +174,10 @@ def decanonicalize(
     ordinary = dict(weights)
     if architecture.log_scale is not None:
         factor = ordinary.pop(architecture.log_scale).exp()
-        last = architecture.layers[-1]
-        ordinary[last.weight] = ordinary[last.weight] * factor.view(-1, 1, 1)
-        if last.bias is not None:
-            ordinary[last.bias] = ordinary[last.bias] * factor.unsqueeze(1)
-    architecture = architecture.ordinary_form()
-    if record is not None:
-        ordinary = scale(architecture, ordinary, {group: 1 / norm for group, norm in record.items()})
-    return architecture, ordinary
+        for name in architecture.output_layer.tensors:
+            ordinary[name] = ordinary[name] * factor.view(-1, *(1 for _ in ordinary[name].shape[1:]))
+    if record is None:
+        back = room_for_variances(architecture, ordinary)
+    else:
+        back = {name: 1 / norm for name, norm in record.items()}
+    return architecture.ordinary_form(), unshifted(architecture, scale(architecture, ordinary, back))

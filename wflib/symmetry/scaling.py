@@ -7,17 +7,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Factor, Layer, Weights
+from wflib.architecture import Architecture, Factor, Weights
 
-__all__ = ["Scales", "incoming_layer", "random_scales", "scale", "scaling_kind"]
+__all__ = ["Scales", "random_scales", "scale", "scaling_kind"]
 
 Scales = dict[str, Tensor]
 """Name of a scaling, in perceptrons that of the hidden group → factors of shape (networks, neurons)."""
-
-
-def incoming_layer(architecture: Architecture, group: str) -> Layer:
-    """The layer of a perceptron that computes a group."""
-    return next(layer for layer in architecture.layers if layer.target == group)
 
 
 def scaling_kind(architecture: Architecture, group: str) -> str:

@@ -53,22 +53,31 @@ class Affine(Operation):
 
 @dataclass(frozen=True)
 class BatchNorm(Affine):
-    """γ (x − mean) / √(var + ε) + β with running statistics, over axis 1."""
+    """γ (x − mean) / √(var + ε) + β with running statistics, over axis 1.
+
+    ``shifted`` says that the variance's tensor holds var + ε, which scales as a whole and stays positive.
+    """
 
     mean: str = ""
     variance: str = ""
     weight: str | None = None
     bias: str | None = None
     epsilon: float = 1e-5
+    shifted: bool = False
 
     kind: ClassVar[str] = "batch_norm"
     tensor_fields: ClassVar[tuple[str, ...]] = ("weight", "bias", "mean", "variance")
     statistic_fields: ClassVar[tuple[str, ...]] = ("mean", "variance")
 
+    @property
+    def shift(self) -> float:
+        """What is added to the variance's tensor."""
+        return 0.0 if self.shifted else self.epsilon
+
     def run(self, weights: Mapping[str, Tensor], inputs: Sequence[Tensor], examples: int) -> Tensor:
         """As a module in evaluation mode."""
         (x,) = inputs
-        factor = (weights[self.variance] + self.epsilon).rsqrt()
+        factor = (weights[self.variance] + self.shift).rsqrt()
         if self.weight is not None:
             factor = factor * weights[self.weight]
         x = (x - along(weights[self.mean], 2, x.ndim)) * along(factor, 2, x.ndim)
@@ -81,7 +90,7 @@ class BatchNorm(Affine):
         for tensor in (self.mean, self.variance):
             ledger.owns(tensor, (0,), neurons, roles)
         ledger.follows(self.mean, (0,), scales, 1)
-        ledger.follows(self.variance, (0,), scales, 2, shift=self.epsilon)
+        ledger.follows(self.variance, (0,), scales, 2, shift=self.shift)
         if self.weight is None:
             ledger.restrict(scales, "positive")
         else:
