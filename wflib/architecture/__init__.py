@@ -1,6 +1,6 @@
 """What a base network is: typed operations on activations, and the groups, axes and scalings that follow from them."""
 
-from wflib.architecture.builders import mlp
+from wflib.architecture.builders import cnn, mlp, resnet, vit
 from wflib.architecture.chain import Layer, is_perceptron
 from wflib.architecture.changes import with_activations, with_inputs
 from wflib.architecture.derive import Axis, Block, Factor, NeuronGroup, Scaling
@@ -17,8 +17,11 @@ __all__ = [
     "Scaling",
     "TensorSpec",
     "Weights",
+    "cnn",
     "is_perceptron",
     "mlp",
+    "resnet",
+    "vit",
     "with_activations",
     "with_inputs",
 ]
