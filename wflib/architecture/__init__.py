@@ -2,7 +2,7 @@
 
 from wflib.architecture.builders import cnn, mlp, resnet, vit
 from wflib.architecture.chain import Layer, is_perceptron
-from wflib.architecture.changes import with_activations, with_inputs
+from wflib.architecture.changes import with_activations, with_batch_statistics, with_inputs
 from wflib.architecture.derive import Axis, Block, Factor, NeuronGroup, Scaling
 from wflib.architecture.spec import NORMS, Architecture, TensorSpec, Weights
 
@@ -23,5 +23,6 @@ __all__ = [
     "resnet",
     "vit",
     "with_activations",
+    "with_batch_statistics",
     "with_inputs",
 ]

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wflib.architecture.chain import chain
-from wflib.architecture.operations import Elementwise
+from wflib.architecture.operations import BatchNorm, Elementwise, Moments, NormByMoments, Operation
 
 if TYPE_CHECKING:
     from wflib.architecture.spec import Architecture
 
-__all__ = ["resized", "with_activations", "with_inputs"]
+__all__ = ["resized", "with_activations", "with_batch_statistics", "with_inputs"]
 
 
 def resized(architecture: Architecture, sizes: Mapping[str, int]) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -42,4 +42,23 @@ def with_activations(architecture: Architecture, names: Mapping[str, str]) -> Ar
         else operation
         for operation in architecture.operations
     )
+    return replace(architecture, operations=tuple(operations))
+
+
+def with_batch_statistics(architecture: Architecture) -> Architecture:
+    """The same network in training: batch norms by moments of the examples at hand, rather than by running statistics.
+
+    Every batch norm becomes two operations, :class:`~wflib.architecture.operations.Moments`, whose value others may read to
+    update the running statistics, and a norm by them. Tensors stay the same. For training only: groups and scalings are
+    those of the network itself.
+    """
+    operations: list[Operation] = []
+    for operation in architecture.operations:
+        if isinstance(operation, BatchNorm):
+            moments = Moments(f"{operation.output}:moments", operation.inputs, operation.mean, operation.variance)
+            inputs = (*operation.inputs, moments.output)
+            norm = NormByMoments(operation.output, inputs, operation.weight, operation.bias, operation.epsilon)
+            operations += [moments, norm]
+        else:
+            operations.append(operation)
     return replace(architecture, operations=tuple(operations))
