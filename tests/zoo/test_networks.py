@@ -99,10 +99,10 @@ def test_a_network_in_a_zoo_is_a_module_alone_in_training_mode(module, architect
                 descent.step()
         last = zoo.last_snapshots
         for name, tensor in last.weights.items():
-            torch.testing.assert_close(tensor[network], alone.state_dict()[name], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(tensor[network], alone.state_dict()[name], rtol=1e-3, atol=1e-4)
         evaluated = alone.eval()(IMAGES)
         ours = architecture.forward(last[network : network + 1].weights, IMAGES)[0]
-        torch.testing.assert_close(ours, evaluated, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours, evaluated, rtol=1e-3, atol=1e-3)
     for name in architecture.statistics:
         assert not torch.equal(zoo.initial[name][0], zoo.weights[name][0])
         assert not torch.allclose(last.weights[name][0], last.weights[name][1])
