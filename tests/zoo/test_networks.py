@@ -12,6 +12,7 @@ from tests.zoo.test_training import recipe
 from wflib.architecture import cnn, mlp, resnet, vit
 from wflib.rng import generator
 from wflib.zoo import Dataset, Split, load_zoo, network_for, save_zoo, train_zoo
+from wflib.zoo.training import CACHED_ELEMENTS, networks_at_once
 
 RANDOM = generator(0, "images")
 IMAGES = torch.randn(30, 1, 4, 4, generator=RANDOM)
@@ -106,6 +107,13 @@ def test_a_network_in_a_zoo_is_a_module_alone_in_training_mode(module, architect
     for name in architecture.statistics:
         assert not torch.equal(zoo.initial[name][0], zoo.weights[name][0])
         assert not torch.allclose(last.weights[name][0], last.weights[name][1])
+
+
+def test_networks_are_trained_in_parts_that_fit_a_cache():
+    sizes = {"features": (mlp([16, 500, 2]), 16), "channels": (cnn((1, 4, 4), [3, 4], 2), 3 * 4 * 4)}
+    for architecture, numbers in sizes.values():
+        assert networks_at_once(architecture, 8) == CACHED_ELEMENTS // (8 * numbers)
+    assert networks_at_once(mlp([16, 2]), 10**9) == 1
 
 
 def test_networks_of_every_kind_learn_images():

@@ -73,17 +73,18 @@ def batch_losses(architecture: Architecture, weights: Weights, split: Split) -> 
     return output_losses(architecture.task_type, values[training.operations[-1].output], split.targets), found
 
 
-def numbers_of_an_example(architecture: Architecture, weights: Weights) -> int:
-    """Numbers that a network's largest value holds of one example: a perceptron's features, or the most of all values.
+def networks_at_once(architecture: Architecture, examples: int) -> int:
+    """How many networks a CPU trains together, on so many examples each, so that their values stay in its cache.
 
-    Networks are trained together in such parts that these stay in a core's cache.
+    A perceptron's largest value are its features, other networks' is the largest of all that they compute.
     """
-    features = math.prod(architecture.inputs)
-    if is_perceptron(architecture):
-        return features
-    one = {name: tensor[:1].cpu() for name, tensor in weights.items()}
-    values = architecture.run(one, torch.zeros(1, *architecture.inputs), {o.output for o in architecture.operations})
-    return max(features, *(value[0].numel() for value in values.values()))
+    numbers = math.prod(architecture.inputs)
+    if not is_perceptron(architecture):
+        weights = {name: torch.zeros(1, *shape) for name, shape in architecture.shapes}
+        every = {operation.output for operation in architecture.operations}
+        values = architecture.run(weights, torch.zeros(1, *architecture.inputs), every)
+        numbers = max(numbers, *(value[0].numel() for value in values.values()))
+    return max(1, CACHED_ELEMENTS // (examples * numbers))
 
 
 def build_optimizer(config: ZooConfig, parameters: list[Tensor]) -> torch.optim.Optimizer:
@@ -132,9 +133,7 @@ def train_zoo(
     weights = initialize(architecture, networks, config.init_std, drawn, config.init)
     initial = {name: tensor.cpu().clone() for name, tensor in weights.items()}
     shape, learned = dataset.inputs, [name for name in weights if name not in architecture.statistics]
-    at_once = networks
-    if inputs.device.type == "cpu":
-        at_once = max(1, CACHED_ELEMENTS // (size * numbers_of_an_example(architecture, weights)))
+    at_once = networks_at_once(architecture, size) if inputs.device.type == "cpu" else networks
     parts = zip(*(tensor.split(at_once) for tensor in weights.values()), strict=True)
     trained = [{name: tensor.clone() for name, tensor in zip(weights, part, strict=True)} for part in parts]
     optimizers = [build_optimizer(config, [some[name].requires_grad_() for name in learned]) for some in trained]
