@@ -34,6 +34,7 @@ test: lint ## lint, then run the tests
 
 bench: $(STAMP) ## measure speed, memory and quality per minute; needs the artifacts of `make repro`
 	$(VENV)/bin/python -m pytest benchmarks/bench_alignment.py
+	$(VENV)/bin/python -m pytest benchmarks/bench_zoo.py
 	$(VENV)/bin/python -m pytest benchmarks/bench_velocity.py --benchmark-json=.benchmarks.json
 	$(VENV)/bin/python -m benchmarks.norms reports/benchmarks/norms
 	$(VENV)/bin/python -m benchmarks.quality reports/benchmarks/quality.csv

@@ -14,13 +14,13 @@ import torch
 import typer
 
 from stages.common import DATASET, PARAMS, PRESETS, application, progress_bar
-from wflib.architecture import NORMS, mlp
+from wflib.architecture import NORMS
 from wflib.config import load_settings
 from wflib.evaluation import sampling_quality
 from wflib.flow import FlowTrainer, flow_for_zoo, sample
 from wflib.rng import generator
 from wflib.storage import atomic_path
-from wflib.zoo import Zoo, align_zoo, canonical_zoo, load_dataset, train_zoo
+from wflib.zoo import Zoo, align_zoo, canonical_zoo, load_dataset, network_for, train_zoo
 
 DECAYS = (0.0, 0.03)
 GEOMETRIES = ("normalized", "geometric")
@@ -69,7 +69,7 @@ def main(out: Annotated[Path, typer.Argument(help="Files to write, without their
     with progress_bar(len(DECAYS) * len(GEOMETRIES) * len(NORMS), "norms", "flow") as bar:
         for decay in DECAYS:
             settings = settings_of(GEOMETRIES[0], decay)
-            trained = train_zoo(mlp([dataset.features, *settings.zoo.widths, dataset.outputs]), dataset, settings.zoo)
+            trained = train_zoo(network_for(settings.zoo, dataset), dataset, settings.zoo)
             zoo = align_zoo(trained, settings.align, dataset)
             for geometry, norm in product(GEOMETRIES, NORMS):
                 rows.append(measure(zoo, geometry, decay, norm, dataset))

@@ -52,7 +52,7 @@ def main(
     with running("align") as facts:
         settings = load_settings(params, presets)
         dataset, trained = load_dataset(data), load_zoo(zoo, "trained")
-        dataset.require_fit(trained.architecture, f"{zoo}")
+        dataset = dataset.for_networks(trained.architecture, f"{zoo}")
         folder = checkpoint_folder(checkpoints, settings.align, [data, zoo])
         with progress_bar(1, f"align {int(trained.trajectory.max()) + 1} trajectories", "chunk") as bar:
 

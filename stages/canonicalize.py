@@ -34,7 +34,8 @@ def main(
     """
     with running("canonicalize") as facts:
         config = load_settings(params, presets).canonicalize
-        dataset, aligned = load_dataset(data), load_zoo(zoo, "aligned")
+        aligned = load_zoo(zoo, "aligned")
+        dataset = load_dataset(data).for_networks(aligned.architecture, f"{zoo}")
         canonical = canonical_zoo(aligned, config.norm)
         assert_same_function(
             aligned.architecture, aligned.weights, canonical.architecture, canonical.weights, dataset.validation.inputs, 1e-3

@@ -79,7 +79,7 @@ def main(
         zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical)
         before, after = load_zoo(trained, "trained").last_snapshots, load_zoo(aligned, "aligned").last_snapshots
         for path, networks in ((flow, model), (samples, drawn), (trained, before), (aligned, after)):
-            dataset.require_fit(networks.architecture, f"{path}")
+            dataset = dataset.for_networks(networks.architecture, f"{path}")
         require_same_architecture(drawn.architecture, model.architecture, f"{samples}", f"{flow}")
         zoo.require_both_parts("evaluate")
         training, held_out, reference = zoo.training_part, zoo.held_out_part, zoo.reference

@@ -52,7 +52,7 @@ def main(
         settings = load_settings(params, presets)
         config, device = settings.sample, resolve_device(settings.sample.device)
         model, dataset = load_flow(flow, device), load_dataset(data)
-        dataset.require_fit(model.architecture, f"{flow}")
+        dataset = dataset.for_networks(model.architecture, f"{flow}")
         guidance = None
         if config.guidance > 0:
             loss = TaskLoss(dataset.train, config.guidance_batch, generator(config.seed, "sample", "guidance"))

@@ -62,7 +62,8 @@ def align(
     """Align and canonicalize the zoo in another way, for cells that compare ways of alignment."""
     with clear_errors("study"):
         settings = load_settings(params, presets, changes)
-        aligned = align_zoo(load_zoo(zoo, "trained"), settings.align, load_dataset(data))
+        trained = load_zoo(zoo, "trained")
+        aligned = align_zoo(trained, settings.align, load_dataset(data).for_networks(trained.architecture, f"{zoo}"))
         save_zoo(out / "aligned.safetensors", aligned)
         save_zoo(out / "canonical.safetensors", canonical_zoo(aligned, settings.canonicalize.norm))
 
@@ -85,8 +86,9 @@ def cell(
     """
     with clear_errors("study"):
         settings, columns = load_settings(params, presets, changes), columns_of(labels)
-        dataset, config = load_dataset(data), settings.evaluate
-        zoo = load_zoo(*learned_zoo(settings.flow.geometry, aligned, canonical))
+        config, (path, form) = settings.evaluate, learned_zoo(settings.flow.geometry, aligned, canonical)
+        zoo = load_zoo(path, form)
+        dataset = load_dataset(data).for_networks(zoo.architecture, f"{path}")
         model = flow_for_zoo(settings, zoo, dataset.train).to(resolve_device(settings.training.device))
         trainer = FlowTrainer(model, zoo, settings.training, dataset.train)
         path_length = squared_path_length(trainer.pairs, settings.training.batch_size, config.seed)

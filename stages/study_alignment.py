@@ -73,7 +73,8 @@ def main(
     """
     with running("study-alignment", out.parent / "stages") as facts:
         settings = load_settings(params, presets)
-        dataset, trained = load_dataset(data), some_last_snapshots(load_zoo(zoo, "trained"), networks)
+        trained = some_last_snapshots(load_zoo(zoo, "trained"), networks)
+        dataset = load_dataset(data).for_networks(trained.architecture, f"{zoo}")
         architecture, rows, matrices = trained.architecture, [], []
         with progress_bar(len(METHODS), "align", "method") as bar:
             for name, changes in METHODS.items():

@@ -51,7 +51,8 @@ def main(
 ) -> None:
     """Ask a conditioned flow for figures over the zoo's range, at several strengths of guidance, and measure what comes."""
     with running("study-condition", out.parent / "stages") as facts:
-        model, dataset = load_flow(flow, resolve_device("auto")), load_dataset(data)
+        model = load_flow(flow, resolve_device("auto"))
+        dataset = load_dataset(data).for_networks(model.architecture, f"{flow}")
         if model.condition is None:
             raise ValueError(f"{flow}: this flow has no condition; train one with flow.condition=loss or accuracy.")
         zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical)

@@ -57,7 +57,8 @@ def main(
     `sample` draws from it with sample.steps 1, 2 or 4.
     """
     with running("study-distillation", out.parent / "stages") as facts:
-        model, dataset = load_flow(flow, resolve_device("auto")), load_dataset(data)
+        model = load_flow(flow, resolve_device("auto"))
+        dataset = load_dataset(data).for_networks(model.architecture, f"{flow}")
         zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical)
         with progress_bar(trajectories, "teacher's trajectories") as drawn, progress_bar(iterations, "distill") as trained:
 

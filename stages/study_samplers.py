@@ -102,6 +102,7 @@ def main(
         dataset, calls, rows, reasons, plans = load_dataset(data), [], [], [], []
         for path in [flow, *([] if independent is None else [independent])]:
             model = load_flow(path, resolve_device("auto"))
+            dataset = dataset.for_networks(model.architecture, f"{path}")
             model.network.register_forward_hook(lambda *_: calls.append(None))
             stochastic, reason = stochastic_ways(model, seed)
             guided = guided_ways(model, dataset, seed) if path == flow else []

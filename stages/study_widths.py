@@ -32,7 +32,8 @@ def main(
 ) -> None:
     """Measure samples of each width on the test part: single networks, and their Bayesian model average."""
     with clear_errors("study-widths"):
-        model, dataset = load_flow(flow, resolve_device("auto")), load_dataset(data)
+        model = load_flow(flow, resolve_device("auto"))
+        dataset = load_dataset(data).for_networks(model.architecture, f"{flow}")
         rows, split = [], dataset.test.to(model.device)
         with progress_bar(len(widths), "widths", "width") as bar:
             for width in widths:

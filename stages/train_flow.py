@@ -59,7 +59,7 @@ def main(
         settings = load_settings(params, presets)
         path, form = learned_zoo(settings.flow.geometry, aligned, canonical)
         dataset, zoo, device = load_dataset(data), load_zoo(path, form), resolve_device(settings.training.device)
-        dataset.require_fit(zoo.architecture, f"{path}")
+        dataset = dataset.for_networks(zoo.architecture, f"{path}")
         flow = flow_for_zoo(settings, zoo, dataset.train).to(device)
         folder = checkpoint_folder(checkpoints, (settings.flow, settings.velocity, settings.training), [data, path])
         trainer = FlowTrainer(flow, zoo, settings.training, dataset.train, folder)

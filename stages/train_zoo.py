@@ -9,10 +9,9 @@ import torch
 import typer
 
 from stages.common import DATASET, PARAMS, PRESETS, ZOO, DatasetFile, Params, Presets, application, progress_bar, running
-from wflib.architecture import mlp
 from wflib.config import load_settings
 from wflib.device import resolve_device
-from wflib.zoo import load_dataset, network_losses, save_zoo, train_zoo
+from wflib.zoo import load_dataset, network_for, network_losses, save_zoo, train_zoo
 
 app = application("train-zoo")
 
@@ -32,9 +31,8 @@ def main(
     with running("train-zoo") as facts:
         settings = load_settings(params, presets)
         dataset, device = load_dataset(data), resolve_device(settings.zoo.device)
-        architecture = mlp(
-            [dataset.features, *settings.zoo.widths, dataset.outputs], settings.zoo.activation, dataset.task_type
-        )
+        architecture = network_for(settings.zoo, dataset)
+        dataset = dataset.for_networks(architecture, "train-zoo")
         with progress_bar(settings.zoo.epochs, f"train {settings.zoo.networks} networks", "epoch") as bar:
 
             def advance(epoch: int, epochs: int, loss: float) -> None:

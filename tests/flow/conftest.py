@@ -31,6 +31,7 @@ def dataset() -> Dataset:
 def zoo(dataset) -> Zoo:
     config = ZooConfig(
         seed=0,
+        network="mlp",
         widths=[4, 3],
         activation="relu",
         networks=20,
@@ -43,6 +44,7 @@ def zoo(dataset) -> Zoo:
         epochs=4,
         skip_epochs=1,
         snapshot_every=4,
+        init="normal",
         init_std=0.5,
         device="cpu",
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from wflib.architecture import cnn, mlp
 from wflib.storage import ArtifactError, load_artifact, save_artifact
 from wflib.zoo import TASKS, Dataset, Split, load_dataset, save_dataset
 
@@ -18,8 +19,13 @@ def wdbc() -> Dataset:
     return TASKS["wdbc"]()
 
 
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return TASKS["digits"]()
+
+
 def rows(split: Split) -> set[tuple[float, ...]]:
-    return {tuple(row) for row in split.inputs.tolist()}
+    return {tuple(row) for row in split.inputs.flatten(1).tolist()}
 
 
 def equal(a: Dataset, b: Dataset) -> bool:
@@ -38,6 +44,45 @@ def test_wdbc_is_what_it_says(wdbc):
         split = getattr(wdbc, part)
         assert (split.inputs.dtype, split.targets.dtype) == (torch.float32, torch.int64)
         assert split.targets.unique().tolist() == [0, 1]
+
+
+def test_digits_are_images_with_the_same_classes_in_every_part(digits):
+    assert [len(getattr(digits, part).inputs) for part in PARTS] == [1437, 180, 180]
+    assert (digits.task, digits.task_type, digits.outputs) == ("digits", "classification", 10)
+    assert (digits.inputs, digits.features) == ((1, 8, 8), 64)
+    parts = [rows(getattr(digits, part)) for part in PARTS]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 1797
+    shares = [torch.bincount(getattr(digits, part).targets) / len(getattr(digits, part).targets) for part in PARTS]
+    assert float((torch.stack(shares) - shares[0]).abs().max()) < 0.006
+    assert abs(float(digits.train.inputs.mean())) < 1e-5
+    assert abs(float(digits.train.inputs.std(correction=0)) - 1) < 1e-5
+    assert abs(float(digits.validation.inputs.mean())) > 1e-5
+    assert equal(digits, TASKS["digits"]())
+
+
+def test_examples_come_in_the_shape_that_networks_take(wdbc, digits):
+    for inputs, architecture in (((64,), mlp([64, 10])), ((1, 8, 8), cnn((1, 8, 8), [2], 10))):
+        shaped = digits.for_networks(architecture, "here")
+        assert shaped.inputs == inputs
+        assert torch.equal(shaped.test.inputs.flatten(1), digits.test.inputs.flatten(1))
+        assert shaped.for_networks(architecture, "here") is shaped
+    flat = digits.shaped((64,))
+    assert equal(flat.for_networks(cnn((1, 8, 8), [2], 10), "here"), digits)
+    assert digits.images().inputs == replace(digits.shaped((64,)), task="digits").shaped((1, 8, 8)).images().inputs
+    for architecture, found in (
+        (mlp([63, 10]), "such of 63 inputs, 10 outputs"),
+        (mlp([64, 9]), "such of 64 inputs, 9 outputs"),
+        (mlp([64, 10], task_type="regression"), "10 outputs, regression"),
+        (cnn((1, 16, 4), [2], 10), "1 × 16 × 4 inputs"),
+    ):
+        with pytest.raises(ValueError, match=rf"here: expected networks for digits \(1 × 8 × 8 inputs.*{found}"):
+            digits.for_networks(architecture, "here")
+    with pytest.raises(ValueError, match=r"wdbc: expected images .* found examples \(30,\); choose zoo.network: mlp"):
+        wdbc.images()
+    with pytest.raises(ValueError, match=r"expected 64 numbers an example of digits, got \(3, 3\)"):
+        digits.shaped((3, 3))
+    mnist = Dataset("mnist", "classification", 10, *(Split(torch.zeros(2, 784), torch.tensor([0, 1])),) * 3)
+    assert mnist.images().inputs == (1, 28, 28)
 
 
 def test_no_example_is_in_two_parts(wdbc):
@@ -62,9 +107,10 @@ def test_the_split_is_always_the_same(wdbc):
     assert not equal(wdbc, replace(wdbc, train=wdbc.test))
 
 
-def test_round_trip(tmp_path, wdbc):
-    save_dataset(tmp_path / "data.safetensors", wdbc)
-    assert equal(load_dataset(tmp_path / "data.safetensors"), wdbc)
+def test_round_trip(tmp_path, wdbc, digits):
+    for data in (digits, wdbc):
+        save_dataset(tmp_path / "data.safetensors", data)
+        assert equal(load_dataset(tmp_path / "data.safetensors"), data)
     assert not equal(load_dataset(tmp_path / "data.safetensors"), replace(wdbc, outputs=3))
 
 
@@ -88,6 +134,10 @@ def test_a_split_moves_with_both_halves(wdbc):
         (lambda t, m: t.update({"test.targets": torch.zeros(3)}), r"test has inputs \(57, 30\) and targets \(3,\)"),
         (lambda t, m: t.update({"train.inputs": torch.zeros(455)}), r"train has inputs \(455,\)"),
         (lambda t, m: t.update({"train.inputs": torch.zeros(0, 30), "train.targets": torch.zeros(0)}), "train has inputs"),
+        (
+            lambda t, m: t.update({"test.inputs": torch.zeros(57, 1, 5, 6)}),
+            r"test expected .* of 30 features as train, found 1 × 5 × 6 features",
+        ),
         (lambda t, m: m.pop("outputs"), "expected 'outputs'"),
         (lambda t, m: m.pop("task"), "expected 'task'"),
     ],

@@ -15,6 +15,7 @@ from wflib.zoo import training as training_module
 
 RECIPE = {
     "seed": 3,
+    "network": "mlp",
     "widths": [5],
     "activation": "relu",
     "networks": 4,
@@ -27,6 +28,7 @@ RECIPE = {
     "epochs": 4,
     "skip_epochs": 1,
     "snapshot_every": 2,
+    "init": "normal",
     "init_std": 0.3,
     "device": "cpu",
 }

@@ -1,8 +1,8 @@
 """What a base network is: typed operations on activations, and the groups, axes and scalings that follow from them."""
 
-from wflib.architecture.builders import mlp
+from wflib.architecture.builders import cnn, mlp, resnet, vit
 from wflib.architecture.chain import Layer, is_perceptron, require_perceptron
-from wflib.architecture.changes import with_activations, with_inputs
+from wflib.architecture.changes import with_activations, with_batch_statistics, with_inputs
 from wflib.architecture.derive import Axis, Block, Factor, NeuronGroup, Scaling
 from wflib.architecture.spec import NORMS, Architecture, TensorSpec, Weights
 
@@ -17,9 +17,13 @@ __all__ = [
     "Scaling",
     "TensorSpec",
     "Weights",
+    "cnn",
     "is_perceptron",
     "mlp",
     "require_perceptron",
+    "resnet",
+    "vit",
     "with_activations",
+    "with_batch_statistics",
     "with_inputs",
 ]

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wflib.architecture.chain import chain
-from wflib.architecture.operations import BatchNorm, Elementwise, Operation
+from wflib.architecture.operations import BatchNorm, Elementwise, Moments, NormByMoments, Operation
 
 if TYPE_CHECKING:
     from wflib.architecture.spec import Architecture
 
-__all__ = ["resized", "with_activations", "with_inputs", "with_shifted_variances"]
+__all__ = ["resized", "with_activations", "with_batch_statistics", "with_inputs", "with_shifted_variances"]
 
 
 def resized(architecture: Architecture, sizes: Mapping[str, int]) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -48,3 +48,22 @@ def with_activations(architecture: Architecture, names: Mapping[str, str]) -> Ar
 def with_shifted_variances(operations: tuple[Operation, ...], shifted: bool) -> tuple[Operation, ...]:
     """The same operations, where batch norms find variance + ε in place of variances, or the other way round."""
     return tuple(replace(o, shifted=shifted) if isinstance(o, BatchNorm) else o for o in operations)
+
+
+def with_batch_statistics(architecture: Architecture) -> Architecture:
+    """The same network in training: batch norms by moments of the examples at hand, rather than by running statistics.
+
+    Every batch norm becomes two operations, :class:`~wflib.architecture.operations.Moments`, whose value others may read to
+    update the running statistics, and a norm by them. Tensors stay the same. For training only: groups and scalings are
+    those of the network itself.
+    """
+    operations: list[Operation] = []
+    for operation in architecture.operations:
+        if isinstance(operation, BatchNorm):
+            moments = Moments(f"{operation.output}:moments", operation.inputs, operation.mean, operation.variance)
+            inputs = (*operation.inputs, moments.output)
+            norm = NormByMoments(operation.output, inputs, operation.weight, operation.bias, operation.epsilon)
+            operations += [moments, norm]
+        else:
+            operations.append(operation)
+    return replace(architecture, operations=tuple(operations))

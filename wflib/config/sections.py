@@ -38,7 +38,11 @@ class ZooConfig(Section):
     """How base networks are trained."""
 
     seed: Seed
-    widths: Annotated[list[Count], Field(min_length=1)] = Field(description="Neurons of each hidden layer.")
+    network: Literal["mlp", "cnn", "resnet", "vit"] = Field(description="What kind of network; all but mlp take images.")
+    widths: Annotated[list[Count], Field(min_length=1)] = Field(
+        description="Neurons of each hidden layer; cnn: channels of each convolution; resnet: channels of each block; "
+        "vit: features of a token, then hidden neurons of each block."
+    )
     activation: Literal["relu", "leaky_relu", "tanh", "softsign", "gelu", "silu", "smooth_relu", "identity"]
     networks: Annotated[int, Field(ge=2, strict=True, description="Training runs, two at least: one may be held out.")]
     held_out: Annotated[float, Field(gt=0, lt=1, strict=True, description="Share of training runs that no flow sees.")]
@@ -50,7 +54,10 @@ class ZooConfig(Section):
     epochs: Count
     skip_epochs: Annotated[int, Field(ge=0, strict=True, description="Epochs before the first snapshot.")]
     snapshot_every: Count = Field(description="Iterations between two snapshots.")
-    init_std: Positive = Field(description="Standard deviation of initial weights, which is the flows' prior too.")
+    init: Literal["normal", "torch", "he", "glorot"] = Field(
+        description="Deviation of initial weights: init_std for all, or of each tensor by its sizes."
+    )
+    init_std: Positive = Field(description="Standard deviation of initial weights with init: normal, the flows' prior too.")
     device: Device
 
     @model_validator(mode="after")
@@ -58,6 +65,13 @@ class ZooConfig(Section):
         """Some epochs must be left after the skipped ones."""
         if self.skip_epochs >= self.epochs:
             raise ValueError(f"skip_epochs ({self.skip_epochs}) must be smaller than epochs ({self.epochs})")
+        return self
+
+    @model_validator(mode="after")
+    def enough_widths(self) -> ZooConfig:
+        """A transformer has features and at least one block."""
+        if self.network == "vit" and len(self.widths) < 2:
+            raise ValueError(f"network: vit needs widths of a token and of at least one block, got {self.widths}")
         return self
 
 

@@ -6,8 +6,9 @@ see ``validation``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,15 +19,17 @@ from wflib.architecture import Architecture
 from wflib.storage import ArtifactError, load_artifact, save_artifact
 from wflib.zoo.images import fetch_images, read_idx
 
-__all__ = ["TASKS", "Dataset", "Split", "load_dataset", "load_images", "load_wdbc", "save_dataset"]
+__all__ = ["TASKS", "Dataset", "Split", "load_dataset", "load_digits", "load_images", "load_wdbc", "save_dataset"]
 
 PARTS = ("train", "validation", "test")
 VALIDATION_IMAGES = 5000
+FLAT_IMAGES = {"mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28)}
+"""Tasks that are kept as flat features → the shape of their images."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs (examples, features) in float32 and targets: class indices (int64) or values (float32, one column)."""
+    """Inputs (examples, *shape) in float32 and targets: class indices (int64) or values (float32, one column)."""
 
     inputs: Tensor
     targets: Tensor
@@ -48,27 +51,61 @@ class Dataset:
     test: Split
 
     @property
-    def features(self) -> int:
-        """Number of input features."""
-        return self.train.inputs.shape[1]
+    def inputs(self) -> tuple[int, ...]:
+        """Shape of one example: (features,), or (channels, height, width) of images."""
+        return tuple(self.train.inputs.shape[1:])
 
-    def require_fit(self, architecture: Architecture, who: str) -> None:
-        """Refuse networks of another task.
+    @property
+    def features(self) -> int:
+        """Numbers of one example."""
+        return math.prod(self.inputs)
+
+    def shaped(self, inputs: tuple[int, ...]) -> Dataset:
+        """The same numbers, examples in another shape.
+
+        Raises:
+            ValueError: It holds another number of entries.
+        """
+        if math.prod(inputs) != self.features:
+            raise ValueError(f"Shape mismatch: expected {self.features} numbers an example of {self.task}, got {inputs}.")
+        parts = {part: getattr(self, part) for part in PARTS}
+        return replace(self, **{part: Split(s.inputs.reshape(-1, *inputs), s.targets) for part, s in parts.items()})
+
+    def images(self) -> Dataset:
+        """The same examples as images (channels, height, width).
+
+        Raises:
+            ValueError: They are none.
+        """
+        shape = self.inputs if len(self.inputs) == 3 else FLAT_IMAGES.get(self.task)
+        if shape is None:
+            raise ValueError(
+                f"{self.task}: expected images (channels, height, width) for a network of convolutions or patches, found "
+                f"examples {self.inputs}; choose zoo.network: mlp or another task."
+            )
+        return self.shaped(shape)
+
+    def for_networks(self, architecture: Architecture, who: str) -> Dataset:
+        """The same examples in the shape that networks take: images, or flat features.
 
         Args:
             architecture: Of the networks.
             who: Who asks, the sentence's beginning.
 
         Raises:
-            ValueError: Inputs, outputs or the kind of task differ.
+            ValueError: Networks of another task: inputs, outputs or the kind of task differ.
         """
-        expected = (self.features, self.outputs, self.task_type)
-        found = (architecture.groups[0].size, architecture.size(architecture.layers[-1].target), architecture.task_type)
-        if found != expected:
+        inputs, outputs = architecture.inputs, architecture.groups[-1].size
+        if (math.prod(inputs), outputs, architecture.task_type) != (self.features, self.outputs, self.task_type) or (
+            inputs != self.inputs and min(len(inputs), len(self.inputs)) > 1
+        ):
+            ours, theirs = (" × ".join(map(str, shape)) for shape in (self.inputs, inputs))
             raise ValueError(
-                f"{who}: expected networks for {self.task} ({expected[0]} inputs, {expected[1]} outputs, {expected[2]}), "
-                f"found such of {found[0]} inputs, {found[1]} outputs, {found[2]}; choose the dataset they were trained on."
+                f"{who}: expected networks for {self.task} ({ours} inputs, {self.outputs} outputs, {self.task_type}), "
+                f"found such of {theirs} inputs, {outputs} outputs, {architecture.task_type}; choose the dataset they were "
+                "trained on."
             )
+        return self if inputs == self.inputs else self.shaped(inputs)
 
 
 def load_wdbc() -> Dataset:
@@ -87,6 +124,30 @@ def load_wdbc() -> Dataset:
 
     return Dataset(
         "wdbc", "classification", 2, split(x_train, y_train), split(x_validation, y_validation), split(x_test, y_test)
+    )
+
+
+def load_digits() -> Dataset:
+    """Handwritten digits as shipped with scikit-learn: 1,437 / 180 / 180 images (1, 8, 8), standardized as MNIST's.
+
+    Every part has the same shares of classes.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    x_train, x_rest, y_train, y_rest = train_test_split(images, labels, train_size=0.8, random_state=42, stratify=labels)
+    x_validation, x_test, y_validation, y_test = train_test_split(
+        x_rest, y_rest, test_size=0.5, random_state=42, stratify=y_rest
+    )
+    mean, deviation = float(x_train.mean()), float(x_train.std())
+
+    def split(x, y) -> Split:
+        inputs = torch.tensor((x - mean) / deviation, dtype=torch.float32).view(-1, 1, 8, 8)
+        return Split(inputs, torch.tensor(y, dtype=torch.int64))
+
+    return Dataset(
+        "digits", "classification", 10, split(x_train, y_train), split(x_validation, y_validation), split(x_test, y_test)
     )
 
 
@@ -124,6 +185,7 @@ def load_images(task: str) -> Dataset:
 
 TASKS: dict[str, Callable[[], Dataset]] = {
     "wdbc": load_wdbc,
+    "digits": load_digits,
     "mnist": partial(load_images, "mnist"),
     "fashion-mnist": partial(load_images, "fashion-mnist"),
 }
@@ -155,13 +217,14 @@ def load_dataset(path: str | Path) -> Dataset:
         found = sorted([*tensors, *metadata])
         raise ArtifactError(f"{path}: expected {error}, found {found}; rerun fetch-data.") from error
     for part, split in splits.items():
-        if split.inputs.ndim != 2 or len(split.inputs) != len(split.targets) or len(split.inputs) == 0:
+        if split.inputs.ndim < 2 or len(split.inputs) != len(split.targets) or len(split.inputs) == 0:
             shapes = f"inputs {tuple(split.inputs.shape)} and targets {tuple(split.targets.shape)}"
             raise ArtifactError(f"{path}: {part} has {shapes}; rerun fetch-data.")
-        if not split.inputs.is_floating_point() or split.inputs.shape[1] != splits["train"].inputs.shape[1]:
+        expected, found = (tuple(one.inputs.shape[1:]) for one in (splits["train"], split))
+        if not split.inputs.is_floating_point() or found != expected:
             raise ArtifactError(
-                f"{path}: {part} expected floating-point inputs of {splits['train'].inputs.shape[1]} features as train, "
-                f"found {split.inputs.shape[1]} in {split.inputs.dtype}; rerun fetch-data."
+                f"{path}: {part} expected floating-point inputs of {shape_text(expected)} as train, found "
+                f"{shape_text(found)} in {split.inputs.dtype}; rerun fetch-data."
             )
         targets = split.targets
         if task_type == "classification" and (
@@ -173,3 +236,8 @@ def load_dataset(path: str | Path) -> Dataset:
             )
     splits = {part: Split(split.inputs.float(), split.targets) for part, split in splits.items()}
     return Dataset(task, task_type, outputs, **splits)
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """``30 features``, or ``1 × 8 × 8 features``."""
+    return f"{' × '.join(map(str, shape))} features"

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture, Weights
+from wflib.architecture import Architecture, Weights, is_perceptron, with_batch_statistics
+from wflib.architecture.operations import Moments
 from wflib.config import ZooConfig
 from wflib.rng import generator
+from wflib.zoo.initial import initialize
 from wflib.zoo.tasks import Dataset, Split
 from wflib.zoo.zoo import Zoo
 
-__all__ = ["initialize", "network_losses", "train_zoo"]
+__all__ = ["network_losses", "train_zoo"]
 
 CACHED_ELEMENTS = 2**21
 """Inputs, in numbers, of all networks that a CPU trains at once: with more they leave its cache, with fewer it waits for the
 overheads of operations."""
+MOMENTUM = 0.1
+"""How far running statistics move towards those of a batch, as in torch."""
 
 
 def network_losses(architecture: Architecture, weights: Weights, split: Split) -> Tensor:
@@ -37,18 +42,49 @@ def network_losses(architecture: Architecture, weights: Weights, split: Split) -
     if tuple(split.inputs.shape[-len(architecture.inputs) :]) != architecture.inputs:
         expected = ", ".join(map(str, architecture.inputs))
         raise ValueError(f"Shape mismatch: expected inputs (…, {expected}), got {tuple(split.inputs.shape)}.")
-    outputs = architecture.forward(weights, split.inputs)
-    if architecture.task_type == "regression":
-        return 0.5 * (outputs - split.targets).square().mean((1, 2))
-    targets = split.targets.expand(outputs.shape[:2])
+    return output_losses(architecture.task_type, architecture.forward(weights, split.inputs), split.targets)
+
+
+def output_losses(task_type: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean loss of every network's outputs (networks, examples, outputs)."""
+    if task_type == "regression":
+        return 0.5 * (outputs - targets).square().mean((1, 2))
+    targets = targets.expand(outputs.shape[:2])
     losses = nn.functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
     return losses.view(outputs.shape[:2]).mean(1)
 
 
-def initialize(architecture: Architecture, networks: int, std: float, random: torch.Generator) -> Weights:
-    """All weights and biases from N(0, std²): the prior that flows start from as well."""
-    flat = torch.randn(networks, architecture.dimension, generator=random, device=random.device)
-    return architecture.unflatten(flat * std)
+def batch_losses(architecture: Architecture, weights: Weights, split: Split) -> tuple[Tensor, dict[str, Tensor]]:
+    """Losses of networks in training mode, and their running statistics after these examples.
+
+    Statistics are measured rather than learned: they move towards a batch's mean and unbiased variance.
+    """
+    if not architecture.statistics:
+        return network_losses(architecture, weights, split), {}
+    training, examples, found = with_batch_statistics(architecture), split.inputs.shape[1], {}
+    measured = [operation for operation in training.operations if isinstance(operation, Moments)]
+    kept = {name for operation in measured for name in (operation.output, *operation.inputs)}
+    values = training.run(weights, split.inputs, kept)
+    for operation in measured:
+        count = examples * values[operation.inputs[0]][0, 0, 0].numel()
+        mean, variance = values[operation.output].detach().unbind(1)
+        found[operation.mean] = weights[operation.mean].lerp(mean, MOMENTUM)
+        found[operation.variance] = weights[operation.variance].lerp(variance * (count / max(count - 1, 1)), MOMENTUM)
+    return output_losses(architecture.task_type, values[training.operations[-1].output], split.targets), found
+
+
+def networks_at_once(architecture: Architecture, examples: int) -> int:
+    """How many networks a CPU trains together, on so many examples each, so that their values stay in its cache.
+
+    A perceptron's largest value are its features, other networks' is the largest of all that they compute.
+    """
+    numbers = math.prod(architecture.inputs)
+    if not is_perceptron(architecture):
+        weights = {name: torch.zeros(1, *shape) for name, shape in architecture.shapes}
+        every = {operation.output for operation in architecture.operations}
+        values = architecture.run(weights, torch.zeros(1, *architecture.inputs), every)
+        numbers = max(numbers, *(value[0].numel() for value in values.values()))
+    return max(1, CACHED_ELEMENTS // (examples * numbers))
 
 
 def build_optimizer(config: ZooConfig, parameters: list[Tensor]) -> torch.optim.Optimizer:
@@ -72,8 +108,8 @@ def train_zoo(
     iterations. The last ``held_out`` share of trajectories is marked held out, one at least and never all.
 
     Args:
-        architecture: What a network is.
-        dataset: Only its training part is read.
+        architecture: What a network is. Batch norms are trained with the statistics of each batch.
+        dataset: Only its training part is read; examples in the shape that networks take.
         config: Recipe, sizes and seed.
         device: Where to train.
         progress: Called after each epoch with (epoch, epochs, mean training loss).
@@ -93,29 +129,32 @@ def train_zoo(
             f"train_zoo: no snapshot would be kept: {kept_iterations} iterations follow the skipped epochs and "
             f"zoo.snapshot_every is {config.snapshot_every}; lower it, or raise zoo.epochs."
         )
-    weights = initialize(architecture, networks, config.init_std, generator(config.seed, "zoo", "init", device=device))
+    drawn = generator(config.seed, "zoo", "init", device=device)
+    weights = initialize(architecture, networks, config.init_std, drawn, config.init)
     initial = {name: tensor.cpu().clone() for name, tensor in weights.items()}
-    at_once = networks if inputs.device.type != "cpu" else max(1, CACHED_ELEMENTS // (size * dataset.features))
+    shape, learned = dataset.inputs, [name for name in weights if name not in architecture.statistics]
+    at_once = networks_at_once(architecture, size) if inputs.device.type == "cpu" else networks
     parts = zip(*(tensor.split(at_once) for tensor in weights.values()), strict=True)
-    trained = [{name: tensor.clone().requires_grad_() for name, tensor in zip(weights, part, strict=True)} for part in parts]
-    optimizers = [build_optimizer(config, list(some.values())) for some in trained]
+    trained = [{name: tensor.clone() for name, tensor in zip(weights, part, strict=True)} for part in parts]
+    optimizers = [build_optimizer(config, [some[name].requires_grad_() for name in learned]) for some in trained]
     first = config.skip_epochs * iterations + config.snapshot_every
     steps = list(range(first, config.epochs * iterations + 1, config.snapshot_every))
     places = {step: place for place, step in enumerate(steps)}
     flat = torch.empty(networks, len(steps), architecture.dimension)
     shuffle = generator(config.seed, "zoo", "shuffle", device=device)
     # One buffer for every iteration's examples: large blocks of fresh memory cost more than filling them.
-    buffer = inputs.new_empty(min(at_once, networks), size, dataset.features)
+    buffer = inputs.new_empty(min(at_once, networks), size, *shape)
     for epoch in range(config.epochs):
         order, losses = torch.rand(networks, examples, generator=shuffle, device=device).argsort(1), []
         for some, optimizer, ours, kept in zip(trained, optimizers, order.split(at_once), flat.split(at_once), strict=True):
             batch = buffer[: len(ours)]
             for step, chosen in enumerate(ours.split(size, 1)[:iterations], epoch * iterations + 1):
-                torch.index_select(inputs, 0, chosen.flatten(), out=batch.view(-1, dataset.features))
-                loss = network_losses(architecture, some, Split(batch, targets[chosen]))
+                torch.index_select(inputs, 0, chosen.flatten(), out=batch.view(-1, *shape))
+                loss, statistics = batch_losses(architecture, some, Split(batch, targets[chosen]))
                 optimizer.zero_grad(set_to_none=True)
                 loss.sum().backward()
                 optimizer.step()
+                some |= statistics
                 if step in places:
                     kept[:, places[step]] = architecture.flatten(some).detach().cpu()
             losses.append(loss.detach())
@@ -127,6 +166,8 @@ def train_zoo(
     held_out = min(max(1, round(networks * config.held_out)), networks - 1)
     kept_out = torch.arange(networks) >= networks - held_out
     count = len(steps)
+    # One deviation describes initial weights of one distribution only.
+    declared = {"init_std": config.init_std} if config.init == "normal" else {"init": config.init}
     return Zoo(
         architecture=architecture,
         weights=architecture.unflatten(flat.flatten(0, 1)),
@@ -136,5 +177,5 @@ def train_zoo(
         form="trained",
         initial=initial,
         initial_architecture=architecture,
-        metadata={"task": dataset.task, "seed": config.seed, "init_std": config.init_std, "provenance": "wflib train-zoo"},
+        metadata={"task": dataset.task, "seed": config.seed, **declared, "provenance": "wflib train-zoo"},
     )

@@ -1,6 +1,7 @@
 """Typed operations: each runs all networks at once, and says which axes it ties and which rescalings it passes on."""
 
 from wflib.architecture.operations.base import KINDS, Operation, Rearrangement
+from wflib.architecture.operations.batch_statistics import Moments, NormByMoments
 from wflib.architecture.operations.contraction import AlongAxis, MatrixProduct, Reduce
 from wflib.architecture.operations.convolution import Convolution
 from wflib.architecture.operations.elementwise import FUNCTIONS, Elementwise, Multiple
@@ -27,8 +28,10 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "MatrixProduct",
+    "Moments",
     "Multiple",
     "Multiply",
+    "NormByMoments",
     "Operation",
     "Pad",
     "Parameter",

@@ -1,0 +1,141 @@
+"""Convolutions of many small networks at once as products with patches of their images.
+
+Grouped convolutions are slow where a network's channels are few. Here values lie with examples innermost: a patch's entry
+for all examples is one run of memory, patches are put together by a few long copies, and a network's convolution is one
+matrix product, (outputs × inputs · kernel) with (inputs · kernel × positions · examples), for all networks in one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["patch_convolution", "positions"]
+
+
+def positions(sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding, dilation) -> tuple[int, ...]:
+    """Positions of a convolution's output along each side."""
+    sides = zip(sizes, kernel, stride, padding, dilation, strict=True)
+    return tuple((n + 2 * pad - gap * (k - 1) - 1) // step + 1 for n, k, step, pad, gap in sides)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A kernel that moves over images (height, width), which have their padding."""
+
+    sizes: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Positions along each side."""
+        return positions(self.sizes, self.kernel, self.stride, (0, 0), self.dilation)
+
+    def parts(self) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+        """For every entry of the kernel, where it lies in patches, and what it meets in the image."""
+        for entry in product(*map(range, self.kernel)):
+            sides = zip(entry, self.outputs, self.stride, self.dilation, strict=True)
+            met = (slice(i * gap, i * gap + (count - 1) * step + 1, step) for i, count, step, gap in sides)
+            yield (slice(None), *entry), (slice(None), *met)
+
+
+class Patches(torch.autograd.Function):
+    """Images (channels, height, width, examples) → (channels, *kernel, *positions, examples): a linear map."""
+
+    @staticmethod
+    def forward(x: Tensor, window: Window) -> Tensor:
+        """By one copy for each entry of the kernel."""
+        found = x.new_empty(len(x), *window.kernel, *window.outputs, x.shape[-1])
+        for there, here in window.parts():
+            found[there] = x[here]
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Window], output: Tensor) -> None:
+        """The window says all."""
+        ctx.window = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """The transposed map."""
+        return Images.apply(gradient, ctx.window), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, window: None) -> Tensor:
+        """The map itself."""
+        return Patches.apply(tangent, ctx.window)
+
+    @staticmethod
+    def vmap(info: Any, places: tuple[int | None, None], x: Tensor, window: Window) -> tuple[Tensor, int]:
+        """More channels."""
+        return folded(Patches, x, places[0], window), 0
+
+
+class Images(torch.autograd.Function):
+    """The transpose of :class:`Patches`: every pixel is the sum of all entries that are copies of it."""
+
+    @staticmethod
+    def forward(patches: Tensor, window: Window) -> Tensor:
+        """By one sum for each entry of the kernel."""
+        found = patches.new_zeros(len(patches), *window.sizes, patches.shape[-1])
+        for there, here in window.parts():
+            found[here] += patches[there]
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Window], output: Tensor) -> None:
+        """The window says all."""
+        ctx.window = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """The transposed map."""
+        return Patches.apply(gradient, ctx.window), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, window: None) -> Tensor:
+        """The map itself."""
+        return Images.apply(tangent, ctx.window)
+
+    @staticmethod
+    def vmap(info: Any, places: tuple[int | None, None], x: Tensor, window: Window) -> tuple[Tensor, int]:
+        """More channels."""
+        return folded(Images, x, places[0], window), 0
+
+
+def folded(function: type[torch.autograd.Function], x: Tensor, place: int, window: Window) -> Tensor:
+    """A map of every channel by itself with one more axis, put in front."""
+    x = x.movedim(place, 0)
+    return function.apply(x.flatten(0, 1), window).unflatten(0, x.shape[:2])
+
+
+def patch_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
+    """Convolutions of all networks, (networks, examples, channels, height, width) → the same, examples innermost in memory.
+
+    Args:
+        x: In any order in memory; examples innermost are not copied.
+        weight: (networks, outputs, channels, *kernel).
+        bias: (networks, outputs).
+        stride: As in ``torch.nn.functional.conv2d``, one number for each side; so are the others.
+        padding: Zeros around images.
+        dilation: Gaps of kernels.
+    """
+    networks, examples, channels, *_ = x.shape
+    images = x.permute(0, 2, 3, 4, 1).contiguous().flatten(0, 1)
+    if any(padding):
+        images = functional.pad(images, (0, 0, padding[1], padding[1], padding[0], padding[0]))
+    window = Window(tuple(images.shape[1:3]), tuple(weight.shape[3:]), tuple(stride), tuple(dilation))
+    patches = Patches.apply(images, window).view(networks, channels * weight[0, 0, 0].numel(), -1)
+    flat = weight.flatten(2)
+    found = torch.bmm(flat, patches) if bias is None else torch.baddbmm(bias.unsqueeze(2), flat, patches)
+    return found.view(networks, -1, *window.outputs, examples).permute(0, 4, 1, 2, 3)
