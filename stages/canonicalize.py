@@ -49,7 +49,7 @@ def main(
             "nearly_dead_neurons": canonical.metadata["nearly_dead_neurons"],
         }
         if dead := canonical.metadata["nearly_dead_neurons"]:
-            neurons = len(aligned) * sum(group.size for group in aligned.architecture.hidden_groups)
+            neurons = sum(factors.numel() for factors in canonical.record.values())
             remedy = (
                 "; canonicalize.norm: weights-and-bias would keep their biases bounded" if config.norm == "weights" else ""
             )

@@ -58,10 +58,10 @@ def chain(operations: tuple[Operation, ...]) -> tuple[Layer, ...]:
 def is_perceptron(architecture: Architecture) -> bool:
     """Whether a network is a chain of layers, so that each axis counts one group and no group is nested."""
     try:
-        chain(architecture.operations)
+        require_perceptron(architecture, "is_perceptron")
     except ValueError:
         return False
-    return len(architecture.inputs) == 1
+    return True
 
 
 def require_perceptron(architecture: Architecture, who: str) -> None:

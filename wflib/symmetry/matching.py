@@ -117,11 +117,11 @@ def weight_matching(
     for side, name in ((weights, "weights"), (reference, "the reference")):
         architecture.validate(side)
         require_finite(side, f"weight_matching: {name}", LEAVE_OUT)
-    if not is_perceptron(architecture):
-        return structured_matching(architecture, reference, weights, generator, restarts, max_sweeps)
     networks, references = (next(iter(side.values())).shape[0] for side in (weights, reference))
     if references not in (1, networks):
         raise ValueError(f"weight_matching: expected 1 reference or one for each of {networks} networks, got {references}.")
+    if not is_perceptron(architecture):
+        return structured_matching(architecture, reference, weights, generator, restarts, max_sweeps)
     reference = {name: tensor.expand(networks, *tensor.shape[1:]) for name, tensor in reference.items()}
     best, best_distance = identity(architecture, networks), None
     for restart in range(restarts):

@@ -24,10 +24,12 @@ def structured_matching(
     reference: Mapping[str, Tensor],
     weights: Mapping[str, Tensor],
     generator: torch.Generator,
-    restarts: int = 1,
-    max_sweeps: int = 30,
+    restarts: int,
+    max_sweeps: int,
 ) -> Permutations:
     """Permutations that (locally) minimize ‖θ_reference − π(θ)‖² over all parameters for every network.
+
+    For :func:`~wflib.symmetry.weight_matching`, which checks the arguments.
 
     Args:
         architecture: Which places of which tensor belong to which neurons.
@@ -40,14 +42,7 @@ def structured_matching(
 
     Returns:
         Indices per group, to be applied with :func:`~wflib.symmetry.permutation.permute`.
-
-    Raises:
-        ValueError: ``restarts`` is below one.
     """
-    if restarts < 1:
-        raise ValueError(f"structured_matching: restarts must be at least 1, got {restarts}.")
-    architecture.validate(weights)
-    architecture.validate(reference)
     networks = len(next(iter(weights.values())))
     best, lowest = identity(architecture, networks), distance(architecture, reference, weights)
     families = [group.name for group in architecture.hidden_groups if group.parent is None]

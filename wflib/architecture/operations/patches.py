@@ -48,73 +48,46 @@ class Window:
 
 
 class Patches(torch.autograd.Function):
-    """Images (channels, height, width, examples) → (channels, *kernel, *positions, examples): a linear map."""
+    """Images (channels, height, width, examples) → (channels, *kernel, *positions, examples), or the transpose of that.
+
+    A linear map, every entry of a patch a copy of a pixel; by the transpose a pixel is the sum of all its copies.
+    """
 
     @staticmethod
-    def forward(x: Tensor, window: Window) -> Tensor:
-        """By one copy for each entry of the kernel."""
+    def forward(x: Tensor, window: Window, transposed: bool) -> Tensor:
+        """By one copy, or one sum, for each entry of the kernel."""
+        if transposed:
+            found = x.new_zeros(len(x), *window.sizes, x.shape[-1])
+            for there, here in window.parts():
+                found[here] += x[there]
+            return found
         found = x.new_empty(len(x), *window.kernel, *window.outputs, x.shape[-1])
         for there, here in window.parts():
             found[there] = x[here]
         return found
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Window], output: Tensor) -> None:
-        """The window says all."""
-        ctx.window = inputs[1]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Window, bool], output: Tensor) -> None:
+        """The window and the direction say all."""
+        ctx.window, ctx.transposed = inputs[1:]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """The transposed map."""
-        return Images.apply(gradient, ctx.window), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """The map the other way."""
+        return Patches.apply(gradient, ctx.window, not ctx.transposed), None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, window: None) -> Tensor:
+    def jvp(ctx: Any, tangent: Tensor, window: None, transposed: None) -> Tensor:
         """The map itself."""
-        return Patches.apply(tangent, ctx.window)
+        return Patches.apply(tangent, ctx.window, ctx.transposed)
 
     @staticmethod
-    def vmap(info: Any, places: tuple[int | None, None], x: Tensor, window: Window) -> tuple[Tensor, int]:
-        """More channels."""
-        return folded(Patches, x, places[0], window), 0
-
-
-class Images(torch.autograd.Function):
-    """The transpose of :class:`Patches`: every pixel is the sum of all entries that are copies of it."""
-
-    @staticmethod
-    def forward(patches: Tensor, window: Window) -> Tensor:
-        """By one sum for each entry of the kernel."""
-        found = patches.new_zeros(len(patches), *window.sizes, patches.shape[-1])
-        for there, here in window.parts():
-            found[here] += patches[there]
-        return found
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Window], output: Tensor) -> None:
-        """The window says all."""
-        ctx.window = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """The transposed map."""
-        return Patches.apply(gradient, ctx.window), None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, window: None) -> Tensor:
-        """The map itself."""
-        return Images.apply(tangent, ctx.window)
-
-    @staticmethod
-    def vmap(info: Any, places: tuple[int | None, None], x: Tensor, window: Window) -> tuple[Tensor, int]:
-        """More channels."""
-        return folded(Images, x, places[0], window), 0
-
-
-def folded(function: type[torch.autograd.Function], x: Tensor, place: int, window: Window) -> Tensor:
-    """A map of every channel by itself with one more axis, put in front."""
-    x = x.movedim(place, 0)
-    return function.apply(x.flatten(0, 1), window).unflatten(0, x.shape[:2])
+    def vmap(
+        info: Any, axes: tuple[int | None, None, None], x: Tensor, window: Window, transposed: bool
+    ) -> tuple[Tensor, int]:
+        """Channels are mapped each by itself, so that one more axis is more of them."""
+        x = x.movedim(axes[0], 0)
+        return Patches.apply(x.flatten(0, 1), window, transposed).unflatten(0, x.shape[:2]), 0
 
 
 def patch_convolution(
@@ -135,7 +108,7 @@ def patch_convolution(
     if any(padding):
         images = functional.pad(images, (0, 0, padding[1], padding[1], padding[0], padding[0]))
     window = Window(tuple(images.shape[1:3]), tuple(weight.shape[3:]), tuple(stride), tuple(dilation))
-    patches = Patches.apply(images, window).view(networks, channels * weight[0, 0, 0].numel(), -1)
+    patches = Patches.apply(images, window, False).view(networks, channels * weight[0, 0, 0].numel(), -1)
     flat = weight.flatten(2)
     found = torch.bmm(flat, patches) if bias is None else torch.baddbmm(bias.unsqueeze(2), flat, patches)
     return found.view(networks, -1, *window.outputs, examples).permute(0, 4, 1, 2, 3)
