@@ -36,10 +36,8 @@ class PairSource:
             architecture, standard = zoo.initial_architecture, standard_initial(zoo, flow.prior_std)
             self.initial = flow.coordinates.encode_initial(architecture, standard.weights).to(self.x_1.dtype)
             self.initial_std = standard.std
-            shapes = {spec.name: architecture.shape(spec.name) for spec in architecture.tensors}
-            self.fresh = architecture.flatten(
-                {name: torch.full(shape, name in standard.fresh) for name, shape in shapes.items()}
-            ).to(flow.device)
+            fresh = {name: torch.full(shape, name in standard.fresh) for name, shape in architecture.shapes}
+            self.fresh = architecture.flatten(fresh).to(flow.device)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A batch of pairs (x_0, x_1) on the flow's device, both (count, D); arguments of :meth:`draw_chosen`."""

@@ -73,7 +73,7 @@ def networks_in(architecture: Architecture, tensors: Mapping[str, Tensor]) -> in
     Raises:
         ValueError: Tensors are stacked in different numbers.
     """
-    expected = sorted(architecture.shape(spec.name) for spec in architecture.tensors)
+    expected = sorted(shape for _, shape in architecture.shapes)
     if not all(tensor.ndim for tensor in tensors.values()):
         return None
     if sorted(tuple(tensor.shape[1:]) for tensor in tensors.values()) != expected:
@@ -107,10 +107,10 @@ def stacked_weights(
     if not names:
         check_orientation(architecture, given)
     found = {}
-    for spec in architecture.tensors:
-        tensor = tensors[given[spec.name]]
-        found[spec.name] = converted = (tensor[None] if alone else tensor).detach().to(dtype)
+    for name, _ in architecture.shapes:
+        tensor = tensors[given[name]]
+        found[name] = converted = (tensor[None] if alone else tensor).detach().to(dtype)
         overflown = dtype != tensor.dtype and not converted.isfinite().all()
         if overflown and tensor.to(torch.float64).isfinite().all():
-            raise ValueError(f"{given[spec.name]}: numbers too large for {dtype}; read them with dtype={tensor.dtype}.")
+            raise ValueError(f"{given[name]}: numbers too large for {dtype}; read them with dtype={tensor.dtype}.")
     return found

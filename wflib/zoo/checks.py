@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
-from wflib.networks import LEAVE_OUT, require_finite
+from wflib.networks import LEAVE_OUT, require_finite, require_stacked
 
 __all__ = [
     "check_initial",
@@ -36,13 +36,7 @@ def check_weights(what: str, architecture: Architecture, weights: Mapping[str, T
         architecture.validate(weights)
     except ValueError as error:
         raise ValueError(f"Zoo: {what}: {error}") from error
-    some = architecture.tensors[0]
-    if weights[some.name].ndim != 1 + len(some.axes):
-        raise ValueError(
-            f"Zoo: {what}: expected stacked tensors, {some.name} of shape (networks, "
-            f"{', '.join(map(str, architecture.shape(some.name)))}), got {tuple(weights[some.name].shape)}; "
-            "stack single networks with Networks.from_state_dicts."
-        )
+    require_stacked(architecture, weights, f"Zoo: {what}")
     kinds = {tensor.dtype for tensor in weights.values()}
     if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
         found = ", ".join(sorted(map(str, kinds)))
@@ -58,9 +52,8 @@ def check_initial(architecture: Architecture, initial: Architecture) -> None:
     Raises:
         ValueError: Names the tensors and shapes of both.
     """
-    ordinary = architecture.ordinary_form()
     expected, found = (
-        ", ".join(f"{spec.name} {one.shape(spec.name)}" for spec in one.tensors) for one in (ordinary, initial)
+        ", ".join(f"{name} {shape}" for name, shape in one.shapes) for one in (architecture.ordinary_form(), initial)
     )
     if expected != found:
         raise ValueError(f"Zoo: initial expected networks as the zoo's, {expected}; got {found}; give those they came from.")
