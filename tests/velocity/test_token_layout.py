@@ -3,6 +3,7 @@
 import torch
 
 from wflib.architecture import mlp
+from wflib.graph import neural_graph
 from wflib.rng import generator
 from wflib.velocity import NeuronTokens
 from wflib.velocity.token_layout import AttentionView, TokenLayout
@@ -17,11 +18,15 @@ def randomized(architecture, layers: int) -> NeuronTokens:
     return network
 
 
+def layout(widths: list[int]) -> TokenLayout:
+    return TokenLayout(neural_graph(mlp(widths), ends=False))
+
+
 def test_two_hidden_layers_attend_to_each_other_at_once():
     for widths in ([3, 2], [3, 4, 2], [3, 4, 5, 2]):
-        (view,) = TokenLayout(mlp(widths)).views
+        (view,) = layout(widths).views
         assert view.keys == tuple(range(len(widths) - 1))
-    assert [view.keys for view in TokenLayout(mlp([3, 4, 5, 6, 7, 2])).views] == [
+    assert [view.keys for view in layout([3, 4, 5, 6, 7, 2]).views] == [
         (0, 1, 2, 3, 4),
         (0, 1, 2),
         (0, 1, 2, 3),

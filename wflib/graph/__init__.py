@@ -1,5 +1,6 @@
-"""Networks as graphs: neurons are nodes, weights are edges. ``wflib.graph.pyg`` exports them to PyTorch Geometric."""
+"""Networks as graphs of neurons."""
 
-from wflib.graph.blocks import EdgeBlock, GraphFeatures, NeuralGraph, from_blocks, neural_graph, to_blocks
+from wflib.graph.features import GraphFeatures
+from wflib.graph.neural_graph import EdgeBlock, NeuralGraph, NodeGroup, neural_graph
 
-__all__ = ["EdgeBlock", "GraphFeatures", "NeuralGraph", "from_blocks", "neural_graph", "to_blocks"]
+__all__ = ["EdgeBlock", "GraphFeatures", "NeuralGraph", "NodeGroup", "neural_graph"]

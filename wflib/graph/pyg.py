@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch_geometric.data import Data
 
 from wflib.architecture import Architecture, Weights
-from wflib.graph.blocks import GraphFeatures, from_blocks, neural_graph, to_blocks
+from wflib.graph.features import GraphFeatures
+from wflib.graph.neural_graph import neural_graph
 
 __all__ = ["from_data", "to_data"]
 
@@ -20,35 +22,38 @@ def to_data(architecture: Architecture, weights: Mapping[str, Tensor], both_dire
     Args:
         architecture: Of the network.
         weights: Its tensors, without a batch axis.
-        both_directions: Whether every weight is also an edge from target to source, marked in ``reverse``.
+        both_directions: Whether every edge is there from target to source, too, marked in ``reverse``.
 
     Returns:
         A graph with nodes in the order of the architecture's groups and the attributes
 
-        - ``x`` (N, f): features, one per tensor with one axis (the bias), zero where a group has fewer than f;
+        - ``x`` (N, f): features, such as a neuron's bias, zero where a group has fewer than f;
         - ``node_type`` (N,): index of the group;
         - ``position`` (N,): an id per input and output neuron, one id per hidden group;
-        - ``edge_index`` (2, E): source and target; ``edge_attr`` (E, 1): the weight;
-        - ``edge_type`` (E,): index of the weight tensor; ``reverse`` (E,): whether the edge runs from target to source;
-        - ``scalars`` (1, g): tensors without axes.
+        - ``edge_index`` (2, E): source and target; ``edge_attr`` (E, e): weights between the two, such as a kernel's places,
+          zero where a block has fewer than e, then a block's constants;
+        - ``edge_type`` (E,): index of the block of edges; ``reverse`` (E,): whether the edge runs from target to source;
+        - ``whole`` (1, g): weights that belong to no neuron.
     """
     graph = neural_graph(architecture)
-    features = to_blocks(architecture, {name: tensor.unsqueeze(0) for name, tensor in weights.items()})
-    width = max(node.shape[-1] for node in features.nodes.values())
+    flat = architecture.flatten({name: tensor.unsqueeze(0) for name, tensor in weights.items()})
+    whole, node_features, edge_features = GraphFeatures(graph).split(flat)
+    width = max(node.shape[-1] for node in node_features)
     nodes, node_types, positions, identity = [], [], [], 0
-    for index, group in enumerate(graph.groups):
-        node = features.nodes[group.name][0]
-        nodes.append(torch.nn.functional.pad(node, (0, width - node.shape[-1])))
+    for index, (group, node) in enumerate(zip(graph.groups, node_features, strict=True)):
+        nodes.append(pad(node[0], (0, width - node.shape[-1])))
         node_types.append(torch.full((group.size,), index))
         own = torch.zeros(group.size, dtype=torch.long) if group.permutable else torch.arange(group.size)
         positions.append(identity + own)
         identity += int(own[-1]) + 1
     indices, attributes, types = [], [], []
-    for index, block in enumerate(graph.edges):
+    width = max(edge.shape[-1] + block.constants.shape[-1] for edge, block in zip(edge_features, graph.edges, strict=True))
+    for index, (block, edge) in enumerate(zip(graph.edges, edge_features, strict=True)):
         target, source = graph.place[block.target], graph.place[block.source]
         pairs = torch.cartesian_prod(torch.arange(target.start, target.stop), torch.arange(source.start, source.stop))
         indices.append(pairs.flip(1).t())
-        attributes.append(features.edges[block.tensor][0].reshape(-1, 1))
+        known = torch.cat([edge[0], block.constants.to(edge)], -1).flatten(0, 1)
+        attributes.append(pad(known, (0, width - known.shape[-1])))
         types.append(torch.full((len(pairs),), index))
     edge_index, edge_attr, edge_type = torch.cat(indices, 1), torch.cat(attributes), torch.cat(types)
     reverse = torch.zeros(len(edge_type), dtype=torch.bool)
@@ -64,7 +69,7 @@ def to_data(architecture: Architecture, weights: Mapping[str, Tensor], both_dire
         position=torch.cat(positions),
         edge_type=edge_type,
         reverse=reverse,
-        scalars=features.scalars,
+        whole=whole,
     )
 
 
@@ -77,17 +82,19 @@ def from_data(architecture: Architecture, data: Data) -> Weights:
     graph = neural_graph(architecture)
     if data.num_nodes != graph.nodes:
         raise ValueError(f"from_data: expected {graph.nodes} nodes, got {data.num_nodes}.")
-    nodes = {name: data.x[None, where, : len(graph.node_tensors[name])] for name, where in graph.place.items()}
-    edges = {}
+    nodes = [data.x[None, graph.place[group.name], : group.places.shape[1]] for group in graph.groups]
+    edges = []
     for index, block in enumerate(graph.edges):
         target, source = graph.place[block.target], graph.place[block.source]
         chosen = (data.edge_type == index) & ~data.reverse
-        shape = architecture.shape(block.tensor)
-        if int(chosen.sum()) != shape[0] * shape[1]:
-            raise ValueError(f"from_data: {block.tensor} expected {shape[0] * shape[1]} edges, got {int(chosen.sum())}.")
-        tensor = data.edge_attr.new_empty(1, *shape, 1)
+        targets, sources, features = block.places.shape
+        if int(chosen.sum()) != targets * sources:
+            raise ValueError(
+                f"from_data: {block.target} from {block.source} expected {targets * sources} edges, got {int(chosen.sum())}."
+            )
+        block_features = data.edge_attr.new_empty(1, targets, sources, features)
         columns, rows = data.edge_index[:, chosen]
-        tensor[0, rows - target.start, columns - source.start] = data.edge_attr[chosen]
-        edges[block.tensor] = tensor
-    weights = from_blocks(architecture, GraphFeatures(nodes, edges, data.scalars))
-    return {name: tensor.squeeze(0) for name, tensor in weights.items()}
+        block_features[0, rows - target.start, columns - source.start] = data.edge_attr[chosen, :features]
+        edges.append(block_features)
+    flat = GraphFeatures(graph).join(data.whole, nodes, edges)
+    return {name: tensor.squeeze(0) for name, tensor in architecture.unflatten(flat).items()}

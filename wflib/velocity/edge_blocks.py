@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from wflib.graph.blocks import NeuralGraph
+from wflib.graph import NeuralGraph
 from wflib.velocity.edge_functions import edge_logits, gather_edges, update_edges
 
 if TYPE_CHECKING:

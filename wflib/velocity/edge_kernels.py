@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from wflib.graph.blocks import NeuralGraph
+from wflib.graph import NeuralGraph
 from wflib.velocity.edge_functions import keys_per_head, transformed
 from wflib.velocity.kernel_library import build_kernels
 

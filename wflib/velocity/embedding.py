@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ def all_fields(x: Tensor, fields: Tensor | None, count: int) -> tuple[Tensor, ..
     return (x, *found)
 
 
-def join(features: list[Tensor]) -> Tensor:
+def join(features: Sequence[Tensor]) -> Tensor:
     """Features side by side on the last axis; those of one field are not copied."""
     return torch.cat(features, -1) if len(features) > 1 else features[0]
 

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture import Architecture
-from wflib.graph.blocks import GraphFeatures, from_blocks, neural_graph, to_blocks
+from wflib.graph import GraphFeatures, neural_graph
 from wflib.velocity.edge_functions import normalize_edges
-from wflib.velocity.embedding import TimeEmbedding, all_fields
+from wflib.velocity.embedding import TimeEmbedding, all_fields, join
 
 __all__ = ["GraphNetwork"]
 
 
 class EdgeOutput(nn.Linear):
-    """One number per edge from its normalised features."""
+    """What an edge's weights get, from its normalised features."""
 
     def forward(self, edges: Tensor) -> Tensor:
-        """(batch, targets, sources, d) → (batch, targets, sources, 1)."""
+        """(batch, targets, sources, d) → (batch, targets, sources, weights)."""
         return super().forward(normalize_edges(edges))
 
 
@@ -36,36 +36,45 @@ class GraphNetwork(nn.Module, ABC):
         identities: Whether hidden neurons have learned positions of their own: breaks equivariance, fixes widths.
         scalars: Number of scalars besides time that the field depends on.
         fields: Number of fields over the weights besides x that it depends on.
+
+    Raises:
+        ValueError: Neurons without any edge.
     """
 
     def __init__(
         self, architecture: Architecture, dimension: int, identities: bool = False, scalars: int = 0, fields: int = 0
     ) -> None:
         super().__init__()
-        self.architecture, self.fields = architecture, fields
+        self.architecture, self.fields, seen = architecture, fields, 1 + fields
         graph = self.graph = neural_graph(architecture)
+        alone = set(graph.place) - {name for block in graph.edges for name in (block.target, block.source)}
+        if alone:
+            raise ValueError(f"{type(self).__name__}: nothing connects {sorted(alone)} with others; use neuron-tokens.")
+        self.features = GraphFeatures(graph)
         self.time = TimeEmbedding(dimension, scalars)
-        self.positions = nn.ParameterDict(
-            {
-                group.name: nn.Parameter(
-                    0.5 * torch.randn(1 if group.permutable and not identities else group.size, dimension)
-                )
-                for group in graph.groups
-            }
-        )
-        features = {group: len(names) for group, names in graph.node_tensors.items() if names}
-        seen = 1 + fields
-        self.node_inputs = nn.ModuleDict({group: nn.Linear(seen * count, dimension) for group, count in features.items()})
-        self.node_outputs = nn.ModuleDict({group: nn.Linear(dimension, count) for group, count in features.items()})
-        self.edge_inputs = nn.Parameter(torch.randn(seen * len(graph.edges), dimension))
+        own = [1 if group.permutable and not identities else group.size for group in graph.groups]
+        self.positions = nn.ParameterList([nn.Parameter(0.5 * torch.randn(size, dimension)) for size in own])
+        whole, *widths = self.features.widths
+        # By number, for groups whose nodes have features.
+        counts = {str(index): width for index, width in enumerate(widths[: len(graph.groups)]) if width}
+        self.node_inputs = nn.ModuleDict({index: nn.Linear(seen * count, dimension) for index, count in counts.items()})
+        self.node_outputs = nn.ModuleDict({index: nn.Linear(dimension, count) for index, count in counts.items()})
+        self.edge_widths = widths[len(graph.groups) :]
+        self.constants = nn.Module()
+        for index, block in enumerate(graph.edges):
+            self.constants.register_buffer(str(index), block.constants, persistent=False)
+        # Of unit variance whatever the number of features.
+        entering = [seen * width + block.constants.shape[-1] for width, block in zip(self.edge_widths, graph.edges)]
+        spread = torch.tensor([seen / count for count in entering for _ in range(count)])[:, None].sqrt()
+        self.edge_inputs = nn.Parameter(torch.randn(sum(entering), dimension) * spread)
         self.edge_positions = nn.Parameter(0.5 * torch.randn(len(graph.edges), dimension))
         self.edge_time = nn.Linear(dimension, dimension)
-        self.edge_outputs = nn.ModuleList([EdgeOutput(dimension, 1) for _ in graph.edges])
-        if graph.scalars:
-            self.scalar_input = nn.Linear(seen * len(graph.scalars), dimension)
-            self.scalar_output = nn.Linear(dimension, len(graph.scalars))
+        self.edge_outputs = nn.ModuleList([EdgeOutput(dimension, max(width, 1)) for width in self.edge_widths])
+        if whole:
+            self.whole_input = nn.Linear(seen * whole, dimension)
+            self.whole_output = nn.Linear(dimension, whole)
         self.norm = nn.LayerNorm(dimension, elementwise_affine=False)
-        outputs = [*self.node_outputs.values(), *self.edge_outputs, *([self.scalar_output] if graph.scalars else [])]
+        outputs = [*self.node_outputs.values(), *self.edge_outputs, *([self.whole_output] if whole else [])]
         for output in outputs:
             nn.init.zeros_(output.weight)
             nn.init.zeros_(output.bias)
@@ -92,24 +101,31 @@ class GraphNetwork(nn.Module, ABC):
     def embed(self, seen: tuple[Tensor, ...], time: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Fields over the weights, each (batch, D) → nodes (batch, N, d), edges (batch, targets, sources, d) by block."""
         graph, x = self.graph, seen[0]
-        features = [to_blocks(self.architecture, self.architecture.unflatten(field)) for field in seen]
+        whole, groups, blocks = zip(*(self.features.split(field) for field in seen), strict=True)
         nodes = []
-        for group in graph.groups:
-            node = self.positions[group.name].expand(len(x), group.size, -1)
-            if group.name in self.node_inputs:
-                node = node + self.node_inputs[group.name](torch.cat([part.nodes[group.name] for part in features], -1))
-            if graph.scalars and group.name == graph.groups[-1].name:
-                node = node + self.scalar_input(torch.cat([part.scalars for part in features], -1)).unsqueeze(1)
+        for index, (group, parts) in enumerate(zip(graph.groups, zip(*groups, strict=True), strict=True)):
+            node = self.positions[index].expand(len(x), group.size, -1)
+            if str(index) in self.node_inputs:
+                node = node + self.node_inputs[str(index)](join(parts))
+            if len(graph.whole) and group is graph.groups[-1]:
+                node = node + self.whole_input(join(whole)).unsqueeze(1)
             nodes.append(node)
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        start, edges = self.edge_time(time), []
-        for index, block in enumerate(graph.edges):
-            edge = (start + self.edge_positions[index]).to(dtype)[:, None, None]
-            for part, direction in zip(features, self.edge_inputs[index :: len(graph.edges)], strict=True):
-                edge = torch.addcmul(edge, part.edges[block.tensor].to(dtype), direction.to(dtype))
-            edges.append(edge)
+        starts, edges = (self.edge_time(time)[:, None] + self.edge_positions).to(dtype).unbind(1), []
+        known = [join([*parts, *constants]) for parts, constants in zip(zip(*blocks, strict=True), self.known(x), strict=True)]
+        directions = self.edge_inputs.to(dtype).split([part.shape[-1] for part in known])
+        for start, part, direction in zip(starts, known, directions, strict=True):
+            edge = torch.baddbmm(start.unsqueeze(1), part.to(dtype).flatten(1, 2), direction.expand(len(x), *direction.shape))
+            edges.append(edge.unflatten(1, part.shape[1:3]))
         return torch.cat(nodes, 1), edges
+
+    def known(self, x: Tensor) -> list[list[Tensor]]:
+        """Of each block of edges its constants for a batch (batch, targets, sources, constants), if any."""
+        return [
+            [constants.to(x).expand(len(x), *constants.shape)] if constants.shape[-1] else []
+            for constants in self.constants.buffers()
+        ]
 
     @abstractmethod
     def exchange(self, nodes: Tensor, edges: list[Tensor], time: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -117,15 +133,14 @@ class GraphNetwork(nn.Module, ABC):
 
     def read(self, nodes: Tensor, edges: list[Tensor], x: Tensor) -> Tensor:
         """Final nodes and edges → coordinates (batch, D), in the dtype of x."""
-        graph = self.graph
-        found = {group.name: nodes[:, :0, :0] for group in graph.groups}
-        for group, output in self.node_outputs.items():
-            found[group] = output(nodes[:, graph.place[group]]).to(x.dtype)
-        blocks = {
-            block.tensor: output(edge).to(x.dtype)
-            for block, edge, output in zip(graph.edges, edges, self.edge_outputs, strict=True)
-        }
-        scalars = x[:, :0]
-        if graph.scalars:
-            scalars = self.scalar_output(nodes[:, graph.place[graph.groups[-1].name]].mean(1)).to(x.dtype)
-        return self.architecture.flatten(from_blocks(self.architecture, GraphFeatures(found, blocks, scalars)))
+        graph, whole, found = self.graph, x[:, :0], []
+        for index, place in enumerate(graph.place.values()):
+            output = self.node_outputs[str(index)] if str(index) in self.node_outputs else None
+            found.append(x[:, :0] if output is None else output(nodes[:, place]).to(x.dtype))
+        blocks = [
+            output(edge)[..., :width].to(x.dtype)
+            for edge, output, width in zip(edges, self.edge_outputs, self.edge_widths, strict=True)
+        ]
+        if len(graph.whole):
+            whole = self.whole_output(nodes[:, graph.place[graph.groups[-1].name]].mean(1)).to(x.dtype)
+        return self.features.join(whole, found, blocks)

@@ -1,22 +1,22 @@
 """Neuron tokens: a transformer whose tokens are hidden neurons and whose edges are the weights between them.
 
 Input and output neurons cannot be permuted, so the weights between them and a hidden neuron are that neuron's features.
-Weights between two hidden layers are edges: they bias attention, are summed along it, and are updated from both ends
-(relational attention after Diao and Loynd, "Relational attention", 2023). What belongs to no hidden neuron (output bias,
-output scale) is the feature of one global token. A token attends to its own layer, to layers that share weights with it and
-to the global token, which attends to all: with two hidden layers that is every pair, and with more the cost stays linear in
-depth. The network is exactly equivariant to permutations of hidden neurons and runs on any hidden width.
+Weights between two groups of hidden neurons are edges (all that lies between two neurons, such as the places of a kernel, is
+one edge): they bias attention, are summed along it, and are updated from both ends (relational attention after Diao and Loynd,
+"Relational attention", 2023). What belongs to no hidden neuron (output bias, output scale) is the feature of one global token.
+A token attends to its own group, to groups that share weights with it and to the global token, which attends to all: with two
+hidden layers that is every pair, and with more the cost stays linear in depth. The network is exactly equivariant to
+permutations of hidden neurons and runs on any hidden width.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wflib.architecture import Architecture
+from wflib.graph import GraphFeatures, neural_graph
 from wflib.velocity.embedding import TimeEmbedding, all_fields, join
 from wflib.velocity.token_layout import TokenLayout
 
@@ -103,7 +103,8 @@ class NeuronTokenLayer(nn.Module):
                 bias = torch.zeros_like(logits)
                 for index, direction, rows, columns in view.edges:
                     part = biases[index][direction]
-                    bias[:, :, rows, columns] = part.transpose(-1, -2) if direction else part
+                    # Added, as neurons that are connected with each other meet in both directions.
+                    bias[:, :, rows, columns] += part.transpose(-1, -2) if direction else part
                 logits = logits + bias
             attention = logits.softmax(-1)
             mixed.append(attention @ torch.cat([values[group] for group in view.keys], 2).to(attention.dtype))
@@ -150,26 +151,33 @@ class NeuronTokens(nn.Module):
         fields: int = 0,
     ) -> None:
         super().__init__()
-        self.architecture, self.fields = architecture, fields
-        layout = self.layout = TokenLayout(architecture)
+        self.architecture, self.fields, graph = architecture, fields, neural_graph(architecture, ends=False)
+        self.features, self.layout = GraphFeatures(graph), TokenLayout(graph)
         self.time = TimeEmbedding(dimension, scalars)
         self.whole = nn.Parameter(torch.randn(dimension) * 0.3)
-        own, seen = [group.size if identities else 1 for group in architecture.hidden_groups], 1 + fields
-        self.positions = nn.ParameterList([nn.Parameter(torch.randn(size, dimension) * 0.3) for size in own])
-        self.token_inputs = nn.ModuleList(
-            [nn.Linear(seen * max(layout.token_width[group], 1), dimension) for group in layout.groups]
+        seen, (whole, *widths) = 1 + fields, self.features.widths
+        widths, edge_widths = widths[: len(graph.groups)], widths[len(graph.groups) :]
+        self.positions = nn.ParameterList(
+            [nn.Parameter(torch.randn(group.size if identities else 1, dimension) * 0.3) for group in graph.groups]
         )
-        self.token_outputs = nn.ModuleList(
-            [nn.Linear(dimension, max(layout.token_width[group], 1)) for group in layout.groups]
+        self.token_inputs = nn.ModuleList([nn.Linear(seen * max(width, 1), dimension) for width in widths])
+        self.token_outputs = nn.ModuleList([nn.Linear(dimension, max(width, 1)) for width in widths])
+        self.fixed_input = nn.Linear(seen * max(whole, 1), dimension)
+        self.fixed_output = nn.Linear(dimension, max(whole, 1))
+        self.constants = nn.Module()
+        for index, block in enumerate(graph.edges):
+            self.constants.register_buffer(str(index), block.constants, persistent=False)
+        self.edge_inputs = nn.ModuleList(
+            [
+                nn.Linear(seen * width + block.constants.shape[-1], edge_dimension)
+                for width, block in zip(edge_widths, graph.edges, strict=True)
+            ]
         )
-        self.fixed_input = nn.Linear(seen * max(layout.fixed_width, 1), dimension)
-        self.fixed_output = nn.Linear(dimension, max(layout.fixed_width, 1))
-        self.edge_inputs = nn.ModuleList([nn.Linear(seen, edge_dimension) for _ in layout.edges])
         self.edge_outputs = nn.ModuleList(
-            [nn.Sequential(nn.LayerNorm(edge_dimension), nn.Linear(edge_dimension, 1)) for _ in layout.edges]
+            [nn.Sequential(nn.LayerNorm(edge_dimension), nn.Linear(edge_dimension, max(width, 1))) for width in edge_widths]
         )
         self.layers = nn.ModuleList(
-            [NeuronTokenLayer(dimension, edge_dimension, heads, len(layout.edges)) for _ in range(layers)]
+            [NeuronTokenLayer(dimension, edge_dimension, heads, len(graph.edges)) for _ in range(layers)]
         )
         self.norm = nn.LayerNorm(dimension)
         for output in (*self.token_outputs, self.fixed_output):
@@ -188,46 +196,29 @@ class NeuronTokens(nn.Module):
         Returns:
             (batch, D).
         """
-        architecture, layout = self.architecture, self.layout
-        batch, time = len(x), self.time(t, scalars)
-        seen = [architecture.unflatten(field) for field in all_fields(x, fields, self.fields)]
-        # A layer without biases between hidden layers has edges only, so there may be nothing to see.
-        nothing = x.new_zeros(batch, 1, len(seen))
-        fixed = [weights[name].reshape(batch, -1) for weights in seen for name in layout.fixed]
-        fixed = torch.cat(fixed or [nothing[:, 0]], -1)
-        tokens = [self.fixed_input(fixed).unsqueeze(1) + self.whole]
-        for index, group in enumerate(layout.groups):
-            features = [
-                weights[name].movedim(axis, 1).reshape(batch, architecture.size(group), -1)
-                for weights in seen
-                for name, axis in layout.tokens[group]
-            ]
-            features = torch.cat(features or [nothing.expand(-1, architecture.size(group), -1)], -1)
-            tokens.append(self.token_inputs[index](features) + self.positions[index])
-        edges = [
-            embed(join([weights[name].unsqueeze(-1) for weights in seen]))
-            for embed, (name, _, _) in zip(self.edge_inputs, layout.edges, strict=True)
-        ]
+        batch, layout, time = len(x), self.layout, self.time(t, scalars)
+        seen = [self.features.split(field) for field in all_fields(x, fields, self.fields)]
+        whole, groups, blocks = zip(*seen, strict=True)
+        tokens = [self.fixed_input(something(torch.cat(whole, -1), self.fixed_input)).unsqueeze(1) + self.whole]
+        for embed, position, parts in zip(self.token_inputs, self.positions, zip(*groups, strict=True), strict=True):
+            tokens.append(embed(something(join(parts), embed)) + position)
+        edges = []
+        for embed, constants, parts in zip(
+            self.edge_inputs, self.constants.buffers(), zip(*blocks, strict=True), strict=True
+        ):
+            known = [constants.to(x).expand(batch, *constants.shape)] if constants.shape[-1] else []
+            edges.append(embed(join([*parts, *known])))
         tokens = torch.cat(tokens, 1)
         for layer in self.layers:
             tokens, edges = layer(tokens, edges, time, layout)
-        return architecture.flatten(self.read(layout.split(self.norm(tokens)), edges, batch))
+        first, *rest = layout.split(self.norm(tokens))
+        found = [self.fixed_output(first.squeeze(1))]
+        found += [output(part) for output, part in zip((*self.token_outputs, *self.edge_outputs), (*rest, *edges), strict=True)]
+        # What has no features has an output all the same, as without one a layer could not be initialized.
+        whole, *others = (part[..., :width] for part, width in zip(found, self.features.widths, strict=True))
+        return self.features.join(whole, others[: len(rest)], others[len(rest) :])
 
-    def read(self, tokens: tuple[Tensor, ...], edges: list[Tensor], batch: int) -> dict[str, Tensor]:
-        """Turn final tokens and edges back into tensors of the architecture."""
-        architecture, layout, field = self.architecture, self.layout, {}
-        remaining = self.fixed_output(tokens[0].squeeze(1))
-        for name in layout.fixed:
-            shape = architecture.shape(name)
-            field[name], remaining = remaining[:, : math.prod(shape)].view(batch, *shape), remaining[:, math.prod(shape) :]
-        for index, group in enumerate(layout.groups):
-            remaining = self.token_outputs[index](tokens[index + 1])
-            for name, axis in layout.tokens[group]:
-                shape = list(architecture.shape(name))
-                rest = shape[: axis - 1] + shape[axis:]
-                width = math.prod(rest)
-                part, remaining = remaining[..., :width], remaining[..., width:]
-                field[name] = part.reshape(batch, shape[axis - 1], *rest).movedim(1, axis)
-        for output, edge, (name, _, _) in zip(self.edge_outputs, edges, layout.edges, strict=True):
-            field[name] = output(edge).squeeze(-1)
-        return field
+
+def something(features: Tensor, embed: nn.Linear) -> Tensor:
+    """Features, or zeros where there is nothing to see, as without biases between hidden layers."""
+    return features if features.shape[-1] else features.new_zeros(*features.shape[:-1], embed.in_features)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch_geometric.nn import PNAConv
 
 from wflib.architecture import Architecture
-from wflib.graph.blocks import EdgeBlock
+from wflib.graph import EdgeBlock
 from wflib.velocity.edge_functions import normalize_edges
 from wflib.velocity.graph_network import GraphNetwork
 
@@ -186,8 +186,9 @@ class PNA(GraphNetwork):
             raise ValueError(f"PNA: towers ({towers}) must divide dimension ({dimension}).")
         degrees = dict.fromkeys(self.graph.place, 0)
         for block in self.graph.edges:
-            degrees[block.target] += architecture.size(block.source)
-            degrees[block.source] += architecture.size(block.target)
+            targets, sources, _ = block.places.shape
+            degrees[block.target] += sources
+            degrees[block.source] += targets
         counts = [degrees[group.name] for group in self.graph.groups for _ in range(group.size)]
         degrees = torch.bincount(torch.tensor(counts))
         self.layers = nn.ModuleList([PNALayer(dimension, towers, degrees) for _ in range(layers)])

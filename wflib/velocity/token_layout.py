@@ -1,18 +1,14 @@
-"""Which weights are features of which tokens, which are edges between tokens, and which tokens attend to which.
-
-Groups of tokens are numbered: the global token is group 0, hidden layers follow.
-"""
+"""Which tokens attend to which. Groups of tokens are numbered: the global token is group 0, groups of nodes follow."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from torch import Tensor
 
-from wflib.architecture import Architecture
+from wflib.graph import NeuralGraph
 
 __all__ = ["AttentionView", "TokenLayout", "attention_views"]
 
@@ -67,33 +63,21 @@ def within(sizes: list[int], groups: Sequence[int]) -> dict[int, slice]:
 
 
 class TokenLayout:
-    """Which tensor becomes a feature of which tokens, read off the architecture's axes."""
+    """The tokens of a graph: the global one, then one for each node.
 
-    def __init__(self, architecture: Architecture) -> None:
-        permutable = [group.name for group in architecture.hidden_groups]
-        self.groups = permutable
-        self.tokens: dict[str, list[tuple[str, int]]] = {group: [] for group in permutable}
-        self.edges: list[tuple[str, str, str]] = []
-        self.fixed: list[str] = []
-        for spec in architecture.tensors:
-            where = [(axis, group) for axis, group in enumerate(spec.axes, 1) if group in permutable]
-            if len(where) == 0:
-                self.fixed.append(spec.name)
-            elif len(where) == 1:
-                self.tokens[where[0][1]].append((spec.name, where[0][0]))
-            elif len(where) == 2 == len(spec.axes):
-                self.edges.append((spec.name, where[0][1], where[1][1]))
-            else:
-                raise ValueError(f"NeuronTokens: {spec.name} with axes {spec.axes} has no place as token or edge.")
-        sizes = {spec.name: math.prod(architecture.shape(spec.name)) for spec in architecture.tensors}
-        self.token_width = {
-            group: sum(sizes[name] // architecture.size(group) for name, _ in members)
-            for group, members in self.tokens.items()
-        }
-        self.fixed_width = sum(sizes[name] for name in self.fixed)
-        index = {group: place for place, group in enumerate(permutable, 1)}
-        self.ends = [(index[target], index[source]) for _, target, source in self.edges]
-        self.sizes = [1, *map(architecture.size, permutable)]
+    Args:
+        graph: Of the base network.
+
+    Attributes:
+        ends: Target and source group of each block of edges.
+        sizes: Tokens of each group.
+        views: Who attends to whom.
+    """
+
+    def __init__(self, graph: NeuralGraph) -> None:
+        index = {group.name: place for place, group in enumerate(graph.groups, 1)}
+        self.ends = [(index[block.target], index[block.source]) for block in graph.edges]
+        self.sizes = [1, *(group.size for group in graph.groups)]
         self.views = attention_views(self.sizes, self.ends)
 
     def split(self, tokens: Tensor, axis: int = 1) -> tuple[Tensor, ...]:
