@@ -200,3 +200,47 @@ def test_a_preset_that_lacks_a_setting_is_refused(tmp_path):
     (tmp_path / "short.yaml").write_text(preset.replace("  geometry: euclidean\n", ""))
     with pytest.raises(SettingsError, match=r"flow\.geometry"):
         load_settings(tmp_path / "params.yaml", tmp_path)
+
+
+def with_networks(tmp_path: Path, **sections: dict) -> Path:
+    """A folder with one preset, wdbc's, in which some sections say what is different for some networks."""
+    preset = YAML(typ="safe").load(Path("stages/presets/wdbc.yaml").read_text())
+    for name, by_network in sections.items():
+        section = preset["geometries"]["geometric"]["training"] if name == "geometric" else preset[name]
+        section["by_network"] = by_network
+    YAML(typ="safe").dump(preset, tmp_path / "wdbc.yaml")
+    return tmp_path
+
+
+def test_networks_may_have_settings_of_their_own(tmp_path):
+    presets = with_networks(
+        tmp_path,
+        zoo={"cnn": {"widths": [8], "init": "he"}},
+        training={"cnn": {"iterations": 7, "batch_size": 5}},
+        geometric={"cnn": {"iterations": 9}},
+    )
+    plain = load_settings(presets=presets)
+    assert plain == load_settings()
+    convolutional = load_settings(presets=presets, changes=["zoo.network=cnn"])
+    assert (convolutional.zoo.widths, convolutional.zoo.init) == ([8], "he")
+    assert (convolutional.training.iterations, convolutional.training.batch_size) == (7, 5)
+    geometric = load_settings(presets=presets, changes=["zoo.network=cnn", "flow.geometry=geometric"])
+    assert (geometric.training.iterations, geometric.training.batch_size) == (9, 5)
+    assert load_settings(presets=presets, changes=["zoo.network=cnn", "training.iterations=3"]).training.iterations == 3
+    assert load_settings(presets=presets, changes=["zoo.network=resnet"]).training == plain.training
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"zoo": {"rnn": {"widths": [8]}}}, r"zoo\.by_network: expected a mapping of mlp, cnn, resnet, vit, got"),
+        ({"zoo": {"cnn": {"network": "mlp"}}}, r"zoo\.by_network\.cnn: expected settings, got"),
+        ({"zoo": {"cnn": {"breadth": 8}}}, r"for zoo\.network: cnn: zoo\.breadth: .*unknown setting"),
+        ({"training": {"cnn": {"iterations": 0}}}, r"training\.iterations"),
+        ({"geometric": {"vit": {"iterations": 0}}}, r"geometries\.geometric: training\.iterations"),
+        ({"flow": [3]}, r"flow\.by_network: expected a mapping"),
+    ],
+)
+def test_wrong_settings_of_networks_are_refused(tmp_path, sections, message):
+    with pytest.raises(SettingsError, match=message):
+        load_settings(presets=with_networks(tmp_path, **sections))

@@ -41,7 +41,7 @@ def test_a_flow_of_the_gaussian_model_alone_has_the_closed_form(make_flow, datas
     flow.preconditioner.fit(x_0, x_1, torch.zeros(x_1.shape[1]))
     flow.preconditioner.mean_0.zero_()
     flow.preconditioner.covariance.zero_()
-    flow.preconditioner.deviation_0.fill_(flow.prior_std)
+    flow.preconditioner.deviation_0.fill_(flow.initialization)
     torch.nn.utils.vector_to_parameters(
         torch.zeros(sum(p.numel() for p in flow.network.parameters())), flow.network.parameters()
     )

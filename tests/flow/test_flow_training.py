@@ -172,7 +172,7 @@ def test_an_equivariant_flow_does_not_see_alignment(make_flow, randomized):
     assert torch.allclose(error, permuted, rtol=1e-10)
 
 
-@pytest.mark.parametrize("field", ["flow", "velocity", "architecture", "prior_std", "jumps"])
+@pytest.mark.parametrize("field", ["flow", "velocity", "architecture", "initialization", "jumps"])
 @pytest.mark.parametrize("value", [None, [], "{}"])
 def test_descriptions_of_another_kind_are_refused_by_name(make_flow, tmp_path, field, value):
     path = tmp_path / "flow.safetensors"
@@ -183,11 +183,11 @@ def test_descriptions_of_another_kind_are_refused_by_name(make_flow, tmp_path, f
         load_flow(path)
 
 
-@pytest.mark.parametrize("prior_std", [0.0, -0.5, float("nan"), float("inf")])
-def test_a_prior_has_a_width(make_flow, prior_std):
+@pytest.mark.parametrize("initialization", [0.0, -0.5, float("nan"), float("inf")])
+def test_a_prior_has_a_width(make_flow, initialization):
     flow, _ = make_flow()
-    with pytest.raises(ValueError, match="prior_std must be a positive number"):
-        Flow(flow.config, flow.velocity_config, flow.coordinates, prior_std)
+    with pytest.raises(ValueError, match="initialization must be a positive number"):
+        Flow(flow.config, flow.velocity_config, flow.coordinates, initialization)
 
 
 def test_a_basis_of_other_inputs_is_refused(make_flow, tmp_path):

@@ -11,11 +11,10 @@ import torch
 
 from wflib.architecture import mlp
 from wflib.config import load_settings
-from wflib.flow import FlowTrainer, PairSource, flow_for_zoo, sample
-from wflib.flow.initial import differs_between_networks, is_normal, normal_scores, prior_std_of, standard_initial
+from wflib.flow import Coordinates, FlowTrainer, PairSource, flow_for_zoo, sample
+from wflib.flow.initial import differs_between_networks, initialization_of, is_normal, normal_scores, standard_initial
 from wflib.networks import Networks
 from wflib.rng import generator
-from wflib.symmetry import decanonicalize
 from wflib.zoo import Zoo, canonical_zoo, initialize, zoo_from_networks
 
 STD = 0.3
@@ -87,7 +86,7 @@ def test_starts_are_distributed_as_the_prior(kind, geometry, dataset):
         assert ((ours - theirs).abs() / scale[where].mean()).max() < 0.15
     if geometry == "euclidean":  # as they are, over one deviation, they are no draws
         plain = ARCHITECTURE.flatten(zoo.initial)
-        off = (plain.std(0) / flow.prior_std - 1).abs().max() + (plain.mean(0) / flow.prior_std).abs().max()
+        off = (plain.std(0) / plain.std() - 1).abs().max() + (plain.mean(0) / plain.std()).abs().max()
         kurtosis = (plain / plain.std()).pow(4).mean()
         assert off > 0.2 or abs(kurtosis - 3) > 0.5 or kind in ("twice", "an eighth")
 
@@ -98,7 +97,7 @@ def test_the_pipelines_own_initial_weights_are_taken_as_they_are():
         found = standard_initial(zoo_of(initial, std), std)
         assert all(torch.equal(found.weights[name], tensor) for name, tensor in initial.items())
         assert (found.std, found.fresh) == (std, frozenset())
-        assert prior_std_of(zoo_of(initial, std)) == (std, None)
+        assert initialization_of(zoo_of(initial, std), Coordinates(ARCHITECTURE)) == (std, None)
         wrong = standard_initial(zoo_of(initial, std), 1.5 * std)
         assert wrong.std == 1.0
         assert not torch.equal(wrong.weights["linear1.weight"], initial["linear1.weight"])
@@ -148,10 +147,10 @@ def test_biases_that_begin_at_zero_are_drawn_anew(dataset):
     zoo = zoo_of(drawn(he))
     flow = flow_for_zoo(settings("euclidean"), zoo, dataset.train)
     source = PairSource(flow, zoo)
-    assert standard_initial(zoo, flow.prior_std).fresh == {"linear1.bias", "linear2.bias", "linear3.bias"}
+    assert standard_initial(zoo, flow.initialization).fresh == {"linear1.bias", "linear2.bias", "linear3.bias"}
     first, again = (flow.architecture.unflatten(source.draw(50, generator(0, "pairs"))[0]) for _ in range(2))
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert first["linear2.bias"].std().item() == pytest.approx(flow.prior_std, rel=0.15)
+    assert first["linear2.bias"].std().item() == pytest.approx(flow.initialization["linear2.bias"][1], rel=0.15)
     assert not torch.equal(first["linear2.bias"][0], first["linear2.bias"][1])
 
 
@@ -166,21 +165,44 @@ def test_one_initialization_for_all_is_refused(dataset, noise):
     assert math.isfinite(trainer.step())
 
 
-def test_the_priors_width_comes_from_what_is_known(dataset):
-    initial = drawn(lambda name, normal: STD * normal)
+def test_the_prior_comes_from_what_is_known(dataset):
+    initial, flat = drawn(lambda name, normal: STD * normal), Coordinates(ARCHITECTURE)
     for declared, expected in ((STD, (STD, None)), (8 * STD, (STD, "initial weights")), (None, (STD, "initial weights"))):
-        std, source = prior_std_of(zoo_of(initial, declared))
+        std, source = initialization_of(zoo_of(initial, declared), flat)
         assert (std == pytest.approx(expected[0], rel=0.02), source) == (True, expected[1])
         flow = flow_for_zoo(settings("euclidean"), zoo_of(initial, declared), dataset.train)
-        assert (flow.prior_std, flow.metadata.get("prior_std_from")) == (std, source)
+        assert (flow.initialization, flow.metadata.get("initialization_from")) == (std, source)
     nameless = replace(zoo_of(initial, None), initial=None, initial_architecture=None)
-    root_mean_square = nameless.flat.square().mean().sqrt().item()
-    assert prior_std_of(nameless) == (pytest.approx(root_mean_square, rel=1e-5), "weights")
-    canonical = canonical_zoo(nameless)
-    assert prior_std_of(canonical) == (pytest.approx(root_mean_square, rel=1e-4), "weights")
-    plain = decanonicalize(canonical.architecture, canonical.weights)[1]
-    assert abs(ARCHITECTURE.flatten(plain).square().mean().sqrt().item() - root_mean_square) > 0.01
-    assert prior_std_of(replace(nameless, metadata={"init_std": 0.7})) == (0.7, None)
+    assert initialization_of(replace(nameless, metadata={"init_std": 0.7}), flat) == (0.7, None)
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
+def test_priors_of_unknown_beginnings_have_the_zoos_moments_tensor_by_tensor(dataset, geometry):
+    zoo = zoo_of(drawn(lambda name, normal: (1 + len(name) % 3) * STD * normal + 0.1), None)
+    zoo = replace(zoo, initial=None, initial_architecture=None)
+    zoo = zoo if geometry == "euclidean" else canonical_zoo(zoo)
+    flow = flow_for_zoo(settings(geometry, "flow.coupling=independent"), zoo, dataset.train)
+    assert flow.metadata["initialization_from"] == "weights"
+    drawn_weights = flow.architecture.unflatten(flow.prior.sample(4000, generator(0, "prior")))
+    flat = {name for part in flow.geometry.manifold.parts if not part.sphere for name in part.tensors}
+    expected = flow.coordinates.chart.unflatten(flow.coordinates.encode(zoo.weights))
+    compared = [name for name in expected if "weights" in flat or name in flat]
+    assert compared
+    for name in compared:
+        assert drawn_weights[name].std().item() == pytest.approx(expected[name].std().item(), rel=0.1)
+        assert abs(drawn_weights[name].mean() - expected[name].mean()) < 0.1 * expected[name].std()
+
+
+def test_priors_of_other_distributions_have_the_moments_of_initial_weights(dataset):
+    # PyTorch's default: uniform, a deviation of each tensor's own; biases that begin at zero say nothing.
+    bound = {"linear1.weight": 0.9, "linear2.weight": 0.3, "linear3.weight": 0.2}
+    initial = drawn(lambda name, normal: bound.get(name, 0.0) * torch.special.erf(normal / 2**0.5))
+    zoo = zoo_of(initial, None)
+    found, source = initialization_of(zoo, Coordinates(ARCHITECTURE))
+    assert source == "initial weights"
+    for name, value in bound.items():
+        assert found[name] == (pytest.approx(0, abs=0.02), pytest.approx(value / 3**0.5, rel=0.05))
+    assert found["linear1.bias"][0] == pytest.approx(zoo.weights["linear1.bias"].mean().item(), rel=1e-3)
 
 
 def test_a_wrong_declaration_changes_nothing(dataset):

@@ -140,7 +140,7 @@ def test_an_interval_ends_with_the_step_at_its_end(steps):
 def test_a_diffusion_has_the_flows_prior(make_flow):
     flow, _ = make_flow()
     found = diffusion_of(flow, 1.0, generator(0, "n"))
-    assert (found.deviation == flow.prior_std).all()
+    assert (found.deviation == flow.initialization).all()
     drawn = sample(flow, 6, 8, generator(0, "s"), stochastic=found)
     assert not torch.allclose(drawn, sample(flow, 6, 8, generator(0, "s")), atol=1e-2)
 

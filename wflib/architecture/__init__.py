@@ -2,7 +2,7 @@
 
 from wflib.architecture.builders import cnn, mlp, resnet, vit
 from wflib.architecture.chain import Layer, is_perceptron, require_perceptron
-from wflib.architecture.changes import with_activations, with_batch_statistics, with_inputs
+from wflib.architecture.changes import with_activations, with_batch_statistics, with_inputs, with_variances_held
 from wflib.architecture.derive import Axis, Block, Factor, NeuronGroup, Scaling
 from wflib.architecture.spec import NORMS, Architecture, TensorSpec, Weights
 
@@ -26,4 +26,5 @@ __all__ = [
     "with_activations",
     "with_batch_statistics",
     "with_inputs",
+    "with_variances_held",
 ]

@@ -12,7 +12,7 @@ from wflib.architecture.operations import BatchNorm, Elementwise, Moments, NormB
 if TYPE_CHECKING:
     from wflib.architecture.spec import Architecture
 
-__all__ = ["resized", "with_activations", "with_batch_statistics", "with_inputs", "with_shifted_variances"]
+__all__ = ["resized", "with_activations", "with_batch_statistics", "with_inputs", "with_variances_held"]
 
 
 def resized(architecture: Architecture, sizes: Mapping[str, int]) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -45,9 +45,9 @@ def with_activations(architecture: Architecture, names: Mapping[str, str]) -> Ar
     return replace(architecture, operations=tuple(operations))
 
 
-def with_shifted_variances(operations: tuple[Operation, ...], shifted: bool) -> tuple[Operation, ...]:
-    """The same operations, where batch norms find variance + ε in place of variances, or the other way round."""
-    return tuple(replace(o, shifted=shifted) if isinstance(o, BatchNorm) else o for o in operations)
+def with_variances_held(operations: tuple[Operation, ...], holds: str) -> tuple[Operation, ...]:
+    """The same operations, where batch norms find something else in their variances' tensors; see ``BatchNorm.holds``."""
+    return tuple(replace(o, holds=holds) if isinstance(o, BatchNorm) else o for o in operations)
 
 
 def with_batch_statistics(architecture: Architecture) -> Architecture:

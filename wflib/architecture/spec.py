@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture.chain import Layer, chain
-from wflib.architecture.changes import resized, with_shifted_variances
+from wflib.architecture.changes import resized, with_variances_held
 from wflib.architecture.derive import Axis, Derivation, NeuronGroup, Scaling, derive
 from wflib.architecture.operations import Linear, Operation
 from wflib.architecture.running import check_operations, run_operations
@@ -257,7 +257,7 @@ class Architecture:
         Args:
             norm: One of ``NORMS``.
         """
-        form = replace(self, operations=with_shifted_variances(self.operations, True), norm=norm)
+        form = replace(self, operations=with_variances_held(self.operations, "shifted"), norm=norm)
         if self.task_type == "regression" or self.output_layer is None or self.log_scale is not None:
             return form
         return replace(form, shapes=(*self.shapes, ("log_scale", ())), log_scale="log_scale")
@@ -265,7 +265,7 @@ class Architecture:
     def ordinary_form(self) -> Architecture:
         """The ordinary network behind a canonical one."""
         shapes = tuple((name, shape) for name, shape in self.shapes if name != self.log_scale)
-        operations = with_shifted_variances(self.operations, False)
+        operations = with_variances_held(self.operations, "variance")
         return replace(self, shapes=shapes, operations=operations, log_scale=None, norm=None)
 
     def with_widths(self, widths: Mapping[str, int]) -> Architecture:

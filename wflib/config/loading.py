@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from wflib.config.sections import FlowConfig, Settings
+from wflib.config.sections import FlowConfig, Settings, ZooConfig
 
 __all__ = ["SettingsError", "load_settings"]
 
@@ -18,6 +18,7 @@ class SettingsError(ValueError):
     """A setting is unknown, of the wrong type or out of range; the message lists every such key."""
 
 
+BY_NETWORK = "by_network"
 SECTIONS = tuple(name for name in Settings.model_fields if name != "task")
 
 
@@ -29,7 +30,8 @@ def load_settings(
     Args:
         params: File with ``task`` and one mapping per section; ``null`` means "as the preset says".
         presets: Folder with one complete preset per task, and below its key ``geometries`` what is different in ``flow``,
-            ``velocity`` and ``training`` for some; dvc.yaml names that key, so that presets without any say ``{}``.
+            ``velocity`` and ``training`` for some; dvc.yaml names that key, so that presets without any say ``{}``. Below
+            ``by_network`` a section may say what is different for some kinds of network, as ``zoo.network`` names them.
         changes: More overrides, which win: ``section.key=value`` with a value in YAML.
 
     Returns:
@@ -51,15 +53,16 @@ def load_settings(
         if not (key and text and section in SECTIONS):
             raise SettingsError(f"{change}: expected section.key=value, the section one of {', '.join(SECTIONS)}.")
         chosen[section] = chosen.get(section, {}) | {key: read_yaml(change, text)}
-    geometry = chosen.get("flow", {}).get("geometry", preset["flow"]["geometry"])
-    return validated(str(params), task, preset, geometries.get(str(geometry), {}), chosen)
+    network = str(chosen.get("zoo", {}).get("network", preset["zoo"]["network"]))
+    geometry = str(chosen.get("flow", {}).get("geometry", preset["flow"]["geometry"]))
+    base, different = (of_network(part, network) for part in (preset, geometries.get(geometry, {})))
+    return validated(str(params), task, base, different, chosen)
 
 
 def read_preset(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Complete sections of settings, and by geometry what is different."""
+    """Complete sections of settings, and by geometry what is different; both with what is different by network."""
     preset = read_mapping(path)
     geometries, allowed = preset.pop("geometries", None), get_args(FlowConfig.model_fields["geometry"].annotation)
-    validated(str(path), path.stem, preset)
     geometries = {} if geometries is None else geometries
     if not isinstance(geometries, dict) or not set(geometries) <= set(allowed):
         raise SettingsError(f"{path}: geometries: expected a mapping of {', '.join(allowed)}, got {geometries!r}.")
@@ -69,8 +72,54 @@ def read_preset(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         different[geometry] = without_nulls(where, {} if sections is None else sections, ("flow", "velocity", "training"))
         if "geometry" in different[geometry].get("flow", {}):
             raise SettingsError(f"{where}: flow.geometry: unknown setting; the geometry is what these settings are for.")
-        validated(where, path.stem, preset, different[geometry], {"flow": {"geometry": geometry}})
+    check_networks(f"{path}", preset)
+    for geometry, sections in different.items():
+        check_networks(f"{path}: geometries.{geometry}", sections)
+    own = validated(str(path), path.stem, of_network(preset, "")).zoo.network
+    for network in {own, *named_networks(preset, *different.values())}:
+        where = f"{path}" if network == own else f"{path} for zoo.network: {network}"
+        base, chosen = of_network(preset, network), {"zoo": {"network": network}}
+        validated(where, path.stem, base, chosen)
+        for geometry, sections in different.items():
+            changes = of_network(sections, network), chosen | {"flow": {"geometry": geometry}}
+            validated(f"{where}: geometries.{geometry}", path.stem, base, *changes)
     return preset, different
+
+
+def of_network(sections: dict[str, Any], network: str) -> dict[str, Any]:
+    """Sections as they are for one kind of network."""
+    found = {}
+    for name, section in sections.items():
+        if not isinstance(section, dict):
+            found[name] = section  # Said by whoever validates it.
+            continue
+        values = {key: value for key, value in section.items() if key != BY_NETWORK}
+        found[name] = values | (section.get(BY_NETWORK) or {}).get(network, {})
+    return found
+
+
+def named_networks(*parts: dict[str, Any]) -> set[str]:
+    """Kinds of network that some section has settings of its own for."""
+    sections = [section for part in parts for section in part.values() if isinstance(section, dict)]
+    return {network for section in sections for network in section.get(BY_NETWORK) or {}}
+
+
+def check_networks(where: str, sections: dict[str, Any]) -> None:
+    """Refuse settings for networks that do not exist.
+
+    Raises:
+        SettingsError: Says which section, and what is allowed.
+    """
+    allowed = get_args(ZooConfig.model_fields["network"].annotation)
+    for name, section in sections.items():
+        given = section.get(BY_NETWORK) if isinstance(section, dict) else None
+        if given is None:
+            continue
+        if not isinstance(given, dict) or not set(given) <= set(allowed):
+            raise SettingsError(f"{where}: {name}.{BY_NETWORK}: expected a mapping of {', '.join(allowed)}, got {given!r}.")
+        for network, values in given.items():
+            if not isinstance(values, dict) or "network" in values:
+                raise SettingsError(f"{where}: {name}.{BY_NETWORK}.{network}: expected settings, got {values!r}.")
 
 
 def validated(where: str, task: str, preset: dict[str, Any], *changes: dict[str, dict[str, Any]]) -> Settings:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights, require_perceptron, with_inputs
+from wflib.architecture import Architecture, Weights, with_inputs, with_variances_held
+from wflib.architecture.operations import Linear
 from wflib.manifold import WeightManifold, weight_manifold
 from wflib.symmetry import canonicalize, decanonicalize
+from wflib.symmetry.variances import exponentials, logarithms
 
 __all__ = ["Coordinates", "input_basis"]
 
@@ -28,30 +31,54 @@ def input_basis(inputs: Tensor) -> tuple[Tensor, Tensor]:
     return vectors.flip(1).float(), values.flip(0).clamp_min(0).float()
 
 
+def require_vectors(architecture: Architecture, setting: str) -> None:
+    """Refuse inputs that have no directions to rotate.
+
+    Raises:
+        ValueError: Inputs are no vectors, or something else than linear maps reads them.
+    """
+    readers = [operation for operation in architecture.operations if "input" in operation.inputs]
+    linear = all(isinstance(operation, Linear) and operation.rows is None for operation in readers)
+    if len(architecture.inputs) != 1 or not linear:
+        raise ValueError(
+            f"{setting}: expected inputs that are vectors, read by linear maps; found inputs {architecture.inputs} read by "
+            f"{', '.join(sorted({operation.kind for operation in readers}))}. Set velocity.basis: none and "
+            "velocity.directions: 0."
+        )
+
+
 @dataclass(frozen=True)
 class Coordinates:
     """A flow's coordinates: flat vectors of (canonical) weights whose input side is rotated by an orthogonal basis.
 
     Rotations keep the prior, the spheres and their geodesics as they are, so only the velocity network sees a difference.
+    Running variances are held as log(variance + ε), so that every number that a flow may draw is one's.
 
     Attributes:
-        architecture: Of the coordinates: canonical for the flows on normalized weights.
+        architecture: Of the networks behind them: canonical for the flows on normalized weights.
         basis: Orthogonal (features, features), columns are input directions; None for the inputs' own axes.
 
     Raises:
-        ValueError: The network is no perceptron, or the basis is not one of its inputs.
+        ValueError: A basis for inputs that are no vectors, or that is not one of them.
     """
 
     architecture: Architecture
     basis: Tensor | None = None
 
     def __post_init__(self) -> None:
-        require_perceptron(self.architecture, "flows")
-        features = self.architecture.groups[0].size
-        if self.basis is not None and self.basis.shape != (features, features):
+        if self.basis is None:
+            return
+        require_vectors(self.architecture, "velocity.basis: data")
+        features = self.architecture.inputs[0]
+        if self.basis.shape != (features, features):
             raise ValueError(
                 f"Shape mismatch: expected a basis ({features}, {features}) of the inputs, got {tuple(self.basis.shape)}."
             )
+
+    @cached_property
+    def chart(self) -> Architecture:
+        """What flat vectors are themselves: ``chart.forward(chart.unflatten(x), rotated inputs)`` runs their networks."""
+        return replace(self.architecture, operations=with_variances_held(self.architecture.operations, "logarithm"))
 
     @property
     def canonical(self) -> bool:
@@ -77,7 +104,7 @@ class Coordinates:
 
     def encode(self, weights: Mapping[str, Tensor]) -> Tensor:
         """Weights that already have this architecture → (networks, D)."""
-        return self.architecture.flatten(self.rotate(weights, self.basis))
+        return self.architecture.flatten(self.rotate(logarithms(self.architecture, weights), self.basis))
 
     def encode_network(self, architecture: Architecture, weights: Mapping[str, Tensor]) -> Tensor:
         """Ordinary networks → (networks, D), canonicalized first where the flow needs it."""
@@ -87,7 +114,7 @@ class Coordinates:
 
     def encode_initial(self, architecture: Architecture, initial: Mapping[str, Tensor]) -> Tensor:
         """Initial weights → flat vectors in this tensor order, without the canonical scalars at its end."""
-        return architecture.flatten(self.rotate(initial, self.basis))
+        return architecture.flatten(self.rotate(logarithms(architecture, initial), self.basis))
 
     def rotate_inputs(self, inputs: Tensor) -> Tensor:
         """A task's inputs (examples, features) in the axes of the coordinates, so that outputs stay what they are."""
@@ -95,7 +122,8 @@ class Coordinates:
 
     def decode_state(self, x: Tensor) -> Weights:
         """(networks, D) → weights of ``architecture`` in the inputs' own axes; differentiable."""
-        return self.rotate(self.architecture.unflatten(x), None if self.basis is None else self.basis.T)
+        weights = exponentials(self.architecture, self.architecture.unflatten(x))
+        return self.rotate(weights, None if self.basis is None else self.basis.T)
 
     def decode(self, x: Tensor) -> tuple[Architecture, Weights]:
         """(networks, D) → ordinary networks, their output scale folded into the last layer."""
@@ -109,14 +137,20 @@ class Coordinates:
 
         Returns:
             The architecture of that part, and its places in flat vectors, (≤ D,) int64.
+
+        Raises:
+            ValueError: Some directions of inputs that are no vectors.
         """
         whole, source = self.architecture, self.architecture.groups[0]
-        kept = min(directions or source.size, source.size)
+        if directions:
+            require_vectors(whole, f"velocity.directions: {directions}")
+        if not 0 < directions < source.size:
+            return whole, torch.arange(whole.dimension)
         places = whole.unflatten(torch.arange(whole.dimension).unsqueeze(0))
         for spec in whole.tensors:
             if source.name in spec.axes:
-                places[spec.name] = places[spec.name].narrow(1 + spec.axes.index(source.name), 0, kept)
-        part = with_inputs(whole, kept)
+                places[spec.name] = places[spec.name].narrow(1 + spec.axes.index(source.name), 0, directions)
+        part = with_inputs(whole, directions)
         return part, part.flatten(places).squeeze(0)
 
     def with_widths(self, widths: Mapping[str, int]) -> Coordinates:

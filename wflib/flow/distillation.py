@@ -39,7 +39,7 @@ def student_of(flow: Flow, seed: int = 0) -> Flow:
     metadata = {**flow.metadata, "distilled": True}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        given = (flow.config, flow.velocity_config, flow.coordinates, flow.prior_std, metadata)
+        given = (flow.config, flow.velocity_config, flow.coordinates, flow.initialization, metadata)
         student = Flow(*given, jumps=True, examples=flow.examples)
     student.to(flow.preconditioner.mean_0)
     missing, unexpected = student.load_state_dict(flow.state_dict(), strict=False)

@@ -15,9 +15,9 @@ from wflib.config import FlowConfig, Settings, VelocityConfig
 from wflib.flow.conditioning import Condition
 from wflib.flow.coordinates import Coordinates, input_basis
 from wflib.flow.geometry import build_geometry
-from wflib.flow.initial import prior_std_of
+from wflib.flow.initial import initialization_of
 from wflib.flow.loss_gradient import LossGradient
-from wflib.flow.prior import Prior, canonical_prior, flat_prior
+from wflib.flow.prior import Moments, Prior, build_prior
 from wflib.rng import generator
 from wflib.storage import ArtifactError, load_artifact, require_same_kinds, rerun, save_artifact
 from wflib.symmetry import pool
@@ -28,7 +28,6 @@ __all__ = ["Flow", "flow_for_zoo", "load_flow", "save_flow"]
 
 LATEST_TIME = 0.999
 """Velocities divide by 1 − t; solvers that ask at t = 1 get the one of this time."""
-SQUARABLE = 1e-18
 
 
 class Flow(nn.Module):
@@ -38,7 +37,8 @@ class Flow(nn.Module):
         config: Geometry, coupling and path.
         velocity_config: The network that predicts.
         coordinates: What the flow's flat vectors mean.
-        prior_std: Standard deviation of the initial weights that the prior is made of.
+        initialization: What the prior is made of: the deviation σ of initial weights N(0, σ²), or mean and deviation of each
+            tensor of the coordinates.
         metadata: Task and provenance, JSON-serializable.
         jumps: Whether predictions also depend on the length of the step to be made, as a distilled flow's do.
         examples: The task's training examples whose loss' gradient the network sees, inputs in the axes of the coordinates;
@@ -53,7 +53,7 @@ class Flow(nn.Module):
         config: FlowConfig,
         velocity_config: VelocityConfig,
         coordinates: Coordinates,
-        prior_std: float,
+        initialization: float | Moments,
         metadata: dict[str, Any] | None = None,
         jumps: bool = False,
         examples: Split | None = None,
@@ -64,8 +64,6 @@ class Flow(nn.Module):
             raise ValueError(
                 f"Flow: geometry {config.geometry} works on {expected} networks; the coordinates are not of such."
             )
-        if not (isinstance(prior_std, (int, float)) and SQUARABLE <= prior_std <= 1 / SQUARABLE):
-            raise ValueError(f"Flow: prior_std must be a positive number whose square is one, too, got {prior_std!r}.")
         if config.coupling == "equivariant-ot" and velocity_config.identities:
             raise ValueError(
                 "flow.coupling: equivariant-ot permutes the prior's draws, which velocity.identities: true would see; "
@@ -75,13 +73,9 @@ class Flow(nn.Module):
             expected = "no examples" if examples is not None else "the task's training examples"
             raise ValueError(f"Flow: velocity.gradient_examples: {velocity_config.gradient_examples} needs {expected}.")
         self.config, self.velocity_config = config, velocity_config
-        self.coordinates, self.prior_std, self.metadata = coordinates, prior_std, dict(metadata or {})
+        self.coordinates, self.initialization, self.metadata = coordinates, initialization, dict(metadata or {})
         self.geometry = build_geometry(config.geometry, coordinates.manifold)
         architecture = coordinates.architecture
-        if coordinates.canonical:
-            prior = canonical_prior(coordinates.manifold, architecture, prior_std)
-        else:
-            prior = flat_prior(coordinates.manifold, architecture.dimension, prior_std)
         self.preconditioner = Preconditioner(architecture, config.path_noise, velocity_config.identities)
         seen, places = coordinates.leading(velocity_config.directions)
         self.register_buffer("places", places, persistent=False)
@@ -92,7 +86,7 @@ class Flow(nn.Module):
         )
         scalars, fields = (self.condition is not None) + jumps, int(examples is not None)
         self.network = build_velocity(velocity_config, seen, scalars, fields)
-        self._prior = prior
+        self._prior = build_prior(self.geometry.manifold, architecture, initialization)
 
     @property
     def device(self) -> torch.device:
@@ -205,7 +199,7 @@ class Flow(nn.Module):
             self.config,
             self.velocity_config,
             self.coordinates.with_widths(widths),
-            self.prior_std,
+            self.initialization,
             self.metadata,
             self.jumps,
             self.examples,
@@ -233,7 +227,7 @@ def flow_for_zoo(settings: Settings, zoo: Zoo, train: Split) -> Flow:
             drawn from it.
 
     Returns:
-        The flow; ``metadata["prior_std_from"]`` says what the prior's width was measured from, unless declared.
+        The flow; ``metadata["initialization_from"]`` says what the prior was measured from, unless declared.
     """
     seed, count, examples = settings.training.seed, settings.velocity.gradient_examples, None
     basis = input_basis(train.inputs)[0] if settings.velocity.basis == "data" else None
@@ -242,9 +236,9 @@ def flow_for_zoo(settings: Settings, zoo: Zoo, train: Split) -> Flow:
         chosen = torch.randperm(len(train.inputs), generator=generator(seed, "flow", "gradient"))[:count]
         examples = Split(coordinates.rotate_inputs(train.inputs[chosen]), train.targets[chosen])
     torch.manual_seed(seed)
-    (prior_std, measured), metadata = prior_std_of(zoo), {"task": settings.task, "seed": seed}
-    metadata |= {"prior_std_from": measured} if measured else {}
-    return Flow(settings.flow, settings.velocity, coordinates, prior_std, metadata, examples=examples)
+    initialization, measured = initialization_of(zoo, coordinates)
+    metadata = {"task": settings.task, "seed": seed} | ({"initialization_from": measured} if measured else {})
+    return Flow(settings.flow, settings.velocity, coordinates, initialization, metadata, examples=examples)
 
 
 def save_flow(path: str | Path, flow: Flow) -> None:
@@ -256,7 +250,7 @@ def save_flow(path: str | Path, flow: Flow) -> None:
         "flow": flow.config.model_dump(),
         "velocity": flow.velocity_config.model_dump(),
         "architecture": flow.architecture.to_json(),
-        "prior_std": flow.prior_std,
+        "initialization": flow.initialization,
         "jumps": flow.jumps,
         **flow.metadata,
     }
@@ -285,8 +279,10 @@ def load_flow(path: str | Path, device: str | torch.device = "cpu") -> Flow:
         examples = None
         if velocity.gradient_examples:
             examples = Split(*(tensors[f"state.loss_gradient.{name}"] for name in ("inputs", "targets")))
-        prior_std, jumps = metadata.pop("prior_std"), metadata.pop("jumps")
-        flow = Flow(config, velocity, coordinates.to(device), prior_std, metadata, jumps, examples)
+        initialization, jumps = metadata.pop("initialization"), metadata.pop("jumps")
+        if isinstance(initialization, dict):
+            initialization = {name: tuple(moments) for name, moments in initialization.items()}
+        flow = Flow(config, velocity, coordinates.to(device), initialization, metadata, jumps, examples)
         state = {name.removeprefix("state."): tensor for name, tensor in tensors.items()}
         require_same_kinds(flow.state_dict(), state)
         flow.load_state_dict(state)

@@ -5,6 +5,9 @@ N(0, prior_std²), as train-zoo's do, they are taken as they are. Where they do 
 uniform, truncated, shifted), each tensor is mapped to normal scores, Φ⁻¹ of its entries' ranks over all networks: the
 monotone map that makes any distribution of independent entries the prior's. A tensor that is the same for all networks, such
 as biases of zero, says nothing about where training went and is drawn anew.
+
+Where all weights begin as N(0, σ²), σ is all that a prior needs. Otherwise it has a mean and a deviation of each tensor:
+those of the initial weights where there are any that vary, else those of the zoo's own networks.
 """
 
 from __future__ import annotations
@@ -16,16 +19,19 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Weights
+from wflib.flow.coordinates import Coordinates
+from wflib.flow.prior import Moments
 from wflib.rng import generator
-from wflib.symmetry import decanonicalize
 from wflib.zoo import Zoo
 
-__all__ = ["StandardInitial", "prior_std_of", "standard_initial"]
+__all__ = ["StandardInitial", "initialization_of", "standard_initial"]
 
 ERRORS = 6
 """Standard errors that a measured moment may lie from the declared one: a zoo's few tensors hardly ever do."""
 SAME_DEVIATION, SAME_MEAN, SAME_KURTOSIS = 0.02, 0.02, 0.2
 """What counts as the same however many entries there are; a uniform distribution has a kurtosis of 1.8 instead of 3."""
+LEAST_SPREAD = 1e-3
+"""Share of a tensor's mean that its deviation in the prior is at least: a prior has a density."""
 SAME_START = 0.5
 """Share of a tensor's variance that must lie between networks; independent draws have all of it there."""
 
@@ -89,12 +95,12 @@ def normal_scores(tensor: Tensor, random: torch.Generator) -> Tensor:
     return scores.view(tensor.shape).to(tensor.dtype)
 
 
-def standard_initial(zoo: Zoo, prior_std: float) -> StandardInitial:
-    """Initial weights as draws from N(0, 1): as they are, over ``prior_std``, or by normal scores of each tensor.
+def standard_initial(zoo: Zoo, initialization: float | Moments) -> StandardInitial:
+    """Initial weights as draws from N(0, 1): as they are, over the prior's σ, or by normal scores of each tensor.
 
     Args:
         zoo: With initial weights.
-        prior_std: Deviation that the prior is made of.
+        initialization: What the prior is made of: σ, or each tensor's moments.
 
     Returns:
         The weights, what to divide them by, and which tensors to draw anew.
@@ -117,36 +123,56 @@ def standard_initial(zoo: Zoo, prior_std: float) -> StandardInitial:
             f"found {len(values)} of nearly the same: {name} deviates by {between:.3g} between networks, by "
             f"{values.std(correction=0).item():.3g} between all its entries; choose flow.coupling: independent."
         )
-    if all(name not in same and is_normal(tensor, prior_std) for name, tensor in zoo.initial.items()):
-        return StandardInitial(zoo.initial, prior_std, same)
+    one_deviation = isinstance(initialization, float) and not same
+    if one_deviation and all(is_normal(tensor, initialization) for tensor in zoo.initial.values()):
+        return StandardInitial(zoo.initial, initialization, same)
     random = generator(0, "flow", "initial")
     scores = {name: tensor if name in same else normal_scores(tensor, random) for name, tensor in zoo.initial.items()}
     return StandardInitial(scores, 1.0, same)
 
 
-def prior_std_of(zoo: Zoo) -> tuple[float, str | None]:
-    """Deviation of the initial weights that a flow's prior is made of, and what it was measured from.
+def initialization_of(zoo: Zoo, coordinates: Coordinates) -> tuple[float | Moments, str | None]:
+    """What a flow's prior is made of, and what it was measured from.
 
-    What the zoo declares, unless its own initial weights deviate otherwise; else their root mean square; else that of all
-    its networks' weights, as ordinary networks. None was measured where the declared one counts.
+    The declared σ of N(0, σ²), unless the zoo's own initial weights say otherwise; else the σ that they have, where it is
+    one for all; else moments of each tensor of the coordinates. Nothing was measured where the declared one counts.
+
+    Args:
+        zoo: Networks, with or without initial weights.
+        coordinates: Of the flow that learns them.
 
     Raises:
         ValueError: All weights are zero.
     """
     declared = zoo.init_std
-    if zoo.initial is not None:
-        flat = zoo.initial_architecture.flatten(zoo.initial)
-        measured = flat.double().square().mean().sqrt().item()
-        if declared is not None and same_deviation(measured, declared, flat.numel()):
-            return declared, None
-        if measured > 0:
-            return measured, "initial weights"
-    elif declared is not None:
-        return declared, None
-    architecture, weights = zoo.architecture, zoo.weights
-    if zoo.form == "canonical":
-        architecture, weights = decanonicalize(architecture, weights, zoo.record)
-    measured = architecture.flatten(weights).double().square().mean().sqrt().item()
-    if not measured > 0:
+    if zoo.initial is None:
+        return (declared, None) if declared is not None else (moments_of(zoo, coordinates), "weights")
+    flat = zoo.initial_architecture.flatten(zoo.initial).double()
+    measured = flat.square().mean().sqrt().item()
+    agreed = declared is not None and same_deviation(measured, declared, flat.numel())
+    if all(is_normal(tensor, declared if agreed else measured) for tensor in zoo.initial.values()):
+        return (declared, None) if agreed else (measured, "initial weights")
+    return moments_of(zoo, coordinates), "initial weights" if measured > 0 else "weights"
+
+
+def moments_of(zoo: Zoo, coordinates: Coordinates) -> Moments:
+    """Mean and deviation of each tensor of the coordinates, at the beginning of training where networks differ there.
+
+    Raises:
+        ValueError: All weights are zero.
+    """
+    weights, varying = coordinates.chart.unflatten(coordinates.encode(zoo.weights)), set()
+    if not any(bool(tensor.any()) for tensor in zoo.weights.values()):
         raise ValueError("flow: expected a zoo with weights other than zero, to choose the prior's width by; found none.")
-    return measured, "weights"
+    if zoo.initial is not None:
+        varying = {name for name, tensor in zoo.initial.items() if differs_between_networks(tensor)}
+        varying = varying - set(zoo.architecture.statistics) | ({zoo.architecture.log_scale} if varying else set())
+        start = coordinates.encode_network(zoo.initial_architecture, zoo.initial)
+        start = coordinates.chart.unflatten(start)
+    found = {}
+    for name, tensor in weights.items():
+        values = (start[name] if name in varying else tensor).double()
+        mean = values.mean().item()
+        deviation = values.std(correction=0).item()
+        found[name] = (mean, max(deviation, LEAST_SPREAD * abs(mean), LEAST_SPREAD**2))
+    return found

@@ -30,7 +30,7 @@ class Batch:
         t: (batch,).
         condition: Figures of x_1, NaN where not told, (batch,), for flows with a condition.
         noise: Standard normal numbers, (batch, D), for ``gauss-newton``.
-        examples: Training inputs in the axes of the coordinates, (examples, features), for ``gauss-newton``.
+        examples: Training inputs in the axes of the coordinates, (examples, *shape), for ``gauss-newton``.
     """
 
     x_t: Tensor
@@ -78,8 +78,8 @@ class FlowMatchingLoss:
         self.inputs = coordinates.rotate_inputs(split.inputs)
         chosen = torch.randperm(len(zoo), generator=random)[:SENSITIVITY_NETWORKS]
         examples = torch.randperm(len(self.inputs), generator=random)[:SENSITIVITY_EXAMPLES]
-        weights = flow.architecture.unflatten(coordinates.encode(zoo[chosen].weights).to(self.inputs.dtype))
-        sensitivity = function_sensitivity(flow.architecture, weights, self.inputs[examples]).to(flow.device)
+        weights = coordinates.chart.unflatten(coordinates.encode(zoo[chosen].weights).to(self.inputs.dtype))
+        sensitivity = function_sensitivity(coordinates.chart, weights, self.inputs[examples]).to(flow.device)
         self.unexplained = flow.preconditioner(torch.zeros(1, device=flow.device)).output_scale.squeeze(0)
         self.share = sensitivity * self.unexplained.square()
         if config.loss == "function":
@@ -109,9 +109,10 @@ class FlowMatchingLoss:
         if config.loss != "gauss-newton":
             return standardized
         end = flow.geometry.step(batch.x_t, predicted) if velocity else predicted
+        chart = flow.coordinates.chart
         # A draw that knows x_t only: at x_1 itself the Jacobian would move the minimizer, at x̂_1 it is an average network's.
         somewhere = flow.geometry.project_prediction(end.detach() + scale * batch.noise)
-        change, curvature = function_change(flow.architecture, somewhere, error / scale * self.unexplained, batch.examples)
+        change, curvature = function_change(chart, somewhere, error / scale * self.unexplained, batch.examples)
         # Per curvature, over all processes: confident networks would leave the floor alone otherwise.
         change = change.mean() / average(curvature.mean()) / self.share.sum()
         return (1 - config.function_floor) * change + config.function_floor * standardized

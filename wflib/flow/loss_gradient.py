@@ -42,11 +42,11 @@ class LossGradient(nn.Module):
 
     def __init__(self, coordinates: Coordinates, geometry: Geometry, examples: Split, directions: int = 0) -> None:
         super().__init__()
-        architecture, features = coordinates.architecture, coordinates.architecture.inputs[0]
-        shape, targets = tuple(examples.inputs.shape), len(examples.targets)
-        if shape != (targets, features) or not targets:
+        architecture, shape, targets = coordinates.chart, tuple(examples.inputs.shape), len(examples.targets)
+        if shape != (targets, *architecture.inputs) or not targets:
+            expected = ", ".join(map(str, architecture.inputs))
             raise ValueError(
-                f"Shape mismatch: expected examples with inputs (examples, {features}), got {shape} and {targets} targets."
+                f"Shape mismatch: expected examples with inputs (examples, {expected}), got {shape} and {targets} targets."
             )
         self.smooth, self.geometry = with_activations(architecture, SMOOTH), geometry
         part, places = coordinates.leading(directions)

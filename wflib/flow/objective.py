@@ -79,7 +79,7 @@ def function_sensitivity(architecture: Architecture, weights: Weights, inputs: T
     Args:
         architecture: What a network is.
         weights: A few tens of networks, tensors of shape (networks, *shape).
-        inputs: Training examples (examples, features), a few hundred.
+        inputs: Training examples (examples, *shape), a few hundred.
 
     Returns:
         (D,).
@@ -108,7 +108,7 @@ def function_change(architecture: Architecture, x: Tensor, error: Tensor, inputs
         architecture: What a network is.
         x: Where J = ∂f/∂x and H are taken, (batch, D); nothing is differentiated with respect to it.
         error: ε, (batch, D); differentiable.
-        inputs: Training examples (examples, features), in the axes of the coordinates.
+        inputs: Training examples (examples, *shape), in the axes of the coordinates.
 
     Returns:
         The change, and the mean of H's eigenvalues that can differ from zero, both (batch,).

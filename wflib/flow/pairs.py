@@ -33,7 +33,7 @@ class PairSource:
         self.x_1 = flow.coordinates.encode(zoo.weights).to(flow.preconditioner.mean_0.dtype)
         self.initial = None
         if flow.config.coupling == "initialization":
-            architecture, standard = zoo.initial_architecture, standard_initial(zoo, flow.prior_std)
+            architecture, standard = zoo.initial_architecture, standard_initial(zoo, flow.initialization)
             self.initial = flow.coordinates.encode_initial(architecture, standard.weights).to(self.x_1.dtype)
             self.initial_std = standard.std
             fresh = {name: torch.full(shape, name in standard.fresh) for name, shape in architecture.shapes}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +15,12 @@ from wflib.manifold import WeightManifold
 from wflib.symmetry import scale
 from wflib.symmetry.writers import output_writers, writers
 
-__all__ = ["Prior", "canonical_prior", "flat_prior"]
+__all__ = ["Moments", "Prior", "build_prior", "canonical_prior", "flat_prior", "measured_prior"]
+
+Moments = dict[str, tuple[float, float]]
+"""Tensor → mean and deviation of its entries."""
+SQUARABLE = 1e-18
+"""Least deviation, and one over the largest: their squares are numbers of single precision."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,62 @@ class Prior:
         if fresh is not None:
             drawn = drawn | torch.cat([fresh, fresh.new_zeros(missing)])
         return self.manifold.projx(self.mean + self.std * torch.where(drawn, noise, standard))
+
+
+def check_initialization(initialization: Any) -> None:
+    """Refuse what no prior can be made of.
+
+    Raises:
+        ValueError: No positive deviation, or no numbers.
+    """
+    pairs = initialization.values() if isinstance(initialization, Mapping) else [(0.0, initialization)]
+    for mean, deviation in pairs:
+        numbers = isinstance(mean, (int, float)) and isinstance(deviation, (int, float)) and math.isfinite(mean)
+        if not (numbers and SQUARABLE <= deviation <= 1 / SQUARABLE):
+            raise ValueError(
+                "Flow: initialization must be a positive number whose square is one, too, or a mean and such a number for "
+                f"each tensor, got {initialization!r}."
+            )
+
+
+def build_prior(manifold: WeightManifold, architecture: Architecture, initialization: float | Moments) -> Prior:
+    """The prior of an initialization: N(0, σ²) for all weights, or moments of every tensor of the coordinates.
+
+    Raises:
+        ValueError: No positive deviation, or moments of other tensors.
+    """
+    check_initialization(initialization)
+    if not isinstance(initialization, (int, float)):
+        return measured_prior(manifold, architecture, initialization)
+    if architecture.norm is None:
+        return flat_prior(manifold, architecture.dimension, initialization)
+    return canonical_prior(manifold, architecture, initialization)
+
+
+def measured_prior(manifold: WeightManifold, architecture: Architecture, moments: Moments) -> Prior:
+    """Uniform on spheres × Gaussians of each tensor's mean and deviation.
+
+    Args:
+        manifold: Of the architecture.
+        architecture: Of the coordinates.
+        moments: Of its tensors' entries, for all tensors; those on spheres do not count.
+
+    Raises:
+        ValueError: Moments of other tensors.
+    """
+    names = [name for name, _ in architecture.shapes]
+    if set(moments) != set(names):
+        raise ValueError(f"Flow: expected moments of the tensors {sorted(names)}, got {sorted(moments)}.")
+    mean, std = (torch.empty(architecture.dimension) for _ in range(2))
+    for name, where in architecture.slices.items():
+        mean[where], std[where] = moments[name]
+    for _, sphere, where, _ in manifold.parts:
+        if sphere:
+            mean[where], std[where] = 0.0, 1.0
+    fresh = torch.zeros(architecture.dimension, dtype=torch.bool)
+    if architecture.log_scale is not None:
+        fresh[architecture.slices[architecture.log_scale]] = True
+    return Prior(manifold, mean, std, fresh)
 
 
 def flat_prior(manifold: WeightManifold, dimension: int, std: float) -> Prior:

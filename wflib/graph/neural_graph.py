@@ -2,9 +2,9 @@
 
 Nodes are neurons. A weight that belongs to one neuron (a bias, a norm's scale, a filter's weights for a fixed input) is a
 feature of its node, one that belongs to two (a filter between two channels: as many features as the kernel has places) is a
-feature of an edge, one that belongs to none is a feature of the whole. After Kofinas et al., "Graph neural networks for learning
-equivariant representations of neural networks" (2024), without gather or scatter: between two groups of neurons edges are a dense
-block, so batched matrix products do.
+feature of an edge, one that belongs to none is a feature of the whole. After Kofinas et al., "Graph neural networks for
+learning equivariant representations of neural networks" (2024), without gather or scatter: between two groups of neurons
+edges are a dense block, so batched matrix products do.
 """
 
 from __future__ import annotations
@@ -215,6 +215,9 @@ def pieces(name: str, owners: list[Owners], start: int, shape: tuple[int, ...], 
     Yields:
         Indices of no, one or two groups, and a table (coordinates, 1 + groups) of flat places, sorted by nodes and roles,
         with their nodes behind; for no group flat places alone.
+
+    Raises:
+        ValueError: Some belong to more than two neurons.
     """
     flat = start + torch.arange(max(1, torch.Size(shape).numel()))
     node, role = (

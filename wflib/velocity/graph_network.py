@@ -64,7 +64,8 @@ class GraphNetwork(nn.Module, ABC):
         for index, block in enumerate(graph.edges):
             self.constants.register_buffer(str(index), block.constants, persistent=False)
         # Of unit variance whatever the number of features.
-        entering = [seen * width + block.constants.shape[-1] for width, block in zip(self.edge_widths, graph.edges)]
+        constants = [block.constants.shape[-1] for block in graph.edges]
+        entering = [seen * width + count for width, count in zip(self.edge_widths, constants, strict=True)]
         spread = torch.tensor([seen / count for count in entering for _ in range(count)])[:, None].sqrt()
         self.edge_inputs = nn.Parameter(torch.randn(sum(entering), dimension) * spread)
         self.edge_positions = nn.Parameter(0.5 * torch.randn(len(graph.edges), dimension))
@@ -113,10 +114,11 @@ class GraphNetwork(nn.Module, ABC):
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         starts, edges = (self.edge_time(time)[:, None] + self.edge_positions).to(dtype).unbind(1), []
-        known = [join([*parts, *constants]) for parts, constants in zip(zip(*blocks, strict=True), self.known(x), strict=True)]
+        blocks = zip(*blocks, strict=True)
+        known = [join([*parts, *constants]).to(dtype) for parts, constants in zip(blocks, self.known(x), strict=True)]
         directions = self.edge_inputs.to(dtype).split([part.shape[-1] for part in known])
         for start, part, direction in zip(starts, known, directions, strict=True):
-            edge = torch.baddbmm(start.unsqueeze(1), part.to(dtype).flatten(1, 2), direction.expand(len(x), *direction.shape))
+            edge = torch.baddbmm(start.unsqueeze(1), part.flatten(1, 2), direction.expand(len(x), *direction.shape))
             edges.append(edge.unflatten(1, part.shape[1:3]))
         return torch.cat(nodes, 1), edges
 
@@ -135,8 +137,8 @@ class GraphNetwork(nn.Module, ABC):
         """Final nodes and edges → coordinates (batch, D), in the dtype of x."""
         graph, whole, found = self.graph, x[:, :0], []
         for index, place in enumerate(graph.place.values()):
-            output = self.node_outputs[str(index)] if str(index) in self.node_outputs else None
-            found.append(x[:, :0] if output is None else output(nodes[:, place]).to(x.dtype))
+            key = str(index)
+            found.append(self.node_outputs[key](nodes[:, place]).to(x.dtype) if key in self.node_outputs else x[:, :0])
         blocks = [
             output(edge)[..., :width].to(x.dtype)
             for edge, output, width in zip(edges, self.edge_outputs, self.edge_widths, strict=True)

@@ -1,12 +1,12 @@
 """Neuron tokens: a transformer whose tokens are hidden neurons and whose edges are the weights between them.
 
 Input and output neurons cannot be permuted, so the weights between them and a hidden neuron are that neuron's features.
-Weights between two groups of hidden neurons are edges (all that lies between two neurons, such as the places of a kernel, is
-one edge): they bias attention, are summed along it, and are updated from both ends (relational attention after Diao and Loynd,
-"Relational attention", 2023). What belongs to no hidden neuron (output bias, output scale) is the feature of one global token.
-A token attends to its own group, to groups that share weights with it and to the global token, which attends to all: with two
-hidden layers that is every pair, and with more the cost stays linear in depth. The network is exactly equivariant to
-permutations of hidden neurons and runs on any hidden width.
+Weights between two groups of hidden neurons are edges (all that lies between two neurons, such as the places of a kernel,
+is one edge): they bias attention, are summed along it, and are updated from both ends (relational attention after Diao and
+Loynd, "Relational attention", 2023). What belongs to no hidden neuron (output bias, output scale) is the feature of one
+global token. A token attends to its own group, to groups that share weights with it and to the global token, which attends
+to all: with two hidden layers that is every pair, and with more the cost stays linear in depth. The network is exactly
+equivariant to permutations of hidden neurons and runs on any hidden width.
 """
 
 from __future__ import annotations
@@ -212,8 +212,9 @@ class NeuronTokens(nn.Module):
         for layer in self.layers:
             tokens, edges = layer(tokens, edges, time, layout)
         first, *rest = layout.split(self.norm(tokens))
+        readers = (*self.token_outputs, *self.edge_outputs)
         found = [self.fixed_output(first.squeeze(1))]
-        found += [output(part) for output, part in zip((*self.token_outputs, *self.edge_outputs), (*rest, *edges), strict=True)]
+        found += [read(part) for read, part in zip(readers, (*rest, *edges), strict=True)]
         # What has no features has an output all the same, as without one a layer could not be initialized.
         whole, *others = (part[..., :width] for part, width in zip(found, self.features.widths, strict=True))
         return self.features.join(whole, others[: len(rest)], others[len(rest) :])

@@ -55,7 +55,8 @@ class Affine(Operation):
 class BatchNorm(Affine):
     """γ (x − mean) / √(var + ε) + β with running statistics, over axis 1.
 
-    ``shifted`` says that the variance's tensor holds var + ε, which scales as a whole and stays positive.
+    ``holds`` says what the variance's tensor holds: ``"variance"``; ``"shifted"``, var + ε, which scales as a whole and
+    stays positive; or ``"logarithm"``, log(var + ε), for which any number will do.
     """
 
     mean: str = ""
@@ -63,7 +64,7 @@ class BatchNorm(Affine):
     weight: str | None = None
     bias: str | None = None
     epsilon: float = 1e-5
-    shifted: bool = False
+    holds: str = "variance"
 
     kind: ClassVar[str] = "batch_norm"
     tensor_fields: ClassVar[tuple[str, ...]] = ("weight", "bias", "mean", "variance")
@@ -72,12 +73,13 @@ class BatchNorm(Affine):
     @property
     def shift(self) -> float:
         """What is added to the variance's tensor."""
-        return 0.0 if self.shifted else self.epsilon
+        return self.epsilon if self.holds == "variance" else 0.0
 
     def run(self, weights: Mapping[str, Tensor], inputs: Sequence[Tensor], examples: int) -> Tensor:
         """As a module in evaluation mode."""
         (x,) = inputs
-        factor = (weights[self.variance] + self.shift).rsqrt()
+        variance = weights[self.variance]
+        factor = (-variance / 2).exp() if self.holds == "logarithm" else (variance + self.shift).rsqrt()
         if self.weight is not None:
             factor = factor * weights[self.weight]
         x = (x - along(weights[self.mean], 2, x.ndim)) * along(factor, 2, x.ndim)
@@ -90,7 +92,10 @@ class BatchNorm(Affine):
         for tensor in (self.mean, self.variance):
             ledger.owns(tensor, (0,), neurons, roles)
         ledger.follows(self.mean, (0,), scales, 1)
-        ledger.follows(self.variance, (0,), scales, 2, shift=self.shift)
+        if self.holds == "logarithm":
+            ledger.end(scales)  # Factors of variances are summands of their logarithms.
+        else:
+            ledger.follows(self.variance, (0,), scales, 2, shift=self.shift)
         if self.weight is None:
             ledger.restrict(scales, "positive")
         else:
