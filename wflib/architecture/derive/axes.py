@@ -43,6 +43,14 @@ class Axis:
         return tuple(block.group for block in self.blocks)
 
     @property
+    def fixed(self) -> Tensor:
+        """Places that no block holds, increasing: (places,) int64."""
+        free = torch.ones(self.size, dtype=torch.bool)
+        for block in self.blocks:
+            free[block.places] = False
+        return free.nonzero().squeeze(1)
+
+    @property
     def is_group(self) -> bool:
         """Whether it counts the neurons of one group in their order, and nothing else."""
         return (
