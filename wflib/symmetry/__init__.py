@@ -4,11 +4,12 @@ from wflib.symmetry.activation_matching import activation_matching
 from wflib.symmetry.canonical import NEARLY_DEAD, CanonicalNetworks, canonicalize, decanonicalize
 from wflib.symmetry.distance import squared_distance, squared_norm
 from wflib.symmetry.matching import order_free_matching, weight_matching
+from wflib.symmetry.mixing import mix
 from wflib.symmetry.permutation import Permutations, compose, identity, inverse, permute, random_permutations
 from wflib.symmetry.pooling import pool, pooling_index
 from wflib.symmetry.report import Symmetries, symmetries
 from wflib.symmetry.scaling import Scales, random_scales, scale
-from wflib.symmetry.sinkhorn import Objective, mix, sinkhorn, sinkhorn_matching
+from wflib.symmetry.sinkhorn import Objective, sinkhorn, sinkhorn_matching
 
 __all__ = [
     "NEARLY_DEAD",

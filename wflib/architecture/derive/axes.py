@@ -10,7 +10,7 @@ from torch import Tensor
 from wflib.architecture.derive.groups import Membership
 from wflib.architecture.derive.ledger import Site
 
-__all__ = ["Axis", "Block", "find_axes"]
+__all__ = ["Axis", "Block", "find_axes", "in_order"]
 
 
 @dataclass(frozen=True, eq=False)
