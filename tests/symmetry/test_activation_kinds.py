@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
+import sys
 
 import pytest
 import torch
 
 from tests.architecture.cases import change, random_inputs
 from tests.symmetry.kinds import BUILT, KINDS, NETWORKS, disguised, drawn, equal
-from wflib.architecture import neuron_places
-from wflib.symmetry import activation_matching, permute, random_permutations
-from wflib.symmetry import activation_matching as function
+from wflib.architecture import NeuronPlaces, cnn, neuron_places
 from wflib.rng import generator
+from wflib.symmetry import activation_matching, identity, permute, random_permutations
+from wflib.symmetry.activation_matching import by_example, firing, places_of_all
 
 over_kinds = pytest.mark.parametrize("name", KINDS)
 
@@ -47,8 +46,6 @@ def test_activations_move_with_their_neurons(name):
     known = neuron_places(architecture.inputs, architecture.shapes, architecture.operations)
     parents = {group.name: group.parent for group in architecture.hidden_groups}
     inputs = random_inputs(architecture)
-    from wflib.symmetry.activation_matching import firing
-
     before, after = (firing(architecture, side, inputs, known) for side in (weights, permute(architecture, weights, order)))
     for group, values in before.items():
         moved = values
@@ -59,3 +56,44 @@ def test_activations_move_with_their_neurons(name):
         index = order[group].unsqueeze(1).unsqueeze(-1).expand_as(moved)
         torch.testing.assert_close(after[group], moved.gather(axis, index))
         assert not torch.allclose(after[group], values)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_no_order_brings_activations_nearer(name):
+    architecture = BUILT[name]()
+    reference, weights = drawn(architecture, 1), drawn(architecture, seed=1)
+    inputs, known = random_inputs(architecture), places_of_all(architecture)
+    aims = firing(architecture, reference, inputs, known)
+
+    def distance(permutations):
+        fires = firing(architecture, permute(architecture, weights, permutations), inputs, known)
+        return sum((aims[group] - fires[group]).square().flatten(1).sum(1) for group in aims)
+
+    best = distance(activation_matching(architecture, reference, weights, inputs))
+    assert bool((best <= distance(identity(architecture, NETWORKS)) + 1e-9).all())
+    others = torch.stack([distance(random_permutations(architecture, NETWORKS, generator(seed))) for seed in range(20)])
+    assert bool((others >= best * (1 - 1e-12)).all())
+    assert bool((others.mean(0) > best * 1.001).all())
+
+
+def test_chunks_change_nothing():
+    architecture = BUILT["resnet"]()
+    reference, weights, inputs = drawn(architecture, 1), drawn(architecture, 5, seed=1), random_inputs(architecture)
+    whole, parts = (activation_matching(architecture, reference, weights, inputs, chunk) for chunk in (1024, 2))
+    assert equal(whole, parts)
+    assert not equal(whole, identity(architecture, 5))
+
+
+def test_what_cannot_be_found_is_refused(monkeypatch):
+    architecture = cnn((1, 8, 8), [4, 3], 5)
+    weights, inputs = drawn(architecture), random_inputs(architecture)
+    one = {name: tensor[:1] for name, tensor in weights.items()}
+    module = sys.modules["wflib.symmetry.activation_matching"]  # its name in the package is the function's
+    monkeypatch.setattr(module, "neuron_places", lambda *given: {"conv1": neuron_places(*given)["conv1"]})
+    with pytest.raises(ValueError, match="no value of the network holds the neurons of conv2.*use weight matching"):
+        activation_matching(architecture, one, weights, inputs)
+    known = NeuronPlaces("flat", (1, 4, 3), torch.arange(12).view(3, 4))
+    with pytest.raises(ValueError, match=r"flat expected \(1, 4, 3\) for one example.*got \(5, 3, 4\)"):
+        by_example(torch.zeros(2, 5, 3, 4), known)
+    assert by_example(torch.zeros(2, 5, 4, 3), known).shape == (2, 5, 12)
+    assert by_example(torch.zeros(2, 1, 4, 3), known).shape == (2, 1, 12)
