@@ -78,7 +78,7 @@ def test_every_order_is_above_the_bound(architecture):
     for group, (_, *dims) in shapes.items():
         orders = list(itertools.permutations(range(dims[-1])))
         sets = itertools.product(orders, repeat=dims[0] if len(dims) > 1 else 1)
-        choices.append([(group, torch.tensor(one).view(1, *dims).expand(len(moving[next(iter(moving))]), *dims)) for one in sets])
+        choices.append([(group, torch.tensor(one).view(1, *dims).expand(shape[0] * shape[1], *dims)) for one in sets])
     least = torch.full(shape, math.inf, dtype=DOUBLE)
     for order in itertools.product(*choices):
         distance = squared_distance(architecture, aims, permute(architecture, moving, dict(order))).view(shape)

@@ -90,7 +90,7 @@ def test_what_cannot_be_found_is_refused(monkeypatch):
     one = {name: tensor[:1] for name, tensor in weights.items()}
     module = sys.modules["wflib.symmetry.activation_matching"]  # its name in the package is the function's
     monkeypatch.setattr(module, "neuron_places", lambda *given: {"conv1": neuron_places(*given)["conv1"]})
-    with pytest.raises(ValueError, match="no value of the network holds the neurons of conv2.*use weight matching"):
+    with pytest.raises(ValueError, match=r"no value of the network holds the neurons of conv2.*use weight matching"):
         activation_matching(architecture, one, weights, inputs)
     known = NeuronPlaces("flat", (1, 4, 3), torch.arange(12).view(3, 4))
     with pytest.raises(ValueError, match=r"flat expected \(1, 4, 3\) for one example.*got \(5, 3, 4\)"):

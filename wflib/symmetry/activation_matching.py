@@ -88,9 +88,7 @@ def firing(
     """Activations of every group, (networks, examples, neurons, entries), nested (networks, examples, parents, …)."""
     output = architecture.operations[-1].output  # always kept, as canonical networks scale it
     values = architecture.run(dict(weights), inputs, {output, *(one.value for one in known.values())})
-    return {
-        group: by_example(values[one.value], one)[:, :, one.places.to(inputs.device)] for group, one in known.items()
-    }
+    return {group: by_example(values[one.value], one)[:, :, one.places.to(inputs.device)] for group, one in known.items()}
 
 
 def by_example(value: Tensor, known: NeuronPlaces) -> Tensor:

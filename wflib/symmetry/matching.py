@@ -99,9 +99,9 @@ def weight_matching(
         restarts: Number of starts, at least one.
         max_sweeps: Bound on sweeps over the groups; the objective grows with every sweep, so it ends by itself.
         progress: Called with a line of text after each start.
-        first: Where the first descent starts, to sweep from the last group to the first; None for the order given, and
-            random sweeps, of networks that are no perceptrons from the first group to the last. Which group comes first decides which local optimum is found, by a percent or so of the distance:
-            what is compared must be swept alike.
+        first: Where the first descent starts, to sweep from the last group to the first; None for the order given, and for
+            random sweeps (from the first group to the last in networks that are no perceptrons). Which group comes first
+            decides which local optimum is found, by a percent or so of the distance: what is compared must be swept alike.
 
     Returns:
         Indices per hidden group, to be applied with :func:`~wflib.symmetry.permutation.permute`.

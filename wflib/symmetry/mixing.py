@@ -51,9 +51,7 @@ def mix(architecture: Architecture, weights: Mapping[str, Tensor], matrices: Map
     return mixed
 
 
-def mix_axis(
-    tensor: Tensor, place: int, axis: Axis, matrices: Mapping[str, Tensor], parents: Mapping[str, str]
-) -> Tensor:
+def mix_axis(tensor: Tensor, place: int, axis: Axis, matrices: Mapping[str, Tensor], parents: Mapping[str, str]) -> Tensor:
     """One axis of a tensor (networks, *shape), mixed block by block."""
     if axis.name in matrices:
         return apply(matrices[axis.name], tensor, place)

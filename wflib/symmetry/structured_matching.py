@@ -156,6 +156,9 @@ def parts(architecture, reference, weights, group: str, held: Permutations, curr
     """For every block of a group: the tensor it is in, with the block's axis in front.
 
     Other axes stand in their current order, so that a group on two axes of one tensor is matched on one at a time.
+
+    Yields:
+        The block, the reference's tensor and the networks' tensor.
     """
     parents = {other.name: other.parent for other in architecture.hidden_groups if other.parent is not None}
     for name, place, axes, block in counting(architecture, group):
@@ -166,7 +169,11 @@ def parts(architecture, reference, weights, group: str, held: Permutations, curr
 
 
 def own_parts(architecture, reference, weights, group: str) -> Pairs:
-    """As :func:`parts`, without what lies where other axes count permutable neurons, so that no order matters."""
+    """As :func:`parts`, without what lies where other axes count permutable neurons, so that no order matters.
+
+    Yields:
+        The block, the reference's tensor and the networks' tensor.
+    """
     for name, place, axes, block in counting(architecture, group):
         sides = [reference[name], weights[name]]
         for other, axis in enumerate(axes, 1):
