@@ -80,8 +80,10 @@ def descend(architecture, reference, weights, start: Permutations, sweeps: list[
     for families in sweeps:
         if len(active) == 0:
             break
-        aims = reference if single else {name: tensor[active] for name, tensor in reference.items()}
-        moving = {name: tensor[active] for name, tensor in weights.items()}
+        aims, moving = (
+            side if same or len(active) == networks else {name: tensor[active] for name, tensor in side.items()}
+            for side, same in ((reference, single), (weights, False))
+        )
         before = {name: indices[active] for name, indices in current.items()}
         now = dict(before)
         for family in families:
@@ -184,5 +186,7 @@ def own_parts(architecture, reference, weights, group: str) -> Pairs:
 
 def slices(block: Block, tensor: Tensor) -> Tensor:
     """What belongs to each neuron, as one vector: (networks, neurons, …), nested (networks, parents, neurons, …)."""
-    taken = tensor[:, block.places.to(tensor.device)]
-    return taken.flatten(block.places.ndim)
+    places = block.places
+    if places.numel() != tensor.shape[1] or not torch.equal(places.flatten(), torch.arange(places.numel())):
+        tensor = tensor.index_select(1, places.flatten().to(tensor.device))
+    return tensor.unflatten(1, places.shape).flatten(places.ndim)
