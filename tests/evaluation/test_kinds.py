@@ -12,15 +12,17 @@ from tests.symmetry.kinds import BUILT, disguised, drawn
 from wflib.evaluation import (
     MOMENT_SCHEMA,
     barrier_table,
+    evaluate_networks,
     jensen_shannon_diversity,
     loss_barriers,
+    predict,
     symmetry_distances,
     tensor_moments,
     variance_ratio,
 )
 from wflib.rng import generator
 from wflib.symmetry import permute, pooling_index, random_scales, scale, weight_matching
-from wflib.zoo import Split, network_losses
+from wflib.zoo import Split, Zoo, network_losses
 
 over_built = pytest.mark.parametrize("name", BUILT)
 COPIES = 4
@@ -79,11 +81,16 @@ def test_moments_do_not_see_the_order_of_neurons_and_see_shifts(name):
 
 
 @over_built
-def test_diversity_and_spread(name):
+def test_predictions_diversity_and_spread(name):
     architecture = BUILT[name]()
     zoo, inputs = drawn(architecture, 6), random_inputs(architecture)
     hidden = disguised(architecture, copies(architecture))
-    same, other = (architecture.forward(side, inputs).log_softmax(-1) for side in (hidden, zoo))
+    same, other = (predict(architecture, side, inputs, chunk=4) for side in (hidden, zoo))
+    torch.testing.assert_close(other, architecture.forward(zoo, inputs).log_softmax(-1))
+    none = predict(architecture, {key: tensor[:0] for key, tensor in zoo.items()}, inputs)
+    assert none.shape == (0, len(inputs), 5)
+    with pytest.raises(ValueError, match=r"predict expected inputs \(examples, 1, 8, 8\), got \(4, 64\)"):
+        predict(architecture, zoo, inputs.flatten(1))
     assert jensen_shannon_diversity(same) < 1e-9
     assert 0.01 < jensen_shannon_diversity(other) < math.log(2)
     flat = architecture.flatten(zoo)
@@ -115,3 +122,27 @@ def test_statistics_are_no_part_of_distances_modulo_symmetry():
     }
     table = symmetry_distances(architecture, weights | measured, generator(0, "match")).groupby("modulo").distance.max()
     assert table["nothing"] == table["permutation"] == 0
+
+
+@over_built
+def test_networks_of_a_zoo_are_evaluated_and_copies_seen(name):
+    architecture = BUILT[name]()
+    flat = architecture.flatten(drawn(architecture, 12))
+    runs = torch.arange(12)
+    zoo = Zoo(architecture, architecture.unflatten(flat), runs, runs, runs >= 6, "aligned")
+    learned, unseen = zoo.training_part, zoo.held_out_part
+    reference = {key: tensor[:1] for key, tensor in zoo.weights.items()}
+
+    def evaluated(weights, trajectory=None, held_out=None):
+        random = generator(0, "evaluate")
+        return evaluate_networks(
+            name, architecture, weights, examples(architecture), learned, 5, random, reference,
+            trajectory=trajectory, unseen=held_out,
+        )[1]  # fmt: skip
+
+    stolen = evaluated(disguised(architecture, learned.weights), held_out=unseen)
+    assert stolen["nearest_distance_mean"] < 1e-6
+    assert stolen["copying_ratio"] < 0.2
+    honest = evaluated(unseen.weights, unseen.trajectory)
+    assert honest["nearest_distance_min"] > 3
+    assert honest["diversity"] > 0.01
