@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from wflib.architecture import mlp
-from wflib.evaluation import error_overlap, nearest_distance, novelty, thin_trajectories
-from wflib.evaluation.novelty import nearest_candidate, squared_distance_bound
+from wflib.evaluation import bound as bound_module
+from wflib.evaluation import error_overlap, nearest_distance, thin_trajectories
+from wflib.evaluation.bound import squared_distance_bound
+from wflib.evaluation.novelty import nearest_candidate
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations, squared_distance, weight_matching
 from wflib.zoo import Zoo
@@ -69,8 +71,8 @@ def test_the_bound_does_not_depend_on_the_tiles_it_is_computed_in(pairs, rows, m
     flat = torch.randn(18, architecture.dimension, generator=random, dtype=torch.float64)
     queries, training = architecture.unflatten(flat[:7]), architecture.unflatten(flat[7:])
     whole = squared_distance_bound(architecture, queries, training)
-    monkeypatch.setattr(novelty, "TILE", pairs * 5**2)
-    monkeypatch.setattr(novelty, "TILE_QUERIES", rows)
+    monkeypatch.setattr(bound_module, "TILE", pairs * 5**2)
+    monkeypatch.setattr(bound_module, "TILE_QUERIES", rows)
     torch.testing.assert_close(squared_distance_bound(architecture, queries, training), whole)
     assert (whole - whole.roll(1, 0)).abs().min() > 1e-3, "misplaced rows would show"
     assert (whole - whole.roll(1, 1)).abs().min() > 1e-3, "misplaced columns would show"

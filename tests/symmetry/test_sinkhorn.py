@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from tests.cases import LINEAR, TOLERANCE, largest_difference, random_weights
+from tests.symmetry.kinds import BUILT, drawn
+from tests.symmetry.kinds import disguised as permuted_copies
 from wflib.architecture import mlp
 from wflib.rng import generator
 from wflib.symmetry import (
@@ -140,6 +142,19 @@ def test_networks_do_not_feel_each_other():
         one = {name: tensor[index : index + 1] for name, tensor in weights.items()}
         alone = sinkhorn_matching(architecture, one, distance, distance, identity(architecture, 1), 15)
         assert all(torch.equal(alone[group][0], together[group][index]) for group in together)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_networks_of_every_kind_are_brought_nearer(name):
+    architecture = BUILT[name]()
+    reference, start = drawn(architecture, 1), identity(architecture, NETWORKS)
+    weights = permuted_copies(architecture, {name: t.expand(NETWORKS, *t.shape[1:]) for name, t in reference.items()})
+    distance = partial(squared_distance, architecture, reference)
+    found = sinkhorn_matching(architecture, weights, distance, distance, start, 60)
+    before, after = distance(weights), distance(permute(architecture, weights, found))
+    assert bool((after < 0.5 * before).all())
+    kept = sinkhorn_matching(architecture, weights, lambda candidate: -distance(candidate), distance, start, 20)
+    assert bool((distance(permute(architecture, weights, kept)) <= before).all())
 
 
 def test_progress_counts_and_networks_without_hidden_neurons_need_nothing():

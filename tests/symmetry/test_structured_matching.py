@@ -6,8 +6,17 @@ import pytest
 import torch
 
 from tests.architecture.cases import CASES, NETWORKS, change, random_weights, traced
+from tests.symmetry.kinds import BUILT, KINDS, disguised, drawn, equal
+from wflib.architecture.derive import Axis, Block
 from wflib.rng import generator
-from wflib.symmetry import mix, permute, random_permutations, weight_matching
+from wflib.symmetry import (
+    identity,
+    order_free_matching,
+    permute,
+    random_permutations,
+    squared_distance,
+    weight_matching,
+)
 
 
 @pytest.mark.parametrize("references", [1, NETWORKS])
@@ -36,7 +45,75 @@ def test_matching_keeps_functions_and_refuses_no_descent():
         weight_matching(architecture, reference, weights, generator(0, "match"), restarts=0)
 
 
-def test_mixing_refuses_other_networks():
-    architecture = traced("residual")[1]
-    with pytest.raises(ValueError, match="mix: expected a perceptron"):
-        mix(architecture, random_weights(architecture), {})
+@pytest.mark.parametrize("name", KINDS)
+def test_matching_by_own_weights_gives_the_same_networks_for_every_order_given(name):
+    architecture = KINDS[name]()
+    reference, weights = drawn(architecture), drawn(architecture, seed=1)
+    shuffled = disguised(architecture, weights)
+    assert not equal(shuffled, weights)
+    ours, theirs = (
+        permute(architecture, side, order_free_matching(architecture, reference, side)) for side in (weights, shuffled)
+    )
+    assert equal(ours, theirs)
+    again = permute(architecture, shuffled, order_free_matching(architecture, weights, shuffled))
+    assert equal(again, weights)
+    before, after = (squared_distance(architecture, reference, side) for side in (weights, ours))
+    assert float((after - before).mean()) < 0
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_start_is_swept_from_and_never_left_for_worse(name):
+    architecture = KINDS[name]()
+    reference, weights = drawn(architecture), drawn(architecture, seed=1)
+    first = random_permutations(architecture, NETWORKS, generator(0, "first"))
+    before = squared_distance(architecture, reference, permute(architecture, weights, first))
+    none, some = (
+        weight_matching(architecture, reference, weights, generator(0, "m"), max_sweeps=sweeps, first=first)
+        for sweeps in (0, 100)
+    )
+    assert equal(none, first)
+    after = squared_distance(architecture, reference, permute(architecture, weights, some))
+    assert bool((after <= before + 1e-9).all())
+    assert float((before - after).max()) > 0.1
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_order_free_starts_give_order_free_results(name):
+    architecture = BUILT[name]()
+    reference, weights = drawn(architecture, 5), drawn(architecture, 5, seed=1)
+
+    def distances(side, free: bool):
+        first = order_free_matching(architecture, reference, side) if free else None
+        found = weight_matching(architecture, reference, side, generator(0, "match"), first=first)
+        return squared_distance(architecture, reference, permute(architecture, side, found))
+
+    shuffled = disguised(architecture, weights)
+    torch.testing.assert_close(distances(weights, True), distances(shuffled, True))
+    if name not in ("cnn", "cnn-batch"):
+        assert float((distances(weights, False) - distances(shuffled, False)).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["residual", "vit", "grouped"])
+def test_each_network_is_matched_on_its_own(name):
+    architecture = KINDS[name]()
+    reference, weights = drawn(architecture), drawn(architecture, seed=1)
+    together = weight_matching(architecture, reference, weights, generator(0, "m"), restarts=3)
+    changed = {key: torch.cat([reference[key][:1], tensor[1:]]) for key, tensor in weights.items()}
+    other = weight_matching(architecture, reference, changed, generator(0, "m"), restarts=3)
+    assert all(torch.equal(other[group][1:], together[group][1:]) for group in together)
+    assert any(not torch.equal(other[group][0], together[group][0]) for group in together)
+
+
+def test_groups_without_weights_of_their_own_keep_their_order():
+    architecture = KINDS["convolution"]()
+    reference, weights = drawn(architecture), drawn(architecture, seed=1)
+    own = {"0.weight", "0.bias", "2.bias", "6.weight"}
+    silent = {key: tensor * (key not in own) for key, tensor in reference.items()}
+    assert equal(order_free_matching(architecture, silent, weights), identity(architecture, NETWORKS))
+    assert not equal(order_free_matching(architecture, reference, weights), identity(architecture, NETWORKS))
+
+
+def test_places_that_no_block_holds_are_fixed():
+    axis = Axis("t[0]", 6, (Block("a", torch.tensor([[4], [1]])), Block("b", torch.tensor([[[0], [5]]]))))
+    assert axis.fixed.tolist() == [2, 3]
+    assert Axis("t[1]", 3).fixed.tolist() == [0, 1, 2]

@@ -3,7 +3,7 @@
 from wflib.architecture.builders import cnn, mlp, resnet, vit
 from wflib.architecture.chain import Layer, is_perceptron, require_perceptron
 from wflib.architecture.changes import with_activations, with_batch_statistics, with_inputs, with_variances_held
-from wflib.architecture.derive import Axis, Block, Factor, NeuronGroup, Scaling
+from wflib.architecture.derive import Axis, Block, Factor, NeuronGroup, NeuronPlaces, Scaling, neuron_places
 from wflib.architecture.spec import NORMS, Architecture, TensorSpec, Weights
 
 __all__ = [
@@ -14,12 +14,14 @@ __all__ = [
     "Factor",
     "Layer",
     "NeuronGroup",
+    "NeuronPlaces",
     "Scaling",
     "TensorSpec",
     "Weights",
     "cnn",
     "is_perceptron",
     "mlp",
+    "neuron_places",
     "require_perceptron",
     "resnet",
     "vit",

@@ -45,6 +45,9 @@ def loss_barriers(
 ) -> Barriers:
     """Barriers of all pairs of networks on their straight segments.
 
+    Everything is interpolated, running statistics too: between networks with batch norm the statistics of a point are not
+    those that its weights have on the data, and part of a barrier may come from that.
+
     Args:
         architecture: What a network is; classification (cross-entropy in nats) or regression (half squared error).
         weights: Tensors of shape (networks, *shape), as they are: align them first to see barriers modulo permutation.
@@ -62,7 +65,7 @@ def loss_barriers(
     if chunk < 1 or points < 1 or points % 2 == 0:
         raise ValueError(f"loss_barriers: expected chunk of at least 1 and an odd number of points, got {chunk}, {points}.")
     require_finite(weights, "loss_barriers", LEAVE_OUT)
-    some = weights[architecture.layers[0].weight]
+    some = next(iter(weights.values()))
     split, networks = split.to(some.device), some.shape[0]
     own = network_losses(architecture, dict(weights), split)
     first, second = torch.triu_indices(networks, networks, 1, device=some.device)

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, require_perceptron
+from wflib.architecture import Architecture
+from wflib.evaluation.bound import squared_distance_bound
 from wflib.symmetry import order_free_matching, permute, squared_distance, weight_matching
 from wflib.zoo import Zoo
 
@@ -17,14 +18,12 @@ __all__ = [
     "error_overlap",
     "nearest_candidate",
     "nearest_distance",
-    "squared_distance_bound",
     "thin_trajectories",
 ]
 
 
 NEIGHBOURS = 100
 ELEMENTS = 2**24
-TILE, TILE_QUERIES = 2**20, 32
 
 
 @torch.no_grad()
@@ -44,7 +43,7 @@ def nearest_distance(
     copy is found whatever the order of its neurons, where its matching is. Neither the bound nor where the matching starts
     depends on the order of neurons, nor does one start depend on chance, so that distances of different sources compare.
     Scalings of neurons are not factored out: give canonical networks (and their architecture) for distances modulo both
-    symmetries.
+    symmetries. Running statistics are no part of distances.
 
     Args:
         architecture: What a network is.
@@ -122,64 +121,6 @@ def nearest_candidate(
         distance[rows] = best.values
         index[rows] = named.gather(1, best.indices[:, None]).squeeze(1)
     return distance, index
-
-
-@torch.no_grad()
-def squared_distance_bound(
-    architecture: Architecture, queries: Mapping[str, Tensor], training: Mapping[str, Tensor]
-) -> Tensor:
-    """Lower bound of squared distances modulo permutation, for all pairs and without matching.
-
-    A sum over tensors:
-
-    - without neurons: their squared distance
-    - of one hidden layer: max(Σ_k min_j d_kj, Σ_j min_k d_kj), d_kj the squared distance of the query's neuron k to the
-      training network's neuron j in all tensors that belong to this layer alone; every order takes a d_kj for each k and j
-    - between two hidden layers: Σ_i (σ_i − σ'_i)² of falling singular values (von Neumann's trace inequality)
-
-    Args:
-        architecture: What a network is.
-        queries: Tensors of shape (queries, *shape), in any neuron order.
-        training: Tensors of shape (training, *shape), in any neuron order, on the same device.
-
-    Returns:
-        (queries, training), the same for every order of neurons on either side; zero, up to rounding, for copies.
-
-    Raises:
-        ValueError: The networks are no perceptrons.
-    """
-    require_perceptron(architecture, "squared_distance_bound")
-    count, available = (len(next(iter(side.values()))) for side in (queries, training))
-    bound = next(iter(queries.values())).new_zeros(count, available)
-    hidden = {group.name for group in architecture.hidden_groups}
-    alone: dict[str, list[tuple[Tensor, Tensor]]] = {group: [] for group in hidden}
-    for spec in architecture.tensors:
-        groups = [axis for axis in spec.axes if axis in hidden]
-        sides = (queries[spec.name], training[spec.name])
-        if groups:
-            axis = spec.axes.index(groups[0]) + 1
-            sides = tuple(side.movedim(axis, 1) for side in sides)
-        a, b = (side.reshape(*side.shape[: 1 + bool(groups)], -1) for side in sides)
-        if len(groups) == 1:
-            alone[groups[0]].append((a, b))
-        elif groups:
-            bound += torch.cdist(torch.linalg.svdvals(a), torch.linalg.svdvals(b)).square()
-        else:
-            bound += torch.cdist(a, b).square()
-    for tensors in filter(None, alone.values()):
-        a, b = (torch.cat(side, -1) for side in zip(*tensors, strict=True))
-        # ‖a‖² + ‖b‖² − 2 a·b as one matrix product; neurons first, in tiles that stay in the cache.
-        a = torch.cat([-2 * a, a.square().sum(-1, keepdim=True), torch.ones_like(a[..., :1])], -1).transpose(0, 1)
-        b = torch.cat([b, torch.ones_like(b[..., :1]), b.square().sum(-1, keepdim=True)], -1).permute(2, 1, 0)
-        pairs = max(1, TILE // len(a) ** 2)
-        height = min(TILE_QUERIES, pairs, count)
-        ours = [part.flatten(0, 1) for part in a.split(height, 1)]
-        for theirs, columns in zip(b.split(pairs // height, 2), bound.split(pairs // height, 1), strict=True):
-            theirs = theirs.flatten(1)
-            for part, found in zip(ours, columns.split(height), strict=True):
-                distances = (part @ theirs).view(len(a), found.shape[0], len(a), found.shape[1])
-                found += torch.maximum(distances.amin(2).sum(0), distances.amin(0).sum(1))
-    return bound
 
 
 def error_overlap(wrong_a: Tensor, wrong_b: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def predict(architecture: Architecture, weights: Mapping[str, Tensor], inputs: T
     Args:
         architecture: A classification architecture, ordinary or canonical.
         weights: Tensors of shape (networks, *shape).
-        inputs: (examples, features), shared by all networks; moved to the weights' device and dtype.
+        inputs: (examples, *inputs), shared by all networks; moved to the weights' device and dtype.
         chunk: Networks that run at once; bounds the memory for hidden activations.
 
     Returns:
@@ -43,16 +43,18 @@ def predict(architecture: Architecture, weights: Mapping[str, Tensor], inputs: T
     """
     require_classification(architecture, "predict")
     architecture.validate(weights)
-    features = architecture.size(architecture.layers[0].source)
-    if inputs.ndim != 2 or inputs.shape[1] != features:
-        raise ValueError(f"Shape mismatch: predict expected inputs (examples, {features}), got {tuple(inputs.shape)}.")
+    if inputs.ndim == 0 or tuple(inputs.shape[1:]) != architecture.inputs:
+        expected = ", ".join(map(str, architecture.inputs))
+        raise ValueError(f"Shape mismatch: predict expected inputs (examples, {expected}), got {tuple(inputs.shape)}.")
     if chunk < 1:
         raise ValueError(f"predict: chunk must be at least 1, got {chunk}.")
-    some = weights[architecture.layers[0].weight]
+    some = next(iter(weights.values()))
     inputs = inputs.to(some)
+    if len(some) == 0:  # one network of zeros says the shape (0, examples, classes)
+        one = {name: tensor.new_zeros(1, *tensor.shape[1:]) for name, tensor in weights.items()}
+        return architecture.forward(one, inputs)[:0]
     pieces = []
-    # An empty zoo has one empty chunk, so that the result keeps its (0, examples, classes) shape.
-    for start in range(0, max(1, some.shape[0]), chunk):
+    for start in range(0, len(some), chunk):
         part = {name: tensor[start : start + chunk] for name, tensor in weights.items()}
         pieces.append(architecture.forward(part, inputs).log_softmax(-1))
     return torch.cat(pieces)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
-from wflib.symmetry import canonicalize, permute, squared_distance, weight_matching
+from wflib.symmetry import canonicalize, permute, squared_distance, squared_norm, weight_matching
 
 __all__ = ["SYMMETRY_SCHEMA", "symmetry_distances"]
 
@@ -25,6 +25,8 @@ def symmetry_distances(
     chunk: int = 4096,
 ) -> pd.DataFrame:
     """Relative distances d² = ‖a − b‖² / (‖a‖² + ‖b‖²) of all pairs: 0 for equal networks, 1 for orthogonal ones.
+
+    Running statistics are left out.
 
     - ``nothing``: the networks as they are;
     - ``permutation``: b permuted to match a (weight matching of each pair);
@@ -55,7 +57,7 @@ def symmetry_distances(
             a, b = ({name: w[index] for name, w in members.items()} for index in (i, j))
             if match:
                 b = permute(architecture, b, weight_matching(architecture, a, b, generator, restarts))
-            norms = sum(architecture.flatten(side).square().sum(-1) for side in (a, b))
+            norms = squared_norm(architecture, a) + squared_norm(architecture, b)
             found.append((squared_distance(architecture, a, b) / norms).sqrt())
         tables.append(
             pd.DataFrame(

@@ -2,12 +2,14 @@
 
 from wflib.symmetry.activation_matching import activation_matching
 from wflib.symmetry.canonical import NEARLY_DEAD, CanonicalNetworks, canonicalize, decanonicalize
-from wflib.symmetry.matching import order_free_matching, squared_distance, weight_matching
+from wflib.symmetry.distance import squared_distance, squared_norm
+from wflib.symmetry.matching import order_free_matching, weight_matching
+from wflib.symmetry.mixing import mix
 from wflib.symmetry.permutation import Permutations, compose, identity, inverse, permute, random_permutations
 from wflib.symmetry.pooling import pool, pooling_index
 from wflib.symmetry.report import Symmetries, symmetries
 from wflib.symmetry.scaling import Scales, random_scales, scale
-from wflib.symmetry.sinkhorn import Objective, mix, sinkhorn, sinkhorn_matching
+from wflib.symmetry.sinkhorn import Objective, sinkhorn, sinkhorn_matching
 
 __all__ = [
     "NEARLY_DEAD",
@@ -33,6 +35,7 @@ __all__ = [
     "sinkhorn",
     "sinkhorn_matching",
     "squared_distance",
+    "squared_norm",
     "symmetries",
     "weight_matching",
 ]

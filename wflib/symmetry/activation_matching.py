@@ -10,12 +10,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, require_perceptron
+from wflib.architecture import Architecture, NeuronPlaces, neuron_places
 from wflib.networks import LEAVE_OUT, require_finite
-from wflib.symmetry.assignment import solve_assignments
+from wflib.symmetry.assignment import solve_families
 from wflib.symmetry.permutation import Permutations
 
 __all__ = ["activation_matching"]
+
+ELEMENTS = 2**27
+"""Activations that are held at once."""
 
 
 @torch.no_grad()
@@ -28,33 +31,96 @@ def activation_matching(
 ) -> Permutations:
     """Permutations that minimize Σ over hidden groups of ‖Z_reference − P Z‖², Z the activations over given inputs.
 
-    Each group is one linear assignment with gains[k, j] = Σ over examples of z_reference,k z_j, so the answer is exact and
-    needs no start.
+    Each group is one linear assignment with gains[k, j] = Σ over examples and positions of z_reference,k z_j, so the answer
+    is exact and needs no start. Members of nested groups are assigned for each pair of parents, and parents by the sum of
+    what they and their members gain. What counts is what weights first read of a neuron; where they read none of it (queries
+    and keys of attention), the value in which it first appears.
 
     Args:
-        architecture: Which axis counts which neurons.
+        architecture: Which entries of which value belong to which neurons.
         reference: One network, tensors of shape (1, *shape).
         weights: Networks to align, tensors of shape (networks, *shape).
-        inputs: Training inputs, (examples, features).
-        chunk: Networks that run at once; bounds memory.
+        inputs: Training inputs, (examples, *inputs).
+        chunk: Most networks that run at once, fewer where values are large; bounds memory.
 
     Returns:
         Indices per hidden group, to be applied with :func:`~wflib.symmetry.permutation.permute`.
 
     Raises:
-        ValueError: The networks are no perceptrons, or one holds NaN or infinity.
+        ValueError: A network holds NaN or infinity, or no value holds the neurons of a group.
     """
-    require_perceptron(architecture, "activation_matching")
     for side, name in ((weights, "weights"), (reference, "the reference")):
         architecture.validate(side)
         require_finite(side, f"activation_matching: {name}", LEAVE_OUT)
-    networks = len(next(iter(weights.values())))
-    hidden = {group.name for group in architecture.hidden_groups}
-    aims = architecture.activations(reference, inputs)
-    found: dict[str, list[Tensor]] = {name: [] for name in hidden}
-    for start in range(0, networks, chunk):
-        part = {name: tensor[start : start + chunk] for name, tensor in weights.items()}
-        for group, activations in architecture.activations(part, inputs).items():
-            if group in hidden:
-                found[group].append(solve_assignments(torch.einsum("bk,nbj->nkj", aims[group][0], activations)))
-    return {group.name: torch.cat(found[group.name]) for group in architecture.hidden_groups}
+    known = places_of_all(architecture)
+    aims = firing(architecture, reference, inputs, known)
+    held = sum(aim.numel() for aim in aims.values())
+    networks, at_once = len(next(iter(weights.values()))), max(1, min(chunk, ELEMENTS // max(1, held)))
+    found: dict[str, list[Tensor]] = {group.name: [] for group in architecture.hidden_groups}
+    for start in range(0, networks if found else 0, at_once):
+        part = {name: tensor[start : start + at_once] for name, tensor in weights.items()}
+        fires = firing(architecture, part, inputs, known)
+        for name, indices in families(architecture, aims, fires, len(next(iter(part.values())))).items():
+            found[name].append(indices)
+    return {name: torch.cat(indices) for name, indices in found.items()}
+
+
+def places_of_all(architecture: Architecture) -> dict[str, NeuronPlaces]:
+    """Where the neurons of every hidden group lie; of parents only where values hold them.
+
+    Raises:
+        ValueError: No value holds the neurons of a group.
+    """
+    known = neuron_places(architecture.inputs, architecture.shapes, architecture.operations)
+    parents = {group.parent for group in architecture.hidden_groups}
+    for group in architecture.hidden_groups:
+        if group.name not in known and group.name not in parents:
+            raise ValueError(
+                f"activation_matching: no value of the network holds the neurons of {group.name}, each in as many entries; "
+                "use weight matching."
+            )
+    return known
+
+
+def firing(
+    architecture: Architecture, weights: Mapping[str, Tensor], inputs: Tensor, known: Mapping[str, NeuronPlaces]
+) -> dict[str, Tensor]:
+    """Activations of every group, (networks, examples, neurons, entries), nested (networks, examples, parents, …)."""
+    output = architecture.operations[-1].output  # always kept, as canonical networks scale it
+    values = architecture.run(dict(weights), inputs, {output, *(one.value for one in known.values())})
+    return {group: by_example(values[one.value], one)[:, :, one.places.to(inputs.device)] for group, one in known.items()}
+
+
+def by_example(value: Tensor, known: NeuronPlaces) -> Tensor:
+    """A value with each example's entries in a row: (networks, examples, entries).
+
+    Raises:
+        ValueError: It is not clear which axis counts examples.
+    """
+    shape = tuple(value.shape[1:])
+    differs = [axis for axis, (found, one) in enumerate(zip(shape, known.shape, strict=False), 1) if found != one]
+    if len(shape) != len(known.shape) or len(differs) > 1:
+        raise ValueError(
+            f"activation_matching: {known.value} expected {known.shape} for one example with one more axis of examples, got "
+            f"{shape}; use weight matching."
+        )
+    return value.movedim(differs[0], 1).flatten(2) if differs else value.flatten(1).unsqueeze(1)
+
+
+def families(
+    architecture: Architecture, aims: Mapping[str, Tensor], fires: Mapping[str, Tensor], networks: int
+) -> Permutations:
+    """The best orders of all groups: each with those nested in it."""
+    found: Permutations = {}
+    for group in (group for group in architecture.hidden_groups if group.parent is None):
+        gains = torch.zeros(networks, group.size, group.size)
+        if group.name in aims:
+            gains = torch.einsum("bke,nbje->nkj", aims[group.name][0], fires[group.name])
+        fits = {
+            child.name: torch.einsum("bpke,nbqje->npqkj", aims[child.name][0], fires[child.name])
+            for child in architecture.hidden_groups
+            if child.parent == group.name
+        }
+        found[group.name], inner = solve_families(gains, fits)
+        found |= inner
+    return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-__all__ = ["solve_assignments"]
+__all__ = ["solve_assignments", "solve_families"]
 
 
 def solve_assignments(gains: Tensor) -> Tensor:
@@ -31,3 +33,27 @@ def solve_assignments(gains: Tensor) -> Tensor:
     for index, matrix in enumerate(matrices):  # SciPy solves one problem a call; ten microseconds each
         solved[index] = linear_sum_assignment(matrix, maximize=True)[1]
     return torch.from_numpy(solved)
+
+
+def solve_families(gains: Tensor, fits: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The best orders of parents together with those of their members, exactly: members first, for each pair of parents.
+
+    Args:
+        gains: Of parents by themselves, (networks, parents, parents).
+        fits: Nested group → gains of its members k and j for every pair of parents, (networks, parents, parents, members,
+            members).
+
+    Returns:
+        Indices of parents (networks, parents), and nested group → (networks, parents, members); on the CPU.
+    """
+    gains, orders = gains.double().cpu(), {}
+    for child, fit in fits.items():
+        fit = fit.double().cpu()
+        orders[child] = solve_assignments(fit.flatten(0, 2)).view(fit.shape[:4])
+        gains = gains + fit.gather(-1, orders[child].unsqueeze(-1)).sum((-1, -2))
+    parents = solve_assignments(gains)
+    chosen = {
+        child: order.gather(2, parents[:, :, None, None].expand(-1, -1, 1, order.shape[-1])).squeeze(2)
+        for child, order in orders.items()
+    }
+    return parents, chosen

@@ -12,18 +12,14 @@ from collections.abc import Callable, Container, Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, is_perceptron, require_perceptron
+from wflib.architecture import Architecture, is_perceptron
 from wflib.networks import LEAVE_OUT, require_finite
 from wflib.symmetry.assignment import solve_assignments
+from wflib.symmetry.distance import squared_distance
 from wflib.symmetry.permutation import Permutations, identity, permute, permute_tensor, random_permutations
-from wflib.symmetry.structured_matching import structured_matching
+from wflib.symmetry.structured_matching import own_order, structured_matching
 
-__all__ = ["order_free_matching", "squared_distance", "weight_matching"]
-
-
-def squared_distance(architecture: Architecture, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
-    """‖θ_A − θ_B‖² per network; either side may hold a single network."""
-    return ((architecture.flatten(a) - architecture.flatten(b)) ** 2).sum(-1)
+__all__ = ["order_free_matching", "weight_matching"]
 
 
 def matching_gains(
@@ -52,24 +48,26 @@ def matching_gains(
 def order_free_matching(
     architecture: Architecture, reference: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> Permutations:
-    """Permutations by the tensors of one hidden group each: the same networks result for every order of neurons given.
+    """Permutations by the weights of one hidden group each: the same networks result for every order of neurons given.
 
-    Weights between two hidden groups, whose inner products depend on both orders, are left out. A good start for
-    :func:`weight_matching`, and its result where there is one hidden group.
+    Weights between two hidden groups, or between neurons of one, have inner products that depend on other orders, and are
+    left out; so are running statistics. Nested groups are matched inside each pair of parents, which are matched by how well
+    that fits. A good start for :func:`weight_matching`, and its result where there is one hidden group and no weight between
+    its own neurons.
 
     Args:
-        architecture: Which axis counts which neurons.
+        architecture: Which places of which tensor belong to which neurons.
         reference: One network per network to match, (networks, *shape).
         weights: Networks to match, tensors of shape (networks, *shape).
 
     Returns:
-        Indices per hidden group; the identity for groups without tensors of their own.
-
-    Raises:
-        ValueError: The networks are no perceptrons.
+        Indices per hidden group; the identity for groups without weights of their own.
     """
-    require_perceptron(architecture, "order_free_matching")
     found = identity(architecture, len(next(iter(weights.values()))))
+    if not is_perceptron(architecture):
+        for family in (group.name for group in architecture.hidden_groups if group.parent is None):
+            found |= own_order(architecture, reference, weights, family)
+        return found
     for group in found:
         gains = matching_gains(architecture, reference, weights, group, found.keys() - {group})
         if gains.ndim:
@@ -101,9 +99,9 @@ def weight_matching(
         restarts: Number of starts, at least one.
         max_sweeps: Bound on sweeps over the groups; the objective grows with every sweep, so it ends by itself.
         progress: Called with a line of text after each start.
-        first: Where the first descent starts, to sweep from the last group to the first; None for the order given, and
-            random sweeps. Which group comes first decides which local optimum is found, by a percent or so of the distance:
-            what is compared must be swept alike.
+        first: Where the first descent starts, to sweep from the last group to the first; None for the order given, and for
+            random sweeps (from the first group to the last in networks that are no perceptrons). Which group comes first
+            decides which local optimum is found, by a percent or so of the distance: what is compared must be swept alike.
 
     Returns:
         Indices per hidden group, to be applied with :func:`~wflib.symmetry.permutation.permute`.
@@ -121,7 +119,7 @@ def weight_matching(
     if references not in (1, networks):
         raise ValueError(f"weight_matching: expected 1 reference or one for each of {networks} networks, got {references}.")
     if not is_perceptron(architecture):
-        return structured_matching(architecture, reference, weights, generator, restarts, max_sweeps)
+        return structured_matching(architecture, reference, weights, generator, restarts, max_sweeps, first)
     reference = {name: tensor.expand(networks, *tensor.shape[1:]) for name, tensor in reference.items()}
     best, best_distance = identity(architecture, networks), None
     for restart in range(restarts):

@@ -114,12 +114,11 @@ def permute(architecture: Architecture, weights: Mapping[str, Tensor], permutati
             raise ValueError(f"permute: the indices of {name} are no permutation; they must name each neuron once.")
     parents = {name: group.parent for name, group in hidden.items() if group.parent is not None}
     permuted = {}
-    for spec in architecture.tensors:
-        tensor = permute_tensor(spec, weights[spec.name], permutations)
-        for place, axis in enumerate(architecture.axes(spec.name), 1):
-            if axis.name not in hidden:
-                tensor = permute_axis(tensor, place, axis, permutations, parents)
-        permuted[spec.name] = tensor
+    for name, _ in architecture.shapes:
+        tensor = weights[name]
+        for place, axis in enumerate(architecture.axes(name), 1):
+            tensor = permute_axis(tensor, place, axis, permutations, parents)
+        permuted[name] = tensor
     return permuted
 
 
@@ -136,6 +135,8 @@ def permute_tensor(spec: TensorSpec, tensor: Tensor, permutations: Permutations)
 
 def permute_axis(tensor: Tensor, place: int, axis: Axis, permutations: Permutations, parents: Mapping[str, str]) -> Tensor:
     """One axis of any kind in its new order."""
+    if axis.name in permutations:
+        return take_neurons(tensor, place, permutations[axis.name])
     moved = [block for block in axis.blocks if block.group in permutations or parents.get(block.group) in permutations]
     plain = [block for block in moved if block.rows is None]
     if plain:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights, require_perceptron
+from wflib.architecture import Architecture, Weights
 from wflib.symmetry.assignment import solve_assignments
+from wflib.symmetry.mixing import mix
 from wflib.symmetry.permutation import Permutations, permute
 
-__all__ = ["Objective", "mix", "sinkhorn", "sinkhorn_matching"]
+__all__ = ["Objective", "sinkhorn", "sinkhorn_matching"]
 
 Objective = Callable[[Weights], Tensor]
 """Permuted networks, tensors (networks, *shape) → what each should make small, (networks,)."""
@@ -66,31 +67,6 @@ def sinkhorn(logits: Tensor, temperature: float = 1.0, sweeps: int = 10) -> Tens
     return Sinkhorn.apply(logits, temperature, sweeps)
 
 
-def mix(architecture: Architecture, weights: Mapping[str, Tensor], matrices: Mapping[str, Tensor]) -> Weights:
-    """Apply a matrix per hidden group: W_l ← P_l W_l P_{l−1}ᵀ, b_l ← P_l b_l. For permutation matrices this permutes.
-
-    Args:
-        architecture: Says which axis of which tensor counts which neurons.
-        weights: Tensors of shape (networks, *shape).
-        matrices: Hidden group → (networks, neurons, neurons); row k says what neuron k is made of.
-
-    Returns:
-        New tensors of the same shapes; differentiable.
-
-    Raises:
-        ValueError: The network is no perceptron.
-    """
-    require_perceptron(architecture, "mix")
-    mixed = dict(weights)
-    for spec in architecture.tensors:
-        for axis, group in enumerate(spec.axes, 1):
-            if group in matrices:
-                front = mixed[spec.name].movedim(axis, 1)
-                product = matrices[group] @ front.reshape(*front.shape[:2], -1)
-                mixed[spec.name] = product.view(front.shape).movedim(1, axis)
-    return mixed
-
-
 def sinkhorn_matching(
     architecture: Architecture,
     weights: Mapping[str, Tensor],
@@ -107,9 +83,10 @@ def sinkhorn_matching(
 
     The logits begin at zero, where every neuron is the mean of all: on networks of two hidden layers of 16 that ends at
     lower losses halfway than logits that begin at weight matching's answer, which is a local minimum they seldom leave.
+    Nested groups have logits for each place of a parent, relaxed together with their parents'.
 
     Args:
-        architecture: Which axis counts which neurons.
+        architecture: Which places of which tensor belong to which neurons.
         weights: Networks to align, tensors of shape (networks, *shape).
         objective: Differentiable; may draw other examples at every call.
         judge: The same for permuted networks, on fixed examples: decides per network which permutation is kept.
@@ -125,7 +102,7 @@ def sinkhorn_matching(
     """
     some = next(iter(weights.values()))
     logits = {
-        group: some.new_zeros(*indices.shape, indices.shape[1], requires_grad=True) for group, indices in start.items()
+        group: some.new_zeros(*indices.shape, indices.shape[-1], requires_grad=True) for group, indices in start.items()
     }
     if not logits:
         return start
@@ -140,10 +117,13 @@ def sinkhorn_matching(
         optimizer.step()
         if iteration % judge_every == 0 or iteration == iterations:
             with torch.no_grad():
-                found = {group: solve_assignments(x) for group, x in logits.items()}
+                found = {group: solve_assignments(x.flatten(0, -3)).view(x.shape[:-1]) for group, x in logits.items()}
                 judged = judge(permute(architecture, weights, found))
             better = (judged < lowest).cpu()
-            kept = {group: torch.where(better[:, None], found[group], kept[group]) for group in kept}
+            kept = {
+                group: torch.where(better.view(-1, *(1 for _ in new.shape[1:])), new, kept[group])
+                for group, new in found.items()
+            }
             lowest = torch.minimum(judged, lowest)
         if progress is not None:
             progress(iteration)

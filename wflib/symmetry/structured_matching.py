@@ -7,16 +7,20 @@ Statistics are permuted along, but stay out of the cost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Block
-from wflib.symmetry.assignment import solve_assignments
+from wflib.architecture import Architecture, Axis, Block
+from wflib.symmetry.assignment import solve_families
+from wflib.symmetry.distance import squared_distance
 from wflib.symmetry.permutation import Permutations, identity, permute, permute_axis, random_permutations
 
-__all__ = ["structured_matching"]
+__all__ = ["own_order", "structured_matching"]
+
+Pairs = Iterator[tuple[Block, Tensor, Tensor]]
+"""Blocks of a group, with both sides' tensors whose first axis after the networks is the block's."""
 
 
 def structured_matching(
@@ -26,6 +30,7 @@ def structured_matching(
     generator: torch.Generator,
     restarts: int,
     max_sweeps: int,
+    first: Permutations | None = None,
 ) -> Permutations:
     """Permutations that (locally) minimize ‖θ_reference − π(θ)‖² over all parameters for every network.
 
@@ -39,24 +44,27 @@ def structured_matching(
             and follows the network.
         restarts: Number of descents, at least one; each network keeps its best.
         max_sweeps: Bound on sweeps over the groups of one descent.
+        first: Where the first descent starts, to sweep from the last group to the first; None for the identity.
 
     Returns:
-        Indices per group, to be applied with :func:`~wflib.symmetry.permutation.permute`.
+        Indices per group, to be applied with :func:`~wflib.symmetry.permutation.permute`; no worse than where the first
+        descent started.
     """
     networks = len(next(iter(weights.values())))
-    best, lowest = identity(architecture, networks), distance(architecture, reference, weights)
+    best = first or identity(architecture, networks)
+    lowest = squared_distance(architecture, reference, permute(architecture, weights, best))
     families = [group.name for group in architecture.hidden_groups if group.parent is None]
     for restart in range(restarts):
-        current = random_permutations(architecture, networks, generator) if restart else best
-        for _ in range(max_sweeps):
-            before = {name: indices.clone() for name, indices in current.items()}
-            order = torch.randperm(len(families), generator=generator) if restart else torch.arange(len(families))
-            for place in order.tolist():
-                current |= best_family(architecture, reference, weights, families[place], current)
-            if all(torch.equal(before[name], current[name]) for name in current):
-                break
-        found = distance(architecture, reference, permute(architecture, weights, current))
-        better = found < lowest
+        if restart:
+            start = random_permutations(architecture, networks, generator)
+            # Drawn at once, so that what one network needs shifts no other network's random numbers.
+            orders = torch.rand(max_sweeps, len(families), generator=generator).argsort(1).tolist()
+        else:
+            start, orders = best, [list(range(len(families)))[:: -1 if first else 1]] * max_sweeps
+        sweeps = [[families[place] for place in order] for order in orders]
+        current = descend(architecture, reference, weights, start, sweeps)
+        found = squared_distance(architecture, reference, permute(architecture, weights, current))
+        better = (found < lowest).cpu()
         best = {
             name: torch.where(better.view(-1, *(1 for _ in new.shape[1:])), new, best[name]) for name, new in current.items()
         }
@@ -64,11 +72,28 @@ def structured_matching(
     return best
 
 
-def distance(architecture: Architecture, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
-    """‖θ_A − θ_B‖² per network over parameters, without statistics."""
-    statistics = set(architecture.statistics)
-    names = [name for name, _ in architecture.shapes if name not in statistics]
-    return sum(((a[name] - b[name]) ** 2).flatten(1).sum(1) for name in names)
+def descend(architecture, reference, weights, start: Permutations, sweeps: list[list[str]]) -> Permutations:
+    """Coordinate descent from one start; networks that a sweep has not moved take part in no other."""
+    current = {name: indices.clone() for name, indices in start.items()}
+    networks, single = len(next(iter(weights.values()))), len(next(iter(reference.values()))) == 1
+    active = torch.arange(networks)
+    for families in sweeps:
+        if len(active) == 0:
+            break
+        aims, moving = (
+            side if same or len(active) == networks else {name: tensor[active] for name, tensor in side.items()}
+            for side, same in ((reference, single), (weights, False))
+        )
+        before = {name: indices[active] for name, indices in current.items()}
+        now = dict(before)
+        for family in families:
+            now |= best_family(architecture, aims, moving, family, now)
+        moved = torch.zeros(len(active), dtype=torch.bool)
+        for name, indices in now.items():
+            current[name][active] = indices
+            moved |= (indices != before[name]).flatten(1).any(1)
+        active = active[moved]
+    return current
 
 
 def best_family(
@@ -79,52 +104,89 @@ def best_family(
     current: Permutations,
 ) -> Permutations:
     """The best order of one group and of those nested in it, all others held as they are."""
-    size, networks = architecture.size(group), len(next(iter(weights.values())))
-    children = [other.name for other in architecture.hidden_groups if other.parent == group]
-    held = {name: indices for name, indices in current.items() if name not in (group, *children)}
+    held = {name: indices for name, indices in current.items() if name not in (group, *children(architecture, group))}
+    return matched(
+        architecture,
+        group,
+        len(next(iter(weights.values()))),
+        lambda name: parts(architecture, reference, weights, name, held, current),
+    )
+
+
+def own_order(
+    architecture: Architecture, reference: Mapping[str, Tensor], weights: Mapping[str, Tensor], group: str
+) -> Permutations:
+    """The best order of one group and of those nested in it by what belongs to no other permutable neuron besides."""
+    networks = len(next(iter(weights.values())))
+    return matched(architecture, group, networks, lambda name: own_parts(architecture, reference, weights, name))
+
+
+def children(architecture: Architecture, group: str) -> list[str]:
+    """Names of the groups that are nested in a group."""
+    return [other.name for other in architecture.hidden_groups if other.parent == group]
+
+
+def matched(architecture: Architecture, group: str, networks: int, pairs: Callable[[str], Pairs]) -> Permutations:
+    """The best order of a group and of those nested in it, by the inner products of pairs of tensors."""
+    size = architecture.size(group)
     gains = torch.zeros(networks, size, size, dtype=torch.float64)
-    for block, ours, theirs in parts(architecture, reference, weights, group, held, current):
+    for block, ours, theirs in pairs(group):
         gains = gains + torch.einsum("nkf,njf->nkj", slices(block, ours), slices(block, theirs)).double().cpu()
-    inner: Permutations = {}
-    for child in children:
+    fits = {}
+    for child in children(architecture, group):
         width = architecture.size(child)
-        fits = torch.zeros(networks, size, size, width, width, dtype=torch.float64)
-        for block, ours, theirs in parts(architecture, reference, weights, child, held, current):
+        fits[child] = torch.zeros(networks, size, size, width, width, dtype=torch.float64)
+        for block, ours, theirs in pairs(child):
             one, other = (slices(block, side) for side in (ours, theirs))
-            fits = fits + torch.einsum("npkf,nqjf->npqkj", one, other).double().cpu()
-        inner[child] = solve_assignments(fits.flatten(0, 2)).view(networks, size, size, width)
-        gains = gains + fits.gather(-1, inner[child].unsqueeze(-1)).sum((-1, -2))
-    found = {group: solve_assignments(gains)}
-    for child, orders in inner.items():
-        chosen = found[group][:, :, None, None].expand(-1, -1, 1, orders.shape[-1])
-        found[child] = orders.gather(2, chosen).squeeze(2)
-    return found
+            fits[child] += torch.einsum("npkf,nqjf->npqkj", one, other).double().cpu()
+    found, inner = solve_families(gains, fits)
+    return {group: found, **inner}
 
 
-def parts(architecture, reference, weights, group: str, held: Permutations, current: Permutations):
-    """For every axis that counts a group: its block, and both sides' tensors with that axis in front.
+def counting(architecture: Architecture, group: str) -> Iterator[tuple[str, int, tuple[Axis, ...], Block]]:
+    """Where learned tensors count a group in the same order in every row: tensor, axis (from 1 on), all axes, block."""
+    statistics = set(architecture.statistics)
+    for name, _ in architecture.shapes:
+        axes = architecture.axes(name)
+        for place, axis in enumerate(axes, 1):
+            for block in axis.blocks:
+                if block.group == group and block.rows is None and name not in statistics:
+                    yield name, place, axes, block
+
+
+def parts(architecture, reference, weights, group: str, held: Permutations, current: Permutations) -> Pairs:
+    """For every block of a group: the tensor it is in, with the block's axis in front.
 
     Other axes stand in their current order, so that a group on two axes of one tensor is matched on one at a time.
 
     Yields:
         The block, the reference's tensor and the networks' tensor.
     """
-    statistics = set(architecture.statistics)
     parents = {other.name: other.parent for other in architecture.hidden_groups if other.parent is not None}
-    for name, _ in architecture.shapes:
-        axes = architecture.axes(name)
-        for place, axis in enumerate(axes, 1):
-            blocks = [block for block in axis.blocks if block.group == group and block.rows is None]
-            if name in statistics or not blocks:
-                continue
-            moved = weights[name]
-            for other, one in enumerate(axes, 1):
-                moved = permute_axis(moved, other, one, held if other == place else current, parents)
-            for block in blocks:
-                yield block, reference[name].movedim(place, 1), moved.movedim(place, 1)
+    for name, place, axes, block in counting(architecture, group):
+        moved = weights[name]
+        for other, axis in enumerate(axes, 1):
+            moved = permute_axis(moved, other, axis, held if other == place else current, parents)
+        yield block, reference[name].movedim(place, 1), moved.movedim(place, 1)
+
+
+def own_parts(architecture, reference, weights, group: str) -> Pairs:
+    """As :func:`parts`, without what lies where other axes count permutable neurons, so that no order matters.
+
+    Yields:
+        The block, the reference's tensor and the networks' tensor.
+    """
+    for name, place, axes, block in counting(architecture, group):
+        sides = [reference[name], weights[name]]
+        for other, axis in enumerate(axes, 1):
+            if other != place:
+                sides = [side.index_select(other, axis.fixed.to(side.device)) for side in sides]
+        yield block, sides[0].movedim(place, 1), sides[1].movedim(place, 1)
 
 
 def slices(block: Block, tensor: Tensor) -> Tensor:
     """What belongs to each neuron, as one vector: (networks, neurons, …), nested (networks, parents, neurons, …)."""
-    taken = tensor[:, block.places.to(tensor.device)]
-    return taken.flatten(block.places.ndim)
+    places = block.places
+    if places.numel() != tensor.shape[1] or not torch.equal(places.flatten(), torch.arange(places.numel())):
+        tensor = tensor.index_select(1, places.flatten().to(tensor.device))
+    return tensor.unflatten(1, places.shape).flatten(places.ndim)

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
+from wflib.architecture.operations import Elementwise
 from wflib.networks import LEAVE_OUT, require_finite, require_stacked
+from wflib.symmetry import identity
 
 __all__ = [
     "check_initial",
     "check_labels",
     "check_metadata",
     "check_permutations",
+    "check_record",
     "check_weights",
     "require_same_architecture",
 ]
@@ -79,12 +82,14 @@ def check_labels(networks: int, trajectory: Tensor, step: Tensor, held_out: Tens
         raise ValueError("Zoo: a trajectory is partly held out; hold out whole trajectories.")
 
 
-def check_permutations(permutations: Mapping[str, Tensor]) -> None:
-    """Refuse indices that are no permutations.
+def check_permutations(architecture: Architecture, networks: int, permutations: Mapping[str, Tensor]) -> None:
+    """Refuse indices of other groups or networks, or that are no permutations.
 
     Raises:
         ValueError: Names the hidden group.
     """
+    hidden = {group: tuple(indices.shape[1:]) for group, indices in identity(architecture, 0).items()}
+    check_shapes("permutations", "hidden groups", networks, permutations, hidden)
     for group, indices in permutations.items():
         if indices.dtype != torch.int64 or not torch.equal(
             indices.sort(-1).values, torch.arange(indices.shape[-1], device=indices.device).expand_as(indices)
@@ -93,6 +98,23 @@ def check_permutations(permutations: Mapping[str, Tensor]) -> None:
                 f"Zoo: permutations of {group} expected each neuron 0 … {indices.shape[-1] - 1} once for every network, in "
                 f"torch.int64, got others in {indices.dtype}; take them from wflib.symmetry."
             )
+
+
+def check_record(architecture: Architecture, networks: int, record: Mapping[str, Tensor]) -> None:
+    """Refuse factors of other scalings or networks.
+
+    Raises:
+        ValueError: Names the scaling.
+    """
+    scalings = {scaling.name: (scaling.size,) for scaling in architecture.scalings}
+    check_shapes("record", "scalings", networks, record, scalings)
+
+
+def check_shapes(what: str, of: str, networks: int, found: Mapping[str, Tensor], known: dict[str, tuple[int, ...]]) -> None:
+    """Refuse tensors that are not (networks, *shape) of what is known by their names."""
+    for name, tensor in found.items():
+        if name not in known or tuple(tensor.shape) != (networks, *known[name]):
+            raise ValueError(f"Zoo: {what} of {name} do not fit {networks} networks with {of} {known}.")
 
 
 def check_metadata(metadata: Mapping[str, Any]) -> None:
@@ -128,7 +150,7 @@ def require_same_architecture(found: Architecture, expected: Architecture, what:
         "norm": lambda one: one.norm,
         "kind of task": lambda one: one.task_type,
         "sizes": lambda one: ", ".join(f"{group.name} {group.size}" for group in one.groups),
-        "activations": lambda one: ", ".join(layer.activation for layer in one.layers),
+        "activations": lambda one: ", ".join(o.function for o in one.operations if isinstance(o, Elementwise)),
         "tensors": lambda one: ", ".join(spec.name for spec in one.tensors),
         "architecture": lambda one: one,
     }

@@ -14,7 +14,7 @@ from wflib.architecture import NORMS, Architecture, Weights
 from wflib.manifold import weight_manifold
 from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
 from wflib.symmetry import Permutations, Scales, canonicalize, permute
-from wflib.zoo.checks import check_initial, check_labels, check_metadata, check_permutations, check_weights
+from wflib.zoo.checks import check_initial, check_labels, check_metadata, check_permutations, check_record, check_weights
 
 __all__ = ["FORMS", "Zoo", "canonical_zoo", "load_zoo", "save_zoo"]
 
@@ -35,9 +35,10 @@ class Zoo:
         form: A key of ``FORMS``.
         initial: Weights at initialization, one network per trajectory, unaligned; None where unknown.
         initial_architecture: Architecture of ``initial``, which is never canonical.
-        permutations: What alignment did to each network, indices per hidden group; empty if nothing.
+        permutations: What alignment did to each network, indices per hidden group (networks, neurons), of nested ones
+            (networks, parents, neurons); empty if nothing.
         aligned_to: The network that alignment aimed at, tensors of shape (1, *shape); None before alignment.
-        record: Norms that canonicalization divided out; empty if none.
+        record: Norms that canonicalization divided out, per scaling (networks, neurons); empty if none.
         metadata: Task, seed, provenance: JSON-serializable; ``init_std``, where known, is read by :attr:`init_std`.
 
     Raises:
@@ -73,12 +74,8 @@ class Zoo:
             raise ValueError(
                 f"Zoo: form {self.form} expected {'ordinary' if canonical else 'canonical'} networks, got {kind} ones."
             )
-        hidden = {group.name: group.size for group in self.architecture.hidden_groups}
-        for name in ("permutations", "record"):
-            for group, tensor in getattr(self, name).items():
-                if tuple(tensor.shape) != (networks, hidden.get(group)):
-                    raise ValueError(f"Zoo: {name} of {group} do not fit {networks} networks with hidden groups {hidden}.")
-        check_permutations(self.permutations)
+        check_permutations(self.architecture, networks, self.permutations)
+        check_record(self.architecture, networks, self.record)
         if self.initial is not None:
             if self.initial_architecture is None:
                 raise ValueError("Zoo: initial weights need an initial_architecture.")

@@ -4,7 +4,20 @@ from wflib.architecture.derive.axes import Axis, Block
 from wflib.architecture.derive.derivation import Derivation, derive
 from wflib.architecture.derive.groups import NeuronGroup
 from wflib.architecture.derive.ledger import Ledger
+from wflib.architecture.derive.places import NeuronPlaces, neuron_places
 from wflib.architecture.derive.scalings import Factor, Scaling
 from wflib.architecture.derive.wires import Wires
 
-__all__ = ["Axis", "Block", "Derivation", "Factor", "Ledger", "NeuronGroup", "Scaling", "Wires", "derive"]
+__all__ = [
+    "Axis",
+    "Block",
+    "Derivation",
+    "Factor",
+    "Ledger",
+    "NeuronGroup",
+    "NeuronPlaces",
+    "Scaling",
+    "Wires",
+    "derive",
+    "neuron_places",
+]

@@ -10,7 +10,7 @@ from torch import Tensor
 from wflib.architecture.derive.groups import Membership
 from wflib.architecture.derive.ledger import Site
 
-__all__ = ["Axis", "Block", "find_axes"]
+__all__ = ["Axis", "Block", "find_axes", "in_order"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,14 @@ class Axis:
     def groups(self) -> tuple[str, ...]:
         """Names of the groups that it counts."""
         return tuple(block.group for block in self.blocks)
+
+    @property
+    def fixed(self) -> Tensor:
+        """Places that no block holds, increasing: (places,) int64."""
+        free = torch.ones(self.size, dtype=torch.bool)
+        for block in self.blocks:
+            free[block.places] = False
+        return free.nonzero().squeeze(1)
 
     @property
     def is_group(self) -> bool:

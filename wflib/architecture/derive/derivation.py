@@ -17,7 +17,7 @@ from wflib.architecture.derive.wires import NOBODY, ONE, Wires, mix
 if TYPE_CHECKING:
     from wflib.architecture.operations.base import Operation
 
-__all__ = ["Derivation", "derive"]
+__all__ = ["Derivation", "derive", "group_values", "run_wires"]
 
 READERS = ("linear", "convolution")
 
@@ -66,6 +66,24 @@ def found_in(
     operations: tuple[Operation, ...],
 ) -> Derivation:
     """What follows from the operations, entered into an empty ledger; arguments as in :func:`derive`."""
+    values = run_wires(ledger, inputs, operations)
+    output = ledger.current(values[operations[-1].output])
+    scalings = find_scalings(ledger)
+    members = find_groups(ledger)
+    axes = named_axes(find_axes(members, dict(shapes)), ledger, inputs, output)
+    channels = inputs[0] if inputs else 1
+    ends = NeuronGroup("input", channels, False), NeuronGroup("output", output.neuron.shape[-1], False)
+    return Derivation(
+        (ends[0], *members.groups, ends[1]),
+        axes,
+        scalings,
+        group_values(members, ledger, operations[-1].output),
+        mixed_groups(members, ledger),
+    )
+
+
+def run_wires(ledger: Ledger, inputs: tuple[int, ...], operations: tuple[Operation, ...]) -> dict[str, Wires]:
+    """Every value of one example as neurons, labels and scales; what operations say of them is entered into the ledger."""
     # Inputs are nobody's, and every entry has a label of its own: nothing of theirs may be exchanged.
     start = torch.zeros(1, *inputs, dtype=torch.int64)
     label = mix(torch.arange(start.numel()), 0).view(start.shape)
@@ -79,18 +97,7 @@ def found_in(
     output = ledger.current(values[operations[-1].output])
     ledger.fix(output.neuron)
     ledger.end(output.scale)
-    scalings = find_scalings(ledger)
-    members = find_groups(ledger)
-    axes = named_axes(find_axes(members, dict(shapes)), ledger, inputs, output)
-    channels = inputs[0] if inputs else 1
-    ends = NeuronGroup("input", channels, False), NeuronGroup("output", output.neuron.shape[-1], False)
-    return Derivation(
-        (ends[0], *members.groups, ends[1]),
-        axes,
-        scalings,
-        group_values(members, ledger, operations[-1].output),
-        mixed_groups(members, ledger),
-    )
+    return values
 
 
 def named_axes(axes, ledger: Ledger, inputs: tuple[int, ...], output: Wires) -> dict[str, tuple[Axis, ...]]:
