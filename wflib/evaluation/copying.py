@@ -1,0 +1,242 @@
+"""Tests of copying: nearness to training networks in particular, beside networks that were never learned from.
+
+Three measures of the same distances, from dull to sharp: the copying ratio of means with its error, the share of networks
+whose nearest neighbour is a training network, and how many networks are nearer to one than any held-out network is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wflib.evaluation.clusters import permutation_p_value
+
+__all__ = [
+    "CloseTest",
+    "CopyingRatio",
+    "ShareTest",
+    "close_test",
+    "detectable_by_closeness",
+    "detectable_by_ratio",
+    "ratio_with_error",
+    "share_test",
+]
+
+
+@dataclass(frozen=True)
+class CopyingRatio:
+    """Mean nearest training distance over mean nearest held-out distance, see :func:`ratio_with_error`."""
+
+    ratio: float
+    error: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class ShareTest:
+    """What :func:`share_test` returns.
+
+    Attributes:
+        share: Of networks whose nearest neighbour is a training network.
+        expected: The share of training trajectories among all that could be.
+        error: Deviation of the share over relabellings of trajectories.
+        p_value: Of a share no larger than expected.
+    """
+
+    share: float
+    expected: float
+    error: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class CloseTest:
+    """What :func:`close_test` returns.
+
+    Attributes:
+        smallest: Smallest closeness of ours; 0 for a verbatim copy.
+        smallest_unseen: Smallest of held-out networks.
+        count: Networks of ours below ``smallest_unseen``.
+        p_value: Of so many.
+    """
+
+    smallest: float
+    smallest_unseen: float
+    count: int
+    p_value: float
+
+
+def require_pairs(training: Tensor, unseen: Tensor, who: str) -> None:
+    """Refuse distances that do not belong to the same networks.
+
+    Raises:
+        ValueError: Says what was given.
+    """
+    if training.ndim != 1 or training.shape != unseen.shape or len(training) < 2:
+        raise ValueError(
+            f"Shape mismatch: {who} expected two distances for each of several networks, "
+            f"got {tuple(training.shape)} and {tuple(unseen.shape)}."
+        )
+
+
+def resampled(networks: int, resamples: int, generator: torch.Generator) -> Tensor:
+    """How often each bootstrap resample takes each network, (resamples, networks) float64."""
+    taken = torch.randint(networks, (resamples, networks), generator=generator)
+    ones = torch.ones(taken.shape, dtype=torch.float64)
+    return torch.zeros(taken.shape, dtype=torch.float64).scatter_add_(1, taken, ones)
+
+
+def ratio_with_error(
+    training: Tensor, unseen: Tensor, generator: torch.Generator, resamples: int = 1000
+) -> CopyingRatio:
+    """Copying ratio, its standard error by bootstrap over networks, and the p-value of a ratio of one or more.
+
+    Both distances of a network are resampled together: what makes it far from all networks cancels. The choice of
+    trajectories on both sides is not resampled, so the error is of these very neighbours.
+
+    Args:
+        training: Distance of every network to the nearest of some training trajectories, (networks,).
+        unseen: Distance to the nearest of as many held-out trajectories, (networks,).
+        generator: Resamples.
+        resamples: How often.
+
+    Returns:
+        Ratio of means, error, and one-sided p-value by the normal distribution.
+    """
+    require_pairs(training, unseen, "ratio_with_error")
+    counts = resampled(len(training), resamples, generator)
+    ratio = (training.double().mean() / unseen.double().mean()).item()
+    error = ((counts @ training.double()) / (counts @ unseen.double())).std().item()
+    return CopyingRatio(ratio, error, math.erfc((1 - ratio) / max(error, 1e-300) / math.sqrt(2)) / 2)
+
+
+def detectable_by_ratio(
+    training: Tensor,
+    unseen: Tensor,
+    coverage: float,
+    generator: torch.Generator,
+    level: float = 0.05,
+    power: float = 0.95,
+    simulations: int = 400,
+) -> float:
+    """Smallest share of verbatim copies that the copying ratio finds with a given probability, by simulation.
+
+    Each simulation resamples networks, makes a share of them copies of random training networks, whose distance is zero if
+    their original is among the trajectories compared with, and asks whether the ratio is below one at the level by its
+    delta-method error. Distances are first scaled to a ratio of one, so that what copies there are do not count.
+
+    Args:
+        training: Distance to the nearest of some training trajectories, (networks,).
+        unseen: Distance to the nearest of as many held-out ones, (networks,).
+        coverage: Share of training trajectories that are compared with; copies of others go unseen.
+        generator: Of the simulation.
+        level: Of the test, one-sided.
+        power: Probability of finding copies.
+        simulations: For each share.
+
+    Returns:
+        The share, on a grid of steps of 5 %; NaN where not even a share of one is found.
+    """
+    require_pairs(training, unseen, "detectable_by_ratio")
+    networks = len(training)
+    unseen = unseen.double()
+    training = training.double() * (unseen.mean() / training.double().mean())
+    taken = torch.randint(networks, (simulations, networks), generator=generator)
+    far, near = unseen[taken], training[taken]
+    uniform = torch.rand(simulations, networks, generator=generator, dtype=torch.float64)
+    quantile = torch.special.ndtri(torch.tensor(1 - level, dtype=torch.float64))
+    share = 0.5 / networks
+    while share < 1.05:
+        distance = near * (uniform >= min(share, 1.0) * coverage)
+        ratio = distance.mean(1) / far.mean(1)
+        error = (distance - ratio[:, None] * far).std(1) / math.sqrt(networks) / far.mean(1)
+        if (1 - ratio > quantile * error).double().mean() >= power:
+            return min(share, 1.0)
+        share *= 1.05
+    return math.nan
+
+
+def share_test(
+    trajectory: Tensor, training: Tensor, generator: torch.Generator, permutations: int = 1999
+) -> ShareTest:
+    """Share of networks whose nearest neighbour is a training network, tested by relabelling trajectories.
+
+    A generator that knows nothing of training trajectories in particular would draw the same networks had other
+    trajectories been held out, however narrow, wide or wrong its distribution is. Relabelling whole trajectories counts
+    a popular neighbour once.
+
+    Args:
+        trajectory: Number of the trajectory, 0 … J − 1, that each network's nearest neighbour is of, (networks,).
+        training: Which trajectories were learned from, (J,) bool; the others were candidates too.
+        generator: Permutes labels.
+        permutations: Relabellings.
+
+    Returns:
+        The share, what is expected, and the one-sided p-value.
+    """
+    total, learned = len(training), int(training.sum())
+    counts = torch.bincount(trajectory.cpu(), minlength=total).double()
+    popular = counts.nonzero().flatten()
+    found = []
+    for size in (permutations // 100) * [100] + [permutations % 100]:
+        keys = torch.rand(size, total, generator=generator)
+        last = keys.kthvalue(learned, 1, keepdim=True).values if learned else torch.full((size, 1), -1.0)
+        found.append((keys[:, popular] <= last).double() @ counts[popular])
+    relabelled = torch.cat(found) / len(trajectory)
+    share = counts[training.cpu()].sum() / len(trajectory)
+    p_value = permutation_p_value(share - 1e-9, relabelled)
+    return ShareTest(share.item(), learned / total, relabelled.std().item(), p_value)
+
+
+def chance_of_closest(count: int, ours: int, theirs: int) -> float:
+    """Probability that the ``count`` smallest of all are ours, where all orders are equally likely."""
+    return math.exp(sum(math.log(ours - i) - math.log(ours + theirs - i) for i in range(count)))
+
+
+def close_test(closeness: Tensor, closeness_unseen: Tensor) -> CloseTest:
+    """How many networks are closer to a training network than every held-out network is: finds few copies.
+
+    Closeness is the distance to the nearest training network over that to the nearest held-out one. A narrower or wider
+    distribution changes both alike, a copy the first alone. Of n networks and m held-out ones of one distribution, the
+    k smallest are all ours with probability Π_{i<k} (n − i) / (n + m − i).
+
+    Args:
+        closeness: (networks,), of independent networks.
+        closeness_unseen: (held-out networks,), one of each trajectory; none of trajectories that closeness is over.
+
+    Returns:
+        Both minima, the number of networks below the held-out ones', and its p-value.
+
+    Raises:
+        ValueError: There are no networks on a side.
+    """
+    if closeness.numel() == 0 or closeness_unseen.numel() == 0:
+        raise ValueError(f"close_test: expected networks, got {len(closeness)} and {len(closeness_unseen)} held-out ones.")
+    least = closeness_unseen.min()
+    count = int((closeness < least).sum())
+    p_value = chance_of_closest(count, len(closeness), len(closeness_unseen))
+    return CloseTest(closeness.min().item(), least.item(), count, p_value)
+
+
+def detectable_by_closeness(networks: int, unseen: int, level: float = 0.05, power: float = 0.95) -> float:
+    """Smallest share of verbatim copies that :func:`close_test` finds with a given probability.
+
+    Enough copies are k* = min {k: p-value of k ≤ level}; the share f is that of P(Binomial(networks, f) ≥ k*) = power.
+
+    Args:
+        networks: Networks that are tested.
+        unseen: Held-out networks beside them.
+        level: Of the test.
+        power: Probability of finding copies.
+
+    Returns:
+        The share; NaN where even all networks would not be enough.
+    """
+    from scipy.stats import beta  # slow to import, and few evaluations need it
+
+    enough = next((k for k in range(1, networks + 1) if chance_of_closest(k, networks, unseen) <= level), None)
+    # P(Binomial(n, f) ≥ k) is the distribution function of Beta(k, n − k + 1) at f.
+    return math.nan if enough is None else float(beta.ppf(power, enough, networks - enough + 1))
