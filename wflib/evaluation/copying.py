@@ -28,11 +28,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CopyingRatio:
-    """Mean nearest training distance over mean nearest held-out distance, see :func:`ratio_with_error`."""
+    """Mean nearest training distance over mean nearest held-out distance, and its error over networks."""
 
     ratio: float
     error: float
-    p_value: float
 
 
 @dataclass(frozen=True)
@@ -89,13 +88,12 @@ def resampled(networks: int, resamples: int, generator: torch.Generator) -> Tens
     return torch.zeros(taken.shape, dtype=torch.float64).scatter_add_(1, taken, ones)
 
 
-def ratio_with_error(
-    training: Tensor, unseen: Tensor, generator: torch.Generator, resamples: int = 1000
-) -> CopyingRatio:
-    """Copying ratio, its standard error by bootstrap over networks, and the p-value of a ratio of one or more.
+def ratio_with_error(training: Tensor, unseen: Tensor, generator: torch.Generator, resamples: int = 1000) -> CopyingRatio:
+    """Copying ratio and its standard error by bootstrap over networks.
 
     Both distances of a network are resampled together: what makes it far from all networks cancels. The choice of
-    trajectories on both sides is not resampled, so the error is of these very neighbours.
+    trajectories on both sides is not resampled, so the error is of these very neighbours, and no test follows from it:
+    :func:`share_test` is one.
 
     Args:
         training: Distance of every network to the nearest of some training trajectories, (networks,).
@@ -104,13 +102,13 @@ def ratio_with_error(
         resamples: How often.
 
     Returns:
-        Ratio of means, error, and one-sided p-value by the normal distribution.
+        Ratio of means and error.
     """
     require_pairs(training, unseen, "ratio_with_error")
     counts = resampled(len(training), resamples, generator)
     ratio = (training.double().mean() / unseen.double().mean()).item()
     error = ((counts @ training.double()) / (counts @ unseen.double())).std().item()
-    return CopyingRatio(ratio, error, math.erfc((1 - ratio) / max(error, 1e-300) / math.sqrt(2)) / 2)
+    return CopyingRatio(ratio, error)
 
 
 def detectable_by_ratio(
@@ -159,9 +157,7 @@ def detectable_by_ratio(
     return math.nan
 
 
-def share_test(
-    trajectory: Tensor, training: Tensor, generator: torch.Generator, permutations: int = 1999
-) -> ShareTest:
+def share_test(trajectory: Tensor, training: Tensor, generator: torch.Generator, permutations: int = 1999) -> ShareTest:
     """Share of networks whose nearest neighbour is a training network, tested by relabelling trajectories.
 
     A generator that knows nothing of training trajectories in particular would draw the same networks had other

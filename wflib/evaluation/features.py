@@ -49,7 +49,9 @@ def log_odds(log_probabilities: Tensor) -> Tensor:
 
 def tensor_norms(weights: Mapping[str, Tensor]) -> Tensor:
     """Euclidean norm of every tensor, (networks, tensors), in the order of the mapping."""
-    return torch.stack([tensor.flatten(1).norm(dim=1) if tensor.ndim > 1 else tensor.abs() for tensor in weights.values()], 1)
+    return torch.stack(
+        [tensor.flatten(1).norm(dim=1) if tensor.ndim > 1 else tensor.abs() for tensor in weights.values()], 1
+    )
 
 
 def tensor_spectra(weights: Mapping[str, Tensor], most: int = 16) -> Tensor:
