@@ -37,9 +37,8 @@ def classifier_test(
 
     The function's features are reduced to their leading principal components, fitted on the training folds as boosting is.
     The AUC is the mean of the folds' and its interval adds their DeLong variances (LeDell, Petersen and van der Laan 2015).
-    The p-value compares it with the Mann–Whitney variance (n + m + 1) / (12 n m) of each fold: a fold's scores are those of a
-    classifier that never saw the fold, and so are exchangeable between sides where distributions are equal, whatever the
-    classifier has learned.
+    The p-value compares it with the Mann–Whitney variance (n + m + 1) / (12 n m) of each fold: its scores are a classifier's
+    that never saw the fold, so they are exchangeable between sides where distributions are equal, whatever it has learned.
 
     Args:
         ours: Features of independent networks: one of each trajectory, see

@@ -28,10 +28,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CopyingRatio:
-    """Mean nearest training distance over mean nearest held-out distance, and its error over networks."""
+    """What :func:`ratio_with_error` returns.
+
+    Attributes:
+        ratio: Mean distance to the nearest training network over that to the nearest of as many held-out ones.
+        error: Standard error over networks, for these very neighbours.
+        error_trajectories: Standard error over the choice of trajectories on both sides, larger where a few of them are
+            near to many networks; NaN where there is but one set of training trajectories.
+    """
 
     ratio: float
     error: float
+    error_trajectories: float
 
 
 @dataclass(frozen=True)
@@ -68,47 +76,54 @@ class CloseTest:
     p_value: float
 
 
-def require_pairs(training: Tensor, unseen: Tensor, who: str) -> None:
-    """Refuse distances that do not belong to the same networks.
+def require_pairs(training: Tensor, unseen: Tensor, who: str) -> tuple[Tensor, Tensor]:
+    """Both distances in float64, training ones as (sets, networks).
 
     Raises:
-        ValueError: Says what was given.
+        ValueError: They do not belong to the same networks, or there is but one.
     """
-    if training.ndim != 1 or training.shape != unseen.shape or len(training) < 2:
+    several = training[None] if training.ndim == 1 else training
+    if unseen.ndim != 1 or several.ndim != 2 or several.shape[1:] != unseen.shape or len(unseen) < 2:
         raise ValueError(
-            f"Shape mismatch: {who} expected two distances for each of several networks, "
+            f"Shape mismatch: {who} expected training distances (sets, networks) and others (networks,) of several networks, "
             f"got {tuple(training.shape)} and {tuple(unseen.shape)}."
         )
+    return several.double().cpu(), unseen.double().cpu()
 
 
-def resampled(networks: int, resamples: int, generator: torch.Generator) -> Tensor:
-    """How often each bootstrap resample takes each network, (resamples, networks) float64."""
-    taken = torch.randint(networks, (resamples, networks), generator=generator)
-    ones = torch.ones(taken.shape, dtype=torch.float64)
-    return torch.zeros(taken.shape, dtype=torch.float64).scatter_add_(1, taken, ones)
+def error_of_choice(training: Tensor, unseen: Tensor) -> float:
+    """Standard error of the copying ratio over the choice of trajectories: √(1 + 1/K) s / mean of unseen.
+
+    s is the deviation of mean distances between K disjoint sets of training trajectories, of which held-out ones are another
+    if none is copied; NaN for one set.
+    """
+    sets = len(training)
+    if sets == 1:
+        return math.nan
+    return (training.mean(1).std() / unseen.mean()).item() * math.sqrt(1 + 1 / sets)
 
 
 def ratio_with_error(training: Tensor, unseen: Tensor, generator: torch.Generator, resamples: int = 1000) -> CopyingRatio:
-    """Copying ratio and its standard error by bootstrap over networks.
+    """Copying ratio and its standard errors: over networks by bootstrap, over trajectories between several sets of them.
 
-    Both distances of a network are resampled together: what makes it far from all networks cancels. The choice of
-    trajectories on both sides is not resampled, so the error is of these very neighbours, and no test follows from it:
-    :func:`share_test` is one.
+    Both distances of a network are resampled together: what makes it far from all networks cancels. In many dimensions a few
+    trajectories are nearest to many networks, so which ones were held out moves the ratio more than networks do.
 
     Args:
-        training: Distance of every network to the nearest of some training trajectories, (networks,).
-        unseen: Distance to the nearest of as many held-out trajectories, (networks,).
+        training: Distance of every network to the nearest of each of several disjoint sets of training trajectories, (sets,
+            networks); (networks,) for one set.
+        unseen: Distance to the nearest of a set of held-out trajectories as large as each, (networks,).
         generator: Resamples.
         resamples: How often.
 
     Returns:
-        Ratio of means and error.
+        Ratio of means and errors.
     """
-    require_pairs(training, unseen, "ratio_with_error")
-    counts = resampled(len(training), resamples, generator)
-    ratio = (training.double().mean() / unseen.double().mean()).item()
-    error = ((counts @ training.double()) / (counts @ unseen.double())).std().item()
-    return CopyingRatio(ratio, error)
+    training, unseen = require_pairs(training, unseen, "ratio_with_error")
+    networks, near = len(unseen), training.mean(0)
+    drawn = torch.randint(networks, (resamples, networks), generator=generator)
+    error = (near[drawn].mean(1) / unseen[drawn].mean(1)).std().item()
+    return CopyingRatio((near.mean() / unseen.mean()).item(), error, error_of_choice(training, unseen))
 
 
 def detectable_by_ratio(
@@ -123,37 +138,39 @@ def detectable_by_ratio(
     """Smallest share of verbatim copies that the copying ratio finds with a given probability, by simulation.
 
     Each simulation resamples networks, makes a share of them copies of random training networks, whose distance is zero if
-    their original is among the trajectories compared with, and asks whether the ratio is below one at the level by its
-    delta-method error. Distances are first scaled to a ratio of one, so that what copies there are do not count.
+    their original is in the set of trajectories, and asks whether the ratio is below one by more than its errors at the level.
+    Distances are first scaled to a ratio of one, so that what copies there are do not count.
 
     Args:
-        training: Distance to the nearest of some training trajectories, (networks,).
+        training: Distance to the nearest of each of several disjoint sets of training trajectories, (sets, networks) or
+            (networks,).
         unseen: Distance to the nearest of as many held-out ones, (networks,).
-        coverage: Share of training trajectories that are compared with; copies of others go unseen.
+        coverage: Share of training trajectories that are in one set; copies of others go unseen there.
         generator: Of the simulation.
         level: Of the test, one-sided.
         power: Probability of finding copies.
         simulations: For each share.
 
     Returns:
-        The share, on a grid of steps of 5 %; NaN where not even a share of one is found.
+        The share, on a grid of steps of 10 %; NaN where not even a share of one is found.
     """
-    require_pairs(training, unseen, "detectable_by_ratio")
-    networks = len(training)
-    unseen = unseen.double()
-    training = training.double() * (unseen.mean() / training.double().mean())
-    taken = torch.randint(networks, (simulations, networks), generator=generator)
-    far, near = unseen[taken], training[taken]
+    training, unseen = require_pairs(training, unseen, "detectable_by_ratio")
+    networks, choice = len(unseen), error_of_choice(training, unseen)
+    choice = 0.0 if math.isnan(choice) else choice
+    near = training[0] * (unseen.mean() / training[0].mean())
+    drawn = torch.randint(networks, (simulations, networks), generator=generator)
+    far, near = unseen[drawn], near[drawn]
     uniform = torch.rand(simulations, networks, generator=generator, dtype=torch.float64)
+    shift = choice * torch.randn(simulations, generator=generator, dtype=torch.float64)
     quantile = torch.special.ndtri(torch.tensor(1 - level, dtype=torch.float64))
     share = 0.5 / networks
-    while share < 1.05:
+    while share < 1.1:
         distance = near * (uniform >= min(share, 1.0) * coverage)
         ratio = distance.mean(1) / far.mean(1)
         error = (distance - ratio[:, None] * far).std(1) / math.sqrt(networks) / far.mean(1)
-        if (1 - ratio > quantile * error).double().mean() >= power:
+        if (1 - ratio + shift > quantile * torch.hypot(error, torch.full_like(error, choice))).double().mean() >= power:
             return min(share, 1.0)
-        share *= 1.05
+        share *= 1.1
     return math.nan
 
 

@@ -26,6 +26,9 @@ from wflib.zoo import Zoo
 
 __all__ = ["CopyingAudit", "audit_copying", "nearest_of_sets"]
 
+SETS = 5
+"""Most disjoint sets of training trajectories, each as large as the held-out part, that the copying ratio is a mean over."""
+
 
 @dataclass(frozen=True)
 class CopyingAudit:
@@ -53,7 +56,7 @@ def nearest_of_sets(
     networks: Mapping[str, Tensor],
     sets: list[Tensor],
     generator: torch.Generator,
-    shortlist: int = 20,
+    shortlist: int = 10,
     excluded: Tensor | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
     """Distance modulo permutation to the nearest network of each of several sets; the costly bound is computed once.
@@ -95,7 +98,7 @@ def audit_copying(
     generator: torch.Generator,
     trajectory: Tensor | None = None,
     snapshots: int = 1,
-    shortlist: int = 20,
+    shortlist: int = 10,
 ) -> CopyingAudit:
     """All tests of copying of independent networks, in weights modulo permutation.
 
@@ -132,12 +135,14 @@ def audit_copying(
     neighbours = joined(sides, device)
     held = held[torch.randperm(len(held), generator=generator)]
     asking, relative_to = held[: len(held) // 2], torch.isin(run, held[len(held) // 2 :])
-    some = trained[torch.randperm(len(trained), generator=generator)[: len(held)]]
-    as_many = held[torch.randperm(len(held), generator=generator)[: len(some)]]
-    sets = [torch.ones_like(learned), learned, relative_to, torch.isin(run, some), torch.isin(run, as_many)]
+    size = min(len(trained), len(held))
+    equal = trained[torch.randperm(len(trained), generator=generator)].split(size)[: min(SETS, len(trained) // size)]
+    as_many = held[torch.randperm(len(held), generator=generator)[:size]]
+    sets = [torch.ones_like(learned), learned, relative_to, *(torch.isin(run, part) for part in (as_many, *equal))]
     own = None if trajectory is None else trajectory.cpu()[:, None] == numbers[run][None, :]
     everything, *others = nearest_of_sets(architecture, weights, neighbours, sets, generator, shortlist, own)
-    seen, reference, seen_equal, unseen_equal = (distance.double().cpu() for distance, _ in others)
+    seen, reference, unseen_equal, *seen_equal = (distance.double().cpu() for distance, _ in others)
+    seen_equal = torch.stack(seen_equal)
     candidates = unseen[torch.isin(unseen.trajectory, numbers[asking])]
     candidates = candidates[one_per_cluster(candidates.trajectory, generator)]
     asked = nearest_of_sets(architecture, joined([candidates], device), neighbours, sets[1:3], generator, shortlist)
@@ -147,6 +152,6 @@ def audit_copying(
         ratio=ratio_with_error(seen_equal, unseen_equal, generator),
         share=share_test(run[everything[1].cpu()], of_training, generator),
         close=close_test(seen / reference.clamp_min(tiny), asked_seen / asked_reference.clamp_min(tiny)),
-        detectable_by_ratio=detectable_by_ratio(seen_equal, unseen_equal, len(some) / len(trained), generator),
+        detectable_by_ratio=detectable_by_ratio(seen_equal, unseen_equal, size / len(trained), generator),
         detectable_by_closeness=detectable_by_closeness(len(seen), len(asked_seen)),
     )

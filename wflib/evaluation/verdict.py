@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from wflib.evaluation.audit import COPYING_TESTS, Audit
 
 __all__ = ["verdict"]
@@ -35,10 +37,12 @@ def copies(audit: Audit, found: list[str], rejected: dict[str, float]) -> str:
     """The sentence on copies."""
     close, share, ratio = audit.copying.close, audit.copying.share, audit.copying.ratio
     numbers = (
-        f"{close.count} of {audit.networks} are nearer to a training network than any held-out one is, nearest neighbours of "
-        f"{share.share:.1%} are training networks where {share.expected:.1%} are expected, "
-        f"copying ratio {ratio.ratio:.3f} ± {ratio.error:.3f}"
+        f"{close.count} of {audit.networks} are nearer to a training network than any held-out one is, nearest neighbours "
+        f"of {share.share:.1%} are training networks where {share.expected:.1%} ± {share.error:.1%} are expected, "
+        f"copying ratio {ratio.ratio:.4f} ± {ratio.error:.4f} over networks"
     )
+    if not math.isnan(ratio.error_trajectories):
+        numbers += f" ± {ratio.error_trajectories:.4f} over trajectories"
     if found:
         worst = min(rejected[name] for name in found)
         return f"{audit.source}: knows training networks in particular, copies or near-copies ({told_p(worst)}): {numbers}."
@@ -79,8 +83,9 @@ def loss(audit: Audit) -> str:
     found = audit.loss
     return (
         f"{audit.source}: mean loss {found.ours.mean:.4f} nats beside {found.theirs.mean:.4f} of held-out networks on the same "
-        f"{found.ours.examples} examples; the difference {found.difference:+.4f} has standard errors {found.error_networks:.4f} "
-        f"over networks ({told_p(found.p_networks)}) and {found.error_examples:.4f} over examples (both: {told_p(found.p_both)})."
+        f"{found.ours.examples} examples; the difference {found.difference:+.4f} has standard errors "
+        f"{found.error_networks:.4f} over networks ({told_p(found.p_networks)}) and {found.error_examples:.4f} over examples "
+        f"(both: {told_p(found.p_both)})."
     )
 
 
@@ -88,7 +93,7 @@ def functions(audit: Audit) -> str:
     """The sentence on novelty of functions."""
     found = audit.novelty
     return (
-        f"{audit.source}: nearest training network in predictions at a total variation of {found.nearest:.4f}, held-out networks' "
-        f"at {found.nearest_held_out:.4f} ({told_p(found.p_value)} unadjusted); largest error overlap with any training network "
-        f"{found.error_overlap:.3f}, of held-out networks {found.error_overlap_held_out:.3f}."
+        f"{audit.source}: nearest training network in predictions at a total variation of {found.nearest:.4f}, held-out "
+        f"networks' at {found.nearest_held_out:.4f} ({told_p(found.p_value)} unadjusted); largest error overlap with any "
+        f"training network {found.error_overlap:.3f}, of held-out networks {found.error_overlap_held_out:.3f}."
     )
