@@ -66,7 +66,7 @@ class Audit:
         held_out: How many held-out trajectories.
         loss: Mean losses in nats on the given examples, with errors.
         loss_distribution: Kolmogorov–Smirnov test of networks' mean losses.
-        classifier: Classifier two-sample test on functions and weights.
+        classifier: Classifier two-sample test on functions, losses and weights.
         kernel: Maximum mean discrepancy of the same features.
         norms: Mean norms by tensor.
         coverage: Density and coverage in function space.
@@ -203,7 +203,7 @@ def audit_networks(
         )
     losses = [example_losses(predict(architecture, side, split.inputs), split.targets).cpu() for side in (weights, theirs)]
     single, single_theirs = taken(weights, ours_one), taken(theirs, theirs_one)
-    features = [network_features(architecture, side, split.inputs) for side in (single, single_theirs)]
+    features = [network_features(architecture, side, split) for side in (single, single_theirs)]
     own = None if trajectory is None else runs[ours_one]
     sides = [(single, own), (single_theirs, None)]
     return Audit(

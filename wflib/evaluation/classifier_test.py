@@ -59,17 +59,17 @@ def classifier_test(
         if folds < 2 or len(side) < 2 * folds:
             raise ValueError(f"classifier_test: expected at least 2 folds and networks of 2 a fold, got {folds} folds and "
                              f"{len(side)} networks of {name}.")  # fmt: skip
-    if ours.function.shape[1] != theirs.function.shape[1] or ours.weights.shape[1] != theirs.weights.shape[1]:
-        raise ValueError("classifier_test: expected the same features of both sides; compute both on the same inputs.")
+    if ours.function.shape[1] != theirs.function.shape[1] or ours.summaries.shape[1] != theirs.summaries.shape[1]:
+        raise ValueError("classifier_test: expected the same features of both sides; compute both on the same examples.")
     label = np.repeat([1, 0], [len(ours), len(theirs)])
-    function, sizes = (
-        torch.cat([getattr(ours, name), getattr(theirs, name)]).double().numpy() for name in ("function", "weights")
+    function, summaries = (
+        torch.cat([getattr(ours, name), getattr(theirs, name)]).double().numpy() for name in ("function", "summaries")
     )
     dealt = np.concatenate([torch.randperm(len(side), generator=generator).numpy() % folds for side in (ours, theirs)])
     areas, variances, nulls = [], [], []
     for fold in range(folds):
         rest, scored = dealt != fold, dealt == fold
-        scores = fitted_scores(function, sizes, label, rest, scored, components, rounds)
+        scores = fitted_scores(function, summaries, label, rest, scored, components, rounds)
         first, second = scores[label[scored] == 1], scores[label[scored] == 0]
         area, variance = delong(first, second)
         areas.append(area)
@@ -83,7 +83,7 @@ def classifier_test(
 
 def fitted_scores(
     function: np.ndarray,
-    sizes: np.ndarray,
+    summaries: np.ndarray,
     label: np.ndarray,
     rest: np.ndarray,
     scored: np.ndarray,
@@ -95,7 +95,7 @@ def fitted_scores(
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     reduced = PCA(min(components, *function[rest].shape), svd_solver="covariance_eigh").fit(function[rest])
-    features = np.concatenate([reduced.transform(function), sizes], 1)
+    features = np.concatenate([reduced.transform(function), summaries], 1)
     # No early stopping: it would set networks apart by chance, and a few hundred of them need no more than 100 small trees.
     model = HistGradientBoostingClassifier(max_iter=rounds, max_leaf_nodes=15, early_stopping=False, random_state=0)
     return model.fit(features[rest], label[rest]).decision_function(features[scored])

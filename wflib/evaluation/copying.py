@@ -85,8 +85,8 @@ def require_pairs(training: Tensor, unseen: Tensor, who: str) -> tuple[Tensor, T
     several = training[None] if training.ndim == 1 else training
     if unseen.ndim != 1 or several.ndim != 2 or several.shape[1:] != unseen.shape or len(unseen) < 2:
         raise ValueError(
-            f"Shape mismatch: {who} expected training distances (sets, networks) and others (networks,) of several networks, "
-            f"got {tuple(training.shape)} and {tuple(unseen.shape)}."
+            f"Shape mismatch: {who} expected training distances (sets, networks) and others (networks,), several of "
+            f"them, got {tuple(training.shape)} and {tuple(unseen.shape)}."
         )
     return several.double().cpu(), unseen.double().cpu()
 
@@ -138,7 +138,7 @@ def detectable_by_ratio(
     """Smallest share of verbatim copies that the copying ratio finds with a given probability, by simulation.
 
     Each simulation resamples networks, makes a share of them copies of random training networks, whose distance is zero if
-    their original is in the set of trajectories, and asks whether the ratio is below one by more than its errors at the level.
+    their original is in the set of trajectories, and asks whether the ratio is below one by more than its errors allow.
     Distances are first scaled to a ratio of one, so that what copies there are do not count.
 
     Args:

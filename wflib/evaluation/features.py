@@ -1,4 +1,4 @@
-"""What a network is for a test of distributions: what it answers, and sizes of its tensors, whatever its neurons' order."""
+"""What a network is for a test of distributions: answers, losses, and sizes of its tensors, whatever its neurons' order."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.evaluation.predictions import predict
+from wflib.evaluation.standard_errors import example_losses
+from wflib.zoo import Split
 
-__all__ = ["Features", "log_odds", "network_features", "tensor_norms", "tensor_spectra"]
+__all__ = ["Features", "log_odds", "loss_summaries", "network_features", "tensor_norms", "tensor_spectra"]
 
 
 @dataclass(frozen=True)
@@ -20,18 +22,19 @@ class Features:
 
     Attributes:
         function: :func:`log_odds` on the same inputs, (networks, answers).
-        weights: :func:`tensor_norms` and :func:`tensor_spectra`, (networks, sizes); (networks, 0) to compare functions only.
+        summaries: :func:`loss_summaries` on the same examples, then :func:`tensor_norms` and :func:`tensor_spectra` unless
+            functions alone are compared; (networks, summaries).
     """
 
     function: Tensor
-    weights: Tensor
+    summaries: Tensor
 
     def __len__(self) -> int:
         return len(self.function)
 
     def __getitem__(self, index: Tensor) -> Features:
         """Some of the networks."""
-        return Features(self.function[index], self.weights[index])
+        return Features(self.function[index], self.summaries[index])
 
 
 def log_odds(log_probabilities: Tensor) -> Tensor:
@@ -71,11 +74,24 @@ def tensor_spectra(weights: Mapping[str, Tensor], most: int = 16) -> Tensor:
     return torch.cat([some.new_zeros(len(some), 0), *(torch.linalg.svdvals(matrix)[:, :most] for matrix in matrices)], 1)
 
 
+def loss_summaries(losses: Tensor) -> Tensor:
+    """Mean and tenths of every network's losses over examples: principal components of answers miss how well they fit.
+
+    Args:
+        losses: (networks, examples).
+
+    Returns:
+        (networks, 12): mean, smallest, nine deciles, largest.
+    """
+    tenths = torch.linspace(0, 1, 11, dtype=losses.dtype, device=losses.device)
+    return torch.cat([losses.mean(1, keepdim=True), torch.quantile(losses, tenths, dim=1).T], 1)
+
+
 @torch.no_grad()
 def network_features(
-    architecture: Architecture, weights: Mapping[str, Tensor], inputs: Tensor, with_weights: bool = True
+    architecture: Architecture, weights: Mapping[str, Tensor], split: Split, with_weights: bool = True
 ) -> Features:
-    """Features of networks on given inputs.
+    """Features of networks on given examples.
 
     Norms and singular values change when neurons are rescaled: give all networks that are compared in one gauge, either as
     training left them or all canonical, and with one architecture.
@@ -83,13 +99,14 @@ def network_features(
     Args:
         architecture: A classification architecture, ordinary or canonical.
         weights: Tensors of shape (networks, *shape), in any neuron order.
-        inputs: (examples, features).
+        split: Examples with targets.
         with_weights: False for the function alone, which no symmetry changes.
 
     Returns:
         Features, on the CPU.
     """
-    function = log_odds(predict(architecture, weights, inputs)).cpu()
-    if not with_weights:
-        return Features(function, function[:, :0])
-    return Features(function, torch.cat([tensor_norms(weights), tensor_spectra(weights)], 1).cpu())
+    log_probabilities = predict(architecture, weights, split.inputs)
+    summaries = [loss_summaries(example_losses(log_probabilities, split.targets))]
+    if with_weights:
+        summaries += [tensor_norms(weights), tensor_spectra(weights)]
+    return Features(log_odds(log_probabilities).cpu(), torch.cat(summaries, 1).cpu())

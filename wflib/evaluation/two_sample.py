@@ -75,15 +75,15 @@ def require_sides(ours: int, theirs: int, least: int, who: str) -> None:
 
 
 def standardized(ours: Features, theirs: Features) -> Tensor:
-    """Features of both sides as points, (networks of both, features): total variance one for functions, one for weights.
+    """Features of both sides as points, (networks of both, features): total variance one for functions, one for summaries.
 
-    Answers keep their proportions, sizes of tensors count alike. All is pooled, so labels do not enter.
+    Answers keep their proportions, summaries count alike. All is pooled, so labels do not enter.
     """
     function = torch.cat([ours.function, theirs.function]).double()
-    sizes = torch.cat([ours.weights, theirs.weights]).double()
+    summaries = torch.cat([ours.summaries, theirs.summaries]).double()
     function = (function - function.mean(0)) / function.var(0).sum().sqrt().clamp_min(1e-12)
-    sizes = (sizes - sizes.mean(0)) / sizes.std(0).clamp_min(1e-12) / max(1, sizes.shape[1]) ** 0.5
-    return torch.cat([function, sizes], 1)
+    summaries = (summaries - summaries.mean(0)) / summaries.std(0).clamp_min(1e-12) / max(1, summaries.shape[1]) ** 0.5
+    return torch.cat([function, summaries], 1)
 
 
 def kernel_test(ours: Features, theirs: Features, generator: torch.Generator, permutations: int = 999) -> TwoSampleTest:

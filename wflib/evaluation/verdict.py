@@ -82,10 +82,10 @@ def loss(audit: Audit) -> str:
     """The sentence on mean losses."""
     found = audit.loss
     return (
-        f"{audit.source}: mean loss {found.ours.mean:.4f} nats beside {found.theirs.mean:.4f} of held-out networks on the same "
-        f"{found.ours.examples} examples; the difference {found.difference:+.4f} has standard errors "
-        f"{found.error_networks:.4f} over networks ({told_p(found.p_networks)}) and {found.error_examples:.4f} over examples "
-        f"(both: {told_p(found.p_both)})."
+        f"{audit.source}: mean loss {found.ours.mean:.4f} nats beside {found.theirs.mean:.4f} of held-out networks on the "
+        f"same {found.ours.examples} examples; the difference {found.difference:+.4f} has standard errors "
+        f"{found.error_networks:.4f} over networks ({told_p(found.p_networks)}) and {found.error_examples:.4f} over "
+        f"examples (both: {told_p(found.p_both)})."
     )
 
 
