@@ -152,6 +152,7 @@ def audit_networks(
     most: int = 2000,
     snapshots: int = 1,
     rounds: int = 100,
+    permutations: int = 999,
 ) -> Audit:
     """Test networks against held-out ones: same distribution? copies of training networks?
 
@@ -174,6 +175,7 @@ def audit_networks(
         snapshots: Training networks of each trajectory that are neighbours in weights, see
             :func:`~wflib.evaluation.neighbours.audit_copying`.
         rounds: Trees of the classifier.
+        permutations: Relabellings of each permutation test, 199 at least for an adjusted p-value below 0.05.
 
     Returns:
         All numbers and p-values.
@@ -213,9 +215,11 @@ def audit_networks(
         loss=compare_means(*losses, runs, other.trajectory),
         loss_distribution=loss_test(losses[0][ours_one].mean(1), losses[1][theirs_one].mean(1)),
         classifier=classifier_test(*features, generator, rounds=rounds),
-        kernel=kernel_test(*features, generator),
+        kernel=kernel_test(*features, generator, permutations),
         norms=norm_test(weights, theirs, runs, other.trajectory),
-        coverage=density_coverage(*features, generator),
-        copying=audit_copying(architecture, single, training, held_out, generator, own, snapshots),
+        coverage=density_coverage(*features, generator, permutations=permutations),
+        copying=audit_copying(
+            architecture, single, training, held_out, generator, own, snapshots, permutations=permutations
+        ),
         novelty=function_novelty(architecture, sides, training, novelty_split or split),
     )

@@ -174,7 +174,7 @@ def detectable_by_ratio(
     return math.nan
 
 
-def share_test(trajectory: Tensor, training: Tensor, generator: torch.Generator, permutations: int = 1999) -> ShareTest:
+def share_test(trajectory: Tensor, training: Tensor, generator: torch.Generator, permutations: int = 999) -> ShareTest:
     """Share of networks whose nearest neighbour is a training network, tested by relabelling trajectories.
 
     A generator that knows nothing of training trajectories in particular would draw the same networks had other

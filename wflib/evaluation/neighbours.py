@@ -56,7 +56,7 @@ def nearest_of_sets(
     networks: Mapping[str, Tensor],
     sets: list[Tensor],
     generator: torch.Generator,
-    shortlist: int = 10,
+    shortlist: int = 5,
     excluded: Tensor | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
     """Distance modulo permutation to the nearest network of each of several sets; the costly bound is computed once.
@@ -98,7 +98,8 @@ def audit_copying(
     generator: torch.Generator,
     trajectory: Tensor | None = None,
     snapshots: int = 1,
-    shortlist: int = 10,
+    shortlist: int = 5,
+    permutations: int = 999,
 ) -> CopyingAudit:
     """All tests of copying of independent networks, in weights modulo permutation.
 
@@ -114,6 +115,7 @@ def audit_copying(
         trajectory: Training run of each network, (networks,), where they are training networks, whose own does not count.
         snapshots: Networks per trajectory that are neighbours, the last one and earlier ones.
         shortlist: Neighbours that are matched, the most promising first.
+        permutations: Relabellings of the test of shares.
 
     Returns:
         The tests and what share of copies they would find.
@@ -150,7 +152,7 @@ def audit_copying(
     tiny = torch.finfo(torch.float64).tiny
     return CopyingAudit(
         ratio=ratio_with_error(seen_equal, unseen_equal, generator),
-        share=share_test(run[everything[1].cpu()], of_training, generator),
+        share=share_test(run[everything[1].cpu()], of_training, generator, permutations),
         close=close_test(seen / reference.clamp_min(tiny), asked_seen / asked_reference.clamp_min(tiny)),
         detectable_by_ratio=detectable_by_ratio(seen_equal, unseen_equal, size / len(trained), generator),
         detectable_by_closeness=detectable_by_closeness(len(seen), len(asked_seen)),
