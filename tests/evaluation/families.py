@@ -21,14 +21,16 @@ def runs(count: int, seed: int, *names: str | int) -> Tensor:
     return CENTRE + RUN * noise[0] + SNAPSHOT * noise[1]
 
 
-def zoo(training: int, held_out: int, snapshots: int, seed: int) -> Zoo:
-    """Trajectories with equally many snapshots each, the last ones held out."""
+def zoo(training: int, held_out: int, snapshots: int, seed: int, uneven: bool = False) -> Zoo:
+    """Trajectories with so many snapshots each, or, uneven, with one to so many; the last trajectories are held out."""
     random, count = generator(seed, "zoo"), training + held_out
     run = CENTRE + RUN * torch.randn(count, 1, ARCHITECTURE.dimension, generator=random)
     flat = (run + SNAPSHOT * torch.randn(count, snapshots, ARCHITECTURE.dimension, generator=random)).flatten(0, 1)
     trajectory = torch.arange(count).repeat_interleave(snapshots)
     step = torch.arange(snapshots).repeat(count)
-    return Zoo(ARCHITECTURE, ARCHITECTURE.unflatten(flat), trajectory, step, trajectory >= training, "trained")
+    every = Zoo(ARCHITECTURE, ARCHITECTURE.unflatten(flat), trajectory, step, trajectory >= training, "trained")
+    kept = torch.randint(1, snapshots + 1, (count,), generator=random)
+    return every[step < kept[trajectory]] if uneven else every
 
 
 def examples(count: int = 100) -> Split:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
-from wflib.evaluation.classifier_test import ClassifierTest, classifier_test
+from wflib.evaluation.classifier import ClassifierTest, classifier_test
 from wflib.evaluation.clusters import clustered_difference, holm, one_per_cluster
 from wflib.evaluation.features import network_features
 from wflib.evaluation.function_novelty import largest_error_overlap, nearest_function
