@@ -45,7 +45,8 @@ class MeanDifference:
         error_networks: Standard error of the difference over networks, for these very examples.
         error_examples: Standard error over examples, paired: both sets see the same ones.
         p_networks: Of no difference on these very examples, two-sided (Welch's t over clusters).
-        p_both: Of no difference on other examples like these and with other networks like these, two-sided.
+        p_both: Of no difference on other examples like these and with other networks like these, two-sided (Student's t with
+            the fewest degrees of freedom: of examples or of either side's clusters).
     """
 
     ours: MeanEstimate
@@ -88,6 +89,13 @@ def require_losses(losses: Tensor, who: str) -> None:
 def error_over_examples(means: Tensor) -> float:
     """s / √E of one number per example, (examples,)."""
     return means.std().item() / math.sqrt(len(means))
+
+
+def t_p_value(difference: float, error: float, freedom: int) -> float:
+    """Of no difference, two-sided, by Student's t."""
+    from scipy.stats import t  # slow to import, and few evaluations need it
+
+    return 1.0 if difference == 0 else float(2 * t.sf(abs(difference) / error, freedom)) if error > 0 else 0.0
 
 
 def estimate_mean(losses: Tensor, clusters: Tensor | None = None) -> MeanEstimate:
@@ -142,14 +150,15 @@ def compare_means(
     found = clustered_difference(*sides, our_clusters, their_clusters)
     over_networks = found.error.item()
     over_examples = error_over_examples(ours.double().mean(0).cpu() - theirs.double().mean(0).cpu())
+    left, right = estimate_mean(ours, our_clusters), estimate_mean(theirs, their_clusters)
+    few = min(ours.shape[1], left.clusters, right.clusters)
     both = math.hypot(over_networks, over_examples)
-    statistic = abs(found.difference.item()) / both if both > 0 else math.inf * (found.difference.item() != 0 or math.nan)
     return MeanDifference(
-        ours=estimate_mean(ours, our_clusters),
-        theirs=estimate_mean(theirs, their_clusters),
+        ours=left,
+        theirs=right,
         difference=found.difference.item(),
         error_networks=over_networks,
         error_examples=over_examples,
         p_networks=found.p_value.item(),
-        p_both=1.0 if math.isnan(statistic) else math.erfc(statistic / math.sqrt(2)),
+        p_both=t_p_value(found.difference.item(), both, few - 1),
     )
