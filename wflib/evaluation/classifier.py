@@ -21,7 +21,7 @@ class ClassifierTest:
         auc: Share of pairs (one network of each side) that out-of-fold scores rank right; a half for equal distributions.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        p_value: Of scores that know nothing, one-sided.
+        p_value: Of scores that know nothing, one-sided; of other classifiers than the AUC's, see :func:`classifier_test`.
     """
 
     auc: float
@@ -35,10 +35,14 @@ def classifier_test(
 ) -> ClassifierTest:
     """Classifier two-sample test (Lopez-Paz and Oquab 2017) by gradient boosting and out-of-fold AUC.
 
-    The function's features are reduced to their leading principal components, fitted on the training folds as boosting is.
-    The AUC is the mean of the folds' and its interval adds their DeLong variances (LeDell, Petersen and van der Laan 2015).
-    The p-value compares it with the Mann–Whitney variance (n + m + 1) / (12 n m) of each fold: its scores are a classifier's
-    that never saw the fold, so they are exchangeable between sides where distributions are equal, whatever it has learned.
+    The function's features are reduced to their leading principal components, fitted where boosting is. The AUC is the mean
+    over folds, each scored by a classifier of all others (LeDell, Petersen and van der Laan 2015). Its interval takes twice
+    the folds' DeLong variances: where distributions are equal, networks of two folds meet in the scores of either.
+
+    By that dependence a test of these folds would say no at twice its level, so the p-value takes another order: fold f is
+    scored by a classifier of the folds before it. Given those, its scores are exchangeable between sides where distributions
+    are equal, whatever was learned. So AUC_f − ½ are martingale differences of variance (n + m + 1) / (12 n m), and the sum
+    of their standardized values, weighted by √f for what a larger training part sees, is standard normal.
 
     Args:
         ours: Features of independent networks: one of each trajectory, see
@@ -66,39 +70,39 @@ def classifier_test(
         torch.cat([getattr(ours, name), getattr(theirs, name)]).double().numpy() for name in ("function", "summaries")
     )
     dealt = np.concatenate([torch.randperm(len(side), generator=generator).numpy() % folds for side in (ours, theirs)])
-    areas, variances, nulls = [], [], []
-    for fold in range(folds):
-        rest, scored = dealt != fold, dealt == fold
-        scores = fitted_scores(function, summaries, label, rest, scored, components, rounds)
-        first, second = scores[label[scored] == 1], scores[label[scored] == 0]
-        area, variance = delong(first, second)
-        areas.append(area)
-        variances.append(variance)
-        nulls.append((len(first) + len(second) + 1) / (12 * len(first) * len(second)))
-    auc, error = float(np.mean(areas)), math.sqrt(sum(variances)) / folds
-    statistic = (auc - 0.5) / (math.sqrt(sum(nulls)) / folds)
+    given = (function, summaries, label, components, rounds)
+    folded = [scored(*given, dealt != fold, dealt == fold) for fold in range(folds)]
+    areas, variances = zip(*(delong(*sides) for sides in folded), strict=True)
+    auc, error = float(np.mean(areas)), math.sqrt(2 * sum(variances)) / folds
+    statistic = 0.0
+    for fold in range(1, folds):
+        first, second = scored(*given, dealt < fold, dealt == fold)
+        deviation = math.sqrt((len(first) + len(second) + 1) / (12 * len(first) * len(second)))
+        statistic += math.sqrt(fold) * (delong(first, second)[0] - 0.5) / deviation
+    statistic /= math.sqrt(folds * (folds - 1) / 2)
     p_value = math.erfc(statistic / math.sqrt(2)) / 2
     return ClassifierTest(auc, max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error), p_value)
 
 
-def fitted_scores(
+def scored(
     function: np.ndarray,
     summaries: np.ndarray,
     label: np.ndarray,
-    rest: np.ndarray,
-    scored: np.ndarray,
     components: int,
     rounds: int,
-) -> np.ndarray:
-    """Scores of some networks by a classifier that was fitted on the rest."""
+    learned: np.ndarray,
+    asked: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of some networks, ours and theirs, by a classifier that was fitted on others."""
     from sklearn.decomposition import PCA  # slow to import, and few evaluations need it
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    reduced = PCA(min(components, *function[rest].shape), svd_solver="covariance_eigh").fit(function[rest])
+    reduced = PCA(min(components, *function[learned].shape), svd_solver="covariance_eigh").fit(function[learned])
     features = np.concatenate([reduced.transform(function), summaries], 1)
     # No early stopping: it would set networks apart by chance, and a few hundred of them need no more than 100 small trees.
     model = HistGradientBoostingClassifier(max_iter=rounds, max_leaf_nodes=15, early_stopping=False, random_state=0)
-    return model.fit(features[rest], label[rest]).decision_function(features[scored])
+    scores = model.fit(features[learned], label[learned]).decision_function(features[asked])
+    return scores[label[asked] == 1], scores[label[asked] == 0]
 
 
 def delong(positive: np.ndarray, negative: np.ndarray) -> tuple[float, float]:
