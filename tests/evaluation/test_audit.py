@@ -15,7 +15,7 @@ from wflib.evaluation import Audit, audit_networks, verdict
 from wflib.evaluation.audit import COPYING_TESTS
 from wflib.rng import generator
 
-QUICK = {"rounds": 20, "permutations": 199}
+QUICK = {"rounds": 10, "permutations": 199}
 
 
 @cache

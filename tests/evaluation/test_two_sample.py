@@ -63,11 +63,11 @@ def test_a_classifier_tells_shifted_points_and_not_equal_ones():
     assert shifted.p_value < 1e-6
     assert 0.5 < shifted.low < shifted.auc < shifted.high < 1
     equal = [
-        classifier_test(points(60, "e", seed), points(90, "f", seed), generator(seed, "c"), rounds=5) for seed in range(40)
+        classifier_test(points(60, "e", seed), points(90, "f", seed), generator(seed, "c"), rounds=4) for seed in range(30)
     ]
-    assert sum(found.p_value <= 0.05 for found in equal) <= 6  # more with a probability of 0.5 %
+    assert sum(found.p_value <= 0.05 for found in equal) <= 5  # more with a probability of 0.3 %
     assert abs(np.mean([found.auc for found in equal]) - 0.5) < 0.03
-    assert sum(found.low <= 0.5 <= found.high for found in equal) >= 33
+    assert sum(found.low <= 0.5 <= found.high for found in equal) >= 25
 
 
 def test_mmd_is_its_definition_and_keeps_its_level():

@@ -171,6 +171,7 @@ def audit_networks(
         trajectory: Training run of each network, (networks,), where they are training networks: a control that must pass.
             Own runs do not count as neighbours. None for drawn networks, which are independent.
         novelty_split: Examples for the novelty of functions, test examples for published definitions; None for ``split``.
+            All training networks' predictions on them are held at once.
         most: Independent networks of each side, a random subset.
         snapshots: Training networks of each trajectory that are neighbours in weights, see
             :func:`~wflib.evaluation.neighbours.audit_copying`.
