@@ -1,10 +1,17 @@
-"""Evaluation: quality, model averaging, calibration, diversity, spread, barriers and novelty of networks."""
+"""Evaluation: quality, averages, calibration, diversity, spread, barriers, novelty, and tests with power of networks."""
 
+from wflib.evaluation.audit import Audit, audit_networks
 from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers
+from wflib.evaluation.classifier import ClassifierTest, classifier_test
+from wflib.evaluation.clusters import clustered_difference, holm, one_per_cluster
+from wflib.evaluation.copying import close_test, detectable_by_closeness, detectable_by_ratio, ratio_with_error, share_test
 from wflib.evaluation.density import density_table, ranking_quality
 from wflib.evaluation.diversity import jensen_shannon_diversity
 from wflib.evaluation.draws import DrawQuality
+from wflib.evaluation.features import Features, network_features
+from wflib.evaluation.function_novelty import largest_error_overlap, nearest_function
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
+from wflib.evaluation.neighbours import CopyingAudit, audit_copying, nearest_of_sets
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
 from wflib.evaluation.predictions import predict
 from wflib.evaluation.quality import (
@@ -17,6 +24,8 @@ from wflib.evaluation.quality import (
     wrong_predictions,
 )
 from wflib.evaluation.response import response_summary, response_tenths
+from wflib.evaluation.sentences import verdict
+from wflib.evaluation.standard_errors import MeanDifference, MeanEstimate, compare_means, estimate_mean, example_losses
 from wflib.evaluation.summary import (
     CURVE_SCHEMA,
     GROUP_SCHEMA,
@@ -26,6 +35,7 @@ from wflib.evaluation.summary import (
     sampling_quality,
 )
 from wflib.evaluation.symmetry import SYMMETRY_SCHEMA, symmetry_distances
+from wflib.evaluation.two_sample import density_coverage, kernel_test, loss_test, norm_test
 from wflib.evaluation.variance import VarianceRatio, variance_ratio
 
 __all__ = [
@@ -35,31 +45,60 @@ __all__ = [
     "MOMENT_SCHEMA",
     "NETWORK_SCHEMA",
     "SYMMETRY_SCHEMA",
+    "Audit",
     "Barriers",
+    "ClassifierTest",
+    "CopyingAudit",
     "DrawQuality",
+    "Features",
+    "MeanDifference",
+    "MeanEstimate",
     "VarianceRatio",
     "accuracy",
+    "audit_copying",
+    "audit_networks",
     "barrier_table",
     "bayesian_model_average",
     "brier_score",
+    "classifier_test",
+    "close_test",
+    "clustered_difference",
+    "compare_means",
     "copying_ratio",
+    "density_coverage",
     "density_table",
+    "detectable_by_closeness",
+    "detectable_by_ratio",
     "error_overlap",
+    "estimate_mean",
     "evaluate_networks",
+    "example_losses",
     "expected_calibration_error",
+    "holm",
     "jensen_shannon_diversity",
+    "kernel_test",
+    "largest_error_overlap",
     "loss_barriers",
+    "loss_test",
     "mean_and_std",
     "nearest_distance",
+    "nearest_function",
+    "nearest_of_sets",
     "negative_log_likelihood",
+    "network_features",
+    "norm_test",
+    "one_per_cluster",
     "predict",
     "ranking_quality",
+    "ratio_with_error",
     "response_summary",
     "response_tenths",
     "sampling_quality",
+    "share_test",
     "symmetry_distances",
     "tensor_moments",
     "thin_trajectories",
     "variance_ratio",
+    "verdict",
     "wrong_predictions",
 ]

@@ -1,0 +1,107 @@
+"""The audit of itself: what is wrong is flagged with 1,000 networks, and held-out networks and controls are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from scipy.stats import binom
+
+from tests.evaluation.families import ARCHITECTURE, examples, runs, wrong_networks, zoo
+from wflib.architecture import mlp
+from wflib.evaluation import Audit, audit_networks, verdict
+from wflib.evaluation.audit import COPYING_TESTS
+from wflib.rng import generator
+
+QUICK = {"rounds": 10, "permutations": 199}
+
+
+@cache
+def audit_of(kind: str) -> Audit:
+    family = zoo(600, 300, 2, 0)
+    training, held_out = family.training_part, family.held_out_part
+    weights = wrong_networks(kind, training, 1000, 1)
+    return audit_networks(kind, ARCHITECTURE, weights, training, held_out, examples(60), generator(0, kind), **QUICK)
+
+
+@pytest.mark.parametrize("kind", ["memoriser", "copies with noise", "a tenth of copies"])
+def test_copies_are_called_copies(kind):
+    found = audit_of(kind)
+    assert found.rejected().keys() & set(COPYING_TESTS)
+    assert "copies or near-copies" in verdict(found)[0]
+
+
+@pytest.mark.parametrize("kind", ["noise", "mean network", "narrow", "wide norms"])
+def test_wrong_distributions_are_told_from_held_out_networks_and_are_no_copies(kind):
+    found = audit_of(kind)
+    rejected = found.rejected()
+    assert rejected
+    assert not rejected.keys() & set(COPYING_TESTS)
+    copies, distribution, *_ = verdict(found)
+    assert copies.startswith(f"{kind}: no copies found")
+    assert distribution.startswith(f"{kind}: not the distribution of held-out networks, say {len(rejected)} of 7 tests")
+
+
+def no_alarm(seed: int, control: bool) -> Audit:
+    """Fresh networks, or training trajectories as a control, against held-out trajectories of uneven lengths."""
+    family = zoo(160, 80, 3, seed, uneven=True)
+    training, weights, trajectory = family.training_part, ARCHITECTURE.unflatten(runs(80, seed, "drawn")), None
+    if control:
+        some = training[training.trajectory < 80]
+        weights, trajectory = some.weights, some.trajectory
+    held_out, random = family.held_out_part, generator(seed, "null")
+    return audit_networks(
+        "null", ARCHITECTURE, weights, training, held_out, examples(60), random, trajectory=trajectory, **QUICK
+    )
+
+
+def test_what_is_right_is_flagged_no_more_often_than_the_level_says():
+    audits = [no_alarm(seed, control=seed % 2 == 1) for seed in range(20)]
+    # A level of 5 % over all tests of an audit: more than 4 of 20 have a probability of 0.3 %.
+    assert binom.sf(4, 20, 0.05) < 0.003
+    assert sum(bool(found.rejected()) for found in audits) <= 4
+    for test in audits[0].p_values:
+        assert sum(found.p_values[test] <= 0.05 for found in audits) <= 5, test
+    quiet = next(found for found in audits if not found.rejected())
+    assert verdict(quiet)[0].startswith("null: no copies found (verbatim copies of")
+    assert "no test tells 80 networks from 80 held-out ones at 5%" in verdict(quiet)[1]
+
+
+def test_numbers_do_not_depend_on_chance_beyond_the_seed():
+    assert no_alarm(3, control=False) == no_alarm(3, control=False)
+
+
+def test_sentences_say_the_numbers():
+    found = audit_of("wide norms")
+    said = verdict(found)
+    assert f"mean loss {found.loss.ours.mean:.4f} nats beside {found.loss.theirs.mean:.4f}" in said[2]
+    assert f"total variation of {found.novelty.nearest:.4f}" in said[3]
+    assert f"{found.norms.relative[found.norms.largest]:+.1%} in {found.norms.largest}" in said[1]
+    assert found.p_values.keys() >= found.rejected().keys()
+
+
+def test_what_cannot_be_audited_is_refused():
+    family = zoo(40, 30, 1, 0)
+    training, held_out, weights = family.training_part, family.held_out_part, ARCHITECTURE.unflatten(runs(30, 0))
+
+    def audit(**changes):
+        given = {"architecture": ARCHITECTURE, "weights": weights, "training": training, "held_out": held_out} | changes
+        return audit_networks("these", **given, split=examples(20), generator=generator(0, "a"), **QUICK)
+
+    with pytest.raises(ValueError, match=r"at least 20 independent networks .* got 30 of these and 19 held-out ones"):
+        audit(held_out=held_out[:19])
+    with pytest.raises(ValueError, match=r"got 10 of these"):
+        audit(trajectory=torch.arange(30) // 3)
+    with pytest.raises(ValueError, match=r"trajectory expected \(30,\), got \(3,\)"):
+        audit(trajectory=torch.arange(3))
+    with pytest.raises(ValueError, match=r"the architecture of the training networks"):
+        audit(architecture=mlp([4, 6, 6, 3]))
+    broken = {name: tensor.clone() for name, tensor in weights.items()}
+    broken["linear1.bias"][3, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"audit_networks: these: expected finite numbers"):
+        audit(weights=broken)
+    regression = replace(ARCHITECTURE, task_type="regression")
+    with pytest.raises(ValueError, match=r"audit_networks: expected a classification architecture"):
+        audit(architecture=regression)

@@ -1,0 +1,140 @@
+"""Two-sample tests beside their definitions, with the right share of false alarms, and power where distributions differ."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from tests.evaluation.families import ARCHITECTURE, examples, runs, zoo
+from wflib.evaluation import (
+    Features,
+    classifier_test,
+    density_coverage,
+    kernel_test,
+    loss_test,
+    network_features,
+    norm_test,
+    one_per_cluster,
+    predict,
+)
+from wflib.evaluation.classifier import delong
+from wflib.evaluation.features import log_odds
+from wflib.evaluation.two_sample import standardized
+from wflib.rng import generator
+from wflib.symmetry import permute, random_permutations
+
+
+def points(count: int, *names: str | int, shift: float = 0.0) -> Features:
+    """Gaussian features."""
+    flat = torch.randn(count, 6, generator=generator(0, "points", *names)) + shift
+    return Features(flat[:, :4], flat[:, 4:])
+
+
+def test_features_ignore_the_order_of_neurons_and_know_every_probability():
+    weights = ARCHITECTURE.unflatten(runs(9, 0))
+    moved = permute(ARCHITECTURE, weights, random_permutations(ARCHITECTURE, 9, generator(0, "p")))
+    ours, theirs = (network_features(ARCHITECTURE, side, examples()) for side in (weights, moved))
+    torch.testing.assert_close(ours.function, theirs.function, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours.summaries, theirs.summaries, atol=1e-4, rtol=1e-4)
+    assert ours.function.shape == (9, 100)
+    assert ours.summaries.shape == (9, 12 + 6 + 4 + 6 + 2)
+    assert network_features(ARCHITECTURE, weights, examples(), with_weights=False).summaries.shape == (9, 12)
+    probability = predict(ARCHITECTURE, weights, examples().inputs).exp()[..., 1]
+    torch.testing.assert_close((2 * ours.function).sigmoid(), probability)
+    three = torch.randn(2, 5, 3, generator=generator(0, "three")).log_softmax(-1)
+    torch.testing.assert_close(log_odds(three).view(2, 5, 3).log_softmax(-1), three)
+
+
+def test_delong_is_the_area_and_its_variance_that_of_repetitions():
+    random = np.random.default_rng(0)
+    positive, negative = np.round(random.normal(1, 1, 80), 1), np.round(random.normal(0, 1, 50), 1)
+    area, variance = delong(positive, negative)
+    assert area == pytest.approx(roc_auc_score([1] * 80 + [0] * 50, [*positive, *negative]))
+    again = [delong(random.normal(1, 1, 80), random.normal(0, 1, 50))[0] for _ in range(2000)]
+    assert variance == pytest.approx(np.var(again), rel=0.3)
+
+
+def test_a_classifier_tells_shifted_points_and_not_equal_ones():
+    shifted = classifier_test(points(200, "a", shift=0.7), points(300, "b"), generator(0, "c"), rounds=20)
+    assert shifted.p_value < 1e-6
+    assert 0.5 < shifted.low < shifted.auc < shifted.high < 1
+    equal = [
+        classifier_test(points(60, "e", seed), points(90, "f", seed), generator(seed, "c"), rounds=4) for seed in range(30)
+    ]
+    assert sum(found.p_value <= 0.05 for found in equal) <= 5  # more with a probability of 0.3 %
+    assert abs(np.mean([found.auc for found in equal]) - 0.5) < 0.03
+    assert sum(found.low <= 0.5 <= found.high for found in equal) >= 25
+
+
+def test_mmd_is_its_definition_and_keeps_its_level():
+    ours, theirs = points(7, "a"), points(5, "b", shift=1)
+    both = standardized(ours, theirs)
+    squared = torch.cdist(both, both).square()
+    kernel = torch.exp(-squared / (2 * squared[*torch.triu_indices(12, 12, 1)].median()))
+    first, second = kernel[:7, :7].fill_diagonal_(0), kernel[7:, 7:].fill_diagonal_(0)
+    expected = first.sum() / 42 + second.sum() / 20 - 2 * kernel[:7, 7:].mean()
+    assert kernel_test(ours, theirs, generator(0, "k"), 9).statistic == pytest.approx(expected.item(), abs=1e-6)
+    levels = [kernel_test(points(20, "c", s), points(31, "d", s), generator(s, "k"), 99).p_value for s in range(200)]
+    assert 3 <= sum(p <= 0.05 for p in levels) <= 20
+    assert kernel_test(points(60, "e", shift=0.5), points(60, "f"), generator(0, "k"), 199).p_value == 1 / 200
+
+
+def test_snapshots_taken_for_independent_networks_raise_false_alarms_and_one_of_each_does_not():
+    naive, right = 0, 0
+    for seed in range(200):
+        random = generator(seed, "ks")
+        theirs = (torch.randn(40, 1, generator=random) + 0.2 * torch.randn(40, 6, generator=random)).flatten()
+        ours, clusters = torch.randn(60, generator=random) * 1.04**0.5, torch.arange(40).repeat_interleave(6)
+        naive += loss_test(ours, theirs).p_value <= 0.05
+        right += loss_test(ours, theirs[one_per_cluster(clusters, random)]).p_value <= 0.05
+    assert naive > 30
+    assert right <= 18
+
+
+def test_norms_by_tensor():
+    part = zoo(40, 40, 3, 0)
+    training, held_out = part.training_part, part.held_out_part
+    wide = {name: tensor * (1.2 if name == "linear2.weight" else 1) for name, tensor in training.weights.items()}
+    found = norm_test(wide, held_out.weights, training.trajectory, held_out.trajectory)
+    assert found.largest == "linear2.weight"
+    assert found.p_value == found.p_values["linear2.weight"] < 1e-4
+    ours, theirs = (side["linear2.weight"].flatten(1).norm(dim=1).mean().item() for side in (wide, held_out.weights))
+    assert found.relative["linear2.weight"] == pytest.approx(ours / theirs - 1, rel=1e-4)
+    assert min(p for name, p in found.p_values.items() if name != "linear2.weight") > 0.01
+
+
+def test_density_and_coverage_are_their_definitions():
+    ours, theirs = points(40, "a", shift=0.3), points(40, "b")
+    found = density_coverage(ours, theirs, generator(0, "d"), neighbours=3, permutations=20)
+    within = torch.cdist(theirs.function, theirs.function)
+    radius = within.sort(1).values[:, 3]
+    inside = torch.cdist(theirs.function, ours.function) <= radius[:, None]
+    assert found.density == pytest.approx(inside.sum().item() / (3 * 40))
+    assert found.coverage == pytest.approx(inside.any(1).double().mean().item())
+
+
+def test_equal_distributions_have_the_coverage_of_the_formula_and_collapsed_ones_less():
+    found = density_coverage(points(200, "a"), points(200, "b"), generator(0, "d"))
+    formula = 1 - math.prod((199 - i) / (399 - i) for i in range(5))
+    assert found.expected_coverage == pytest.approx(formula, abs=0.003)
+    assert found.expected_density == pytest.approx(1, abs=0.02)
+    assert found.p_value > 0.05
+    ours = points(200, "c")
+    narrow = Features(0.5 * ours.function, ours.summaries)
+    collapsed = density_coverage(narrow, points(200, "d"), generator(0, "d"), permutations=199)
+    assert collapsed.density > 1.2
+    assert collapsed.coverage < 0.9
+    assert collapsed.p_value == 1 / 200
+
+
+def test_too_few_networks_are_refused():
+    with pytest.raises(ValueError, match=r"got 5 folds and 9 networks of theirs"):
+        classifier_test(points(20, "a"), points(9, "b"), generator(0, "c"))
+    with pytest.raises(ValueError, match=r"the same features of both sides"):
+        classifier_test(points(20, "a"), Features(torch.zeros(20, 3), torch.zeros(20, 2)), generator(0, "c"))
+    with pytest.raises(ValueError, match=r"density_coverage: expected at least 6 networks of both sides, got 5 and 20"):
+        density_coverage(points(5, "a"), points(20, "b"), generator(0, "d"))

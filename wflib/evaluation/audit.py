@@ -1,0 +1,226 @@
+"""Everything that could tell networks from held-out ones, in one call, and what follows from it in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wflib.architecture import Architecture
+from wflib.evaluation.classifier import ClassifierTest, classifier_test
+from wflib.evaluation.clusters import clustered_difference, holm, one_per_cluster
+from wflib.evaluation.features import network_features
+from wflib.evaluation.function_novelty import largest_error_overlap, nearest_function
+from wflib.evaluation.neighbours import CopyingAudit, audit_copying
+from wflib.evaluation.predictions import predict, require_classification
+from wflib.evaluation.quality import wrong_predictions
+from wflib.evaluation.standard_errors import MeanDifference, compare_means, example_losses
+from wflib.evaluation.two_sample import (
+    DensityCoverage,
+    NormTest,
+    TwoSampleTest,
+    density_coverage,
+    kernel_test,
+    loss_test,
+    norm_test,
+)
+from wflib.networks import LEAVE_OUT, require_finite
+from wflib.zoo import Split, Zoo
+
+__all__ = ["COPYING_TESTS", "Audit", "FunctionNovelty", "audit_networks"]
+
+COPYING_TESTS = ("closer than held-out", "share nearest to training")
+"""Tests of copies; all others are of equal distributions."""
+FEWEST = 20
+"""Independent networks that a side must have for five folds and neighbours to mean anything."""
+
+
+@dataclass(frozen=True)
+class FunctionNovelty:
+    """Novelty in predictions, beside that of held-out networks.
+
+    Attributes:
+        nearest: Mean over networks of the total variation to the nearest training network.
+        nearest_held_out: The same of held-out networks.
+        p_value: Of equal means, two-sided.
+        error_overlap: Mean over networks of the largest error overlap with any training network.
+        error_overlap_held_out: The same of held-out networks.
+    """
+
+    nearest: float
+    nearest_held_out: float
+    p_value: float
+    error_overlap: float
+    error_overlap_held_out: float
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What :func:`audit_networks` returns.
+
+    Attributes:
+        source: What the networks are.
+        networks: How many independent ones, that is, trajectories for networks of a zoo.
+        held_out: How many held-out trajectories.
+        loss: Mean losses in nats on the given examples, with errors.
+        loss_distribution: Kolmogorov–Smirnov test of networks' mean losses.
+        classifier: Classifier two-sample test on functions, losses and weights.
+        kernel: Maximum mean discrepancy of the same features.
+        norms: Mean norms by tensor.
+        coverage: Density and coverage in function space.
+        copying: Tests of copies in weights.
+        novelty: Novelty in predictions.
+    """
+
+    source: str
+    networks: int
+    held_out: int
+    loss: MeanDifference
+    loss_distribution: TwoSampleTest
+    classifier: ClassifierTest
+    kernel: TwoSampleTest
+    norms: NormTest
+    coverage: DensityCoverage
+    copying: CopyingAudit
+    novelty: FunctionNovelty
+
+    @property
+    def p_values(self) -> dict[str, float]:
+        """Test → p-value; those of ``COPYING_TESTS`` are one-sided tests of copies."""
+        return {
+            "classifier": self.classifier.p_value,
+            "kernel": self.kernel.p_value,
+            "mean loss": self.loss.p_networks,
+            "distribution of losses": self.loss_distribution.p_value,
+            "norms": self.norms.p_value,
+            "density and coverage": self.coverage.p_value,
+            "nearest function": self.novelty.p_value,
+            "closer than held-out": self.copying.close.p_value,
+            "share nearest to training": self.copying.share.p_value,
+        }
+
+    def rejected(self, level: float = 0.05) -> dict[str, float]:
+        """Tests that say no → Holm-adjusted p-value: any of them is wrong with a probability of at most ``level``."""
+        return {name: p_value for name, p_value in holm(self.p_values).items() if p_value <= level}
+
+
+def some_trajectories(trajectory: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Indices of all networks of at most so many random trajectories."""
+    runs = trajectory.unique()
+    return torch.isin(trajectory, runs[torch.randperm(len(runs), generator=generator)[:most]]).nonzero().flatten()
+
+
+def taken(weights: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
+    return {name: tensor[index.to(tensor.device)] for name, tensor in weights.items()}
+
+
+def function_novelty(
+    architecture: Architecture,
+    sides: list[tuple[Mapping[str, Tensor], Tensor | None]],
+    training: Zoo,
+    split: Split,
+) -> FunctionNovelty:
+    """Nearest training network in predictions and largest overlap of errors, of both sides: weights and own trajectories."""
+    device = next(iter(sides[0][0].values())).device
+    theirs = predict(architecture, taken(training.weights, torch.arange(len(training))), split.inputs).to(device)
+    theirs_wrong, runs = wrong_predictions(theirs, split.targets), training.trajectory.to(device)
+    nearest, overlaps = [], []
+    for weights, own in sides:
+        ours = predict(architecture, weights, split.inputs)
+        own = None if own is None else own.to(device)
+        nearest.append(nearest_function(ours, theirs, own, runs)[0].double().cpu()[:, None])
+        overlap = largest_error_overlap(wrong_predictions(ours, split.targets), theirs_wrong, own, runs)
+        overlaps.append(overlap.double().mean().item())
+    p_value = clustered_difference(*nearest).p_value.item()
+    return FunctionNovelty(nearest[0].mean().item(), nearest[1].mean().item(), p_value, *overlaps)
+
+
+@torch.no_grad()
+def audit_networks(
+    source: str,
+    architecture: Architecture,
+    weights: Mapping[str, Tensor],
+    training: Zoo,
+    held_out: Zoo,
+    split: Split,
+    generator: torch.Generator,
+    *,
+    trajectory: Tensor | None = None,
+    novelty_split: Split | None = None,
+    most: int = 2000,
+    snapshots: int = 1,
+    rounds: int = 100,
+    permutations: int = 999,
+) -> Audit:
+    """Test networks against held-out ones: same distribution? copies of training networks?
+
+    Networks of one trajectory are never taken for independent: means know clusters, all other tests look at one random
+    network of each trajectory.
+
+    Args:
+        source: What the networks are, for sentences.
+        architecture: A classification perceptron, that of both parts of the zoo.
+        weights: Tensors of shape (networks, *shape), in any neuron order, in the gauge of the zoo (scalings change norms).
+        training: The part of the zoo that was learned from.
+        held_out: The part that was not.
+        split: Examples with targets. Both sides are compared on the same ones, so they may be training examples; the more
+            there are, the smaller the differences that are seen.
+        generator: Chooses, permutes, resamples.
+        trajectory: Training run of each network, (networks,), where they are training networks: a control that must pass.
+            Own runs do not count as neighbours. None for drawn networks, which are independent.
+        novelty_split: Examples for the novelty of functions, test examples for published definitions; None for ``split``.
+            All training networks' predictions on them are held at once.
+        most: Independent networks of each side, a random subset.
+        snapshots: Training networks of each trajectory that are neighbours in weights, see
+            :func:`~wflib.evaluation.neighbours.audit_copying`.
+        rounds: Trees of the classifier.
+        permutations: Relabellings of each permutation test, 199 at least for an adjusted p-value below 0.05.
+
+    Returns:
+        All numbers and p-values.
+
+    Raises:
+        ValueError: Regression, networks that are not finite or of another architecture, fewer than 20 independent ones.
+    """
+    require_classification(architecture, "audit_networks")
+    for part, name in ((training, "training"), (held_out, "held-out")):
+        if part.architecture != architecture:
+            raise ValueError(f"audit_networks: expected the architecture of the {name} networks; bring all to one form.")
+    architecture.validate(weights)
+    require_finite(weights, f"audit_networks: {source}", LEAVE_OUT)
+    some = next(iter(weights.values()))
+    runs = torch.arange(len(some)) if trajectory is None else trajectory.cpu()
+    if tuple(runs.shape) != (len(some),):
+        raise ValueError(f"Shape mismatch: trajectory expected ({len(some)},), got {tuple(runs.shape)}.")
+    chosen = some_trajectories(runs, most, generator)
+    weights, runs = taken(weights, chosen), runs[chosen]
+    other = held_out[some_trajectories(held_out.trajectory, most, generator)]
+    theirs = {name: tensor.to(some.device) for name, tensor in other.weights.items()}
+    ours_one, theirs_one = (one_per_cluster(side, generator) for side in (runs, other.trajectory))
+    if min(len(ours_one), len(theirs_one)) < FEWEST:
+        raise ValueError(
+            f"audit_networks: expected at least {FEWEST} independent networks of both sides, one a trajectory, "
+            f"got {len(ours_one)} of {source} and {len(theirs_one)} held-out ones."
+        )
+    losses = [example_losses(predict(architecture, side, split.inputs), split.targets).cpu() for side in (weights, theirs)]
+    single, single_theirs = taken(weights, ours_one), taken(theirs, theirs_one)
+    features = [network_features(architecture, side, split) for side in (single, single_theirs)]
+    own = None if trajectory is None else runs[ours_one]
+    sides = [(single, own), (single_theirs, None)]
+    return Audit(
+        source=source,
+        networks=len(ours_one),
+        held_out=len(theirs_one),
+        loss=compare_means(*losses, runs, other.trajectory),
+        loss_distribution=loss_test(losses[0][ours_one].mean(1), losses[1][theirs_one].mean(1)),
+        classifier=classifier_test(*features, generator, rounds=rounds),
+        kernel=kernel_test(*features, generator, permutations),
+        norms=norm_test(weights, theirs, runs, other.trajectory),
+        coverage=density_coverage(*features, generator, permutations=permutations),
+        copying=audit_copying(
+            architecture, single, training, held_out, generator, own, snapshots, permutations=permutations
+        ),
+        novelty=function_novelty(architecture, sides, training, novelty_split or split),
+    )

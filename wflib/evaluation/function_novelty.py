@@ -1,0 +1,96 @@
+"""Novelty of functions: the nearest training network in predictions, and the largest overlap of errors with any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from wflib.evaluation.novelty import error_overlap
+
+__all__ = ["largest_error_overlap", "nearest_function"]
+
+ELEMENTS = 2**23
+
+
+def foreign_tiles(
+    rows: int, columns: int, clusters: Tensor | None, training_clusters: Tensor | None
+) -> Iterator[tuple[slice, Tensor | None]]:
+    """Rows that are compared with all columns at once, and which of those pairs are of one trajectory, None for none."""
+    height = max(1, ELEMENTS // max(1, columns))
+    for start in range(0, rows, height):
+        part = slice(start, min(rows, start + height))
+        own = None
+        if clusters is not None and training_clusters is not None:
+            own = clusters[part, None] == training_clusters[None, :]
+        yield part, own
+
+
+@torch.no_grad()
+def nearest_function(
+    log_probabilities: Tensor,
+    training: Tensor,
+    clusters: Tensor | None = None,
+    training_clusters: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Nearest training network in predictions, min over n of mean_i TV(p(· | x_i), p_n(· | x_i)).
+
+    TV(p, q) = ½ Σ_c |p_c − q_c|, the largest difference of probabilities that both give to any set of classes.
+
+    Args:
+        log_probabilities: (networks, examples, classes), natural logarithms.
+        training: (training networks, the same examples, classes).
+        clusters: Trajectory of each network, (networks,), where they are of the zoo; None for drawn networks.
+        training_clusters: Trajectory of each training network; those of a network's own do not count.
+
+    Returns:
+        Distance (networks,), between 0 and 1, infinite without a foreign training network, and its index (networks,).
+
+    Raises:
+        ValueError: Other examples or classes, or no training network.
+    """
+    if log_probabilities.shape[1:] != training.shape[1:] or len(training) == 0:
+        raise ValueError(
+            "Shape mismatch: nearest_function expected training networks on the same examples and classes, "
+            f"got {tuple(log_probabilities.shape)} and {tuple(training.shape)}."
+        )
+    examples, classes = training.shape[1:]
+    # Probabilities of two classes add up to one: the differences of both are the same.
+    kept, factor = (1, 1.0) if classes == 2 else (classes, 0.5)
+    ours, theirs = (side[..., :kept].exp().flatten(1).contiguous() for side in (log_probabilities, training))
+    distance, index = [], []
+    for part, own in foreign_tiles(len(ours), len(theirs), clusters, training_clusters):
+        apart = torch.cdist(ours[part], theirs, p=1)
+        found = (apart if own is None else apart.masked_fill(own, torch.inf)).min(1)
+        distance.append(found.values * (factor / examples))
+        index.append(found.indices)
+    return torch.cat(distance), torch.cat(index)
+
+
+@torch.no_grad()
+def largest_error_overlap(
+    wrong: Tensor, training_wrong: Tensor, clusters: Tensor | None = None, training_clusters: Tensor | None = None
+) -> Tensor:
+    """Maximum over all training networks of the overlap (intersection over union) of wrongly predicted examples.
+
+    The definition of Zeng et al. 2025, "Generative Modeling of Weights: Generalization or Memorization?". Unlike the overlap
+    with the one nearest in weights, it is large where any training network makes the same mistakes: read it beside held-out
+    networks', as many training networks and few mistakes make it large for all.
+
+    Args:
+        wrong: (networks, examples) bool.
+        training_wrong: (training networks, examples) bool.
+        clusters: Trajectory of each network, where they are of the zoo; None for drawn networks.
+        training_clusters: Trajectory of each training network; those of a network's own do not count.
+
+    Returns:
+        (networks,), between 0 and 1.
+    """
+    return torch.cat(
+        [
+            (overlap if own is None else overlap.masked_fill(own, 0)).amax(1)
+            for part, own in foreign_tiles(len(wrong), len(training_wrong), clusters, training_clusters)
+            for overlap in [error_overlap(wrong[part], training_wrong)]
+        ]
+    )

@@ -1,0 +1,99 @@
+"""What an audit says, in sentences that are computed from its numbers."""
+
+from __future__ import annotations
+
+import math
+
+from wflib.evaluation.audit import COPYING_TESTS, Audit
+
+__all__ = ["verdict"]
+
+
+def verdict(audit: Audit, level: float = 0.05) -> list[str]:
+    """Sentences: are there copies, is the distribution that of held-out networks, and which tests say no.
+
+    Args:
+        audit: What :func:`~wflib.evaluation.audit.audit_networks` found.
+        level: Probability that any of the tests says no where nothing is wrong, over all of them (Holm).
+
+    Returns:
+        One sentence on copies, one on the distribution, one on the loss, one on functions; p-values are Holm-adjusted.
+    """
+    rejected = audit.rejected(level)
+    return [
+        copies(audit, [name for name in rejected if name in COPYING_TESTS], rejected),
+        distribution(audit, {name: p for name, p in rejected.items() if name not in COPYING_TESTS}, level),
+        loss(audit),
+        functions(audit),
+    ]
+
+
+def told_p(p_value: float) -> str:
+    """A p-value for a sentence."""
+    return "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
+
+
+def copies(audit: Audit, found: list[str], rejected: dict[str, float]) -> str:
+    """The sentence on copies."""
+    close, share, ratio = audit.copying.close, audit.copying.share, audit.copying.ratio
+    numbers = (
+        f"{close.count} of {audit.networks} are nearer to a training network than any held-out one is, nearest neighbours "
+        f"of {share.share:.1%} are training networks where {share.expected:.1%} ± {share.error:.1%} are expected, "
+        f"copying ratio {ratio.ratio:.4f} ± {ratio.error:.4f} over networks"
+    )
+    if not math.isnan(ratio.error_trajectories):
+        numbers += f" ± {ratio.error_trajectories:.4f} over trajectories"
+    if found:
+        worst = min(rejected[name] for name in found)
+        return f"{audit.source}: knows training networks in particular, copies or near-copies ({told_p(worst)}): {numbers}."
+    detectable = audit.copying.detectable_by_closeness
+    return f"{audit.source}: no copies found (verbatim copies of {detectable:.1%} or more would be, with 95 %): {numbers}."
+
+
+def details(audit: Audit) -> dict[str, str]:
+    """Test → the number it goes by."""
+    norms, coverage = audit.norms, audit.coverage
+    return {
+        "classifier": f"AUC {audit.classifier.auc:.3f} [{audit.classifier.low:.3f}, {audit.classifier.high:.3f}]",
+        "kernel": f"MMD² {audit.kernel.statistic:.2g}",
+        "mean loss": f"{audit.loss.difference:+.4f} nats",
+        "distribution of losses": f"KS distance {audit.loss_distribution.statistic:.3f}",
+        "norms": f"{norms.relative[norms.largest]:+.1%} in {norms.largest}",
+        "density and coverage": f"{coverage.density:.2f} and {coverage.coverage:.2f}, "
+        f"expected {coverage.expected_density:.2f} and {coverage.expected_coverage:.2f}",
+        "nearest function": f"{audit.novelty.nearest:.4f} beside {audit.novelty.nearest_held_out:.4f}",
+    }
+
+
+def distribution(audit: Audit, rejected: dict[str, float], level: float) -> str:
+    """The sentence on equal distributions."""
+    if not rejected:
+        classifier = audit.classifier
+        return (
+            f"{audit.source}: no test tells {audit.networks} networks from {audit.held_out} held-out ones at {level:.0%} "
+            f"(AUC {classifier.auc:.3f} [{classifier.low:.3f}, {classifier.high:.3f}])."
+        )
+    numbers = details(audit)
+    said = "; ".join(f"{name} ({numbers[name]}, {told_p(rejected[name])})" for name in sorted(rejected, key=rejected.get))
+    return f"{audit.source}: not the distribution of held-out networks, say {len(rejected)} of {len(numbers)} tests: {said}."
+
+
+def loss(audit: Audit) -> str:
+    """The sentence on mean losses."""
+    found = audit.loss
+    return (
+        f"{audit.source}: mean loss {found.ours.mean:.4f} nats beside {found.theirs.mean:.4f} of held-out networks on the "
+        f"same {found.ours.examples} examples; the difference {found.difference:+.4f} has standard errors "
+        f"{found.error_networks:.4f} over networks ({told_p(found.p_networks)}) and {found.error_examples:.4f} over "
+        f"examples (both: {told_p(found.p_both)})."
+    )
+
+
+def functions(audit: Audit) -> str:
+    """The sentence on novelty of functions."""
+    found = audit.novelty
+    return (
+        f"{audit.source}: nearest training network in predictions at a total variation of {found.nearest:.4f}, held-out "
+        f"networks' at {found.nearest_held_out:.4f} ({told_p(found.p_value)} unadjusted); largest error overlap with any "
+        f"training network {found.error_overlap:.3f}, of held-out networks {found.error_overlap_held_out:.3f}."
+    )
