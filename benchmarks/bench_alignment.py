@@ -10,7 +10,8 @@ import torch
 
 from wflib.architecture import mlp
 from wflib.symmetry import identity, sinkhorn_matching, squared_distance
-from wflib.zoo import Split, network_losses
+from wflib.tasks import Split
+from wflib.zoo import network_losses
 
 ARCHITECTURE, NETWORKS, ITERATIONS = mlp([30, 16, 16, 2]), 100, 20
 RANDOM = torch.Generator().manual_seed(0)

@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from wflib.architecture import Architecture, cnn, mlp
 from wflib.rng import generator
-from wflib.zoo import Split, initialize, network_losses
+from wflib.tasks import Split
+from wflib.zoo import initialize, network_losses
 from wflib.zoo.training import networks_at_once
 
 NETWORKS, EXAMPLES, ROUNDS, STEPS = 1000, 64, 5, 5

@@ -20,7 +20,8 @@ from wflib.evaluation import sampling_quality
 from wflib.flow import FlowTrainer, flow_for_zoo, sample
 from wflib.rng import generator
 from wflib.storage import atomic_path
-from wflib.zoo import Zoo, align_zoo, canonical_zoo, load_dataset, network_for, train_zoo
+from wflib.tasks import load_dataset
+from wflib.zoo import Zoo, align_zoo, canonical_zoo, network_for, train_zoo
 
 DECAYS = (0.0, 0.03)
 GEOMETRIES = ("normalized", "geometric")

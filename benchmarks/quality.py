@@ -19,7 +19,8 @@ from wflib.evaluation import sampling_quality
 from wflib.flow import FlowTrainer, flow_for_zoo, sample
 from wflib.rng import generator
 from wflib.storage import atomic_path
-from wflib.zoo import load_dataset, load_zoo
+from wflib.tasks import load_dataset
+from wflib.zoo import load_zoo
 
 KINDS = {
     "neuron-tokens": ["velocity.dimension=128"],

@@ -26,8 +26,9 @@ from stages.common import (
 )
 from wflib.config import load_settings
 from wflib.symmetry import squared_distance
+from wflib.tasks import load_dataset
 from wflib.testing import assert_same_function
-from wflib.zoo import align_zoo, load_dataset, load_zoo, save_zoo
+from wflib.zoo import align_zoo, load_zoo, save_zoo
 
 app = application("align")
 

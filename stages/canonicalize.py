@@ -11,8 +11,9 @@ from stages.common import ALIGNED, CANONICAL, DATASET, PARAMS, PRESETS, Params, 
 from wflib.config import load_settings
 from wflib.manifold import weight_manifold
 from wflib.symmetry import NEARLY_DEAD
+from wflib.tasks import load_dataset
 from wflib.testing import assert_same_function
-from wflib.zoo import canonical_zoo, load_dataset, load_zoo, save_zoo
+from wflib.zoo import canonical_zoo, load_zoo, save_zoo
 
 app = application("canonicalize")
 

@@ -45,7 +45,8 @@ from wflib.evaluation import (
 from wflib.flow import Guidance, TaskLoss, load_flow, sample
 from wflib.rng import generator
 from wflib.storage import save_json, save_table
-from wflib.zoo import load_dataset, load_zoo, require_same_architecture
+from wflib.tasks import load_dataset
+from wflib.zoo import load_zoo, require_same_architecture
 
 BASELINE_NETWORKS = 250
 """Most networks of a baseline: enough to tell Gaussian fits from the zoo, and copies with noise by their distances."""

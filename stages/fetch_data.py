@@ -9,7 +9,7 @@ import typer
 
 from stages.common import DATASET, PARAMS, PRESETS, Params, Presets, application, running
 from wflib.config import load_settings
-from wflib.zoo import TASKS, save_dataset
+from wflib.tasks import TASKS, save_dataset
 
 app = application("fetch-data")
 

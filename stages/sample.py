@@ -27,7 +27,8 @@ from wflib.device import resolve_device
 from wflib.flow import DIVERGED, AddedNoise, Guidance, TaskLoss, diffusion_of, load_flow, sample
 from wflib.networks import Networks, require_finite
 from wflib.rng import generator
-from wflib.zoo import Zoo, load_dataset, save_zoo
+from wflib.tasks import load_dataset
+from wflib.zoo import Zoo, save_zoo
 
 app = application("sample")
 

@@ -33,7 +33,8 @@ from wflib.flow import FlowTrainer, flow_for_zoo, sample, save_flow, squared_pat
 from wflib.report import save_study, study_figure, study_markdown, study_summary
 from wflib.rng import generator
 from wflib.storage import atomic_path
-from wflib.zoo import align_zoo, canonical_zoo, load_dataset, load_zoo, save_zoo
+from wflib.tasks import load_dataset
+from wflib.zoo import align_zoo, canonical_zoo, load_zoo, save_zoo
 
 app = application("study")
 

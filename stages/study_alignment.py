@@ -29,8 +29,9 @@ from wflib.evaluation import barrier_table, symmetry_distances
 from wflib.report import alignment_figure, measures_markdown, save_study, symmetry_summary
 from wflib.rng import generator
 from wflib.symmetry import squared_distance
+from wflib.tasks import load_dataset
 from wflib.testing import assert_same_function
-from wflib.zoo import Zoo, align_zoo, load_dataset, load_zoo
+from wflib.zoo import Zoo, align_zoo, load_zoo
 
 app = application("study-alignment")
 

@@ -26,7 +26,7 @@ from wflib.evaluation import response_summary, response_tenths
 from wflib.flow import load_flow, network_figures, sample
 from wflib.report import measures_markdown, response_figure, save_study
 from wflib.rng import generator
-from wflib.zoo import load_dataset
+from wflib.tasks import load_dataset
 
 app = application("study-condition")
 

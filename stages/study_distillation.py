@@ -26,7 +26,7 @@ from wflib.evaluation import DrawQuality
 from wflib.flow import distill, load_flow, sample, save_flow
 from wflib.report import distillation_figure, measures_markdown, save_study
 from wflib.rng import generator
-from wflib.zoo import load_dataset
+from wflib.tasks import load_dataset
 
 app = application("study-distillation")
 

@@ -28,7 +28,7 @@ from wflib.evaluation import DrawQuality
 from wflib.flow import AddedNoise, Flow, Guidance, TaskLoss, diffusion_of, load_flow, sample
 from wflib.report import measures_markdown, samplers_figure, save_study
 from wflib.rng import generator
-from wflib.zoo import Dataset, load_dataset
+from wflib.tasks import Dataset, load_dataset
 
 app = application("study-samplers")
 

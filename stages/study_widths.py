@@ -15,7 +15,7 @@ from wflib.evaluation import bayesian_model_average, predict, sampling_quality
 from wflib.flow import load_flow, sample
 from wflib.rng import generator
 from wflib.storage import atomic_path
-from wflib.zoo import load_dataset
+from wflib.tasks import load_dataset
 
 app = application("study-widths")
 

@@ -32,7 +32,8 @@ from wflib.device import resolve_device
 from wflib.distributed import process_group, rank
 from wflib.flow import HISTORY_SCHEMA, FlowTrainer, flow_for_zoo, save_flow
 from wflib.storage import atomic_path
-from wflib.zoo import load_dataset, load_zoo
+from wflib.tasks import load_dataset
+from wflib.zoo import load_zoo
 
 app = application("train-flow")
 

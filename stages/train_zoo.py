@@ -11,7 +11,8 @@ import typer
 from stages.common import DATASET, PARAMS, PRESETS, ZOO, DatasetFile, Params, Presets, application, progress_bar, running
 from wflib.config import load_settings
 from wflib.device import resolve_device
-from wflib.zoo import load_dataset, network_for, network_losses, save_zoo, train_zoo
+from wflib.tasks import load_dataset
+from wflib.zoo import network_for, network_losses, save_zoo, train_zoo
 
 app = application("train-zoo")
 

@@ -51,21 +51,9 @@ from wflib.flow.coupling import optimal_assignment
 from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import activation_matching, canonicalize, weight_matching
+from wflib.tasks import Dataset, Split, load_dataset, save_dataset
 from wflib.testing import assert_same_function
-from wflib.zoo import (
-    Dataset,
-    Split,
-    Zoo,
-    align_zoo,
-    canonical_zoo,
-    load_dataset,
-    load_zoo,
-    network_losses,
-    save_dataset,
-    save_zoo,
-    train_zoo,
-    zoo_from_networks,
-)
+from wflib.zoo import Zoo, align_zoo, canonical_zoo, load_zoo, network_losses, save_zoo, train_zoo, zoo_from_networks
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURE = mlp([5, 4, 3, 2])

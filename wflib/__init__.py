@@ -5,7 +5,7 @@ and say honestly how good the drawn networks are. Import from the packages, whic
 
 - ``wflib.architecture``: what a network is
 - ``wflib.symmetry``, ``wflib.manifold``, ``wflib.graph``: permutations and scalings, geometry, neural graphs
-- ``wflib.zoo``: base tasks and zoos
+- ``wflib.tasks``, ``wflib.zoo``: base tasks, zoos of networks that solve them
 - ``wflib.velocity``, ``wflib.flow``: networks that predict, flows that draw
 - ``wflib.baselines``, ``wflib.evaluation``, ``wflib.report``: what to compare with, numbers, ink
 - ``wflib.testing``: checkers for functions and fields of your own

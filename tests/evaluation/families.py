@@ -7,7 +7,8 @@ from torch import Tensor
 
 from wflib.architecture import Weights, mlp
 from wflib.rng import generator
-from wflib.zoo import Split, Zoo
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 ARCHITECTURE = mlp([4, 6, 6, 2])
 RUN, SNAPSHOT = 0.3, 0.05

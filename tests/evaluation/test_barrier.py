@@ -7,7 +7,8 @@ from wflib.architecture import mlp
 from wflib.evaluation import loss_barriers
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations, weight_matching
-from wflib.zoo import Split, network_losses
+from wflib.tasks import Split
+from wflib.zoo import network_losses
 
 
 def confident_network_and_permuted_copy():

@@ -13,7 +13,7 @@ from tests.zoo.test_alignment import random_zoo
 from wflib.evaluation import DrawQuality, response_summary, response_tenths, variance_ratio
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
-from wflib.zoo import Split
+from wflib.tasks import Split
 
 
 def split_for(zoo) -> Split:

@@ -22,7 +22,8 @@ from wflib.evaluation import (
 )
 from wflib.rng import generator
 from wflib.symmetry import permute, pooling_index, random_scales, scale, weight_matching
-from wflib.zoo import Split, Zoo, network_losses
+from wflib.tasks import Split
+from wflib.zoo import Zoo, network_losses
 
 over_built = pytest.mark.parametrize("name", BUILT)
 COPIES = 4

@@ -19,7 +19,8 @@ from wflib.evaluation import (
 from wflib.rng import generator
 from wflib.storage import load_table, save_table
 from wflib.symmetry import permute, random_permutations
-from wflib.zoo import Split, Zoo
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 ARCHITECTURE = mlp([4, 6, 3])
 SPLIT = Split(torch.randn(40, 4, generator=generator(0, "x")), torch.randint(3, (40,), generator=generator(0, "y")))

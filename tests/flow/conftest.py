@@ -12,7 +12,8 @@ from wflib.config import FlowConfig, TrainingConfig, VelocityConfig, ZooConfig
 from wflib.flow import Coordinates, Flow
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
-from wflib.zoo import Dataset, Split, Zoo, train_zoo
+from wflib.tasks import Dataset, Split
+from wflib.zoo import Zoo, train_zoo
 from wflib.zoo import canonical_zoo as canonicalized
 
 

@@ -23,8 +23,9 @@ from wflib.flow import (
 )
 from wflib.rng import generator
 from wflib.symmetry import canonicalize, permute
+from wflib.tasks import Dataset, Split
 from wflib.testing import assert_equivariant, assert_invariant
-from wflib.zoo import Dataset, Split, Zoo, align_zoo, canonical_zoo, initialize, train_zoo
+from wflib.zoo import Zoo, align_zoo, canonical_zoo, initialize, train_zoo
 
 KINDS = {
     "cnn": cnn((1, 4, 4), [3, 4], 2, pools=[2, 1]),

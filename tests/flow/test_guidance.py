@@ -7,7 +7,8 @@ import torch
 
 from wflib.flow import Guidance, TaskLoss, input_basis, integrate, sample
 from wflib.rng import generator
-from wflib.zoo import Split, network_losses
+from wflib.tasks import Split
+from wflib.zoo import network_losses
 
 STRENGTH = 0.7
 CASES = pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from wflib.flow.loss_gradient import LossGradient
 from wflib.manifold import flat_manifold
 from wflib.rng import generator
 from wflib.storage import ArtifactError
+from wflib.tasks import Split
 from wflib.testing import assert_equivariant
-from wflib.zoo import Split
 
 GEOMETRIES = ("euclidean", "normalized", "geometric")
 over_geometries = pytest.mark.parametrize("geometry", GEOMETRIES)

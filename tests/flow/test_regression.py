@@ -11,8 +11,9 @@ from wflib.flow.prior import canonical_prior
 from wflib.manifold import weight_manifold
 from wflib.rng import generator
 from wflib.symmetry import canonicalize
+from wflib.tasks import Split
 from wflib.testing import assert_same_function
-from wflib.zoo import Split, Zoo, canonical_zoo
+from wflib.zoo import Zoo, canonical_zoo
 
 ARCHITECTURE, STD = mlp([20, 16, 12, 2], task_type="regression"), 0.3
 

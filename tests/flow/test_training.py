@@ -14,7 +14,8 @@ from wflib.flow import training as training_module
 from wflib.rng import generator
 from wflib.storage import ArtifactError
 from wflib.symmetry import canonicalize
-from wflib.zoo import Dataset, Split, Zoo
+from wflib.tasks import Dataset, Split
+from wflib.zoo import Zoo
 
 GEOMETRIES = ("euclidean", "normalized", "geometric")
 ORDINARY = mlp([30, 4, 4, 2])

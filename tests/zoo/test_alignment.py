@@ -11,8 +11,9 @@ from wflib.architecture import mlp
 from wflib.config import AlignConfig, ZooConfig
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations, squared_distance
+from wflib.tasks import Dataset, Split
 from wflib.testing import assert_same_function
-from wflib.zoo import Dataset, Split, Zoo, align_zoo, network_losses, train_zoo
+from wflib.zoo import Zoo, align_zoo, network_losses, train_zoo
 from wflib.zoo import alignment as module
 
 ARCHITECTURE = mlp([4, 6, 5, 2])

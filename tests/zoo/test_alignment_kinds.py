@@ -11,8 +11,9 @@ from tests.symmetry.kinds import BUILT, equal
 from wflib.config import AlignConfig
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations, squared_distance
+from wflib.tasks import Dataset, Split
 from wflib.testing import assert_same_function
-from wflib.zoo import Dataset, Split, Zoo, align_zoo, canonical_zoo, load_zoo, save_zoo
+from wflib.zoo import Zoo, align_zoo, canonical_zoo, load_zoo, save_zoo
 
 RUNS, SNAPSHOTS = 4, 2
 METHODS = ["none", "weight-matching", "activation-matching", "sinkhorn"]

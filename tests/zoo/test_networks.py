@@ -11,7 +11,8 @@ from tests.architecture.cases import Wired
 from tests.zoo.test_training import recipe
 from wflib.architecture import cnn, mlp, resnet, vit
 from wflib.rng import generator
-from wflib.zoo import Dataset, Split, load_zoo, network_for, save_zoo, train_zoo
+from wflib.tasks import Dataset, Split
+from wflib.zoo import load_zoo, network_for, save_zoo, train_zoo
 from wflib.zoo.training import CACHED_ELEMENTS, networks_at_once
 
 RANDOM = generator(0, "images")

@@ -10,7 +10,8 @@ from tests.cases import TOLERANCE, random_inputs, random_weights
 from wflib.architecture import Architecture, mlp
 from wflib.config import ZooConfig
 from wflib.rng import generator
-from wflib.zoo import Dataset, Split, Zoo, initialize, network_losses, train_zoo
+from wflib.tasks import Dataset, Split
+from wflib.zoo import Zoo, initialize, network_losses, train_zoo
 from wflib.zoo import training as training_module
 
 RECIPE = {

@@ -27,7 +27,8 @@ from wflib.evaluation.two_sample import (
     norm_test,
 )
 from wflib.networks import LEAVE_OUT, require_finite
-from wflib.zoo import Split, Zoo
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 __all__ = ["COPYING_TESTS", "Audit", "FunctionNovelty", "audit_networks"]
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.networks import LEAVE_OUT, require_finite
-from wflib.zoo import Split, network_losses
+from wflib.tasks import Split
+from wflib.zoo import network_losses
 
 __all__ = ["BARRIER_SCHEMA", "Barriers", "barrier_table", "loss_barriers"]
 

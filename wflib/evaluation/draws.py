@@ -12,7 +12,8 @@ from wflib.evaluation.summary import sampling_quality
 from wflib.evaluation.variance import variance_ratio
 from wflib.rng import generator
 from wflib.symmetry import permute, weight_matching
-from wflib.zoo import Split, Zoo
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 __all__ = ["DrawQuality"]
 

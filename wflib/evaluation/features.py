@@ -11,7 +11,7 @@ from torch import Tensor
 from wflib.architecture import Architecture
 from wflib.evaluation.predictions import predict
 from wflib.evaluation.standard_errors import example_losses
-from wflib.zoo import Split
+from wflib.tasks import Split
 
 __all__ = ["Features", "log_odds", "loss_summaries", "network_features", "tensor_norms", "tensor_spectra"]
 

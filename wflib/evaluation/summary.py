@@ -26,7 +26,8 @@ from wflib.evaluation.quality import (
 from wflib.evaluation.variance import variance_ratio
 from wflib.networks import LEAVE_OUT, require_finite
 from wflib.symmetry import permute, weight_matching
-from wflib.zoo import Split, Zoo
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 __all__ = ["CURVE_SCHEMA", "GROUP_SCHEMA", "NETWORK_SCHEMA", "copying_ratio", "evaluate_networks", "sampling_quality"]
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from wflib.architecture import Architecture
 from wflib.networks import LEAVE_OUT, require_finite
-from wflib.zoo import Split, network_losses
+from wflib.tasks import Split
+from wflib.zoo import network_losses
 
 __all__ = ["Condition", "network_figures"]
 

@@ -21,8 +21,9 @@ from wflib.flow.prior import Moments, Prior, build_prior
 from wflib.rng import generator
 from wflib.storage import ArtifactError, load_artifact, require_same_kinds, rerun, save_artifact
 from wflib.symmetry import pool
+from wflib.tasks import Split
 from wflib.velocity import Preconditioner, build_velocity
-from wflib.zoo import Split, Zoo
+from wflib.zoo import Zoo
 
 __all__ = ["Flow", "flow_for_zoo", "load_flow", "save_flow"]
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from wflib.architecture import Architecture, Weights
 from wflib.flow.flow import Flow
-from wflib.zoo import Split, network_losses
+from wflib.tasks import Split
+from wflib.zoo import network_losses
 
 __all__ = ["SCHEDULES", "Guidance", "Objective", "TaskLoss"]
 

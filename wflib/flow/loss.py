@@ -12,7 +12,8 @@ from wflib.distributed import average
 from wflib.flow.flow import Flow
 from wflib.flow.objective import flow_matching_error, function_change, function_sensitivity, weighted_mean_square
 from wflib.rng import generator
-from wflib.zoo import Split, Zoo
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 __all__ = ["Batch", "FlowMatchingLoss"]
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from wflib.architecture import with_activations
 from wflib.flow.coordinates import Coordinates
 from wflib.flow.geometry import Geometry
-from wflib.zoo import Split, network_losses
+from wflib.tasks import Split
+from wflib.zoo import network_losses
 
 __all__ = ["LossGradient"]
 

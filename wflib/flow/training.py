@@ -23,8 +23,9 @@ from wflib.flow.optimizer import build_optimizers
 from wflib.flow.pairs import PairSource
 from wflib.rng import generator
 from wflib.storage import atomic_path
+from wflib.tasks import Split
 from wflib.velocity import compile_parts
-from wflib.zoo import Split, Zoo
+from wflib.zoo import Zoo
 
 __all__ = ["HISTORY_SCHEMA", "FlowTrainer", "Progress"]
 

@@ -1,31 +1,25 @@
-"""Zoos: base tasks, training many networks at once, reading and writing networks as tensors."""
+"""Zoos: training many networks at once, aligning them, reading and writing them with where they come from."""
 
 from wflib.zoo.alignment import Aligner, align_zoo
 from wflib.zoo.checks import require_same_architecture
 from wflib.zoo.initial import INITS, initial_moments, initialize
 from wflib.zoo.networks import network_for
 from wflib.zoo.own import zoo_from_networks
-from wflib.zoo.tasks import TASKS, Dataset, Split, load_dataset, save_dataset
 from wflib.zoo.training import network_losses, train_zoo
 from wflib.zoo.zoo import Zoo, canonical_zoo, load_zoo, save_zoo
 
 __all__ = [
     "INITS",
-    "TASKS",
     "Aligner",
-    "Dataset",
-    "Split",
     "Zoo",
     "align_zoo",
     "canonical_zoo",
     "initial_moments",
     "initialize",
-    "load_dataset",
     "load_zoo",
     "network_for",
     "network_losses",
     "require_same_architecture",
-    "save_dataset",
     "save_zoo",
     "train_zoo",
     "zoo_from_networks",

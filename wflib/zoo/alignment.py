@@ -28,7 +28,7 @@ from wflib.symmetry import (
     squared_distance,
     weight_matching,
 )
-from wflib.zoo.tasks import Dataset, Split
+from wflib.tasks import Dataset, Split
 from wflib.zoo.training import network_losses
 from wflib.zoo.zoo import Zoo
 

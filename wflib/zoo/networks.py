@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wflib.architecture import Architecture, cnn, mlp, resnet, vit
 from wflib.config import ZooConfig
-from wflib.zoo.tasks import Dataset
+from wflib.tasks import Dataset
 
 __all__ = ["network_for"]
 

@@ -12,8 +12,8 @@ from wflib.architecture import Architecture, Weights, is_perceptron, with_batch_
 from wflib.architecture.operations import Moments
 from wflib.config import ZooConfig
 from wflib.rng import generator
+from wflib.tasks import Dataset, Split
 from wflib.zoo.initial import initialize
-from wflib.zoo.tasks import Dataset, Split
 from wflib.zoo.zoo import Zoo
 
 __all__ = ["network_losses", "train_zoo"]

@@ -9,7 +9,7 @@ import torch
 
 from wflib.architecture import cnn, mlp
 from wflib.storage import ArtifactError, load_artifact, save_artifact
-from wflib.zoo import TASKS, Dataset, Split, load_dataset, save_dataset
+from wflib.tasks import TASKS, Dataset, Split, load_dataset, save_dataset
 
 PARTS = ("train", "validation", "test")
 

@@ -8,9 +8,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from wflib.zoo import images
-from wflib.zoo.images import ImageSource, fetch_images, read_idx, store_folder
-from wflib.zoo.tasks import load_images
+from wflib.tasks.images import ImageSource, fetch_images, read_idx, store_folder
+from wflib.tasks.tasks import load_images
+from wflib.tasks import images
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -110,7 +110,7 @@ def test_idx_files_are_read_and_checked(tmp_path):
 
 def test_a_dataset_is_split_and_standardized_by_its_training_part(source, monkeypatch, tmp_path):
     monkeypatch.setenv("WFLIB_DATA", str(tmp_path))
-    monkeypatch.setattr("wflib.zoo.tasks.VALIDATION_IMAGES", 2)
+    monkeypatch.setattr("wflib.tasks.tasks.VALIDATION_IMAGES", 2)
     dataset = load_images("toy")
     assert [len(part.inputs) for part in (dataset.train, dataset.validation, dataset.test)] == [10, 2, 4]
     assert (dataset.features, dataset.outputs, dataset.task_type) == (784, 10, "classification")

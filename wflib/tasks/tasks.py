@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.storage import ArtifactError, load_artifact, save_artifact
-from wflib.zoo.images import fetch_images, read_idx
+from wflib.tasks.images import fetch_images, read_idx
 
 __all__ = ["TASKS", "Dataset", "Split", "load_dataset", "load_digits", "load_images", "load_wdbc", "save_dataset"]
 
