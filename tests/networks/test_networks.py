@@ -165,10 +165,41 @@ def test_masks_and_lists_choose_networks(networks, index, expected):
         assert all(torch.equal(one[key], tensor) for key, tensor in named["abcde".index(name)].items())
 
 
-@pytest.mark.parametrize("index", [True, 1.0, "a", None, ..., [0.5], [9], [True], [[0, 1]], [0, 0]])
+def test_networks_that_come_twice_have_no_names(networks):
+    twice = Networks(networks.architecture, networks.weights, tuple("abcde"))[[0, 0]]
+    assert (len(twice), twice.names) == (2, None)
+
+
+def test_they_are_mapped_split_and_joined_by_segments(networks):
+    assert [len(part) for part in networks.split(2)] == [2, 2, 1]
+    assert torch.equal(torch.cat([part.flat for part in networks.split(2)]), networks.flat)
+    back = Networks.from_flat(ARCHITECTURE, networks.to(torch.float64).flat)
+    assert (back.dtype, back.device) == (torch.float64, networks.device)
+    torch.testing.assert_close(back.flat.float(), networks.flat)
+    torch.testing.assert_close(networks.map(lambda tensor: -tensor).flat, -networks.flat)
+    share = torch.linspace(0, 1, 5)
+    expected = networks.flat[:1] + share[:, None] * (networks.flat - networks.flat[:1])
+    torch.testing.assert_close(networks[:1].lerp(networks, share).flat, expected)
+    torch.testing.assert_close(networks[[0]].lerp(networks, 1.0).forward(INPUTS), networks.forward(INPUTS))
+
+
+def test_gradients_pass(networks):
+    flat = networks.flat.requires_grad_()
+    Networks.from_flat(ARCHITECTURE, flat)[[1, 3]].forward(INPUTS).square().sum().backward()
+    assert (flat.grad.abs().sum(1) > 0).tolist() == [False, True, False, True, False]
+
+
+def test_computed_networks_may_be_asked_to_be_finite(networks):
+    named = Networks(networks.architecture, networks.weights, tuple("abcde"))
+    broken = named.map(lambda tensor: tensor.index_fill(0, torch.tensor([2]), torch.nan))
+    with pytest.raises(ValueError, match=r"^here: expected finite numbers, found NaN or infinity in 1 of 5 networks: c "):
+        broken.require_finite("here")
+
+
+@pytest.mark.parametrize("index", [True, 1.0, "a", None, ..., [0.5], [9], [True], [[0, 1]]])
 def test_an_index_that_chooses_no_networks_is_told(networks, index):
     named = Networks(networks.architecture, networks.weights, tuple("abcde"))
-    with pytest.raises(ValueError, match=r"^Networks: expected (a number, a slice, a mask or|2 different names)"):
+    with pytest.raises(ValueError, match=r"^Networks: expected a number, a slice, a mask or"):
         named[index]
 
 

@@ -8,9 +8,9 @@ import hashlib
 import numpy as np
 import pytest
 
+from wflib.tasks import images
 from wflib.tasks.images import ImageSource, fetch_images, read_idx, store_folder
 from wflib.tasks.tasks import load_images
-from wflib.tasks import images
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -80,17 +80,17 @@ def checked_names(names: Iterable[str], count: int) -> tuple[str, ...]:
     return found
 
 
-def places(index: Any, count: int) -> list[int]:
-    """Numbers of the networks that a slice, a mask or several indices mean.
+def places(index: Any, count: int) -> Tensor:
+    """Numbers of the networks that a slice, a mask or several indices mean, on the CPU.
 
     Raises:
         ValueError: It is none of these, or does not fit so many networks.
     """
     if isinstance(index, slice):
-        return list(range(count)[index])
+        return torch.tensor(range(count)[index], dtype=torch.int64)
     try:
         asked = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(np.array(index, order="C"))
-        return torch.arange(count)[(asked if asked.numel() else asked.long()).view(len(asked))].tolist()
+        return torch.arange(count)[(asked if asked.numel() else asked.long()).view(len(asked))]
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"Networks: expected a number, a slice, a mask or a list of numbers for {count} networks, got {index!r}."

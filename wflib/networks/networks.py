@@ -15,7 +15,7 @@ True
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -25,11 +25,10 @@ from torch import Tensor, nn
 
 from wflib.architecture import Architecture, Weights
 from wflib.networks.checks import check_architecture, check_stacked, checked_names, places
-from wflib.networks.finite import broken_networks, require_finite, told
-from wflib.networks.reading import agreed, names_of, read_files
+from wflib.networks.finite import LEAVE_OUT, broken_networks, finite_networks, require_finite, told
+from wflib.networks.reading import read_networks
 from wflib.networks.stacked_module import StackedModule
-from wflib.networks.stacking import networks_in, stack
-from wflib.networks.states import plain_state
+from wflib.networks.stacking import stack_states
 from wflib.networks.writing import save_networks
 
 __all__ = ["Networks"]
@@ -76,9 +75,10 @@ class Networks(Sequence[dict[str, Tensor]]):
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> dict[str, Tensor] | Networks:
         if isinstance(index, bool) or not hasattr(type(index), "__index__") or getattr(index, "ndim", 0):
             chosen = places(index, len(self))
-            weights = {name: tensor[chosen].detach() for name, tensor in self.weights.items()}
-            names = None if self.names is None else tuple(self.names[place] for place in chosen)
-            return Networks(self.architecture, weights, names, self.metadata)
+            weights = {name: tensor[chosen.to(tensor.device)] for name, tensor in self.weights.items()}
+            names = None if self.names is None else tuple(self.names[place] for place in chosen.tolist())
+            distinct = names is not None and len(set(names)) == len(names)
+            return Networks.unchecked(self.architecture, weights, names if distinct else None, self.metadata)
         if not -len(self) <= index < len(self):
             raise IndexError(f"Networks: index {index} of {len(self)} networks.")
         return {name: tensor[index].detach().clone() for name, tensor in self.weights.items()}
@@ -103,6 +103,83 @@ class Networks(Sequence[dict[str, Tensor]]):
         """All networks as one module."""
         return StackedModule(self.architecture, self.weights)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return next(iter(self.weights.values())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The tensors' type."""
+        return next(iter(self.weights.values())).dtype
+
+    @property
+    def flat(self) -> Tensor:
+        """All networks as flat vectors, (networks, D); :meth:`from_flat` is the way back."""
+        return self.architecture.flatten(self.weights)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs (networks, examples, outputs), see :meth:`wflib.architecture.Architecture.forward`; differentiable."""
+        return self.architecture.forward(self.weights, inputs)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Networks:
+        """Networks whose tensors are a function's of these: (networks, *shape) → (any number of networks, *shape)."""
+        return self.with_weights({name: function(tensor) for name, tensor in self.weights.items()})
+
+    def with_weights(self, weights: Weights, architecture: Architecture | None = None) -> Networks:
+        """These networks in another form, as permuted or canonical: other tensors that fit, unchecked."""
+        names = self.names if len(next(iter(weights.values()))) == len(self) else None
+        return Networks.unchecked(architecture or self.architecture, weights, names, self.metadata)
+
+    def to(self, target: str | torch.device | torch.dtype | Tensor) -> Networks:
+        """The same networks on another device or in another precision."""
+        return self.map(lambda tensor: tensor.to(target))
+
+    def split(self, networks: int) -> list[Networks]:
+        """Parts of so many networks in a row, the last of them perhaps of fewer."""
+        return [self[start : start + networks] for start in range(0, len(self), networks)]
+
+    def lerp(self, end: Networks, share: float | Tensor) -> Networks:
+        """Points (1 − λ) θ + λ θ_end of straight segments; λ a number or (networks,), a single start serves all."""
+        moved = {}
+        for name, tensor in end.weights.items():
+            where = share.to(tensor).view(-1, *(1 for _ in tensor.shape[1:])) if isinstance(share, Tensor) else share
+            moved[name] = torch.lerp(self.weights[name].expand_as(tensor), tensor, where)
+        return end.with_weights(moved)
+
+    def require_finite(self, who: str, remedy: str = LEAVE_OUT) -> None:
+        """Refuse NaN and infinity, which tensors may hold that were computed.
+
+        Args:
+            who: Who asks, the sentence's beginning.
+            remedy: Its end.
+
+        Raises:
+            ValueError: Some network is not finite; names networks and tensors.
+        """
+        require_finite(self.weights, who, remedy, self.names)
+
+    @staticmethod
+    def unchecked(
+        architecture: Architecture,
+        weights: Weights,
+        names: tuple[str, ...] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Networks:
+        """Networks of tensors that are known to fit, at no cost; they may be of any kind that torch computes with."""
+        networks = object.__new__(Networks)
+        networks.__dict__.update(architecture=architecture, weights=weights, names=names, metadata=metadata or {})
+        return networks
+
+    @staticmethod
+    def from_flat(architecture: Architecture, flat: Tensor) -> Networks:
+        """The networks of flat vectors (networks, D), whatever numbers they hold; differentiable.
+
+        Raises:
+            ValueError: Vectors of another length.
+        """
+        return Networks.unchecked(architecture, architecture.unflatten(flat))
+
     @staticmethod
     def finite(
         architecture: Architecture,
@@ -122,17 +199,15 @@ class Networks(Sequence[dict[str, Tensor]]):
             ValueError: None is left, or tensors do not fit.
         """
         check_stacked(architecture, weights)
-        if names is not None:
-            names = checked_names(names, len(next(iter(weights.values()))))
+        count = len(next(iter(weights.values())))
+        names = None if names is None else checked_names(names, count)
         if broken := broken_networks(weights):
-            count = len(next(iter(weights.values())))
             if len(broken) == count:
                 raise ValueError(f"Networks: all {count} hold NaN or infinity ({told(broken, names)}); nothing is left.")
             found = f"{len(broken)} of {count} networks that hold NaN or infinity: {told(broken, names)}"
             warnings.warn(f"Networks: left out {found}.", stacklevel=2)
-            kept = [index for index in range(count) if index not in broken]
-            weights = {name: tensor[kept] for name, tensor in weights.items()}
-            names = None if names is None else tuple(names[index] for index in kept)
+            kept = Networks.unchecked(architecture, weights, names)[finite_networks(weights)]
+            weights, names = kept.weights, kept.names
         return Networks(architecture, weights, names, dict(metadata or {}))
 
     @staticmethod
@@ -168,22 +243,7 @@ class Networks(Sequence[dict[str, Tensor]]):
                 was expected and what was found.
         """
         check_architecture(architecture)
-        if isinstance(states, (Mapping, nn.Module)):
-            raise ValueError("Networks: expected a sequence of state dicts, got a single one; put it in a list.")
-        if not isinstance(states, Iterable):
-            raise ValueError(f"Networks: expected a sequence of state dicts, got {states!r}.")
-        states = list(states)
-        if not states:
-            raise ValueError("Networks: expected at least one state dict, got none.")
-        parts, labels = [], [f"Networks: state dict {index}" for index in range(len(states))]
-        for label, state in zip(labels, states, strict=True):
-            try:
-                parts.append(plain_state(state, key))
-                if (count := networks_in(architecture, parts[-1])) is not None:
-                    raise ValueError(f"holds {count} stacked networks; use Networks(architecture, weights).")
-            except ValueError as error:
-                raise ValueError(f"{label}: {error}") from error
-        weights, _ = stack(architecture, parts, labels, names, module, dtype)
+        weights = stack_states(architecture, states, names, module, key, dtype)
         return Networks.finite(architecture, weights) if skip_broken else Networks(architecture, weights)
 
     def save(self, path: str | Path) -> None:
@@ -232,19 +292,8 @@ class Networks(Sequence[dict[str, Tensor]]):
         Raises:
             ValueError: Nothing to read, another architecture than the file's, or tensors that do not fit; names the file.
         """
-        path = Path(path)
-        if architecture is not None:
-            check_architecture(architecture)
-        files = read_files(path, key, skip_broken)
-        architecture = agreed(path, architecture, files)
-        labels = [str(file.path) for file in files]
-        weights, counts = stack(architecture, [file.tensors for file in files], labels, names, module, dtype)
-        metadata = files[0].metadata if all(file.metadata == files[0].metadata for file in files) else {}
-        called = names_of(files, path, counts) if path.is_dir() else files[0].names
-        if not sum(counts):
-            raise ValueError(f"{path}: expected networks, found a file of none.")
+        found = read_networks(Path(path), architecture, names, module, key, dtype, skip_broken)
         try:
-            make = Networks.finite if skip_broken else Networks
-            return make(architecture, weights, called, metadata)
+            return Networks.finite(*found) if skip_broken else Networks(*found)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error

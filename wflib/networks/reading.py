@@ -6,20 +6,22 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from wflib.architecture import Architecture
+from wflib.architecture import Architecture, Weights
+from wflib.networks.checks import check_architecture
 from wflib.networks.names import listed, natural_order
+from wflib.networks.stacking import stack
 from wflib.networks.states import plain_state
 from wflib.storage import ArtifactError, load_tensors, read_header
 
-__all__ = ["StateFile", "agreed", "names_of", "read_files"]
+__all__ = ["read_networks"]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 ELSEWHERE = {
@@ -55,6 +57,35 @@ class StateFile:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+def read_networks(
+    path: Path,
+    architecture: Architecture | None,
+    names: Mapping[str, str] | None,
+    module: nn.Module | None,
+    key: str | None,
+    dtype: torch.dtype,
+    skip_broken: bool,
+) -> tuple[Architecture, Weights, tuple[str, ...] | None, dict[str, Any]]:
+    """What :meth:`wflib.networks.Networks.load` reads, whose arguments and errors these are.
+
+    Returns:
+        The architecture, tensors (networks, *shape), names of the networks where they have some, and metadata.
+
+    Raises:
+        ValueError: Nothing to read, another architecture than the file's, or tensors that do not fit; names the file.
+    """
+    if architecture is not None:
+        check_architecture(architecture)
+    files = read_files(path, key, skip_broken)
+    architecture = agreed(path, architecture, files)
+    labels = [str(file.path) for file in files]
+    weights, counts = stack(architecture, [file.tensors for file in files], labels, names, module, dtype)
+    if not sum(counts):
+        raise ValueError(f"{path}: expected networks, found a file of none.")
+    metadata = files[0].metadata if all(file.metadata == files[0].metadata for file in files) else {}
+    return architecture, weights, names_of(files, path, counts) if path.is_dir() else files[0].names, metadata
+
+
 def read_files(path: Path, key: str | None, skip_broken: bool) -> list[StateFile]:
     """Read one file, or those of a folder and of the folders in it in the natural order of their names.
 
@@ -78,7 +109,7 @@ def read_files(path: Path, key: str | None, skip_broken: bool) -> list[StateFile
         found = f"only {listed(left_out, 5)}" if left_out else "nothing"
         raise ValueError(f"{path}: expected files that end in {listed(SUFFIXES)}, found {found}.")
     if left_out:
-        warnings.warn(f"{path}: left out {len(left_out)} that are no networks: {listed(left_out, 5)}.", stacklevel=3)
+        warnings.warn(f"{path}: left out {len(left_out)} that are no networks: {listed(left_out, 5)}.", stacklevel=4)
     files, broken = [], []
     for file in paths:
         try:
@@ -91,7 +122,7 @@ def read_files(path: Path, key: str | None, skip_broken: bool) -> list[StateFile
         raise ValueError(f"{path}: none of {len(paths)} files could be read: {listed(broken, 5)}.")
     if broken:
         warnings.warn(
-            f"{path}: left out {len(broken)} of {len(paths)} files, unreadable: {listed(broken, 5)}.", stacklevel=3
+            f"{path}: left out {len(broken)} of {len(paths)} files, unreadable: {listed(broken, 5)}.", stacklevel=4
         )
     return files
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,43 @@ from torch import Tensor, nn
 from wflib.architecture import Architecture, Weights
 from wflib.networks.names import check_orientation, listed, match
 from wflib.networks.running import names_by_running
-from wflib.networks.states import check_floating
+from wflib.networks.states import check_floating, plain_state
 
-__all__ = ["networks_in", "stack"]
+__all__ = ["stack", "stack_states"]
+
+
+def stack_states(
+    architecture: Architecture,
+    states: Sequence[Mapping[str, Any]],
+    names: Mapping[str, str] | None,
+    module: nn.Module | None,
+    key: str | None,
+    dtype: torch.dtype,
+) -> Weights:
+    """What :meth:`wflib.networks.Networks.from_state_dicts` makes networks of, whose arguments and errors these are.
+
+    Returns:
+        Tensors (networks, *shape).
+
+    Raises:
+        ValueError: No state dict, or one with other tensors; says which, what was expected and what was found.
+    """
+    if isinstance(states, (Mapping, nn.Module)):
+        raise ValueError("Networks: expected a sequence of state dicts, got a single one; put it in a list.")
+    if not isinstance(states, Iterable):
+        raise ValueError(f"Networks: expected a sequence of state dicts, got {states!r}.")
+    states = list(states)
+    if not states:
+        raise ValueError("Networks: expected at least one state dict, got none.")
+    parts, labels = [], [f"Networks: state dict {index}" for index in range(len(states))]
+    for label, state in zip(labels, states, strict=True):
+        try:
+            parts.append(plain_state(state, key))
+            if (count := networks_in(architecture, parts[-1])) is not None:
+                raise ValueError(f"holds {count} stacked networks; use Networks(architecture, weights).")
+        except ValueError as error:
+            raise ValueError(f"{label}: {error}") from error
+    return stack(architecture, parts, labels, names, module, dtype)[0]
 
 
 def stack(
