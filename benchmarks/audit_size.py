@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 
 from tests.evaluation.families import ARCHITECTURE, examples, runs, zoo
 from wflib.evaluation import audit_networks
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.storage import atomic_path
 
@@ -27,15 +28,15 @@ NETWORKS, SNAPSHOTS = 150, 4
 def false_alarms(case: str, seed: int) -> dict[str, bool]:
     """Whether each test says no on one family, and whether any does after Holm's adjustment."""
     family = zoo(2 * NETWORKS, NETWORKS, SNAPSHOTS, seed, uneven=case == "independent networks")
-    training, weights, trajectory = family.training_part, ARCHITECTURE.unflatten(runs(NETWORKS, seed, "drawn")), None
+    networks, trajectory = Networks.from_flat(ARCHITECTURE, runs(NETWORKS, seed, "drawn")), None
+    training = family.training_part
     if case == "training trajectories":
         some = training[training.trajectory < NETWORKS]
-        weights, trajectory = some.weights, some.trajectory
+        networks, trajectory = some.networks, some.trajectory
     random = generator(seed, case)
     found = audit_networks(
         case,
-        ARCHITECTURE,
-        weights,
+        networks,
         training,
         family.held_out_part,
         examples(),

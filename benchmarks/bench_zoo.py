@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wflib.architecture import Architecture, cnn, mlp
+from wflib.networks import network_losses
 from wflib.rng import generator
 from wflib.tasks import Split
-from wflib.zoo import initialize, network_losses
+from wflib.zoo import initialize
 from wflib.zoo.training import networks_at_once
 
 NETWORKS, EXAMPLES, ROUNDS, STEPS = 1000, 64, 5, 5
@@ -56,18 +57,17 @@ def batches(architecture: Architecture) -> tuple[Tensor, Tensor]:
 def together(architecture: Architecture) -> Callable[[], None]:
     """One step of all networks, in parts as train_zoo takes them."""
     inputs, targets = batches(architecture)
-    weights = initialize(architecture, NETWORKS, 0.1, generator(0, "weights"))
     at_once = networks_at_once(architecture, EXAMPLES)
+    drawn = initialize(architecture, NETWORKS, 0.1, generator(0, "weights")).split(at_once)
     parts = []
-    for start in range(0, NETWORKS, at_once):
-        where = slice(start, start + at_once)
-        some = {name: tensor[where].clone().requires_grad_() for name, tensor in weights.items()}
-        parts.append((some, torch.optim.Adam(some.values()), Split(inputs[where], targets[where])))
+    for part, x, y in zip(drawn, inputs.split(at_once), targets.split(at_once), strict=True):
+        some = part.map(lambda tensor: tensor.clone().requires_grad_())
+        parts.append((some, torch.optim.Adam(some.weights.values()), Split(x, y)))
 
     def step() -> None:
         for some, optimizer, split in parts:
             optimizer.zero_grad(set_to_none=True)
-            network_losses(architecture, some, split).sum().backward()
+            network_losses(some, split).sum().backward()
             optimizer.step()
 
     return step

@@ -47,9 +47,9 @@ def measure(zoo: Zoo, geometry: str, decay: float, norm: str, dataset) -> dict[s
     canonical = canonical_zoo(zoo, norm)
     flow = flow_for_zoo(settings_of(geometry, decay), canonical, dataset.train)
     flow = FlowTrainer(flow, canonical, settings_of(geometry, decay).training, dataset.train).run()
-    weights = flow.coordinates.decode_state(sample(flow, SAMPLES, STEPS, generator(0, "norms")))
-    drawn = sampling_quality(flow.architecture, weights, dataset.validation)
-    own = sampling_quality(zoo.architecture, zoo.last_snapshots.weights, dataset.validation)
+    x = sample(flow, SAMPLES, STEPS, generator(0, "norms"))
+    drawn = sampling_quality(flow.coordinates.decode_state(x), dataset.validation)
+    own = sampling_quality(zoo.last_snapshots.networks, dataset.validation)
     biases = torch.cat([tensor.flatten() for name, tensor in canonical.weights.items() if name.endswith("bias")])
     return {
         "weight_decay": decay,

@@ -14,6 +14,7 @@ import typer
 
 from benchmarks.symmetries import FOLDER, build, torchvision_models
 from wflib.architecture import Architecture
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.storage import atomic_path
 from wflib.symmetry import permute, random_permutations, weight_matching
@@ -27,21 +28,21 @@ def measure(name: str, restarts: int) -> dict[str, object]:
     module, inputs, _ = build(torchvision_models(), name)
     architecture = Architecture.from_module(module, inputs)
     state = module.state_dict()
-    reference = {key: state[key].float().unsqueeze(0) for key, _ in architecture.shapes}
-    hidden = random_permutations(architecture, 1, generator(0, "hide"))
-    planted = permute(architecture, reference, hidden)
-    planted |= {name: planted[name] * 100 for name in architecture.statistics}
+    reference = Networks(architecture, {key: state[key].float().unsqueeze(0) for key, _ in architecture.shapes})
+    planted = permute(reference, random_permutations(architecture, 1, generator(0, "hide")))
+    planted.weights.update({name: planted.weights[name] * 100 for name in architecture.statistics})
     start = time.perf_counter()
-    found = weight_matching(architecture, reference, planted, generator(0, "match"), restarts)
+    found = weight_matching(reference, planted, generator(0, "match"), restarts)
     seconds = time.perf_counter() - start
-    back, learned = permute(architecture, planted, found), set(reference) - set(architecture.statistics)
+    learned = set(reference.weights) - set(architecture.statistics)
+    original, moved, back = (side.weights for side in (reference, planted, permute(planted, found)))
     groups = architecture.hidden_groups
     return {
         "model": name,
         "groups": len(groups),
         "nested": sum(group.parent is not None for group in groups),
-        "moved tensors": sum(not torch.equal(planted[key], reference[key]) for key in learned),
-        "recovered tensors": f"{sum(torch.equal(back[key], reference[key]) for key in learned)} of {len(learned)}",
+        "moved tensors": sum(not torch.equal(moved[key], original[key]) for key in learned),
+        "recovered tensors": f"{sum(torch.equal(back[key], original[key]) for key in learned)} of {len(learned)}",
         "seconds": f"{seconds:.1f}",
     }
 

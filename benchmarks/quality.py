@@ -61,7 +61,7 @@ def measure(kind: str, loss: str, optimizer: str, least: float, most: float) -> 
         clock["spent"] = spent
         network, flow.network = flow.network, trainer.averaged
         x = sample(flow, settings.evaluate.curve_networks, 16, generator(0, "quality"))
-        quality = sampling_quality(flow.architecture, flow.coordinates.decode_state(x), dataset.test)
+        quality = sampling_quality(flow.coordinates.decode_state(x), dataset.test)
         flow.network = network
         facts = {"kind": kind, "loss": loss, "optimizer": optimizer, "iteration": iteration, "seconds": spent}
         rows.append({**facts, "validation_loss": trainer.validation_loss(), **quality})

@@ -18,7 +18,8 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture, Weights
+from wflib.architecture import Architecture
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import Symmetries, permute, random_permutations, random_scales, scale
 
@@ -108,18 +109,17 @@ def change(expected: Tensor, found: Tensor) -> float:
 
 
 @torch.no_grad()
-def verify(architecture: Architecture, weights: Weights, inputs: Tensor) -> tuple[float, float]:
+def verify(networks: Networks, inputs: Tensor) -> tuple[float, float]:
     """Changes of the output by a random element of the group, and by the same with one tie cut."""
-    expected = architecture.forward(weights, inputs)
-    random = generator(0, "element")
-    moved = permute(architecture, weights, random_permutations(architecture, 1, random))
+    architecture, expected, random = networks.architecture, networks.forward(inputs), generator(0, "element")
+    moved = permute(networks, random_permutations(architecture, 1, random))
     scales = random_scales(architecture, 1, random, dtype=inputs.dtype)
     # Fourth roots: factors near one, for which no variance plus ε becomes smaller than ε.
-    moved = scale(architecture, moved, {name: factor.sign() * factor.abs() ** 0.25 for name, factor in scales.items()})
-    kept = change(expected, architecture.forward(moved, inputs))
+    moved = scale(moved, {name: factor.sign() * factor.abs() ** 0.25 for name, factor in scales.items()})
     first = next(group.name for group in architecture.hidden_groups if group.size > 1)
     cut = next(name for name, _ in architecture.shapes if any(first in axis.groups for axis in architecture.axes(name)))
-    return kept, change(expected, architecture.forward(moved | {cut: weights[cut]}, inputs))
+    torn = moved.with_weights({**moved.weights, cut: networks.weights[cut]})
+    return change(expected, moved.forward(inputs)), change(expected, torn.forward(inputs))
 
 
 def measure(models, name: str) -> dict[str, object]:
@@ -135,7 +135,7 @@ def measure(models, name: str) -> dict[str, object]:
     found = Symmetries(architecture)
     derived = (found.architecture.groups, time.perf_counter())[1]
     state = module.state_dict()
-    kept, cut = verify(architecture, {key: state[key].unsqueeze(0) for key, _ in architecture.shapes}, inputs)
+    kept, cut = verify(Networks(architecture, {key: state[key].unsqueeze(0) for key, _ in architecture.shapes}), inputs)
     groups = architecture.hidden_groups
     return row | {
         "parameters": found.parameters,

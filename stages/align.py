@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from stages.common import (
@@ -63,13 +62,11 @@ def main(
                 bar.refresh()
 
             aligned = align_zoo(trained, settings.align, dataset, advance, folder)
-        architecture = trained.architecture
-        assert_same_function(architecture, trained.weights, architecture, aligned.weights, dataset.validation.inputs, 1e-4)
+        assert_same_function(trained.networks, aligned.networks, dataset.validation.inputs, 1e-4)
         save_zoo(out, aligned)
         shutil.rmtree(folder, ignore_errors=True)
-        for name, networks in (("distance_before", trained), ("distance_after", aligned)):
-            distance = squared_distance(architecture, aligned.reference, networks.weights)
-            facts[name] = torch.sqrt(distance).mean().item()
+        for name, part in (("distance_before", trained), ("distance_after", aligned)):
+            facts[name] = squared_distance(aligned.reference, part.networks).sqrt().mean().item()
 
 
 if __name__ == "__main__":

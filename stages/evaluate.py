@@ -89,22 +89,20 @@ def main(
             chosen = torch.randperm(len(part), generator=generator(config.seed, "evaluate", name))
             return part[chosen[: config.zoo_networks]]
 
-        groups = {"samples": (drawn.weights, None)}
+        groups = {"samples": (drawn.networks, None)}
         for name, part in (("zoo", some(training, "zoo")), ("held-out", some(held_out, "held-out"))):
-            groups[name] = (part.weights, part.trajectory)
+            groups[name] = (part.networks, part.trajectory)
         for name, draw in BASELINES.items():
             count = min(len(drawn), BASELINE_NETWORKS)
             groups[name] = (draw(training, count, generator(config.seed, "evaluate", name), config.noise), None)
         rows, records, moments = [], [], []
         points = [(steps, strength) for strength in config.guidance for steps in config.steps]
         with progress_bar(len(groups) + len(points), "evaluate", "set") as bar:
-            for name, (weights, trajectory) in groups.items():
+            for name, (networks, trajectory) in groups.items():
                 bar.set_postfix_str(name)
-                networks = {key: tensor.to(device) for key, tensor in weights.items()}
                 table, record, moved = evaluate_networks(
                     name,
-                    zoo.architecture,
-                    networks,
+                    networks.to(device),
                     dataset.test,
                     training,
                     config.calibration_bins,
@@ -127,11 +125,11 @@ def main(
                     schedule, point = settings.sample.guidance_schedule, settings.sample.guidance_point
                     guidance = Guidance(model, loss, strength, schedule, point)
                 x = sample(model, config.curve_networks, steps, generator(config.seed, "evaluate", "curve"), guidance)
-                quality = sampling_quality(model.architecture, model.coordinates.decode_state(x), dataset.test)
+                quality = sampling_quality(model.coordinates.decode_state(x), dataset.test)
                 curve.append({"steps": steps, "guidance": strength, **quality})
                 bar.update()
         barriers = pd.concat(
-            barrier_table(name, part.architecture, part[: config.barrier_networks].weights, dataset.test)
+            barrier_table(name, part.networks[: config.barrier_networks], dataset.test)
             for name, part in (("unaligned", before), ("aligned", after))
         )
         summary = pd.DataFrame(records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ from stages.common import (
 from wflib.config import load_settings
 from wflib.device import resolve_device
 from wflib.flow import DIVERGED, AddedNoise, Guidance, TaskLoss, diffusion_of, load_flow, sample
-from wflib.networks import Networks, require_finite
+from wflib.networks import require_finite
 from wflib.rng import generator
 from wflib.tasks import load_dataset
 from wflib.zoo import Zoo, save_zoo
@@ -80,12 +81,11 @@ def main(
         coordinates = model.coordinates.to("cpu")
         count = torch.arange(config.networks)
         metadata = {"task": settings.task, "seed": config.seed, "geometry": model.config.geometry, "steps": config.steps}
-        nothing, states = torch.zeros_like(count), coordinates.decode_state(drawn)
-        architecture, ordinary = coordinates.decode(drawn)
-        require_finite(ordinary, "draws as ordinary networks", DIVERGED)  # the output scale is an exponential
-        zoo = Zoo(coordinates.architecture, states, count, nothing, nothing.bool(), "sampled", metadata=metadata)
-        save_zoo(out, zoo)
-        Networks(architecture, ordinary, metadata=metadata).save(networks)
+        nothing, ordinary = torch.zeros_like(count), coordinates.decode(drawn)
+        ordinary.require_finite("draws as ordinary networks", DIVERGED)  # the output scale is an exponential
+        states = coordinates.decode_state(drawn)
+        save_zoo(out, Zoo(states, count, nothing, nothing.bool(), "sampled", metadata=metadata))
+        replace(ordinary, metadata=metadata).save(networks)
         facts |= {"networks": config.networks, "solver": config.solver, "steps": config.steps}
 
 

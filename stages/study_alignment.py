@@ -54,7 +54,7 @@ def some_last_snapshots(zoo: Zoo, networks: int) -> Zoo:
     """The last networks of trajectories spread over the zoo, as a zoo of their own without held-out ones."""
     last = zoo.last_snapshots.training_part
     chosen = last[torch.linspace(0, len(last) - 1, min(networks, len(last))).long()]
-    return replace(chosen, trajectory=torch.arange(len(chosen)), initial=None, initial_architecture=None)
+    return replace(chosen, trajectory=torch.arange(len(chosen)), initial=None)
 
 
 @app.command()
@@ -76,7 +76,7 @@ def main(
         settings = load_settings(params, presets)
         trained = some_last_snapshots(load_zoo(zoo, "trained"), networks)
         dataset = load_dataset(data).for_networks(trained.architecture, f"{zoo}")
-        architecture, rows, matrices = trained.architecture, [], []
+        rows, matrices = [], []
         with progress_bar(len(METHODS), "align", "method") as bar:
             for name, changes in METHODS.items():
                 bar.set_postfix_str(name)
@@ -84,14 +84,12 @@ def main(
                 started = time.perf_counter()
                 aligned = align_zoo(trained, config, dataset)
                 seconds = time.perf_counter() - started
-                assert_same_function(
-                    architecture, trained.weights, architecture, aligned.weights, dataset.test.inputs, tolerance=1e-4
-                )
-                barriers = barrier_table(name, architecture, aligned.weights, dataset.test, points)
+                assert_same_function(trained.networks, aligned.networks, dataset.test.inputs, tolerance=1e-4)
+                barriers = barrier_table(name, aligned.networks, dataset.test, points)
                 pairs = barriers[barriers.i < barriers.j]
-                to_reference = squared_distance(architecture, aligned.reference, aligned.weights)
+                to_reference = squared_distance(aligned.reference, aligned.networks)
                 # Mean over pairs of ‖a − b‖² = 2 n / (n − 1) times the mean squared distance to the mean.
-                flat = aligned.flat
+                flat = aligned.networks.flat
                 between = 2 * (flat - flat.mean(0)).square().sum(1).sum() / (len(flat) - 1)
                 rows.append(
                     {
@@ -106,7 +104,7 @@ def main(
                 )
                 matrices.append(barriers)
                 bar.update()
-        distances = symmetry_distances(architecture, trained.weights, generator(settings.align.seed, "symmetry"))
+        distances = symmetry_distances(trained.networks, generator(settings.align.seed, "symmetry"))
         table = pd.DataFrame(rows)
         text = f"{measures_markdown(table)}\n{measures_markdown(symmetry_summary(distances))}"
         save_study(out, table, text, alignment_figure(pd.concat(matrices), distances))

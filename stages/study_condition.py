@@ -57,7 +57,7 @@ def main(
             raise ValueError(f"{flow}: this flow has no condition; train one with flow.condition=loss or accuracy.")
         zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical)
         name, training, rows = model.condition.name, zoo.training_part, []
-        figures = network_figures(zoo.architecture, training.weights, dataset.train, name)
+        figures = network_figures(training.networks, dataset.train, name)
         low, high = (figures.quantile(level).clamp_min(1e-12).item() for level in (0.01, 0.99))
         asked = torch.linspace(0, 1, networks)
         asked = low * (high / low) ** asked if name == "loss" else low + (high - low) * asked
@@ -73,9 +73,9 @@ def main(
                     condition_strength=strength,
                     progress=lambda count, done=done: bar.update(done + count - bar.n),
                 )
-                weights = model.coordinates.decode_state(x)
-                found = network_figures(model.architecture, weights, dataset.train, name).tolist()
-                test = network_figures(model.architecture, weights, dataset.test, "loss").tolist()
+                drawn = model.coordinates.decode_state(x)
+                found = network_figures(drawn, dataset.train, name).tolist()
+                test = network_figures(drawn, dataset.test, "loss").tolist()
                 columns = {"strength": strength, "asked": asked.tolist(), "found": found, "test_loss": test}
                 rows.append(pd.DataFrame(columns))
         table = pd.concat(rows)

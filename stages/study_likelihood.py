@@ -51,8 +51,8 @@ def main(
         model = load_flow(flow, resolve_device("auto"))
         zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical)
         held_out, encode = some(zoo.held_out_part, networks, seed, "held-out"), model.coordinates.encode
-        groups = {HELD_OUT: encode(held_out.weights)}
-        groups["training trajectories"] = encode(some(zoo.training_part, networks, seed, "training").weights)
+        groups = {HELD_OUT: encode(held_out.networks)}
+        groups["training trajectories"] = encode(some(zoo.training_part, networks, seed, "training").networks)
         groups["samples"] = sample(model, networks, 32, generator(seed, "study", "prior"))
         copies = {f"held-out + {noise:.0%} noise": noise for noise in NOISES}
         for name, noise in copies.items():

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-import torch
 import typer
 
 from stages.common import DATASET, FLOW, DatasetFile, FlowFile, application, clear_errors, progress_bar
 from wflib.device import resolve_device
-from wflib.evaluation import bayesian_model_average, predict, sampling_quality
+from wflib.evaluation import bayesian_model_average, sampling_quality
 from wflib.flow import load_flow, sample
+from wflib.networks import accuracy, predict
 from wflib.rng import generator
 from wflib.storage import atomic_path
 from wflib.tasks import load_dataset
@@ -34,17 +34,15 @@ def main(
     with clear_errors("study-widths"):
         model = load_flow(flow, resolve_device("auto"))
         dataset = load_dataset(data).for_networks(model.architecture, f"{flow}")
-        rows, split = [], dataset.test.to(model.device)
+        rows, split = [], dataset.test
         with progress_bar(len(widths), "widths", "width") as bar:
             for width in widths:
                 wide = model.with_widths({group.name: width for group in model.architecture.hidden_groups})
                 x = sample(wide, networks, steps, generator(seed, "widths"))
-                weights = wide.coordinates.decode_state(x)
-                with torch.no_grad():
-                    average = bayesian_model_average(predict(wide.architecture, weights, split.inputs))
-                accuracy = (average.argmax(-1) == split.targets).float().mean().item()
-                quality = sampling_quality(wide.architecture, weights, split)
-                rows.append({"width": width, "networks": networks, "steps": steps, **quality, "bma_accuracy": accuracy})
+                drawn = wide.coordinates.decode_state(x)
+                average = bayesian_model_average(predict(drawn, split.inputs))[None]
+                quality = {**sampling_quality(drawn, split), "bma_accuracy": accuracy(average, split.targets).item()}
+                rows.append({"width": width, "networks": networks, "steps": steps, **quality})
                 bar.update()
         with atomic_path(out) as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from stages.common import DATASET, PARAMS, PRESETS, ZOO, DatasetFile, Params, Presets, application, progress_bar, running
 from wflib.config import load_settings
 from wflib.device import resolve_device
+from wflib.networks import network_losses
 from wflib.tasks import load_dataset
-from wflib.zoo import network_for, network_losses, save_zoo, train_zoo
+from wflib.zoo import network_for, save_zoo, train_zoo
 
 app = application("train-zoo")
 
@@ -42,8 +42,7 @@ def main(
 
             zoo = train_zoo(architecture, dataset, settings.zoo, device, advance)
         save_zoo(out, zoo)
-        with torch.no_grad():
-            losses = network_losses(architecture, zoo.last_snapshots.weights, dataset.validation)
+        losses = network_losses(zoo.last_snapshots.networks, dataset.validation)
         facts |= {
             "networks": len(zoo),
             "trajectories": settings.zoo.networks,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wflib.activation import ACTIVATIONS
 from wflib.architecture import Architecture, Layer, Weights, mlp
+from wflib.networks import Networks
 from wflib.rng import generator
 
 TOLERANCE = 1e-10
@@ -32,16 +33,21 @@ def random_weights(architecture: Architecture, networks: int = 3, seed: int = 0)
     return architecture.unflatten(flat)
 
 
+def random_networks(architecture: Architecture, networks: int = 3, seed: int = 0) -> Networks:
+    """As :func:`random_weights` draws them."""
+    return Networks(architecture, random_weights(architecture, networks, seed))
+
+
 def random_inputs(architecture: Architecture, examples: int = 7) -> Tensor:
     """Examples with N(0, 1) features in float64."""
     features = architecture.groups[0].size
     return torch.randn(examples, features, generator=generator(0, "inputs"), dtype=torch.float64)
 
 
-def largest_difference(architecture: Architecture, a: Weights, other: Architecture, b: Weights) -> float:
+def largest_difference(networks: Networks, others: Networks) -> float:
     """Largest difference between the outputs of two zoos, relative to the size of outputs where that exceeds one."""
-    inputs = random_inputs(architecture)
-    first, second = architecture.forward(a, inputs), other.forward(b, inputs)
+    inputs = random_inputs(networks.architecture)
+    first, second = networks.forward(inputs), others.forward(inputs)
     return float(((first - second).abs() / first.abs().clamp_min(1)).max())
 
 

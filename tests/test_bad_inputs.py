@@ -48,12 +48,12 @@ from wflib.flow import (
 )
 from wflib.flow.conditioning import Condition
 from wflib.flow.coupling import optimal_assignment
-from wflib.networks import Networks
+from wflib.networks import Networks, network_losses
 from wflib.rng import generator
 from wflib.symmetry import activation_matching, canonicalize, weight_matching
 from wflib.tasks import Dataset, Split, load_dataset, save_dataset
 from wflib.testing import assert_same_function
-from wflib.zoo import Zoo, align_zoo, canonical_zoo, load_zoo, network_losses, save_zoo, train_zoo, zoo_from_networks
+from wflib.zoo import Zoo, align_zoo, canonical_zoo, load_zoo, save_zoo, train_zoo, zoo_from_networks
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURE = mlp([5, 4, 3, 2])
@@ -78,7 +78,7 @@ DATASET = Dataset("wdbc", "classification", 2, toy_split(40), toy_split(20), toy
 def own_zoo(networks: int = NETWORKS) -> Zoo:
     """Random networks with initial weights, the last two trajectories held out."""
     flat = 0.5 * torch.randn(2, networks, ARCHITECTURE.dimension, generator=generator(0, "own"))
-    initial, weights = (Networks(ARCHITECTURE, ARCHITECTURE.unflatten(part)) for part in flat)
+    initial, weights = (Networks.from_flat(ARCHITECTURE, part) for part in flat)
     held_out = torch.arange(networks) >= networks - 2
     return zoo_from_networks(weights, held_out=held_out, initial=initial, init_std=0.5)
 
@@ -89,15 +89,11 @@ CANONICAL = canonical_zoo(ALIGNED)
 FLOW = flow_for_zoo(SETTINGS, ALIGNED, DATASET.train)
 
 
-def spoiled(weights: dict, value: float = math.nan) -> dict:
-    """The same networks, one of them broken."""
-    broken = {name: tensor.clone() for name, tensor in weights.items()}
-    broken["linear2.weight"][1, 0, 0] = value
+def spoiled(networks: Networks, value: float = math.nan) -> Networks:
+    """The same networks, one of them broken, as computed ones may be."""
+    broken = networks.map(torch.clone)
+    broken.weights["linear2.weight"][1, 0, 0] = value
     return broken
-
-
-def cast(weights: dict, dtype: torch.dtype) -> dict:
-    return {name: tensor.to(dtype) for name, tensor in weights.items()}
 
 
 # -- stages ---------------------------------------------------------------------------------------------------------
@@ -211,7 +207,7 @@ def files(tmp_path_factory) -> dict[str, bytes]:
         save_zoo(folder / f"{name}.safetensors", zoo)
     save_flow(folder / "flow.safetensors", FLOW)
     drawn = ALIGNED[:4]
-    save_zoo(folder / "samples.safetensors", Zoo(ARCHITECTURE, drawn.weights, *labels(4), "sampled"))
+    save_zoo(folder / "samples.safetensors", Zoo(drawn.networks, *labels(4), "sampled"))
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -344,21 +340,18 @@ def test_what_nobody_foresaw_is_a_sentence_too_and_can_be_looked_at(monkeypatch,
 
 # -- functions ------------------------------------------------------------------------------------------------------
 
-WEIGHTS = ZOO.weights
+MINE = ZOO.networks
+TANH = Networks(mlp([5, 4, 3, 2], "tanh"), MINE.weights)
 SPLIT = DATASET.validation
 
 
 def zoo(**changes) -> Zoo:
-    return replace(ZOO, **{"initial": None, "initial_architecture": None, **changes})
+    return replace(ZOO, **{"initial": None, **changes})
 
 
-def nothing() -> dict:
-    return {name: tensor[:0] for name, tensor in WEIGHTS.items()}
-
-
-def evaluated(weights: dict, **changes):
+def evaluated(networks: Networks, **changes):
     given = {"split": SPLIT, "training": ALIGNED.training_part, "bins": 5, "reference": ALIGNED.reference, **changes}
-    return evaluate_networks("mine", ARCHITECTURE, weights, generator=generator(0, "e"), **given)
+    return evaluate_networks("mine", networks, generator=generator(0, "e"), **given)
 
 
 class Steep:
@@ -389,32 +382,25 @@ def geometric_settings():
 
 CANONICAL_FLOW = flow_for_zoo(geometric_settings(), canonical_zoo(ALIGNED), DATASET.train)
 
-same_start = {name: tensor[:1].expand_as(tensor).clone() for name, tensor in ZOO.initial.items()}
-few = Networks(ARCHITECTURE, {name: tensor[:1] for name, tensor in WEIGHTS.items()})
-mine = Networks(ARCHITECTURE, WEIGHTS)
-broken = [{name: tensor[index] for name, tensor in spoiled(WEIGHTS).items()} for index in range(NETWORKS)]
+same_start = ZOO.initial[[0] * NETWORKS]
+broken = list(spoiled(MINE))
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     # zoos
-    "Zoo NaN": (lambda: zoo(weights=spoiled(WEIGHTS)), r"1 of 12 networks: 1 \(linear2.weight\)"),
-    "Zoo infinity": (lambda: zoo(weights=spoiled(WEIGHTS, math.inf)), "finite_networks"),
-    "Zoo half": (lambda: zoo(weights=cast(WEIGHTS, torch.float16)), r"torch.float16; convert with .float\(\)"),
-    "Zoo bfloat16": (lambda: zoo(weights=cast(WEIGHTS, torch.bfloat16)), r"convert with .float\(\)"),
-    "Zoo integers": (lambda: zoo(weights=cast(WEIGHTS, torch.int64)), r"torch.int64; convert with .float\(\)"),
-    "Zoo mixed": (
-        lambda: zoo(weights={**WEIGHTS, "linear1.bias": WEIGHTS["linear1.bias"].double()}),
-        "torch.float32, torch.float64",
-    ),
-    "Zoo of one network unstacked": (lambda: zoo(weights={n: w[0] for n, w in WEIGHTS.items()}), "from_state_dicts"),
-    "Zoo of lists": (lambda: zoo(weights={n: w.tolist() for n, w in WEIGHTS.items()}), "expected a tensor, got list"),
+    "Zoo NaN": (lambda: zoo(networks=spoiled(MINE)), r"1 of 12 networks: 1 \(linear2.weight\)"),
+    "Zoo infinity": (lambda: zoo(networks=spoiled(MINE, math.inf)), "finite_networks"),
+    "Zoo half": (lambda: zoo(networks=MINE.to(torch.float16)), r"torch.float16; convert with .to\(torch.float32\)"),
+    "Zoo bfloat16": (lambda: zoo(networks=MINE.to(torch.bfloat16)), "torch.bfloat16; convert with"),
+    "Zoo integers": (lambda: zoo(networks=MINE.to(torch.int64)), "torch.int64; convert with"),
+    "Zoo of a dict": (lambda: zoo(networks=MINE.weights), "networks expected Networks, got dict"),
     "Zoo held_out integers": (lambda: zoo(held_out=ZOO.held_out.long()), r"convert it with .to\(torch.bool\)"),
     "Zoo held_out list": (lambda: zoo(held_out=[True] * 12), "expected a tensor .* got list"),
     "Zoo negative step": (lambda: zoo(step=ZOO.step - 1), "at least 0, got -1"),
     "Zoo negative trajectory": (lambda: zoo(trajectory=ZOO.trajectory - 1), "at least 0, got -1"),
     "Zoo initial NaN": (lambda: replace(ZOO, initial=spoiled(ZOO.initial)), "initial: expected finite"),
     "Zoo initial half": (
-        lambda: replace(ZOO, initial=cast(ZOO.initial, torch.half)),
-        "initial: expected all in torch.float32",
+        lambda: replace(ZOO, initial=ZOO.initial.to(torch.half)),
+        "initial: expected torch.float32",
     ),
     "Zoo no permutations": (
         lambda: zoo(permutations={"hidden1": torch.zeros(12, 4, dtype=torch.int64)}),
@@ -434,17 +420,17 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "load_zoo nowhere": (lambda: load_zoo("nowhere.safetensors", "trained"), "found no file"),
     "load_dataset nowhere": (lambda: load_dataset("nowhere.safetensors"), "found no file"),
     "load_flow nowhere": (lambda: load_flow("nowhere.safetensors"), "found no file"),
-    "zoo_from_networks one": (lambda: zoo_from_networks(few), "at least two trajectories"),
+    "zoo_from_networks one": (lambda: zoo_from_networks(MINE[:1]), "at least two trajectories"),
     "zoo_from_networks one run": (
-        lambda: zoo_from_networks(mine, torch.zeros(12, dtype=torch.int64)),
+        lambda: zoo_from_networks(MINE, torch.zeros(12, dtype=torch.int64)),
         "leave trajectory out",
     ),
-    "zoo_from_networks short": (lambda: zoo_from_networks(mine, torch.arange(5)), r"trajectory expected \(12,\) integers"),
-    "zoo_from_networks floats": (lambda: zoo_from_networks(mine, torch.rand(12)), "integers"),
-    "Networks NaN": (lambda: Networks(ARCHITECTURE, spoiled(WEIGHTS)), "in 1 of 12 networks: 1"),
-    "zoo_from_networks share": (lambda: zoo_from_networks(mine, held_out=1.5), "between 0 and 1"),
-    "zoo_from_networks none": (lambda: zoo_from_networks(mine, held_out=torch.zeros(12).bool()), "found none of 12"),
-    "zoo_from_networks all": (lambda: zoo_from_networks(mine, held_out=torch.ones(12).bool()), "found all of 12"),
+    "zoo_from_networks short": (lambda: zoo_from_networks(MINE, torch.arange(5)), r"trajectory expected \(12,\) integers"),
+    "zoo_from_networks floats": (lambda: zoo_from_networks(MINE, torch.rand(12)), "integers"),
+    "Networks NaN": (lambda: Networks(ARCHITECTURE, spoiled(MINE).weights), "in 1 of 12 networks: 1"),
+    "zoo_from_networks share": (lambda: zoo_from_networks(MINE, held_out=1.5), "between 0 and 1"),
+    "zoo_from_networks none": (lambda: zoo_from_networks(MINE, held_out=torch.zeros(12).bool()), "found none of 12"),
+    "zoo_from_networks all": (lambda: zoo_from_networks(MINE, held_out=torch.ones(12).bool()), "found all of 12"),
     "align_zoo all held out": (lambda: align_zoo(zoo(held_out=torch.ones(12).bool()), SETTINGS.align, DATASET), "held_out"),
     "align_zoo empty": (lambda: align_zoo(ZOO[:0], SETTINGS.align, DATASET), "not held out"),
     "initial_of": (lambda: zoo().initial_of(torch.tensor([0])), "independent or ot"),
@@ -467,31 +453,37 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "Flow std": (lambda: Flow(SETTINGS.flow, SETTINGS.velocity, Coordinates(ARCHITECTURE), math.nan), "positive number"),
     "all weights zero": (
-        lambda: flow_for_zoo(SETTINGS, zoo(weights={n: 0 * w for n, w in WEIGHTS.items()}, metadata={}), DATASET.train),
+        lambda: flow_for_zoo(SETTINGS, zoo(networks=MINE.map(torch.zeros_like), metadata={}), DATASET.train),
         "other than zero",
     ),
     "optimal_assignment NaN": (
-        lambda: optimal_assignment(FLOW.geometry, ZOO.flat, ALIGNED.architecture.flatten(spoiled(WEIGHTS))),
+        lambda: optimal_assignment(FLOW.geometry, ZOO.networks.flat, spoiled(MINE).flat),
         "12 of 144 NaN or infinite",
     ),
-    "optimal_assignment sizes": (lambda: optimal_assignment(FLOW.geometry, ZOO.flat, ZOO.flat[:3]), "as many x_0"),
-    "dopri5 steep": (lambda: integrate(Steep(), ZOO.flat, 1, solver="dopri5"), "dopri5 (took 1000|found no step)"),
-    "dopri5 NaN": (lambda: integrate(FLOW, ZOO.flat, 1, lambda x, t: x * math.nan, "dopri5"), "dopri5 found no step"),
-    "integrate no steps": (lambda: integrate(FLOW, ZOO.flat, 0), "at least 1"),
+    "optimal_assignment sizes": (
+        lambda: optimal_assignment(FLOW.geometry, ZOO.networks.flat, ZOO.networks.flat[:3]),
+        "as many x_0",
+    ),
+    "dopri5 steep": (lambda: integrate(Steep(), ZOO.networks.flat, 1, solver="dopri5"), "dopri5 (took 1000|found no step)"),
+    "dopri5 NaN": (
+        lambda: integrate(FLOW, ZOO.networks.flat, 1, lambda x, t: x * math.nan, "dopri5"),
+        "dopri5 found no step",
+    ),
+    "integrate no steps": (lambda: integrate(FLOW, ZOO.networks.flat, 0), "at least 1"),
     "sample nothing": (lambda: sample(FLOW, 0, 2, generator(0, "s")), "at least one network"),
     "draw_networks diverged": (
         lambda: draw_networks(FLOW, 3, steps=2, guidance=lambda x, t: x * math.inf),
         "draw_networks: expected finite.*3 of 3.*guidance",
     ),
-    "Guidance schedule": (lambda: Guidance(FLOW, lambda a, w: None, 1.0, "odd"), "schedule must be"),
+    "Guidance schedule": (lambda: Guidance(FLOW, lambda networks: None, 1.0, "odd"), "schedule must be"),
     "diffusion strength": (lambda: diffusion_of(FLOW, -1.0, generator(0, "d")), "at least 0"),
     "noise and dopri5": (
-        lambda: integrate(FLOW, ZOO.flat, 1, solver="dopri5", stochastic=AddedNoise(0.1, generator(0, "n"))),
+        lambda: integrate(FLOW, ZOO.networks.flat, 1, solver="dopri5", stochastic=AddedNoise(0.1, generator(0, "n"))),
         "another solver",
     ),
-    "probes": (lambda: draw_probes(ZOO.flat, 0, generator(0, "p")), "at least one"),
+    "probes": (lambda: draw_probes(ZOO.networks.flat, 0, generator(0, "p")), "at least one"),
     "log_likelihood NaN": (
-        lambda: log_likelihood(FLOW, FLOW.prior, ARCHITECTURE.flatten(spoiled(WEIGHTS)), steps=1),
+        lambda: log_likelihood(FLOW, FLOW.prior, spoiled(MINE).flat, steps=1),
         "networks: 1 ",
     ),
     "log_likelihood_of_networks NaN": (
@@ -499,10 +491,13 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "networks: 1",
     ),
     "log_likelihood_of_networks none": (lambda: log_likelihood_of_networks(FLOW, [], steps=1), "at least one"),
-    "log_likelihood_of_networks empty": (lambda: log_likelihood_of_networks(FLOW, mine[:0], steps=1), "at least one"),
-    "log_likelihood_of_coordinates shape": (lambda: log_likelihood_of_coordinates(FLOW, ZOO.flat[:, 1:]), "Shape mismatch"),
+    "log_likelihood_of_networks empty": (lambda: log_likelihood_of_networks(FLOW, MINE[:0], steps=1), "at least one"),
+    "log_likelihood_of_coordinates shape": (
+        lambda: log_likelihood_of_coordinates(FLOW, ZOO.networks.flat[:, 1:]),
+        "Shape mismatch",
+    ),
     "log_likelihood_of_coordinates NaN": (
-        lambda: log_likelihood_of_coordinates(FLOW, ARCHITECTURE.flatten(spoiled(WEIGHTS))),
+        lambda: log_likelihood_of_coordinates(FLOW, spoiled(MINE).flat),
         "networks: 1 ",
     ),
     # evaluation
@@ -511,7 +506,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "expected the norm of the flow, weights-and-bias, found weights; .*dvc repro",
     ),
     "flow of other activations": (
-        lambda: FlowTrainer(FLOW, zoo(architecture=mlp([5, 4, 3, 2], "tanh")), SETTINGS.training, DATASET.train),
+        lambda: FlowTrainer(FLOW, zoo(networks=TANH), SETTINGS.training, DATASET.train),
         "expected the activations of the flow, relu, .*tanh",
     ),
     "draw_networks of exploding output scales": (
@@ -526,7 +521,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "sample chunk": (lambda: sample(FLOW, 2, 2, generator(0, "s"), chunk=0), "at least one network at a time"),
     "with_widths": (lambda: FLOW.with_widths({"hidden1": 0}), "at least one neuron"),
     "TaskLoss batch": (lambda: TaskLoss(SPLIT, 0, generator(0, "t")), "at least one example, got 0"),
-    "Guidance strength": (lambda: Guidance(FLOW, lambda a, w: None, math.nan), "finite number, got nan"),
+    "Guidance strength": (lambda: Guidance(FLOW, lambda networks: None, math.nan), "finite number, got nan"),
     "Flow std text": (lambda: Flow(SETTINGS.flow, SETTINGS.velocity, Coordinates(ARCHITECTURE), "0.3"), "positive number"),
     "Flow std huge": (lambda: Flow(SETTINGS.flow, SETTINGS.velocity, Coordinates(ARCHITECTURE), 1e300), "positive number"),
     "distill no jumps": (lambda: distill(FLOW, 0, jumps=()), "jumps expected at least 1"),
@@ -539,16 +534,16 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: distill(diverging(FLOW), 0, 4, 4, (1,), 8, 4),
         "the teacher's draws: expected finite.*4 of 4",
     ),
-    "loss_barriers NaN": (lambda: loss_barriers(ARCHITECTURE, spoiled(WEIGHTS), SPLIT), "networks: 1 "),
-    "loss_barriers points": (lambda: loss_barriers(ARCHITECTURE, WEIGHTS, SPLIT, 2), "odd number"),
-    "loss_barriers another task": (lambda: loss_barriers(ARCHITECTURE, WEIGHTS, toy_split(4, 7)), "7"),
-    "barrier_table NaN": (lambda: barrier_table("x", ARCHITECTURE, spoiled(WEIGHTS), SPLIT), "networks: 1 "),
-    "evaluate_networks NaN": (lambda: evaluated(spoiled(WEIGHTS)), "mine: expected finite.*networks: 1 "),
-    "evaluate_networks none": (lambda: evaluated(nothing()), "at least one network"),
-    "evaluate_networks another task": (lambda: evaluated(WEIGHTS, split=toy_split(4, 7)), "7"),
-    "network_losses another task": (lambda: network_losses(ARCHITECTURE, WEIGHTS, toy_split(4, 7)), "7"),
-    "sampling_quality another task": (lambda: sampling_quality(ARCHITECTURE, WEIGHTS, toy_split(4, 7)), "7"),
-    "variance_ratio": (lambda: variance_ratio(ZOO.flat[:1], ZOO.flat), "Shape mismatch"),
+    "loss_barriers NaN": (lambda: loss_barriers(spoiled(MINE), SPLIT), "networks: 1 "),
+    "loss_barriers points": (lambda: loss_barriers(MINE, SPLIT, 2), "odd number"),
+    "loss_barriers another task": (lambda: loss_barriers(MINE, toy_split(4, 7)), "7"),
+    "barrier_table NaN": (lambda: barrier_table("x", spoiled(MINE), SPLIT), "networks: 1 "),
+    "evaluate_networks NaN": (lambda: evaluated(spoiled(MINE)), "mine: expected finite.*networks: 1 "),
+    "evaluate_networks none": (lambda: evaluated(MINE[:0]), "at least one network"),
+    "evaluate_networks another task": (lambda: evaluated(MINE, split=toy_split(4, 7)), "7"),
+    "network_losses another task": (lambda: network_losses(MINE, toy_split(4, 7)), "7"),
+    "sampling_quality another task": (lambda: sampling_quality(MINE, toy_split(4, 7)), "7"),
+    "variance_ratio": (lambda: variance_ratio(ZOO.networks.flat[:1], ZOO.networks.flat), "Shape mismatch"),
     **{
         f"baseline {name}": (lambda draw=draw: draw(ZOO[:1], 2, generator(0, "b"), 0.1), "at least two")
         for name, draw in BASELINES.items()
@@ -556,21 +551,21 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     },
     # symmetry and checkers
     "canonicalize shapes": (
-        lambda: canonicalize(ARCHITECTURE, {**WEIGHTS, "linear1.bias": torch.zeros(12, 9)}),
+        lambda: canonicalize(Networks(ARCHITECTURE, {**MINE.weights, "linear1.bias": torch.zeros(12, 9)})),
         "linear1.bias",
     ),
-    "canonicalize NaN": (lambda: canonicalize(ARCHITECTURE, spoiled(WEIGHTS)), "networks: 1 "),
-    "canonicalize half": (lambda: canonicalize(ARCHITECTURE, cast(WEIGHTS, torch.float16)), "float32 or float64"),
+    "canonicalize NaN": (lambda: canonicalize(spoiled(MINE)), "networks: 1 "),
+    "canonicalize half": (lambda: canonicalize(MINE.to(torch.float16)), "float32 or float64"),
     "weight_matching NaN": (
-        lambda: weight_matching(ARCHITECTURE, ALIGNED.reference, spoiled(WEIGHTS), generator(0, "m")),
+        lambda: weight_matching(ALIGNED.reference, spoiled(MINE), generator(0, "m")),
         "weight_matching: weights: .*networks: 1 ",
     ),
     "activation_matching NaN": (
-        lambda: activation_matching(ARCHITECTURE, ALIGNED.reference, spoiled(WEIGHTS), SPLIT.inputs),
+        lambda: activation_matching(ALIGNED.reference, spoiled(MINE), SPLIT.inputs),
         "activation_matching: weights: .*networks: 1 ",
     ),
     "assert_same_function inputs": (
-        lambda: assert_same_function(ARCHITECTURE, WEIGHTS, ARCHITECTURE, WEIGHTS, torch.zeros(3, 7)),
+        lambda: assert_same_function(MINE, MINE, torch.zeros(3, 7)),
         "Shape mismatch",
     ),
 }
@@ -588,16 +583,18 @@ def test_a_function_refuses_with_a_sentence(name, tmp_path, monkeypatch):
 
 def test_the_same_calls_work_on_good_input(tmp_path):
     """The negative controls of the table: nothing in it is refused whatever is given."""
-    assert len(zoo(weights=cast(WEIGHTS, torch.float64))) == NETWORKS
-    save_zoo(tmp_path / "zoo.safetensors", zoo(weights=cast(WEIGHTS, torch.float64)))
-    assert load_zoo(tmp_path / "zoo.safetensors", "trained").flat.dtype == torch.float32
+    assert len(zoo(networks=MINE.to(torch.float64))) == NETWORKS
+    save_zoo(tmp_path / "zoo.safetensors", zoo(networks=MINE.to(torch.float64)))
+    assert load_zoo(tmp_path / "zoo.safetensors", "trained").networks.dtype == torch.float32
     with pytest.warns(UserWarning, match="left out 1 of 12"):
-        assert len(zoo_from_networks(Networks.finite(ARCHITECTURE, spoiled(WEIGHTS)))) == NETWORKS - 1
-    assert torch.isfinite(integrate(FLOW, ZOO.flat, 1, solver="dopri5")).all()
-    assert torch.isfinite(log_likelihood_of_networks(FLOW, mine, steps=1)).all()
-    assert torch.isfinite(loss_barriers(ARCHITECTURE, WEIGHTS, SPLIT).excess).all()
-    assert len(evaluated(WEIGHTS)[0]) == NETWORKS
-    assert isinstance(evaluated(WEIGHTS)[0], pd.DataFrame)
+        assert len(zoo_from_networks(Networks.finite(ARCHITECTURE, spoiled(MINE).weights))) == NETWORKS - 1
+    assert torch.isfinite(integrate(FLOW, ZOO.networks.flat, 1, solver="dopri5")).all()
+    assert torch.isfinite(log_likelihood_of_networks(FLOW, MINE, steps=1)).all()
+    assert torch.isfinite(loss_barriers(MINE, SPLIT).excess).all()
+    assert len(evaluated(MINE)[0]) == NETWORKS
+    assert isinstance(evaluated(MINE)[0], pd.DataFrame)
     for coupling in ("independent", "initialization", "ot"):
         assert math.isfinite(trainer(ALIGNED, f"flow.coupling={coupling}").step())
-    assert sorted(optimal_assignment(FLOW.geometry, ZOO.flat, ZOO.flat.flip(0)).tolist()) == list(range(NETWORKS))
+    assert sorted(optimal_assignment(FLOW.geometry, ZOO.networks.flat, ZOO.networks.flat.flip(0)).tolist()) == list(
+        range(NETWORKS)
+    )

@@ -5,24 +5,25 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.cases import random_inputs, random_weights
+from tests.cases import random_inputs, random_networks
 from wflib.architecture import mlp
 from wflib.rng import generator
 from wflib.symmetry import canonicalize, permute, random_permutations
 from wflib.testing import assert_equivariant, assert_invariant, assert_orbit_constant, assert_same_function
 
 ARCHITECTURE = mlp([4, 6, 5, 3])
-WEIGHTS = random_weights(ARCHITECTURE, 5)
-X = ARCHITECTURE.flatten(WEIGHTS)
+NETWORKS = random_networks(ARCHITECTURE, 5)
+X = NETWORKS.flat
 
 
 def test_same_function():
-    permuted = permute(ARCHITECTURE, WEIGHTS, random_permutations(ARCHITECTURE, 5, generator(0, "p")))
+    permuted = permute(NETWORKS, random_permutations(ARCHITECTURE, 5, generator(0, "p")))
     inputs = random_inputs(ARCHITECTURE)
-    assert_same_function(ARCHITECTURE, WEIGHTS, ARCHITECTURE, permuted, inputs)
-    spoiled = permuted | {"linear2.bias": permuted["linear2.bias"] + torch.tensor([0, 0, 1e-6, 0, 0]).view(5, 1)}
+    assert_same_function(NETWORKS, permuted, inputs)
+    bias = permuted.weights["linear2.bias"] + torch.tensor([0, 0, 1e-6, 0, 0]).view(5, 1)
+    spoiled = permuted.with_weights({**permuted.weights, "linear2.bias": bias})
     with pytest.raises(ValueError, match="outputs of 1 of 5 networks differ"):
-        assert_same_function(ARCHITECTURE, WEIGHTS, ARCHITECTURE, spoiled, inputs)
+        assert_same_function(NETWORKS, spoiled, inputs)
 
 
 def test_equivariant():
@@ -41,12 +42,12 @@ def test_invariant():
 @pytest.mark.parametrize("signs", [False, True])
 def test_orbit_constant(activation, signs):
     architecture = mlp([4, 6, 5, 3], activation)
-    weights, random = random_weights(architecture, 5), generator(0, "s")
-    assert_orbit_constant(lambda w: canonicalize(architecture, w, signs=signs).weights, architecture, weights, random, signs)
+    networks, random = random_networks(architecture, 5), generator(0, "s")
+    assert_orbit_constant(lambda one: canonicalize(one, signs=signs).networks, networks, random, signs)
     movable = activation in {False: ("relu", "identity"), True: ("relu", "tanh", "identity")}[signs]
     if movable:
         with pytest.raises(ValueError, match="expected one representative per orbit"):
-            assert_orbit_constant(lambda w: w, architecture, weights, random, signs)
+            assert_orbit_constant(lambda one: one, networks, random, signs)
     if signs and activation in ("tanh", "identity"):
         with pytest.raises(ValueError, match="rescaling neurons changes linear1"):
-            assert_orbit_constant(lambda w: canonicalize(architecture, w).weights, architecture, weights, random, signs)
+            assert_orbit_constant(lambda one: canonicalize(one).networks, networks, random, signs)

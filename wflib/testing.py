@@ -6,12 +6,13 @@ canonical form constant on orbits? Each raises ValueError with the size of the v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights
+from wflib.architecture import Architecture
+from wflib.networks import Networks
 from wflib.symmetry import permute, random_permutations, random_scales, scale
 
 __all__ = ["assert_equivariant", "assert_invariant", "assert_orbit_constant", "assert_same_function"]
@@ -24,21 +25,13 @@ def largest_change(found: Tensor, expected: Tensor) -> float:
 
 @torch.no_grad()
 def assert_same_function(
-    architecture_a: Architecture,
-    weights_a: Mapping[str, Tensor],
-    architecture_b: Architecture,
-    weights_b: Mapping[str, Tensor],
-    inputs: Tensor,
-    tolerance: float = 1e-10,
-    chunk: int = 4096,
+    networks: Networks, others: Networks, inputs: Tensor, tolerance: float = 1e-10, chunk: int = 4096
 ) -> None:
     """Check that networks compute the same outputs, pair by pair.
 
     Args:
-        architecture_a: Architecture of the first set.
-        weights_a: Tensors of shape (networks, *shape).
-        architecture_b: Architecture of the second set.
-        weights_b: As many networks.
+        networks: Of any architecture.
+        others: As many networks, of this or another architecture.
         inputs: Where to compare, (examples, features).
         tolerance: Largest difference allowed, relative to the largest output where that is above one. 1e-10 suits float64.
         chunk: Networks compared at a time.
@@ -46,24 +39,21 @@ def assert_same_function(
     Raises:
         ValueError: Inputs of another task, or the outputs of some network differ; says how many and by how much.
     """
-    if tuple(inputs.shape[1:]) != architecture_a.inputs:
-        expected = ", ".join(map(str, architecture_a.inputs))
+    if tuple(inputs.shape[1:]) != networks.architecture.inputs:
+        expected = ", ".join(map(str, networks.architecture.inputs))
         raise ValueError(
             f"Shape mismatch: expected inputs (examples, {expected}) for these networks, got {tuple(inputs.shape)}."
         )
-    networks = next(iter(weights_a.values())).shape[0]
     worst, differing = 0.0, 0
-    for start in range(0, networks, chunk):
-        part = slice(start, start + chunk)
-        ours = architecture_a.forward({name: tensor[part] for name, tensor in weights_a.items()}, inputs)
-        theirs = architecture_b.forward({name: tensor[part] for name, tensor in weights_b.items()}, inputs)
+    for part, other in zip(networks.split(chunk), others.split(chunk), strict=True):
+        ours, theirs = part.forward(inputs), other.forward(inputs)
         difference = (ours - theirs).abs().flatten(1).amax(1) / ours.abs().flatten(1).amax(1).clamp_min(1)
         worst = max(worst, difference.max().item())
         differing += int((~(difference <= tolerance)).sum())
     if differing:
         raise ValueError(
-            f"expected the same function to {tolerance:g}, but the outputs of {differing} of {networks} networks differ, "
-            f"by up to {worst:.3g}."
+            f"expected the same function to {tolerance:g}, but the outputs of {differing} of {len(networks)} networks "
+            f"differ, by up to {worst:.3g}."
         )
 
 
@@ -90,7 +80,7 @@ def assert_equivariant(
     permutations = random_permutations(architecture, len(x), generator)
 
     def act(flat: Tensor) -> Tensor:
-        return architecture.flatten(permute(architecture, architecture.unflatten(flat), permutations))
+        return permute(Networks.from_flat(architecture, flat), permutations).flat
 
     difference = largest_change(field(act(x)), act(field(x)))
     if not difference <= tolerance:
@@ -120,7 +110,7 @@ def assert_invariant(
         ValueError: The function is not invariant; says by how much.
     """
     permutations = random_permutations(architecture, len(x), generator)
-    moved = architecture.flatten(permute(architecture, architecture.unflatten(x), permutations))
+    moved = permute(Networks.from_flat(architecture, x), permutations).flat
     difference = largest_change(function(moved), function(x))
     if not difference <= tolerance:
         raise ValueError(f"expected an invariant function, but permuting inputs changes it by a relative {difference:.3g}.")
@@ -128,9 +118,8 @@ def assert_invariant(
 
 @torch.no_grad()
 def assert_orbit_constant(
-    representative: Callable[[Weights], Weights],
-    architecture: Architecture,
-    weights: Mapping[str, Tensor],
+    representative: Callable[[Networks], Networks],
+    networks: Networks,
     generator: torch.Generator,
     signs: bool = False,
     tolerance: float = 1e-10,
@@ -138,9 +127,8 @@ def assert_orbit_constant(
     """Check that a canonical form is the same for all networks that differ by scalings of hidden neurons.
 
     Args:
-        representative: Networks → their canonical weights.
-        architecture: Says which scalings the activations admit.
-        weights: Tensors of shape (networks, *shape).
+        representative: Networks → their canonical form.
+        networks: Of any kind; their activations say which scalings they admit.
         generator: Draws the scalings.
         signs: Whether sign flips are tried too, where activations are odd.
         tolerance: Largest difference allowed in any tensor, relative to the tensor's largest value.
@@ -148,13 +136,12 @@ def assert_orbit_constant(
     Raises:
         ValueError: The form is not constant; says which tensor changes and by how much.
     """
-    some = next(iter(weights.values()))
-    factors = random_scales(architecture, len(some), generator, dtype=some.dtype)
+    factors = random_scales(networks.architecture, len(networks), generator, dtype=networks.dtype)
     if not signs:
         factors = {group: factor.abs() for group, factor in factors.items()}
-    expected, found = representative(dict(weights)), representative(scale(architecture, weights, factors))
-    for name, tensor in expected.items():
-        difference = largest_change(found[name], tensor)
+    expected, found = representative(networks), representative(scale(networks, factors))
+    for name, tensor in expected.weights.items():
+        difference = largest_change(found.weights[name], tensor)
         if not difference <= tolerance:
             raise ValueError(
                 f"expected one representative per orbit, but rescaling neurons changes {name} by a part of {difference:.3g}."

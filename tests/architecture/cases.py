@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wflib.architecture import Architecture, Weights
+from wflib.networks import Networks
 from wflib.rng import generator
 
 
@@ -291,6 +292,11 @@ def random_weights(architecture: Architecture, networks: int = NETWORKS) -> Weig
         if operation.kind == "batch_norm":
             weights[operation.variance] = 0.5 + weights[operation.variance].sigmoid()
     return weights
+
+
+def random_networks(architecture: Architecture, networks: int = NETWORKS) -> Networks:
+    """As :func:`random_weights` draws them."""
+    return Networks(architecture, random_weights(architecture, networks))
 
 
 def random_inputs(architecture: Architecture) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from tests.architecture.cases import Wired, change, random_inputs, random_weights
 from wflib.architecture import Architecture, cnn, resnet, vit
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
 
@@ -140,7 +141,7 @@ def test_groups_are_those_that_are_known_and_permuting_them_preserves_functions(
     found = [(sizes[g.parent], g.size) if g.parent else g.size for g in architecture.hidden_groups]
     assert sorted(map(str, found)) == sorted(map(str, BUILT[name].groups))
     weights = random_weights(architecture)
-    moved = permute(architecture, weights, random_permutations(architecture, 3, generator(0, "built")))
+    moved = permute(Networks(architecture, weights), random_permutations(architecture, 3, generator(0, "built"))).weights
     assert change(architecture, weights, moved) < TOLERANCE
     assert any(not torch.equal(moved[key], weights[key]) for key in weights)
     assert Architecture.from_json(architecture.to_json()) == architecture

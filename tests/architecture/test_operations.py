@@ -7,9 +7,10 @@ from functools import cache
 import pytest
 import torch
 
-from tests.architecture.cases import CASES, NETWORKS, change, random_inputs, random_weights, traced
+from tests.architecture.cases import CASES, NETWORKS, change, random_inputs, random_networks, random_weights, traced
 from wflib.architecture import Architecture
 from wflib.architecture.derive import derive
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import compose, identity, inverse, permute, random_permutations, random_scales, scale
 
@@ -68,47 +69,49 @@ def test_text_describes_an_architecture_fully(name):
 @over_cases
 def test_permutations_preserve_functions_and_each_tie_is_needed(name):
     architecture = case(name)
-    weights = random_weights(architecture)
-    everything = permute(architecture, weights, random_permutations(architecture, NETWORKS, generator(0, "all")))
-    assert change(architecture, weights, everything) < TOLERANCE
+    networks = random_networks(architecture)
+    everything = permute(networks, random_permutations(architecture, NETWORKS, generator(0, "all"))).weights
+    assert change(architecture, networks.weights, everything) < TOLERANCE
     for group in architecture.hidden_groups:
         drawn = identity(architecture, NETWORKS) | {}
         alone = {group.name: drawn[group.name].roll(1, -1)}
-        moved = permute(architecture, weights, alone)
-        assert change(architecture, weights, moved) < TOLERANCE
-        touched = [key for key in weights if not torch.equal(moved[key], weights[key])]
+        moved = permute(networks, alone).weights
+        assert change(architecture, networks.weights, moved) < TOLERANCE
+        touched = [key for key in networks.weights if not torch.equal(moved[key], networks.weights[key])]
         if group.size > 1:
             assert touched
             for key in touched:
-                cut = moved | {key: weights[key]}
-                assert change(architecture, weights, cut) > 1e-6, f"{group.name} does not need {key}"
+                cut = moved | {key: networks.weights[key]}
+                assert change(architecture, networks.weights, cut) > 1e-6, f"{group.name} does not need {key}"
 
 
 @over_cases
 def test_scalings_preserve_functions_and_each_tie_is_needed(name):
     architecture = case(name)
-    weights = random_weights(architecture)
+    networks = random_networks(architecture)
     factors = moderate(random_scales(architecture, NETWORKS, generator(0, "scales"), dtype=torch.float64))
-    assert change(architecture, weights, scale(architecture, weights, factors)) < TOLERANCE
+    assert change(architecture, networks.weights, scale(networks, factors).weights) < TOLERANCE
     for scaling in architecture.scalings:
-        moved = scale(architecture, weights, {scaling.name: factors[scaling.name]})
-        assert change(architecture, weights, moved) < TOLERANCE
-        touched = [key for key in weights if not torch.equal(moved[key], weights[key])]
+        moved = scale(networks, {scaling.name: factors[scaling.name]}).weights
+        assert change(architecture, networks.weights, moved) < TOLERANCE
+        touched = [key for key in networks.weights if not torch.equal(moved[key], networks.weights[key])]
         assert touched
         for key in touched:
-            assert change(architecture, weights, moved | {key: weights[key]}) > 1e-6, f"{scaling.name} does not need {key}"
+            assert change(architecture, networks.weights, moved | {key: networks.weights[key]}) > 1e-6, (
+                f"{scaling.name} does not need {key}"
+            )
 
 
 @over_cases
 def test_permutations_form_a_group_that_weights_follow(name):
     architecture = case(name)
-    weights = random_weights(architecture)
+    networks = random_networks(architecture)
     first, second = (random_permutations(architecture, NETWORKS, generator(0, key)) for key in ("first", "second"))
-    one_by_one = permute(architecture, permute(architecture, weights, first), second)
-    both = permute(architecture, weights, compose(second, first, architecture))
-    assert all(torch.equal(both[key], one_by_one[key]) for key in weights)
-    back = permute(architecture, permute(architecture, weights, first), inverse(first, architecture))
-    assert all(torch.equal(back[key], weights[key]) for key in weights)
+    one_by_one = permute(permute(networks, first), second).weights
+    both = permute(networks, compose(second, first, architecture)).weights
+    assert all(torch.equal(both[key], one_by_one[key]) for key in networks.weights)
+    back = permute(permute(networks, first), inverse(first, architecture)).weights
+    assert all(torch.equal(back[key], networks.weights[key]) for key in networks.weights)
 
 
 def test_nested_permutations_need_their_architecture():
@@ -130,7 +133,7 @@ def test_variances_do_not_become_negative():
     weights, scaling = random_weights(architecture), architecture.scalings[0]
     factors = torch.full((NETWORKS, scaling.size), 1e4, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"running_var would become negative.*smaller factors"):
-        scale(architecture, weights, {scaling.name: factors})
+        scale(Networks(architecture, weights), {scaling.name: factors})
 
 
 def test_symmetries_are_derived_within_transforms_too():

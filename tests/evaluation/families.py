@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wflib.architecture import Weights, mlp
+from wflib.architecture import mlp
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.tasks import Split
 from wflib.zoo import Zoo
@@ -29,7 +30,7 @@ def zoo(training: int, held_out: int, snapshots: int, seed: int, uneven: bool = 
     flat = (run + SNAPSHOT * torch.randn(count, snapshots, ARCHITECTURE.dimension, generator=random)).flatten(0, 1)
     trajectory = torch.arange(count).repeat_interleave(snapshots)
     step = torch.arange(snapshots).repeat(count)
-    every = Zoo(ARCHITECTURE, ARCHITECTURE.unflatten(flat), trajectory, step, trajectory >= training, "trained")
+    every = Zoo(Networks.from_flat(ARCHITECTURE, flat), trajectory, step, trajectory >= training, "trained")
     kept = torch.randint(1, snapshots + 1, (count,), generator=random)
     return every[step < kept[trajectory]] if uneven else every
 
@@ -37,22 +38,22 @@ def zoo(training: int, held_out: int, snapshots: int, seed: int, uneven: bool = 
 def examples(count: int = 100) -> Split:
     """Inputs and what the centre says of them."""
     inputs = torch.randn(count, 4, generator=generator(0, "inputs"))
-    logits = ARCHITECTURE.forward(ARCHITECTURE.unflatten(CENTRE[None]), inputs)[0]
-    return Split(inputs, logits.argmax(-1))
+    return Split(inputs, Networks.from_flat(ARCHITECTURE, CENTRE[None]).forward(inputs)[0].argmax(-1))
 
 
-def wrong_networks(kind: str, training: Zoo, count: int, seed: int) -> Weights:
+def wrong_networks(kind: str, training: Zoo, count: int, seed: int) -> Networks:
     """What a generator draws that is wrong in one way.
 
     Raises:
         KeyError: An unknown way.
     """
-    flat, fresh = training.flat, runs(count, seed, kind)
+    flat, fresh = training.networks.flat, runs(count, seed, kind)
     copied = flat[torch.randint(len(flat), (count,), generator=generator(seed, "copies", kind))]
     mean = flat.mean(0)
     tenth = torch.arange(count)[:, None] < count // 10
     noise = torch.randn(count, ARCHITECTURE.dimension, generator=generator(seed, "noise"))
-    return ARCHITECTURE.unflatten(
+    return Networks.from_flat(
+        ARCHITECTURE,
         {
             "memoriser": copied,
             "copies with noise": copied + 0.03 * noise,
@@ -61,5 +62,5 @@ def wrong_networks(kind: str, training: Zoo, count: int, seed: int) -> Weights:
             "mean network": mean.expand(count, -1),
             "narrow": mean + 0.9**0.5 * (fresh - mean),
             "wide norms": 1.03 * fresh,
-        }[kind]
+        }[kind],
     )

@@ -10,9 +10,9 @@ import torch
 from scipy.stats import binom
 
 from tests.evaluation.families import ARCHITECTURE, examples, runs, wrong_networks, zoo
-from wflib.architecture import mlp
 from wflib.evaluation import Audit, audit_networks, verdict
 from wflib.evaluation.audit import COPYING_TESTS
+from wflib.networks import Networks
 from wflib.rng import generator
 
 QUICK = {"rounds": 10, "permutations": 199}
@@ -22,8 +22,8 @@ QUICK = {"rounds": 10, "permutations": 199}
 def audit_of(kind: str) -> Audit:
     family = zoo(600, 300, 2, 0)
     training, held_out = family.training_part, family.held_out_part
-    weights = wrong_networks(kind, training, 1000, 1)
-    return audit_networks(kind, ARCHITECTURE, weights, training, held_out, examples(60), generator(0, kind), **QUICK)
+    networks = wrong_networks(kind, training, 1000, 1)
+    return audit_networks(kind, networks, training, held_out, examples(60), generator(0, kind), **QUICK)
 
 
 @pytest.mark.parametrize("kind", ["memoriser", "copies with noise", "a tenth of copies"])
@@ -47,14 +47,13 @@ def test_wrong_distributions_are_told_from_held_out_networks_and_are_no_copies(k
 def no_alarm(seed: int, control: bool) -> Audit:
     """Fresh networks, or training trajectories as a control, against held-out trajectories of uneven lengths."""
     family = zoo(160, 80, 3, seed, uneven=True)
-    training, weights, trajectory = family.training_part, ARCHITECTURE.unflatten(runs(80, seed, "drawn")), None
+    networks, trajectory = Networks.from_flat(ARCHITECTURE, runs(80, seed, "drawn")), None
+    training = family.training_part
     if control:
         some = training[training.trajectory < 80]
-        weights, trajectory = some.weights, some.trajectory
+        networks, trajectory = some.networks, some.trajectory
     held_out, random = family.held_out_part, generator(seed, "null")
-    return audit_networks(
-        "null", ARCHITECTURE, weights, training, held_out, examples(60), random, trajectory=trajectory, **QUICK
-    )
+    return audit_networks("null", networks, training, held_out, examples(60), random, trajectory=trajectory, **QUICK)
 
 
 def test_what_is_right_is_flagged_no_more_often_than_the_level_says():
@@ -84,10 +83,11 @@ def test_sentences_say_the_numbers():
 
 def test_what_cannot_be_audited_is_refused():
     family = zoo(40, 30, 1, 0)
-    training, held_out, weights = family.training_part, family.held_out_part, ARCHITECTURE.unflatten(runs(30, 0))
+    training, held_out = family.training_part, family.held_out_part
+    networks = Networks.from_flat(ARCHITECTURE, runs(30, 0))
 
     def audit(**changes):
-        given = {"architecture": ARCHITECTURE, "weights": weights, "training": training, "held_out": held_out} | changes
+        given = {"networks": networks, "training": training, "held_out": held_out} | changes
         return audit_networks("these", **given, split=examples(20), generator=generator(0, "a"), **QUICK)
 
     with pytest.raises(ValueError, match=r"at least 20 independent networks .* got 30 of these and 19 held-out ones"):
@@ -97,11 +97,11 @@ def test_what_cannot_be_audited_is_refused():
     with pytest.raises(ValueError, match=r"trajectory expected \(30,\), got \(3,\)"):
         audit(trajectory=torch.arange(3))
     with pytest.raises(ValueError, match=r"the architecture of the training networks"):
-        audit(architecture=mlp([4, 6, 6, 3]))
-    broken = {name: tensor.clone() for name, tensor in weights.items()}
-    broken["linear1.bias"][3, 0] = torch.nan
+        audit(networks=Networks(replace(ARCHITECTURE, norm="weights"), networks.weights))
+    broken = networks.map(torch.clone)
+    broken.weights["linear1.bias"][3, 0] = torch.nan
     with pytest.raises(ValueError, match=r"audit_networks: these: expected finite numbers"):
-        audit(weights=broken)
-    regression = replace(ARCHITECTURE, task_type="regression")
+        audit(networks=broken)
+    regression = Networks(replace(ARCHITECTURE, task_type="regression"), networks.weights)
     with pytest.raises(ValueError, match=r"audit_networks: expected a classification architecture"):
-        audit(architecture=regression)
+        audit(networks=regression)

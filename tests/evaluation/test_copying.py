@@ -23,6 +23,7 @@ from wflib.evaluation import (
 )
 from wflib.evaluation import function_novelty as module
 from wflib.evaluation.copying import chance_of_closest
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
 
@@ -94,14 +95,13 @@ def test_the_ratio_has_errors_and_finds_few_copies_only_where_originals_are_amon
 
 
 def test_several_sets_at_once_are_searched_like_one_and_own_trajectories_left_out():
-    queries, others = ARCHITECTURE.unflatten(runs(5, 0, "q")), ARCHITECTURE.unflatten(runs(12, 0, "n"))
+    queries, others = (Networks.from_flat(ARCHITECTURE, runs(count, 0, name)) for count, name in ((5, "q"), (12, "n")))
     odd = torch.arange(12) % 2 == 1
     excluded = torch.zeros(5, 12, dtype=torch.bool)
     excluded[2] = odd
-    found = nearest_of_sets(ARCHITECTURE, queries, others, [odd, ~odd], generator(0, "m"), 12, excluded)
+    found = nearest_of_sets(queries, others, [odd, ~odd], generator(0, "m"), 12, excluded)
     for members, (distance, index) in zip((odd, ~odd), found, strict=True):
-        some = {name: tensor[members] for name, tensor in others.items()}
-        expected, place = nearest_distance(ARCHITECTURE, queries, some, generator(0, "m"), 12)
+        expected, place = nearest_distance(queries, others[members], generator(0, "m"), 12)
         rows = torch.tensor([row for row in range(5) if not excluded[row, members].all()])
         torch.testing.assert_close(distance[rows], expected[rows])
         assert index[rows].tolist() == members.nonzero().flatten()[place[rows]].tolist()
@@ -113,17 +113,17 @@ def test_permuted_copies_are_found_and_a_narrow_distribution_is_none():
     family = zoo(200, 100, 2, 0)
     training, unseen = family.training_part, family.held_out_part
     copies = wrong_networks("a tenth of copies", training, 200, 0)
-    copies = permute(ARCHITECTURE, copies, random_permutations(ARCHITECTURE, 200, generator(0, "p")))
-    found = audit_copying(ARCHITECTURE, copies, training, unseen, generator(0, "c"), snapshots=2)
+    copies = permute(copies, random_permutations(ARCHITECTURE, 200, generator(0, "p")))
+    found = audit_copying(copies, training, unseen, generator(0, "c"), snapshots=2)
     assert found.close.count >= 20
     assert found.close.smallest < 1e-4
     assert found.close.p_value < 0.01
     assert found.ratio.ratio < 0.98
     narrow = wrong_networks("narrow", training, 200, 0)
-    found = audit_copying(ARCHITECTURE, narrow, training, unseen, generator(0, "c"))
+    found = audit_copying(narrow, training, unseen, generator(0, "c"))
     assert min(found.close.p_value, found.share.p_value) > 0.05
     with pytest.raises(ValueError, match=r"four held-out trajectories, got 200 and 3"):
-        audit_copying(ARCHITECTURE, narrow, training, unseen[:6], generator(0, "c"))
+        audit_copying(narrow, training, unseen[:6], generator(0, "c"))
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -23,25 +23,24 @@ def split_for(zoo) -> Split:
 
 def test_the_zoo_itself_has_the_ratio_one_in_whatever_order_its_neurons_come():
     zoo = random_zoo(runs=60)
-    shuffled = permute(zoo.architecture, zoo.weights, random_permutations(zoo.architecture, len(zoo), generator(0, "p")))
+    shuffled = permute(zoo.networks, random_permutations(zoo.architecture, len(zoo), generator(0, "p")))
     quality = DrawQuality(zoo, split_for(zoo), 0, networks=len(zoo))
-    training = zoo.training_part.weights
-    count = len(zoo.training_part)
-    mixed = permute(zoo.architecture, training, random_permutations(zoo.architecture, count, generator(1, "p")))
+    training = zoo.training_part.networks
+    mixed = permute(training, random_permutations(zoo.architecture, len(training), generator(1, "p")))
     same, moved = quality(training), quality(mixed)
     assert same["variance_ratio"] == pytest.approx(1, abs=0.05)
     assert moved["variance_ratio"] == pytest.approx(1, abs=0.05)
     assert moved["nll_mean"] == pytest.approx(same["nll_mean"], rel=1e-5)
-    unaligned = DrawQuality(replace(zoo, weights=shuffled), split_for(zoo), 0, networks=len(zoo))
+    unaligned = DrawQuality(replace(zoo, networks=shuffled), split_for(zoo), 0, networks=len(zoo))
     assert unaligned(mixed)["variance_ratio"] == pytest.approx(1, abs=0.1)
-    half = {name: tensor.mean(0) + (tensor - tensor.mean(0)) / 2 for name, tensor in training.items()}
+    half = training.map(lambda tensor: tensor.mean(0) + (tensor - tensor.mean(0)) / 2)
     assert quality(half)["variance_ratio"] < 0.5
 
 
 def test_without_matching_the_ratio_would_say_something_else():
     zoo = random_zoo(runs=60)
     quality = DrawQuality(zoo, split_for(zoo), 0, networks=len(zoo))
-    raw = variance_ratio(zoo.training_part.flat, quality.training).mean
+    raw = variance_ratio(zoo.training_part.networks.flat, quality.training).mean
     assert raw > 1.05
 
 

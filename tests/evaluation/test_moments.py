@@ -9,6 +9,7 @@ import torch
 
 from wflib.architecture import mlp
 from wflib.evaluation import tensor_moments, variance_ratio
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
 
@@ -20,7 +21,7 @@ def networks(count: int, name: str) -> dict[str, torch.Tensor]:
 
 
 def by_tensor(samples, zoo) -> dict[str, tuple[float, float]]:
-    table = tensor_moments("samples", ARCHITECTURE, samples, zoo).set_index("tensor")
+    table = tensor_moments("samples", Networks(ARCHITECTURE, samples), Networks(ARCHITECTURE, zoo)).set_index("tensor")
     return {str(name): (row["shift"], row["spread"]) for name, row in table.iterrows()}
 
 
@@ -50,7 +51,7 @@ def test_the_tensor_that_is_wrong_is_named_even_where_the_overall_ratio_sees_not
 
 def test_the_order_of_neurons_does_not_enter():
     zoo, samples = networks(50, "zoo"), networks(40, "samples")
-    shuffled = permute(ARCHITECTURE, samples, random_permutations(ARCHITECTURE, 40, generator(0, "order")))
+    shuffled = permute(Networks(ARCHITECTURE, samples), random_permutations(ARCHITECTURE, 40, generator(0, "order"))).weights
     expected = by_tensor(samples, zoo)
     for name, moments in by_tensor(shuffled, zoo).items():
         assert moments == pytest.approx(expected[name], rel=1e-9)
@@ -61,4 +62,6 @@ def test_tensors_without_variance_are_undefined_and_other_architectures_refused(
     zoo["log_scale"] = torch.ones(5)
     assert math.isnan(by_tensor(networks(5, "samples"), zoo)["log_scale"][0])
     with pytest.raises(ValueError, match="log_scale"):
-        tensor_moments("samples", ARCHITECTURE, mlp([4, 6, 5, 3]).unflatten(torch.randn(5, 83)), zoo)
+        tensor_moments(
+            "samples", Networks(ARCHITECTURE, mlp([4, 6, 5, 3]).unflatten(torch.randn(5, 83))), Networks(ARCHITECTURE, zoo)
+        )

@@ -11,6 +11,7 @@ from wflib.evaluation import bound as bound_module
 from wflib.evaluation import error_overlap, nearest_distance, thin_trajectories
 from wflib.evaluation.bound import squared_distance_bound
 from wflib.evaluation.novelty import nearest_candidate
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations, squared_distance, weight_matching
 from wflib.zoo import Zoo
@@ -25,13 +26,15 @@ def networks(count: int, *names: str | int) -> dict[str, torch.Tensor]:
 def test_permuted_training_networks_are_at_distance_zero_and_others_are_not():
     training, chosen = networks(12, "training"), torch.tensor([7, 2, 11])
     picked = {name: tensor[chosen] for name, tensor in training.items()}
-    copies = permute(ARCHITECTURE, picked, {"hidden1": torch.arange(5).roll(2).expand(3, -1)})
-    distance, index = nearest_distance(ARCHITECTURE, copies, training, generator(0, "match"))
+    copies = permute(Networks(ARCHITECTURE, picked), {"hidden1": torch.arange(5).roll(2).expand(3, -1)})
+    distance, index = nearest_distance(copies, Networks(ARCHITECTURE, training), generator(0, "match"))
     assert index.tolist() == [7, 2, 11]
     assert distance.max() < 1e-6
-    plain = torch.cdist(ARCHITECTURE.flatten(copies), ARCHITECTURE.flatten(training)).min(1).values
+    plain = torch.cdist(copies.flat, ARCHITECTURE.flatten(training)).min(1).values
     assert plain.min() > 1
-    fresh, _ = nearest_distance(ARCHITECTURE, networks(3, "fresh"), training, generator(0, "match"))
+    fresh, _ = nearest_distance(
+        Networks(ARCHITECTURE, networks(3, "fresh")), Networks(ARCHITECTURE, training), generator(0, "match")
+    )
     assert fresh.min() > 1
 
 
@@ -39,10 +42,10 @@ def test_distance_agrees_with_brute_force_over_permutations():
     training, queries = networks(4, "training"), networks(2, "queries")
     best = torch.full((2,), math.inf)
     for order in itertools.permutations(range(5)):
-        moved = permute(ARCHITECTURE, queries, {"hidden1": torch.tensor(order).expand(2, -1)})
+        moved = permute(Networks(ARCHITECTURE, queries), {"hidden1": torch.tensor(order).expand(2, -1)}).weights
         plain = (ARCHITECTURE.flatten(moved)[:, None] - ARCHITECTURE.flatten(training)[None]).norm(dim=-1)
         best = torch.minimum(best, plain.min(1).values)
-    distance, _ = nearest_distance(ARCHITECTURE, queries, training, generator(0, "match"))
+    distance, _ = nearest_distance(Networks(ARCHITECTURE, queries), Networks(ARCHITECTURE, training), generator(0, "match"))
     torch.testing.assert_close(distance, best)
 
 
@@ -53,14 +56,14 @@ def test_the_bound_ignores_the_order_of_neurons_and_knows_copies(hidden, bias):
     flat = torch.randn(15, architecture.dimension, generator=random, dtype=torch.float64)
     flat *= torch.linspace(3, 0.1, 15, dtype=torch.float64)[:, None]  # small networks must not hide the copies of large ones
     ours, theirs = architecture.unflatten(flat[:6]), architecture.unflatten(flat[6:])
-    shuffled = permute(architecture, ours, random_permutations(architecture, 6, random))
+    shuffled = permute(Networks(architecture, ours), random_permutations(architecture, 6, random))
     plain = torch.cdist(architecture.flatten(ours), architecture.flatten(theirs))
-    moved = torch.cdist(architecture.flatten(shuffled), architecture.flatten(theirs))
+    moved = torch.cdist(shuffled.flat, architecture.flatten(theirs))
     assert (plain - moved).abs().max() > 0.1
-    bound = squared_distance_bound(architecture, ours, theirs)
-    torch.testing.assert_close(squared_distance_bound(architecture, shuffled, theirs), bound)
-    torch.testing.assert_close(squared_distance_bound(architecture, theirs, shuffled).T, bound)
-    copies = squared_distance_bound(architecture, shuffled, architecture.unflatten(flat))
+    bound = squared_distance_bound(Networks(architecture, ours), Networks(architecture, theirs))
+    torch.testing.assert_close(squared_distance_bound(shuffled, Networks(architecture, theirs)), bound)
+    torch.testing.assert_close(squared_distance_bound(Networks(architecture, theirs), shuffled).T, bound)
+    copies = squared_distance_bound(shuffled, Networks.from_flat(architecture, flat))
     assert copies.argmin(1).tolist() == list(range(6))
     torch.testing.assert_close(copies[:, :6].diagonal(), torch.zeros(6, dtype=torch.float64), atol=1e-9, rtol=0)
 
@@ -70,10 +73,12 @@ def test_the_bound_does_not_depend_on_the_tiles_it_is_computed_in(pairs, rows, m
     architecture, random = mlp([3, 4, 5, 2]), generator(0, "tiles")
     flat = torch.randn(18, architecture.dimension, generator=random, dtype=torch.float64)
     queries, training = architecture.unflatten(flat[:7]), architecture.unflatten(flat[7:])
-    whole = squared_distance_bound(architecture, queries, training)
+    whole = squared_distance_bound(Networks(architecture, queries), Networks(architecture, training))
     monkeypatch.setattr(bound_module, "TILE", pairs * 5**2)
     monkeypatch.setattr(bound_module, "TILE_QUERIES", rows)
-    torch.testing.assert_close(squared_distance_bound(architecture, queries, training), whole)
+    torch.testing.assert_close(
+        squared_distance_bound(Networks(architecture, queries), Networks(architecture, training)), whole
+    )
     assert (whole - whole.roll(1, 0)).abs().min() > 1e-3, "misplaced rows would show"
     assert (whole - whole.roll(1, 1)).abs().min() > 1e-3, "misplaced columns would show"
 
@@ -89,9 +94,9 @@ def test_no_order_of_neurons_comes_below_the_bound(hidden):
         order = {
             group.name: torch.tensor(o).expand(4, -1) for group, o in zip(architecture.hidden_groups, every, strict=True)
         }
-        moved = architecture.flatten(permute(architecture, queries, order))
+        moved = permute(Networks(architecture, queries), order).flat
         least = torch.minimum(least, torch.cdist(moved, flat[4:]).square())
-    bound = squared_distance_bound(architecture, queries, training)
+    bound = squared_distance_bound(Networks(architecture, queries), Networks(architecture, training))
     assert bool((bound <= least + 1e-9).all())
     assert bool((bound > 0.2 * least).all())  # and not an empty one
 
@@ -99,8 +104,10 @@ def test_no_order_of_neurons_comes_below_the_bound(hidden):
 def test_a_shortlist_by_the_bound_finds_what_plain_distances_miss():
     training, random = networks(200, "training"), generator(0, "near")
     near = ARCHITECTURE.unflatten(ARCHITECTURE.flatten(training)[:20] + 0.3 * torch.randn(20, 32, generator=random))
-    near = permute(ARCHITECTURE, near, random_permutations(ARCHITECTURE, 20, random))
-    _, found = nearest_distance(ARCHITECTURE, near, training, generator(0, "match"), shortlist=5)
+    near = permute(Networks(ARCHITECTURE, near), random_permutations(ARCHITECTURE, 20, random)).weights
+    _, found = nearest_distance(
+        Networks(ARCHITECTURE, near), Networks(ARCHITECTURE, training), generator(0, "match"), shortlist=5
+    )
     assert found.tolist() == list(range(20))
     plain = torch.cdist(ARCHITECTURE.flatten(near), ARCHITECTURE.flatten(training)).topk(5, largest=False).indices
     assert int((plain == torch.arange(20)[:, None]).any(1).sum()) < 15
@@ -110,15 +117,17 @@ def test_no_order_of_neurons_is_nearer():
     architecture, random = mlp([3, 8, 8, 2]), generator(0, "order")
     flat = torch.randn(40, architecture.dimension, generator=random, dtype=torch.float64)
     queries, training = architecture.unflatten(flat[:10]), architecture.unflatten(flat[10:])
-    shuffled = permute(architecture, queries, random_permutations(architecture, 10, random))
+    shuffled = permute(Networks(architecture, queries), random_permutations(architecture, 10, random)).weights
 
     def search(side, seed=0):
-        return nearest_distance(architecture, side, training, generator(seed, "match"), shortlist=5)[0]
+        return nearest_distance(
+            Networks(architecture, side), Networks(architecture, training), generator(seed, "match"), shortlist=5
+        )[0]
 
     def from_the_order_given(side):
         first = {name: tensor[:10] for name, tensor in training.items()}
-        found = weight_matching(architecture, first, side, generator(0, "match"))
-        return squared_distance(architecture, first, permute(architecture, side, found))
+        found = weight_matching(Networks(architecture, first), Networks(architecture, side), generator(0, "match"))
+        return squared_distance(Networks(architecture, first), permute(Networks(architecture, side), found))
 
     torch.testing.assert_close(search(shuffled), search(queries))
     assert all(torch.equal(search(queries, seed), search(queries)) for seed in range(1, 5))
@@ -128,30 +137,44 @@ def test_no_order_of_neurons_is_nearer():
 def test_only_named_candidates_count():
     training = networks(4, "training")
     distance, index = nearest_candidate(
-        ARCHITECTURE, training, training, torch.tensor([[1, 0], [-1, 2], [-1, -1], [3, 3]]), generator(0, "match")
+        Networks(ARCHITECTURE, training),
+        Networks(ARCHITECTURE, training),
+        torch.tensor([[1, 0], [-1, 2], [-1, -1], [3, 3]]),
+        generator(0, "match"),
     )
     assert index.tolist() == [0, 2, -1, 3]
     assert distance[1] > 1
     assert distance[2] == math.inf
     with pytest.raises(ValueError, match=r"candidates expected \(4, at least 1\), got \(2, 1\)"):
-        nearest_candidate(ARCHITECTURE, training, training, torch.tensor([[1], [0]]), generator(0, "match"))
+        nearest_candidate(
+            Networks(ARCHITECTURE, training),
+            Networks(ARCHITECTURE, training),
+            torch.tensor([[1], [0]]),
+            generator(0, "match"),
+        )
 
 
 def test_a_shortlist_only_makes_distances_larger():
     training, queries = networks(30, "training"), networks(5, "queries")
-    short, _ = nearest_distance(ARCHITECTURE, queries, training, generator(0, "match"), shortlist=1)
-    full, _ = nearest_distance(ARCHITECTURE, queries, training, generator(0, "match"), shortlist=30)
+    short, _ = nearest_distance(
+        Networks(ARCHITECTURE, queries), Networks(ARCHITECTURE, training), generator(0, "match"), shortlist=1
+    )
+    full, _ = nearest_distance(
+        Networks(ARCHITECTURE, queries), Networks(ARCHITECTURE, training), generator(0, "match"), shortlist=30
+    )
     assert bool((full <= short).all())
     assert bool((full < short).any())
 
 
 def test_excluded_networks_are_never_found():
     training = networks(4, "training")
-    _, index = nearest_distance(ARCHITECTURE, training, training, generator(0, "match"))
+    _, index = nearest_distance(Networks(ARCHITECTURE, training), Networks(ARCHITECTURE, training), generator(0, "match"))
     assert index.tolist() == [0, 1, 2, 3]
     excluded = torch.eye(4, dtype=torch.bool)
     excluded[0] = True
-    distance, index = nearest_distance(ARCHITECTURE, training, training, generator(0, "match"), excluded=excluded)
+    distance, index = nearest_distance(
+        Networks(ARCHITECTURE, training), Networks(ARCHITECTURE, training), generator(0, "match"), excluded=excluded
+    )
     assert distance[0] == math.inf
     assert index[0] == -1
     assert bool((distance[1:] > 1).all())
@@ -162,11 +185,16 @@ def test_excluded_networks_are_never_found():
 def test_nearest_distance_refuses_mistakes():
     training = networks(4, "training")
     with pytest.raises(ValueError, match="at least one training network"):
-        nearest_distance(ARCHITECTURE, training, networks(0), generator(0, "m"))
+        nearest_distance(Networks(ARCHITECTURE, training), Networks(ARCHITECTURE, networks(0)), generator(0, "m"))
     with pytest.raises(ValueError, match="shortlist >= 1"):
-        nearest_distance(ARCHITECTURE, training, training, generator(0, "m"), shortlist=0)
+        nearest_distance(Networks(ARCHITECTURE, training), Networks(ARCHITECTURE, training), generator(0, "m"), shortlist=0)
     with pytest.raises(ValueError, match="excluded expected \\(4, 4\\)"):
-        nearest_distance(ARCHITECTURE, training, training, generator(0, "m"), excluded=torch.zeros(4, dtype=torch.bool))
+        nearest_distance(
+            Networks(ARCHITECTURE, training),
+            Networks(ARCHITECTURE, training),
+            generator(0, "m"),
+            excluded=torch.zeros(4, dtype=torch.bool),
+        )
 
 
 def test_error_overlap_by_hand_and_zero_without_errors():
@@ -181,7 +209,7 @@ def test_error_overlap_by_hand_and_zero_without_errors():
 
 def test_thinning_keeps_the_last_snapshot_and_spreads_the_others():
     trajectory, step = torch.tensor([0, 1, 0, 0, 1, 0, 0]), torch.tensor([50, 20, 10, 30, 10, 20, 40])
-    zoo = Zoo(ARCHITECTURE, networks(7), trajectory, step, torch.zeros(7, dtype=torch.bool), "aligned")
+    zoo = Zoo(Networks(ARCHITECTURE, networks(7)), trajectory, step, torch.zeros(7, dtype=torch.bool), "aligned")
 
     def kept_steps(snapshots: int) -> list[tuple[int, int]]:
         kept = zoo[thin_trajectories(zoo, snapshots)]

@@ -6,16 +6,8 @@ import pytest
 import torch
 
 from wflib.architecture import mlp
-from wflib.evaluation import (
-    accuracy,
-    bayesian_model_average,
-    brier_score,
-    expected_calibration_error,
-    mean_and_std,
-    negative_log_likelihood,
-    predict,
-    wrong_predictions,
-)
+from wflib.evaluation import bayesian_model_average, brier_score, expected_calibration_error, mean_and_std
+from wflib.networks import Networks, accuracy, negative_log_likelihood, predict, wrong_predictions
 from wflib.rng import generator
 
 
@@ -98,14 +90,16 @@ def test_predict_equals_softmax_of_single_modules_for_any_chunk():
     architecture = mlp([3, 4, 2])
     weights = architecture.unflatten(torch.randn(5, architecture.dimension, generator=generator(0, "w")))
     inputs = torch.randn(7, 3, generator=generator(0, "x"))
-    found = predict(architecture, weights, inputs)
+    found = predict(Networks(architecture, weights), inputs)
     for index in range(5):
         module = architecture.module()
         module.load_state_dict({name: tensor[index] for name, tensor in weights.items()})
         torch.testing.assert_close(found[index], module(inputs).log_softmax(-1))
-    torch.testing.assert_close(predict(architecture, weights, inputs, chunk=2), found)
-    assert predict(architecture, {name: w[:0] for name, w in weights.items()}, inputs).shape == (0, 7, 2)
-    assert not predict(architecture, {name: w.requires_grad_() for name, w in weights.items()}, inputs).requires_grad
+    torch.testing.assert_close(predict(Networks(architecture, weights), inputs, chunk=2), found)
+    assert predict(Networks(architecture, {name: w[:0] for name, w in weights.items()}), inputs).shape == (0, 7, 2)
+    assert not predict(
+        Networks(architecture, {name: w.requires_grad_() for name, w in weights.items()}), inputs
+    ).requires_grad
 
 
 def test_caller_mistakes_are_errors():
@@ -120,7 +114,7 @@ def test_caller_mistakes_are_errors():
         bayesian_model_average(p[:0])
     regression = mlp([3, 4, 1], task_type="regression")
     with pytest.raises(ValueError, match="expected a classification"):
-        predict(regression, regression.unflatten(torch.zeros(1, regression.dimension)), torch.zeros(2, 3))
+        predict(Networks.from_flat(regression, torch.zeros(1, regression.dimension)), torch.zeros(2, 3))
     classifier = mlp([3, 2])
     with pytest.raises(ValueError, match="expected inputs \\(examples, 3\\)"):
-        predict(classifier, classifier.unflatten(torch.zeros(1, classifier.dimension)), torch.zeros(2, 4))
+        predict(Networks.from_flat(classifier, torch.zeros(1, classifier.dimension)), torch.zeros(2, 4))

@@ -7,16 +7,9 @@ import math
 import pytest
 import torch
 
-from wflib.evaluation import (
-    clustered_difference,
-    compare_means,
-    estimate_mean,
-    example_losses,
-    holm,
-    negative_log_likelihood,
-    one_per_cluster,
-)
+from wflib.evaluation import clustered_difference, compare_means, estimate_mean, holm, one_per_cluster
 from wflib.evaluation.clusters import clustered_mean, permutation_p_value
+from wflib.networks import example_losses, negative_log_likelihood
 from wflib.rng import generator
 
 

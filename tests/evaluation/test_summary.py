@@ -7,15 +7,8 @@ import pytest
 import torch
 
 from wflib.architecture import mlp
-from wflib.evaluation import (
-    GROUP_SCHEMA,
-    MOMENT_SCHEMA,
-    NETWORK_SCHEMA,
-    accuracy,
-    evaluate_networks,
-    predict,
-    tensor_moments,
-)
+from wflib.evaluation import GROUP_SCHEMA, MOMENT_SCHEMA, NETWORK_SCHEMA, evaluate_networks, tensor_moments
+from wflib.networks import Networks, accuracy, predict
 from wflib.rng import generator
 from wflib.storage import load_table, save_table
 from wflib.symmetry import permute, random_permutations
@@ -34,8 +27,7 @@ def toy_zoo(trajectories: int = 5, snapshots: int = 8) -> Zoo:
     flat = ends + 0.1 * torch.randn(trajectories, snapshots, ARCHITECTURE.dimension, generator=random)
     count = trajectories * snapshots
     return Zoo(
-        ARCHITECTURE,
-        ARCHITECTURE.unflatten(flat.flatten(0, 1)),
+        Networks.from_flat(ARCHITECTURE, flat.flatten(0, 1)),
         torch.arange(trajectories).repeat_interleave(snapshots),
         torch.arange(1, snapshots + 1).repeat(trajectories),
         torch.zeros(count, dtype=torch.bool),
@@ -43,20 +35,19 @@ def toy_zoo(trajectories: int = 5, snapshots: int = 8) -> Zoo:
     )
 
 
-def evaluate(weights, zoo: Zoo, **options):
-    reference = {name: tensor[:1] for name, tensor in zoo.weights.items()}
-    return evaluate_networks("toy", ARCHITECTURE, weights, SPLIT, zoo, 10, generator(0, "evaluate"), reference, **options)
+def evaluate(networks: Networks, zoo: Zoo, **options):
+    return evaluate_networks("toy", networks, SPLIT, zoo, 10, generator(0, "evaluate"), zoo.networks[:1], **options)
 
 
 def test_tables_have_their_schemas_and_survive_a_file(tmp_path):
     zoo = toy_zoo()
-    rows, group, moments = evaluate(zoo.weights, zoo, trajectory=zoo.trajectory)
+    rows, group, moments = evaluate(zoo.networks, zoo, trajectory=zoo.trajectory)
     assert rows.dtypes.astype(str).to_dict() == NETWORK_SCHEMA
     assert list(group) == list(GROUP_SCHEMA)
     save_table(tmp_path / "networks.parquet", rows, NETWORK_SCHEMA)
     pd.testing.assert_frame_equal(load_table(tmp_path / "networks.parquet", NETWORK_SCHEMA, "evaluate"), rows)
     save_table(tmp_path / "groups.parquet", pd.DataFrame([group]), GROUP_SCHEMA)
-    expected = accuracy(predict(ARCHITECTURE, zoo.weights, SPLIT.inputs), SPLIT.targets)
+    expected = accuracy(predict(zoo.networks, SPLIT.inputs), SPLIT.targets)
     assert rows.accuracy.tolist() == pytest.approx(expected.tolist())
     assert group["accuracy_mean"] == pytest.approx(rows.accuracy.mean())
     assert group["nll_std"] == pytest.approx(rows.nll.std())
@@ -65,18 +56,17 @@ def test_tables_have_their_schemas_and_survive_a_file(tmp_path):
     assert group["bma_nll"] < group["nll_mean"]
     assert moments.dtypes.astype(str).to_dict() == MOMENT_SCHEMA
     assert moments.tensor.tolist() == [spec.name for spec in ARCHITECTURE.tensors]
-    pd.testing.assert_frame_equal(moments, tensor_moments("toy", ARCHITECTURE, zoo.weights, zoo.weights))
+    pd.testing.assert_frame_equal(moments, tensor_moments("toy", zoo.networks, zoo.networks))
 
 
 def test_permuted_copies_of_training_networks_are_unmasked_even_of_thinned_snapshots():
     zoo = toy_zoo()
     chosen = torch.tensor([3, 10, 18, 30])  # snapshots 4, 3, 3 and 7 of 8: none is kept by snapshots=1
-    copies = {name: tensor[chosen] for name, tensor in zoo.weights.items()}
-    shuffled = permute(ARCHITECTURE, copies, random_permutations(ARCHITECTURE, 4, generator(0, "order")))
+    shuffled = permute(zoo.networks[chosen], random_permutations(ARCHITECTURE, 4, generator(0, "order")))
     rows, *_ = evaluate(shuffled, zoo, snapshots=1)
     assert rows.nearest_distance.max() < 1e-5
     assert rows.error_overlap.tolist() == [1.0] * 4
-    far = ARCHITECTURE.unflatten(torch.randn(4, ARCHITECTURE.dimension, generator=generator(0, "far")))
+    far = Networks.from_flat(ARCHITECTURE, torch.randn(4, ARCHITECTURE.dimension, generator=generator(0, "far")))
     other, *_ = evaluate(far, zoo, snapshots=1)
     assert other.nearest_distance.min() > 1
     assert other.error_overlap.max() < 1
@@ -84,12 +74,12 @@ def test_permuted_copies_of_training_networks_are_unmasked_even_of_thinned_snaps
 
 def test_own_trajectories_do_not_count_when_they_are_named():
     zoo = toy_zoo()
-    with_self, *_ = evaluate(zoo.weights, zoo)
-    without_self, *_ = evaluate(zoo.weights, zoo, trajectory=zoo.trajectory)
+    with_self, *_ = evaluate(zoo.networks, zoo)
+    without_self, *_ = evaluate(zoo.networks, zoo, trajectory=zoo.trajectory)
     assert with_self.nearest_distance.max() < 1e-5
     assert without_self.nearest_distance.min() > 1
     single = zoo[zoo.trajectory == 0]
-    nobody, group, _ = evaluate(single.weights, single, trajectory=single.trajectory)
+    nobody, group, _ = evaluate(single.networks, single, trajectory=single.trajectory)
     assert nobody.nearest_distance.isna().all()
     assert nobody.error_overlap.isna().all()
     assert math.isnan(group["nearest_distance_mean"])
@@ -97,8 +87,8 @@ def test_own_trajectories_do_not_count_when_they_are_named():
 
 def test_neuron_order_changes_nothing():
     zoo = toy_zoo()
-    shuffled = permute(ARCHITECTURE, zoo.weights, random_permutations(ARCHITECTURE, len(zoo), generator(1, "order")))
-    _, ordered_group, _ = evaluate(zoo.weights, zoo)
+    shuffled = permute(zoo.networks, random_permutations(ARCHITECTURE, len(zoo), generator(1, "order")))
+    _, ordered_group, _ = evaluate(zoo.networks, zoo)
     _, shuffled_group, _ = evaluate(shuffled, zoo)
     for name in ("accuracy_mean", "bma_nll", "diversity", "variance_ratio", "mean_shift"):
         assert shuffled_group[name] == pytest.approx(ordered_group[name], rel=1e-4, abs=1e-6), name
@@ -107,11 +97,12 @@ def test_neuron_order_changes_nothing():
 def test_the_copying_ratio_tells_copies_from_a_narrow_distribution():
     zoo, random = toy_zoo(trajectories=40, snapshots=2), generator(0, "copies")
     training, unseen = zoo[zoo.trajectory < 20], zoo[zoo.trajectory >= 20]
-    centre = zoo.flat.mean(0)
+    centre = zoo.networks.flat.mean(0)
     fresh = centre + (torch.randn(60, ARCHITECTURE.dimension, generator=random))
     narrow = centre + 0.5 * (fresh - centre)
-    copies = training.flat[torch.arange(60) % 40] + 0.1 * torch.randn(60, ARCHITECTURE.dimension, generator=random)
-    found = [evaluate(ARCHITECTURE.unflatten(flat), training, unseen=unseen)[1] for flat in (fresh, narrow, copies)]
+    copies = training.networks.flat[torch.arange(60) % 40] + 0.1 * torch.randn(60, ARCHITECTURE.dimension, generator=random)
+    drawn = [Networks.from_flat(ARCHITECTURE, flat) for flat in (fresh, narrow, copies)]
+    found = [evaluate(networks, training, unseen=unseen)[1] for networks in drawn]
     assert found[1]["nearest_distance_mean"] < 0.9 * found[0]["nearest_distance_mean"]
     assert [group["copying_ratio"] for group in found[:2]] == pytest.approx([1, 1], abs=0.05)
     assert found[2]["copying_ratio"] < 0.5
@@ -119,18 +110,17 @@ def test_the_copying_ratio_tells_copies_from_a_narrow_distribution():
 
 def test_the_shift_is_that_of_the_tensor_most_off():
     zoo = toy_zoo()
-    moved = {name: tensor.clone() for name, tensor in zoo.weights.items()}
+    moved = zoo.networks.map(torch.clone)
     deviation = (zoo.weights["linear2.bias"] - zoo.weights["linear2.bias"].mean(0)).square().mean(0).sqrt()
-    moved["linear2.bias"] += 0.7 * deviation
-    moved["linear1.bias"] += 0.001
+    moved.weights["linear2.bias"] += 0.7 * deviation
+    moved.weights["linear1.bias"] += 0.001
     _, group, _ = evaluate(moved, zoo, with_novelty=False)
     assert group["mean_shift"] == pytest.approx(0.7, abs=1e-4)
 
 
 def test_one_network_has_no_spread_and_novelty_can_be_left_out():
     zoo = toy_zoo()
-    one = {name: tensor[:1] for name, tensor in zoo.weights.items()}
-    rows, group, moments = evaluate(one, zoo, with_novelty=False)
+    rows, group, moments = evaluate(zoo.networks[:1], zoo, with_novelty=False)
     undefined = {name for name, value in group.items() if isinstance(value, float) and math.isnan(value)}
     novelty = {"nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "copying_ratio"} | {
         "error_overlap_mean"
@@ -143,13 +133,13 @@ def test_one_network_has_no_spread_and_novelty_can_be_left_out():
 
 def test_caller_mistakes_are_errors():
     zoo = toy_zoo()
-    regression = mlp([4, 6, 3], task_type="regression")
+    regression = Networks(mlp([4, 6, 3], task_type="regression"), zoo.weights)
     with pytest.raises(ValueError, match="expected a classification"):
-        evaluate_networks("toy", regression, zoo.weights, SPLIT, zoo, 10, generator(0), zoo.weights)
+        evaluate(regression, zoo)
     wider = mlp([4, 7, 3])
     with pytest.raises(ValueError, match="architecture, got another one"):
-        evaluate_networks("toy", wider, zoo.weights, SPLIT, zoo, 10, generator(0), zoo.weights)
+        evaluate(Networks.from_flat(wider, torch.zeros(2, wider.dimension)), zoo)
     with pytest.raises(ValueError, match="at least one network of 'toy'"):
-        evaluate({name: tensor[:0] for name, tensor in zoo.weights.items()}, zoo)
+        evaluate(zoo.networks[:0], zoo)
     with pytest.raises(ValueError, match="trajectory expected"):
-        evaluate(zoo.weights, zoo, trajectory=zoo.trajectory[:1])
+        evaluate(zoo.networks, zoo, trajectory=zoo.trajectory[:1])

@@ -7,6 +7,7 @@ import torch
 from tests.cases import random_weights
 from wflib.architecture import mlp
 from wflib.evaluation import SYMMETRY_SCHEMA, symmetry_distances
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations, random_scales, scale
 
@@ -17,14 +18,16 @@ def disguised(scaled: bool, networks: int = 4):
     """Copies of one network in random neuron order, and rescaled if asked."""
     base = random_weights(ARCHITECTURE, 1)
     copies = {name: tensor.expand(networks, *tensor.shape[1:]) for name, tensor in base.items()}
-    copies = permute(ARCHITECTURE, copies, random_permutations(ARCHITECTURE, networks, generator(0, "p")))
+    copies = permute(Networks(ARCHITECTURE, copies), random_permutations(ARCHITECTURE, networks, generator(0, "p"))).weights
     if scaled:
-        copies = scale(ARCHITECTURE, copies, random_scales(ARCHITECTURE, networks, generator(0, "s"), torch.float64))
+        copies = scale(
+            Networks(ARCHITECTURE, copies), random_scales(ARCHITECTURE, networks, generator(0, "s"), torch.float64)
+        ).weights
     return copies
 
 
 def largest(weights) -> dict[str, float]:
-    table = symmetry_distances(ARCHITECTURE, weights, generator(0, "match"), restarts=10, chunk=4)
+    table = symmetry_distances(Networks(ARCHITECTURE, weights), generator(0, "match"), restarts=10, chunk=4)
     assert {column: str(dtype) for column, dtype in table.dtypes.items()} == SYMMETRY_SCHEMA
     assert len(table) == 3 * 6
     return table.groupby("modulo").distance.max().to_dict()

@@ -19,11 +19,11 @@ from wflib.evaluation import (
     network_features,
     norm_test,
     one_per_cluster,
-    predict,
 )
 from wflib.evaluation.classifier import delong
 from wflib.evaluation.features import log_odds
 from wflib.evaluation.two_sample import standardized
+from wflib.networks import Networks, predict
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
 
@@ -36,14 +36,14 @@ def points(count: int, *names: str | int, shift: float = 0.0) -> Features:
 
 def test_features_ignore_the_order_of_neurons_and_know_every_probability():
     weights = ARCHITECTURE.unflatten(runs(9, 0))
-    moved = permute(ARCHITECTURE, weights, random_permutations(ARCHITECTURE, 9, generator(0, "p")))
-    ours, theirs = (network_features(ARCHITECTURE, side, examples()) for side in (weights, moved))
+    moved = permute(Networks(ARCHITECTURE, weights), random_permutations(ARCHITECTURE, 9, generator(0, "p"))).weights
+    ours, theirs = (network_features(Networks(ARCHITECTURE, side), examples()) for side in (weights, moved))
     torch.testing.assert_close(ours.function, theirs.function, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(ours.summaries, theirs.summaries, atol=1e-4, rtol=1e-4)
     assert ours.function.shape == (9, 100)
     assert ours.summaries.shape == (9, 12 + 6 + 4 + 6 + 2)
-    assert network_features(ARCHITECTURE, weights, examples(), with_weights=False).summaries.shape == (9, 12)
-    probability = predict(ARCHITECTURE, weights, examples().inputs).exp()[..., 1]
+    assert network_features(Networks(ARCHITECTURE, weights), examples(), with_weights=False).summaries.shape == (9, 12)
+    probability = predict(Networks(ARCHITECTURE, weights), examples().inputs).exp()[..., 1]
     torch.testing.assert_close((2 * ours.function).sigmoid(), probability)
     three = torch.randn(2, 5, 3, generator=generator(0, "three")).log_softmax(-1)
     torch.testing.assert_close(log_odds(three).view(2, 5, 3).log_softmax(-1), three)
@@ -98,11 +98,12 @@ def test_snapshots_taken_for_independent_networks_raise_false_alarms_and_one_of_
 def test_norms_by_tensor():
     part = zoo(40, 40, 3, 0)
     training, held_out = part.training_part, part.held_out_part
-    wide = {name: tensor * (1.2 if name == "linear2.weight" else 1) for name, tensor in training.weights.items()}
-    found = norm_test(wide, held_out.weights, training.trajectory, held_out.trajectory)
+    wide = training.networks.map(torch.clone)
+    wide.weights["linear2.weight"] *= 1.2
+    found = norm_test(wide, held_out.networks, training.trajectory, held_out.trajectory)
     assert found.largest == "linear2.weight"
     assert found.p_value == found.p_values["linear2.weight"] < 1e-4
-    ours, theirs = (side["linear2.weight"].flatten(1).norm(dim=1).mean().item() for side in (wide, held_out.weights))
+    ours, theirs = (side.weights["linear2.weight"].flatten(1).norm(dim=1).mean().item() for side in (wide, held_out))
     assert found.relative["linear2.weight"] == pytest.approx(ours / theirs - 1, rel=1e-4)
     assert min(p for name, p in found.p_values.items() if name != "linear2.weight") > 0.01
 

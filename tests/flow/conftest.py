@@ -51,8 +51,8 @@ def zoo(dataset) -> Zoo:
     )
     trained = train_zoo(mlp([5, 4, 3, 2]), dataset, config)
     permutations = random_permutations(trained.architecture, len(trained), torch.Generator().manual_seed(1))
-    weights = permute(trained.architecture, trained.weights, permutations)
-    return replace(trained, weights=weights, permutations=permutations, form="aligned")
+    networks = permute(trained.networks, permutations)
+    return replace(trained, networks=networks, permutations=permutations, form="aligned")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wflib.flow.objective import flow_matching_error, weighted_mean_square
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
 
@@ -18,14 +19,14 @@ def losses(flow, zoo, randomized) -> tuple[float, float]:
     flow = flow.double().eval()
     randomized(flow.network).requires_grad_(False)
     architecture = flow.architecture
-    x_1 = flow.coordinates.encode(zoo.weights).double()
+    x_1 = flow.coordinates.encode(zoo.networks).double()
     x_0 = flow.prior.sample(len(x_1), generator(0, "x_0")).double()
     flow.preconditioner.fit(x_0, x_1, flow.geometry.angles(x_0, x_1))
     t = 0.9 * torch.rand(len(x_1), generator=generator(0, "t"), dtype=torch.float64)
     order = random_permutations(architecture, len(x_1), generator(0, "order"))
 
     def moved(x):
-        return architecture.flatten(permute(architecture, architecture.unflatten(x), order))
+        return permute(Networks.from_flat(architecture, x), order).flat
 
     found = []
     for start, end in ((x_0, x_1), (moved(x_0), moved(x_1))):

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from wflib.flow import Asked, Condition, FlowTrainer, load_flow, log_likelihood, network_figures, sample, save_flow
+from wflib.networks import network_losses
 from wflib.rng import generator
-from wflib.zoo import network_losses
 
 
 @pytest.fixture(params=["neuron-tokens", "relational-transformer", "pna"])
@@ -21,9 +21,9 @@ def conditioned(make_flow, randomized, request):
 
 
 def test_figures_are_the_networks_own(zoo, dataset):
-    losses = network_figures(zoo.architecture, zoo.weights, dataset.train, "loss", chunk=7)
-    torch.testing.assert_close(losses, network_losses(zoo.architecture, zoo.weights, dataset.train))
-    accuracies = network_figures(zoo.architecture, zoo.weights, dataset.train, "accuracy", chunk=7)
+    losses = network_figures(zoo.networks, dataset.train, "loss", chunk=7)
+    torch.testing.assert_close(losses, network_losses(zoo.networks, dataset.train))
+    accuracies = network_figures(zoo.networks, dataset.train, "accuracy", chunk=7)
     assert ((accuracies * len(dataset.train.inputs)).round() / len(dataset.train.inputs) - accuracies).abs().max() < 1e-6
     assert torch.corrcoef(torch.stack([losses, accuracies]))[0, 1] < -0.3
 
@@ -44,7 +44,7 @@ def test_a_condition_standardizes_the_zoo():
 
 def test_the_field_depends_on_the_condition_and_nan_is_none(conditioned):
     flow, zoo = conditioned
-    x, t = flow.coordinates.encode(zoo.weights)[:4], torch.full((4,), 0.5)
+    x, t = flow.coordinates.encode(zoo.networks)[:4], torch.full((4,), 0.5)
     any_of, none = flow.velocity(x, t), flow.velocity(x, t, torch.full((4,), math.nan))
     torch.testing.assert_close(any_of, none)
     low, high = (flow.velocity(x, t, torch.full((4,), figure)) for figure in (0.5, 1.5))
@@ -74,7 +74,7 @@ def test_conditions_that_do_not_fit_are_refused(make_flow):
 def test_asked_flows_have_a_density_and_it_depends_on_the_wish(make_flow, randomized, geometry):
     flow, zoo = make_flow(geometry, condition="loss")
     randomized(flow.network)
-    x = flow.coordinates.encode(zoo.weights)[:3]
+    x = flow.coordinates.encode(zoo.networks)[:3]
     low, high, none = (log_likelihood(field, flow.prior, x, 4) for field in (Asked(flow, 0.3), Asked(flow, 2.0, 0.5), flow))
     assert torch.isfinite(torch.stack([low, high, none])).all()
     assert (low - high).abs().min() > 1e-3
@@ -83,7 +83,7 @@ def test_asked_flows_have_a_density_and_it_depends_on_the_wish(make_flow, random
 
 def test_classifier_free_guidance_is_its_formula(conditioned):
     flow, zoo = conditioned
-    x, t = flow.coordinates.encode(zoo.weights)[:4], torch.full((4,), 0.5)
+    x, t = flow.coordinates.encode(zoo.networks)[:4], torch.full((4,), 0.5)
     asked, any_of = flow.velocity(x, t, torch.full((4,), 0.7)), flow.velocity(x, t)
     torch.testing.assert_close(Asked(flow, 0.7, 0.0).velocity(x, t), asked)
     torch.testing.assert_close(Asked(flow, 0.7, 1.5).velocity(x, t), 2.5 * asked - 1.5 * any_of)
@@ -104,10 +104,8 @@ def test_dropout_hides_its_share_of_conditions(make_flow, training_config, datas
     batch = trainer.draw(trainer.pairs, 2_000, generator(0, "b"))
     assert batch.condition.isnan().float().mean().item() == pytest.approx(0.3, abs=0.03)
     known = ~batch.condition.isnan()
-    weights = flow.coordinates.decode_state(batch.x_1[known])
-    torch.testing.assert_close(
-        batch.condition[known], network_losses(flow.architecture, weights, dataset.train), rtol=1e-3, atol=1e-4
-    )
+    losses = network_losses(flow.coordinates.decode_state(batch.x_1[known]), dataset.train)
+    torch.testing.assert_close(batch.condition[known], losses, rtol=1e-3, atol=1e-4)
 
 
 def test_training_needs_examples_for_figures(make_flow, training_config):
@@ -122,10 +120,10 @@ def test_a_trained_flow_answers_and_survives_its_file(make_flow, training_config
     wished = torch.linspace(-2, 2, len(zoo))[torch.randperm(len(zoo), generator=generator(0, "order"))]
     last = zoo.weights["linear3.bias"].clone()
     last[:, -1] = wished
-    zoo = replace(zoo, weights={**zoo.weights, "linear3.bias": last})
+    zoo = replace(zoo, networks=zoo.networks.with_weights({**zoo.weights, "linear3.bias": last}))
     monkeypatch.setattr(
         "wflib.flow.training.network_figures",
-        lambda architecture, weights, split, name: weights["linear3.bias"][:, -1].exp(),
+        lambda networks, split, name: networks.weights["linear3.bias"][:, -1].exp(),
     )
     settings = training_config(iterations=400, batch_size=64, ema_decay=0.95, learning_rate=0.01)
     flow = FlowTrainer(flow, zoo, settings, dataset.train).run()
@@ -133,7 +131,7 @@ def test_a_trained_flow_answers_and_survives_its_file(make_flow, training_config
     correlations = {}
     for name, figures in (("asked", asked.exp()), ("not asked", None)):
         x = sample(flow, 100, 16, generator(0, "s"), condition=figures)
-        found = flow.coordinates.decode_state(x)["linear3.bias"][:, -1]
+        found = flow.coordinates.decode_state(x).weights["linear3.bias"][:, -1]
         correlations[name] = torch.corrcoef(torch.stack([found, asked]))[0, 1].item()
     assert correlations["asked"] > 0.8
     assert abs(correlations["not asked"]) < 0.3

@@ -7,6 +7,7 @@ import torch
 
 from wflib.architecture import mlp
 from wflib.flow import Coordinates, input_basis
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import canonicalize
 from wflib.testing import assert_same_function
@@ -16,31 +17,26 @@ INPUTS = torch.randn(40, 5, generator=generator(0, "inputs"), dtype=torch.float6
 BASIS = torch.linalg.qr(torch.randn(5, 5, generator=generator(0, "basis"), dtype=torch.float64))[0]
 
 
-def networks(count: int = 6):
+def networks(count: int = 6) -> Networks:
     flat = torch.randn(count, ARCHITECTURE.dimension, generator=generator(0, "networks"), dtype=torch.float64)
-    return ARCHITECTURE.unflatten(flat)
+    return Networks.from_flat(ARCHITECTURE, flat)
 
 
 def cases(canonical: bool, rotated: bool):
     """Coordinates, and networks of their architecture."""
-    weights, architecture = networks(), ARCHITECTURE
-    if canonical:
-        result = canonicalize(ARCHITECTURE, weights)
-        weights, architecture = result.weights, result.architecture
-    return Coordinates(architecture, BASIS if rotated else None), weights
+    own = canonicalize(networks()).networks if canonical else networks()
+    return Coordinates(own.architecture, BASIS if rotated else None), own
 
 
 @pytest.mark.parametrize("canonical", [False, True])
 @pytest.mark.parametrize("rotated", [False, True])
 def test_there_and_back(canonical, rotated):
-    coordinates, weights = cases(canonical, rotated)
-    x = coordinates.encode(weights)
+    coordinates, own = cases(canonical, rotated)
+    x = coordinates.encode(own)
     back = coordinates.decode_state(x)
-    for name, tensor in weights.items():
-        assert torch.allclose(back[name], tensor, atol=1e-12)
+    assert torch.allclose(back.flat, own.flat, atol=1e-12)
     assert torch.allclose(coordinates.encode(back), x, atol=1e-12)
-    plain = coordinates.architecture.flatten(weights)
-    assert torch.equal(x, plain) != rotated
+    assert torch.equal(x, own.flat) != rotated
     assert coordinates.canonical == canonical
     assert coordinates.manifold.has_spheres == canonical
     assert torch.allclose(coordinates.manifold.projx(x), x, atol=1e-12)
@@ -50,12 +46,12 @@ def test_there_and_back(canonical, rotated):
 @pytest.mark.parametrize("rotated", [False, True])
 def test_decoding_keeps_the_function(canonical, rotated):
     coordinates, _ = cases(canonical, rotated)
-    x = coordinates.encode_network(ARCHITECTURE, networks())
-    architecture, weights = coordinates.decode(x)
-    assert architecture == ARCHITECTURE
-    assert_same_function(ARCHITECTURE, networks(), architecture, weights, INPUTS)
+    x = coordinates.encode(networks())
+    ordinary = coordinates.decode(x)
+    assert ordinary.architecture == ARCHITECTURE
+    assert_same_function(networks(), ordinary, INPUTS)
     # The coordinates themselves are a network on rotated inputs, and not on others.
-    state, outputs = coordinates.architecture.unflatten(x), ARCHITECTURE.forward(networks(), INPUTS)
+    state, outputs = coordinates.architecture.unflatten(x), networks().forward(INPUTS)
     same, other = (INPUTS @ BASIS, INPUTS) if rotated else (INPUTS, INPUTS @ BASIS)
     assert torch.allclose(coordinates.architecture.forward(state, same), outputs, atol=1e-10)
     assert not torch.allclose(coordinates.architecture.forward(state, other), outputs, atol=0.1)
@@ -63,21 +59,19 @@ def test_decoding_keeps_the_function(canonical, rotated):
 
 def test_a_basis_that_is_not_orthogonal_changes_the_function():
     coordinates = Coordinates(ARCHITECTURE, BASIS * 1.1)
-    architecture, weights = coordinates.decode(coordinates.encode(networks()))
+    ordinary = coordinates.decode(coordinates.encode(networks()))
     with pytest.raises(ValueError, match="same function"):
-        assert_same_function(ARCHITECTURE, networks(), architecture, weights, INPUTS)
+        assert_same_function(networks(), ordinary, INPUTS)
 
 
 @pytest.mark.parametrize("rotated", [False, True])
 def test_rotations_keep_distances_and_initial_weights_order(rotated):
-    coordinates, weights = cases(True, rotated)
-    plain = Coordinates(coordinates.architecture)
-    x, y = coordinates.encode(weights), plain.encode(weights)
+    coordinates, own = cases(True, rotated)
+    x, y = coordinates.encode(own), Coordinates(coordinates.architecture).encode(own)
     manifold = coordinates.manifold
     assert torch.allclose(manifold.squared_distances(x, x), manifold.squared_distances(y, y), atol=1e-6)
-    initial = coordinates.encode_initial(ARCHITECTURE, networks())
-    expected = Coordinates(ARCHITECTURE, coordinates.basis).encode(networks())
-    assert torch.equal(initial, expected)
+    initial = coordinates.encode_initial(networks())
+    assert torch.equal(initial, Coordinates(ARCHITECTURE, coordinates.basis).encode(networks()))
     assert initial.shape[1] == coordinates.architecture.dimension - 1
 
 

@@ -13,6 +13,7 @@ from wflib.architecture import mlp
 from wflib.flow import PairSource, build_geometry, squared_path_length
 from wflib.flow.coupling import match_neurons, optimal_assignment
 from wflib.manifold import flat_manifold, weight_manifold
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute
 from wflib.zoo import Zoo
@@ -60,16 +61,16 @@ def test_sides_of_different_size_are_an_error():
 def test_initialization_starts_where_the_network_started(make_flow, geometry):
     flow, zoo = make_flow(geometry, coupling="initialization")
     x_0, x_1 = PairSource(flow, zoo).draw(40, generator(0, "pairs"))
-    index = torch.cdist(x_1, flow.coordinates.encode(zoo.weights)).argmin(1)
-    initial = {name: tensor[zoo.trajectory[index]] for name, tensor in zoo.initial.items()}
-    moved = permute(zoo.initial_architecture, initial, {name: p[index] for name, p in zoo.permutations.items()})
+    index = torch.cdist(x_1, flow.coordinates.encode(zoo.networks)).argmin(1)
+    initial = zoo.initial[zoo.trajectory[index]]
+    moved = permute(initial, {name: p[index] for name, p in zoo.permutations.items()})
     if geometry == "euclidean":
-        assert torch.allclose(zoo.architecture.flatten(moved), x_0, atol=1e-6)
-        assert not torch.allclose(zoo.architecture.flatten(initial), x_0, atol=1e-2)
+        assert torch.allclose(moved.flat, x_0, atol=1e-6)
+        assert not torch.allclose(initial.flat, x_0, atol=1e-2)
         return
     first, expected, unmoved = (
         torch.nn.functional.normalize(incoming(flow.architecture.layers[0], weights, flow.architecture.norm), dim=-1)
-        for weights in (flow.architecture.unflatten(x_0), moved, initial)
+        for weights in (flow.architecture.unflatten(x_0), moved.weights, initial.weights)
     )
     assert torch.allclose(first, expected, atol=1e-5)
     assert not torch.allclose(first, unmoved, atol=1e-2)
@@ -77,13 +78,13 @@ def test_initialization_starts_where_the_network_started(make_flow, geometry):
 
 def many_starts(zoo: Zoo, runs: int) -> Zoo:
     """The zoo as if it had one network for each of many independent initializations."""
-    architecture, index = zoo.initial_architecture, torch.arange(runs) % len(zoo)
+    architecture, index = zoo.initial.architecture, torch.arange(runs) % len(zoo)
     flat = STD * torch.randn(runs, architecture.dimension, generator=generator(0, "initial"))
     return replace(
         zoo[index],
         trajectory=torch.arange(runs),
         held_out=torch.zeros(runs, dtype=torch.bool),
-        initial=architecture.unflatten(flat),
+        initial=Networks.from_flat(architecture, flat),
     )
 
 
@@ -99,7 +100,7 @@ def test_every_coupling_keeps_the_prior(make_flow, geometry, coupling):
     assert ((x_0.mean(0) - prior.mean(0)) / scale).abs().max() < 0.1
     assert (x_0.std(0) / scale - 1).abs().max() < 0.06
     assert (flow.geometry.manifold.projx(x_0) - x_0).abs().max() < 1e-6
-    trained = flow.coordinates.encode(zoo.weights)
+    trained = flow.coordinates.encode(zoo.networks)
     assert ((trained.mean(0) - prior.mean(0)) / scale).abs().max() > 0.1  # which the zoo itself would not pass
     if geometry != "euclidean":
         for layer in flow.architecture.layers[:-1]:
@@ -110,8 +111,8 @@ def test_every_coupling_keeps_the_prior(make_flow, geometry, coupling):
 def test_independent_pairs_are_draws_from_prior_and_zoo(make_flow):
     flow, zoo = make_flow()
     x_0, x_1 = PairSource(flow, zoo).draw(30, generator(0, "pairs"))
-    nearest = torch.cdist(x_1, zoo.flat).argmin(1)
-    assert torch.equal(zoo.flat[nearest], x_1)
+    nearest = torch.cdist(x_1, zoo.networks.flat).argmin(1)
+    assert torch.equal(zoo.networks.flat[nearest], x_1)
     random = generator(0, "pairs")
     torch.randint(len(zoo), (30,), generator=random)
     assert torch.equal(x_0, flow.prior.sample(30, random))
@@ -155,7 +156,7 @@ def test_equivariant_transport_keeps_the_prior_modulo_permutations(make_flow):
 
 def test_unknown_initial_weights_are_an_error(make_flow):
     flow, zoo = make_flow(coupling="initialization")
-    nameless = replace(zoo, initial=None, initial_architecture=None)
+    nameless = replace(zoo, initial=None)
     with pytest.raises(ValueError, match="independent or ot"):
         PairSource(flow, nameless)
     PairSource(make_flow(coupling="ot")[0], nameless)
@@ -177,7 +178,7 @@ def test_path_lengths_fall_with_better_couplings(make_flow, geometry):
 def test_path_length_is_the_mean_squared_distance(make_flow):
     flow, zoo = make_flow()
     found = squared_path_length(PairSource(flow, zoo), 500, 0)
-    exact = (STD**2 + zoo.flat.square().mean(0)).sum().item()  # independent: the variance of x_0, and E x_1²
+    exact = (STD**2 + zoo.networks.flat.square().mean(0)).sum().item()  # independent: the variance of x_0, and E x_1²
     assert found == pytest.approx(exact, rel=0.02)
     curved, canonical = make_flow("geometric")
     x_0, x_1 = PairSource(curved, canonical).draw(40, generator(0, "pairs"))

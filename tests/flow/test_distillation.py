@@ -85,7 +85,7 @@ def test_what_cannot_be_distilled_is_refused(make_flow):
 
 def test_a_student_refuses_what_needs_a_velocity(make_flow, zoo):
     student = student_of(make_flow()[0])
-    x = student.coordinates.encode(zoo.weights)[:2]
+    x = student.coordinates.encode(zoo.networks)[:2]
     for ask in (lambda: log_likelihood(student, student.prior, x), lambda: integrate(student, x, 2)):
         with pytest.raises(ValueError, match="knows jumps, not a velocity"):
             ask()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.architecture.cases import random_inputs, random_weights
+from tests.architecture.cases import random_inputs, random_networks
 from wflib.architecture import Architecture, cnn, resnet, vit
 from wflib.config import load_settings
 from wflib.flow import (
@@ -21,6 +21,7 @@ from wflib.flow import (
     log_likelihood_of_networks,
     save_flow,
 )
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import canonicalize, permute
 from wflib.tasks import Dataset, Split
@@ -74,42 +75,40 @@ def zoo_for(zoos: dict[tuple[str, str], Zoo], kind: str, geometry: str) -> Zoo:
     return zoos[kind, "aligned" if geometry == "euclidean" else "canonical"]
 
 
-def coordinates_and_weights(kind: str, canonical: bool) -> tuple[Coordinates, dict[str, torch.Tensor]]:
-    architecture, weights = KINDS[kind], random_weights(KINDS[kind])
+def coordinates_and_networks(kind: str, canonical: bool) -> tuple[Coordinates, Networks]:
+    networks = random_networks(KINDS[kind])
     if canonical:
-        result = canonicalize(architecture, weights)
-        architecture, weights = result.architecture, result.weights
-    return Coordinates(architecture), weights
+        networks = canonicalize(networks).networks
+    return Coordinates(networks.architecture), networks
 
 
 @over_kinds
 @pytest.mark.parametrize("canonical", [False, True])
 def test_coordinates_there_and_back(kind, canonical):
-    coordinates, weights = coordinates_and_weights(kind, canonical)
-    x = coordinates.encode(weights)
-    back = coordinates.decode_state(x)
-    assert all(torch.allclose(back[name], tensor, atol=1e-12) for name, tensor in weights.items())
+    coordinates, networks = coordinates_and_networks(kind, canonical)
+    x = coordinates.encode(networks)
+    assert torch.allclose(coordinates.decode_state(x).flat, networks.flat, atol=1e-12)
     inputs = random_inputs(coordinates.architecture)
-    expected = coordinates.architecture.forward(weights, inputs)
+    expected = networks.forward(inputs)
     assert torch.allclose(coordinates.chart.forward(coordinates.chart.unflatten(x), inputs), expected, atol=1e-10)
-    ordinary, networks = coordinates.decode(x)
-    assert ordinary == KINDS[kind]
-    assert torch.allclose(ordinary.forward(networks, inputs), expected, atol=1e-10)
+    ordinary = coordinates.decode(x)
+    assert ordinary.architecture == KINDS[kind]
+    assert torch.allclose(ordinary.forward(inputs), expected, atol=1e-10)
     assert torch.allclose(coordinates.manifold.projx(x), x, atol=1e-12)
     assert Architecture.from_json(coordinates.chart.to_json()) == coordinates.chart
 
 
 @pytest.mark.parametrize("canonical", [False, True])
 def test_any_coordinates_are_a_network_with_variances(canonical):
-    coordinates, _ = coordinates_and_weights("cnn with batch norm", canonical)
+    coordinates, _ = coordinates_and_networks("cnn with batch norm", canonical)
     x = 5 * torch.randn(20, coordinates.architecture.dimension, generator=generator(0, "x"), dtype=torch.float64)
-    architecture, networks = coordinates.decode(coordinates.manifold.projx(x))
-    variances = [tensor for name, tensor in networks.items() if name.endswith("running_var")]
+    networks = coordinates.decode(coordinates.manifold.projx(x))
+    variances = [tensor for name, tensor in networks.weights.items() if name.endswith("running_var")]
     assert len(variances) == 2
     assert all((variance >= 0).all() for variance in variances)
-    assert torch.isfinite(architecture.forward(networks, random_inputs(architecture))).all()
+    assert torch.isfinite(networks.forward(random_inputs(networks.architecture))).all()
     plain = coordinates.architecture.unflatten(x)  # as numbers themselves they would be none
-    assert any((plain[name] < 0).any() for name in networks if name.endswith("running_var"))
+    assert any((plain[name] < 0).any() for name in networks.weights if name.endswith("running_var"))
 
 
 def test_directions_are_of_inputs_that_are_vectors():
@@ -164,7 +163,7 @@ def test_likelihoods_ignore_the_order_of_neurons(kind, geometry, zoos, images):
     zoo = zoo_for(zoos, kind, geometry)
     config = settings(geometry, "flow.coupling=independent", "velocity.gradient_examples=0")
     flow = FlowTrainer(flow_for_zoo(config, zoo, images.train), zoo, config.training, images.train).run().double()
-    x = flow.coordinates.encode(zoo[torch.arange(3)].weights).double()
+    x = flow.coordinates.encode(zoo[torch.arange(3)].networks).double()
 
     def likelihood(points: torch.Tensor) -> torch.Tensor:
         return log_likelihood_of_coordinates(flow, points, probes=None, steps=2)
@@ -194,8 +193,8 @@ def test_the_prior_knows_each_tensors_moments(kind, geometry, zoos, images):
     if geometry == "euclidean":
         for name in (name for name in flow.initialization if name.endswith("norm1.weight")):
             assert flow.initialization[name][0] == pytest.approx(1, abs=0.2)
-        weights = zoo.initial[next(iter(zoo.initial))]
-        assert flow.initialization[next(iter(zoo.initial))][1] == pytest.approx(weights.std().item(), rel=0.01)
+        name, weights = next(iter(zoo.initial.weights.items()))
+        assert flow.initialization[name][1] == pytest.approx(weights.std().item(), rel=0.01)
 
 
 @over_kinds
@@ -204,13 +203,12 @@ def test_pairs_start_at_the_networks_own_beginning(kind, zoos, images):
     many = initialize(zoo.architecture, 10, 0.1, generator(0, "other"), "he")
     flow = flow_for_zoo(settings("euclidean", "flow.coupling=initialization"), zoo, images.train)
     chosen, x_0, _ = PairSource(flow, zoo).draw_chosen(60, generator(0, "pairs"))
-    architecture = zoo.initial_architecture
-    name = next(iter(zoo.initial))
+    architecture = zoo.initial.architecture
+    name = next(iter(zoo.initial.weights))
     start = permute(
-        architecture,
-        {key: tensor[zoo.trajectory[chosen]] for key, tensor in zoo.initial.items()},
+        zoo.initial[zoo.trajectory[chosen]],
         {group: indices[chosen] for group, indices in zoo.permutations.items()},
-    )
+    ).weights
     found = architecture.unflatten(x_0)[name].flatten()
     assert torch.corrcoef(torch.stack([found, start[name].flatten()]))[0, 1] > 0.95
     other = replace(zoo, initial=many)

@@ -15,16 +15,14 @@ def test_coordinates_keep_the_function(zoo, canonical_zoo, dataset, canonical, r
     source = canonical_zoo if canonical else zoo
     basis = input_basis(dataset.train.inputs)[0] if rotated else None
     coordinates = Coordinates(source.architecture, basis)
-    x = coordinates.encode(source.weights)
-    architecture, weights = coordinates.decode(x)
-    assert architecture == zoo.architecture
-    assert_same_function(zoo.architecture, zoo.weights, architecture, weights, dataset.test.inputs, 1e-4)
-    assert torch.allclose(coordinates.encode_network(zoo.architecture, zoo.weights), x, atol=1e-5)
-    assert (x - source.flat).abs().max().item() > 0.1 if rotated else torch.equal(x, source.flat)
+    x = coordinates.encode(source.networks)
+    ordinary = coordinates.decode(x)
+    assert ordinary.architecture == zoo.architecture
+    assert_same_function(zoo.networks, ordinary, dataset.test.inputs, 1e-4)
+    assert torch.allclose(coordinates.encode(zoo.networks), x, atol=1e-5)
+    assert (x - source.networks.flat).abs().max().item() > 0.1 if rotated else torch.equal(x, source.networks.flat)
     with pytest.raises(ValueError, match="same function"):
-        assert_same_function(
-            zoo.architecture, zoo.weights, zoo.architecture, {k: v + 0.1 for k, v in weights.items()}, dataset.test.inputs
-        )
+        assert_same_function(zoo.networks, ordinary.map(lambda tensor: tensor + 0.1), dataset.test.inputs)
 
 
 def test_basis_is_orthogonal_and_sorted(dataset):

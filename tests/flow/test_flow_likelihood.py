@@ -36,7 +36,7 @@ def test_the_prior_of_spheres_and_gaussians_has_its_closed_form():
 def test_a_flow_of_the_gaussian_model_alone_has_the_closed_form(make_flow, dataset, rotated):
     """With a network that says zero, a flow carries its prior to the Gaussian of the preconditioner's moments."""
     flow, zoo = make_flow(basis=input_basis(dataset.train.inputs)[0] if rotated else None)
-    x_1 = flow.coordinates.encode(zoo.weights)
+    x_1 = flow.coordinates.encode(zoo.networks)
     x_0 = flow.prior.sample(len(x_1), generator(0, "x_0"))
     flow.preconditioner.fit(x_0, x_1, torch.zeros(x_1.shape[1]))
     flow.preconditioner.mean_0.zero_()
@@ -78,7 +78,7 @@ def test_wide_and_double_networks_have_a_density(make_flow, randomized, zoo, geo
     found = log_likelihood_of_networks(wide, draw_networks(wide, 3, steps=2), steps=2)
     assert torch.isfinite(found).all()
     networks = draw_networks(flow, 3, steps=2)
-    double = Networks(networks.architecture, {name: tensor.double() for name, tensor in networks.weights.items()})
+    double = networks.to(torch.float64)
     torch.testing.assert_close(
         log_likelihood_of_networks(flow, double, steps=2), log_likelihood_of_networks(flow, networks, steps=2)
     )
@@ -89,12 +89,10 @@ def test_wide_and_double_networks_have_a_density(make_flow, randomized, zoo, geo
 def test_coordinates_have_the_density_of_their_networks(make_flow, randomized):
     flow, zoo = make_flow("geometric")
     randomized(flow.network)
-    x, done = flow.coordinates.encode(zoo.weights)[:5], []
-    architecture, weights = flow.coordinates.decode(x)
+    x, done = flow.coordinates.encode(zoo.networks)[:5], []
+    networks = flow.coordinates.decode(x)
     found = log_likelihood_of_coordinates(flow, x, steps=2, chunk=2, progress=done.append)
-    torch.testing.assert_close(
-        found, log_likelihood_of_networks(flow, Networks(architecture, weights), steps=2), rtol=1e-3, atol=1e-2
-    )
+    torch.testing.assert_close(found, log_likelihood_of_networks(flow, networks, steps=2), rtol=1e-3, atol=1e-2)
     assert done == [2, 4, 5]
 
 
@@ -102,17 +100,12 @@ def test_coordinates_have_the_density_of_their_networks(make_flow, randomized):
 def test_networks_keep_their_density_when_permuted(make_flow, randomized, zoo, geometry):
     flow, _ = make_flow(geometry)
     randomized(flow.network)
-    networks = {name: tensor[:3] for name, tensor in zoo.weights.items()}
-    moved = permute(zoo.architecture, networks, random_permutations(zoo.architecture, 3, generator(0, "p")))
-    before, after = (
-        log_likelihood_of_networks(flow, Networks(zoo.architecture, weights), probes=None, steps=4)
-        for weights in (networks, moved)
-    )
+    networks = zoo.networks[:3]
+    moved = permute(networks, random_permutations(zoo.architecture, 3, generator(0, "p")))
+    before, after = (log_likelihood_of_networks(flow, side, probes=None, steps=4) for side in (networks, moved))
     torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-2)
-    other = {name: tensor + 0.1 for name, tensor in networks.items()}
-    assert (
-        log_likelihood_of_networks(flow, Networks(zoo.architecture, other), probes=None, steps=4) - before
-    ).abs().max() > 0.1
+    other = networks.map(lambda tensor: tensor + 0.1)
+    assert (log_likelihood_of_networks(flow, other, probes=None, steps=4) - before).abs().max() > 0.1
 
 
 def test_a_state_dict_has_a_density(make_flow, randomized, zoo):

@@ -9,6 +9,7 @@ import torch
 
 from tests.cases import incoming
 from wflib.flow import Flow, FlowTrainer, PairSource, load_flow, sample, save_flow
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.storage import ArtifactError, load_artifact, save_artifact
 from wflib.symmetry import permute
@@ -23,18 +24,20 @@ def parameters(flow) -> torch.Tensor:
 def test_initialization_coupling_pairs_a_network_with_its_own_start(make_flow):
     flow, zoo = make_flow(coupling="initialization")
     x_0, x_1 = PairSource(flow, zoo).draw(50, generator(0, "pairs"))
-    everyone, starts = zoo.flat, zoo.architecture.flatten(zoo.initial_of(torch.arange(len(zoo))))
+    everyone, starts = zoo.networks.flat, zoo.initial_of(torch.arange(len(zoo))).flat
     index = torch.cdist(x_1, everyone).argmin(1)
     assert torch.equal(everyone[index], x_1)
     assert torch.allclose(starts[index], x_0, atol=1e-6)
-    unpermuted = zoo.architecture.flatten({name: tensor[zoo.trajectory[index]] for name, tensor in zoo.initial.items()})
+    unpermuted = zoo.architecture.flatten(
+        {name: tensor[zoo.trajectory[index]] for name, tensor in zoo.initial.weights.items()}
+    )
     assert not torch.allclose(unpermuted, x_0, atol=1e-3)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_initializations_are_draws_from_the_prior(make_flow, geometry):
     flow, zoo = make_flow(geometry, coupling="initialization")
-    initial = 0.5 * torch.randn(20_000, zoo.initial_architecture.dimension, generator=generator(0, "initial"))
+    initial = 0.5 * torch.randn(20_000, zoo.initial.architecture.dimension, generator=generator(0, "initial"))
     ours = flow.prior.from_initialization(initial, 0.5, generator(0, "fresh"))
     theirs = flow.prior.sample(20_000, generator(0, "prior"))
     assert torch.allclose(ours.mean(0), theirs.mean(0), atol=0.03)
@@ -47,9 +50,9 @@ def test_initializations_are_draws_from_the_prior(make_flow, geometry):
 
 def test_canonical_prior_has_the_widths_of_canonical_initializations(make_flow):
     flow, zoo = make_flow("geometric")
-    architecture = zoo.initial_architecture
+    architecture = zoo.initial.architecture
     initial = architecture.unflatten(0.5 * torch.randn(5_000, architecture.dimension, generator=generator(0, "initial")))
-    expected = flow.coordinates.encode_network(architecture, initial)
+    expected = flow.coordinates.encode(Networks(architecture, initial))
     found = flow.prior.sample(5_000, generator(0, "prior"))
     for name, where in flow.architecture.slices.items():
         if name == "log_scale":  # narrow layers scatter more than the large-width formula says
@@ -60,7 +63,7 @@ def test_canonical_prior_has_the_widths_of_canonical_initializations(make_flow):
 def test_unknown_initial_weights_are_an_error(make_flow):
     flow, zoo = make_flow(coupling="initialization")
     with pytest.raises(ValueError, match="independent or ot"):
-        PairSource(flow, replace(zoo, initial=None, initial_architecture=None))
+        PairSource(flow, replace(zoo, initial=None))
 
 
 def test_ot_shortens_paths_and_keeps_the_batch(make_flow):
@@ -160,11 +163,11 @@ def test_an_equivariant_flow_does_not_see_alignment(make_flow, randomized):
     flow, zoo = make_flow()
     randomized(flow.network)
     flow.double()
-    x = zoo.flat[:6].double()
+    x = zoo.networks.flat[:6].double()
     indices = {name: p[:6].flip(1) for name, p in zoo.permutations.items()}
 
     def act(flat):
-        return zoo.architecture.flatten(permute(zoo.architecture, zoo.architecture.unflatten(flat), indices))
+        return permute(Networks.from_flat(zoo.architecture, flat), indices).flat
 
     t = torch.linspace(0, 0.9, 6, dtype=torch.float64)
     error = (flow.predict(x, t)[0] - x).square().sum(1)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from wflib.flow import Guidance, TaskLoss, input_basis, integrate, sample
+from wflib.networks import Networks, network_losses
 from wflib.rng import generator
 from wflib.tasks import Split
-from wflib.zoo import network_losses
 
 STRENGTH = 0.7
 CASES = pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def setting(make_flow, randomized, dataset):
         randomized(flow.network)
         flow.double()
         split = Split(dataset.train.inputs.double(), dataset.train.targets)
-        x = flow.coordinates.encode(zoo.weights)[[0, 7, 19]].double()
+        x = flow.coordinates.encode(zoo.networks)[[0, 7, 19]].double()
 
         t = torch.tensor([0.3, 0.5, 0.8], dtype=torch.float64)
 
         def loss(points: torch.Tensor) -> torch.Tensor:
             end = flow.predict(points, t)[0] if point == "end-point" else points
-            return network_losses(flow.architecture, flow.coordinates.decode_state(end), split).detach()
+            return network_losses(flow.coordinates.decode_state(end), split).detach()
 
         return flow, split, x, t, loss
 
@@ -59,7 +59,7 @@ def test_guidance_is_the_finite_difference_coordinate_by_coordinate(setting, geo
     assert (applied + STRENGTH * differences).abs().max() < 1e-7
     assert differences.abs().max() > 1e-2
     if rotated:  # a gradient in the inputs' own axes would be another vector
-        plain = flow.coordinates.architecture.flatten(flow.coordinates.decode_state(applied))
+        plain = flow.coordinates.decode_state(applied).flat
         assert (plain + STRENGTH * differences).abs().max() > 1e-3
 
 
@@ -82,9 +82,7 @@ def test_guided_samples_have_lower_loss(make_flow, randomized, dataset, geometry
     for strength in (-0.3, 0.0, 0.3):
         guidance = guide(flow, dataset.train, strength, 64, point=point)
         drawn = sample(flow, 8, 8, generator(0, "s"), guidance)
-        losses[strength] = (
-            network_losses(flow.architecture, flow.coordinates.decode_state(drawn), dataset.train).mean().item()
-        )
+        losses[strength] = network_losses(flow.coordinates.decode_state(drawn), dataset.train).mean().item()
         if strength == 0:
             assert torch.equal(drawn, sample(flow, 8, 8, generator(0, "s")))
     assert losses[0.3] < losses[0.0] < losses[-0.3]
@@ -106,7 +104,7 @@ def test_solvers_apply_the_tangent_part_of_it(make_flow, randomized, dataset, ge
 
 def test_batches_follow_the_generator(make_flow, dataset):
     flow, zoo = make_flow()
-    x, t = flow.coordinates.encode(zoo.weights)[:3], torch.zeros(3)
+    x, t = flow.coordinates.encode(zoo.networks)[:3], torch.zeros(3)
     first, again, other = (guide(flow, dataset.train, 1.0, 5, seed)(x, t) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
@@ -118,17 +116,17 @@ def test_batches_follow_the_generator(make_flow, dataset):
 )
 def test_schedules_scale_the_strength(make_flow, dataset, schedule, factor):
     flow, zoo = make_flow()
-    x, t = flow.coordinates.encode(zoo.weights)[:3], torch.full((3,), 0.25)
+    x, t = flow.coordinates.encode(zoo.networks)[:3], torch.full((3,), 0.25)
     plain, scaled = (guide(flow, dataset.train, 0.5, 64, schedule=name)(x, t) for name in ("constant", schedule))
     torch.testing.assert_close(scaled, factor * plain)
 
 
 def test_any_differentiable_objective_can_guide(make_flow):
     flow, zoo = make_flow()
-    x = flow.coordinates.encode(zoo.weights)[:3]
+    x = flow.coordinates.encode(zoo.networks)[:3]
 
-    def energy(architecture, weights) -> torch.Tensor:
-        return architecture.flatten(weights).square().sum(1) / 2
+    def energy(networks: Networks) -> torch.Tensor:
+        return networks.flat.square().sum(1) / 2
 
     torch.testing.assert_close(Guidance(flow, energy, 0.5)(x, torch.zeros(3)), -0.5 * x)
 
@@ -136,9 +134,9 @@ def test_any_differentiable_objective_can_guide(make_flow):
 def test_an_objective_gives_one_number_for_each_network(make_flow):
     """Their mean would make the strength depend on how many networks are drawn at a time."""
     flow, zoo = make_flow()
-    guidance = Guidance(flow, lambda architecture, weights: architecture.flatten(weights).square().mean(), 0.5)
+    guidance = Guidance(flow, lambda networks: networks.flat.square().mean(), 0.5)
     with pytest.raises(ValueError, match=r"one number for each of 3 networks, got shape \(\)"):
-        guidance(flow.coordinates.encode(zoo.weights)[:3], torch.zeros(3))
+        guidance(flow.coordinates.encode(zoo.networks)[:3], torch.zeros(3))
 
 
 @pytest.mark.parametrize("wrong", [{"schedule": "sometimes"}, {"point": "x_0"}])

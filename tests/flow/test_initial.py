@@ -85,7 +85,7 @@ def test_starts_are_distributed_as_the_prior(kind, geometry, dataset):
         ours, theirs = (x[:, where].flatten()[:100_000].quantile(levels) for x in (x_0, prior))
         assert ((ours - theirs).abs() / scale[where].mean()).max() < 0.15
     if geometry == "euclidean":  # as they are, over one deviation, they are no draws
-        plain = ARCHITECTURE.flatten(zoo.initial)
+        plain = zoo.initial.flat
         off = (plain.std(0) / plain.std() - 1).abs().max() + (plain.mean(0) / plain.std()).abs().max()
         kurtosis = (plain / plain.std()).pow(4).mean()
         assert off > 0.2 or abs(kurtosis - 3) > 0.5 or kind in ("twice", "an eighth")
@@ -93,14 +93,14 @@ def test_starts_are_distributed_as_the_prior(kind, geometry, dataset):
 
 def test_the_pipelines_own_initial_weights_are_taken_as_they_are():
     for std in (0.1, STD, 1.0):
-        initial = initialize(ARCHITECTURE, 500, std, generator(0, "init"))
+        initial = initialize(ARCHITECTURE, 500, std, generator(0, "init")).weights
         found = standard_initial(zoo_of(initial, std), std)
-        assert all(torch.equal(found.weights[name], tensor) for name, tensor in initial.items())
+        assert all(torch.equal(found.networks.weights[name], tensor) for name, tensor in initial.items())
         assert (found.std, found.fresh) == (std, frozenset())
         assert initialization_of(zoo_of(initial, std), Coordinates(ARCHITECTURE)) == (std, None)
         wrong = standard_initial(zoo_of(initial, std), 1.5 * std)
         assert wrong.std == 1.0
-        assert not torch.equal(wrong.weights["linear1.weight"], initial["linear1.weight"])
+        assert not torch.equal(wrong.networks.weights["linear1.weight"], initial["linear1.weight"])
 
 
 def test_pairs_of_the_pipelines_own_zoo_are_what_they_were(zoo, make_flow):
@@ -109,7 +109,7 @@ def test_pairs_of_the_pipelines_own_zoo_are_what_they_were(zoo, make_flow):
     chosen, x_0, _ = source.draw_chosen(50, generator(0, "pairs"))
     torch.randint(len(zoo), (50,), generator=random)
     torch.randn(x_0.shape, generator=random)
-    assert torch.equal(x_0, 0.5 * (zoo.initial_architecture.flatten(zoo.initial_of(chosen)) / 0.5))
+    assert torch.equal(x_0, 0.5 * (zoo.initial_of(chosen).flat / 0.5))
 
 
 @pytest.mark.parametrize("count", [3, 20, 2_000])
@@ -172,20 +172,20 @@ def test_the_prior_comes_from_what_is_known(dataset):
         assert (std == pytest.approx(expected[0], rel=0.02), source) == (True, expected[1])
         flow = flow_for_zoo(settings("euclidean"), zoo_of(initial, declared), dataset.train)
         assert (flow.initialization, flow.metadata.get("initialization_from")) == (std, source)
-    nameless = replace(zoo_of(initial, None), initial=None, initial_architecture=None)
+    nameless = replace(zoo_of(initial, None), initial=None)
     assert initialization_of(replace(nameless, metadata={"init_std": 0.7}), flat) == (0.7, None)
 
 
 @pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
 def test_priors_of_unknown_beginnings_have_the_zoos_moments_tensor_by_tensor(dataset, geometry):
     zoo = zoo_of(drawn(lambda name, normal: (1 + len(name) % 3) * STD * normal + 0.1), None)
-    zoo = replace(zoo, initial=None, initial_architecture=None)
+    zoo = replace(zoo, initial=None)
     zoo = zoo if geometry == "euclidean" else canonical_zoo(zoo)
     flow = flow_for_zoo(settings(geometry, "flow.coupling=independent"), zoo, dataset.train)
     assert flow.metadata["initialization_from"] == "weights"
     drawn_weights = flow.architecture.unflatten(flow.prior.sample(4000, generator(0, "prior")))
     flat = {name for part in flow.geometry.manifold.parts if not part.sphere for name in part.tensors}
-    expected = flow.coordinates.chart.unflatten(flow.coordinates.encode(zoo.weights))
+    expected = flow.coordinates.chart.unflatten(flow.coordinates.encode(zoo.networks))
     compared = [name for name in expected if "weights" in flat or name in flat]
     assert compared
     for name in compared:

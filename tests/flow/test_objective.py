@@ -16,6 +16,7 @@ from wflib.flow.objective import (
     weighted_mean_square,
 )
 from wflib.manifold import flat_manifold, weight_manifold
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
 
@@ -108,7 +109,7 @@ def test_sensitivity_is_that_of_linear_outputs_and_ignores_neuron_order():
         assert torch.allclose(row, inputs.square().mean(0), atol=1e-5)
     assert torch.allclose(found["linear1.bias"], torch.ones(1, 2))
     weights = ARCHITECTURE.unflatten(torch.randn(3, ARCHITECTURE.dimension, generator=generator(0, "w")))
-    shuffled = permute(ARCHITECTURE, weights, random_permutations(ARCHITECTURE, 3, generator(0, "p")))
+    shuffled = permute(Networks(ARCHITECTURE, weights), random_permutations(ARCHITECTURE, 3, generator(0, "p"))).weights
     before, after = (function_sensitivity(ARCHITECTURE, side, inputs) for side in (weights, shuffled))
     assert torch.allclose(before, after, rtol=1e-4)
 

@@ -12,6 +12,7 @@ from tests.cases import incoming
 from wflib.architecture import NORMS, mlp
 from wflib.flow.prior import canonical_prior, flat_prior
 from wflib.manifold import flat_manifold, weight_manifold
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import canonicalize
 
@@ -58,8 +59,8 @@ def test_spheres_are_covered_uniformly(prior, norm):
 
 
 def test_flat_coordinates_have_the_widths_of_canonical_initializations(prior, norm):
-    result = canonicalize(ORDINARY, ORDINARY.unflatten(initial(3_000)), norm)
-    expected, found = result.weights, CANONICAL[norm].unflatten(prior.sample(3_000, generator(0, "prior")))
+    result = canonicalize(Networks.from_flat(ORDINARY, initial(3_000)), norm)
+    expected, found = result.networks.weights, CANONICAL[norm].unflatten(prior.sample(3_000, generator(0, "prior")))
     for name in ("linear1.bias", "linear2.bias", "linear3.bias") if norm == "weights" else ():
         assert 0.8 < (found[name].std() / expected[name].std()).item() < 1.25, name
     assert found["log_scale"].mean().item() == pytest.approx(expected["log_scale"].mean().item(), abs=0.15)
@@ -74,7 +75,7 @@ def test_the_output_scale_is_that_of_canonical_initializations(std, bias, norm):
     ordinary = mlp([400, 200, 3], bias=bias)
     canonical = ordinary.canonical_form(norm)
     start = std * torch.randn(400, ordinary.dimension, generator=generator(0, "initial"))
-    expected = canonicalize(ordinary, ordinary.unflatten(start), norm).weights["log_scale"]
+    expected = canonicalize(Networks.from_flat(ordinary, start), norm).networks.weights["log_scale"]
     prior = canonical_prior(weight_manifold(canonical), canonical, std)
     assert prior.mean[-1].item() == pytest.approx(expected.mean().item(), abs=0.01)
     assert prior.std[-1].item() == pytest.approx(expected.std().item(), rel=0.15)
@@ -111,8 +112,8 @@ def test_networks_of_every_kind_have_the_widths_of_their_canonical_initializatio
     ordinary = traced(case)[1]
     canonical = ordinary.canonical_form(norm)
     start = STD * torch.randn(1_000, ordinary.dimension, generator=generator(0, "initial"))
-    result = canonicalize(ordinary, ordinary.unflatten(start), norm)
-    expected = canonical.flatten(result.weights)
+    result = canonicalize(Networks.from_flat(ordinary, start), norm)
+    expected = canonical.flatten(result.networks.weights)
     prior = canonical_prior(weight_manifold(canonical), canonical, STD)
     drawn = prior.sample(1_000, generator(0, "prior"))
     plain = STD * torch.randn(drawn.shape, generator=generator(0, "plain"))

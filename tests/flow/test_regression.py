@@ -9,6 +9,7 @@ from wflib.architecture import mlp
 from wflib.flow import Coordinates, Flow, FlowTrainer, draw_networks, load_flow, sample, save_flow
 from wflib.flow.prior import canonical_prior
 from wflib.manifold import weight_manifold
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import canonicalize
 from wflib.tasks import Split
@@ -26,12 +27,12 @@ def initial(count: int) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def regressions() -> Zoo:
     held_out = torch.arange(12) >= 9
-    ordinary = Zoo(ARCHITECTURE, initial(12), torch.arange(12), torch.ones(12).long(), held_out, "aligned")
+    ordinary = Zoo(Networks(ARCHITECTURE, initial(12)), torch.arange(12), torch.ones(12).long(), held_out, "aligned")
     return canonical_zoo(ordinary, "weights")
 
 
 def test_the_prior_has_the_widths_of_canonical_initializations():
-    expected = canonicalize(ARCHITECTURE, initial(3_000), "weights").weights
+    expected = canonicalize(Networks(ARCHITECTURE, initial(3_000)), "weights").networks.weights
     canonical = ARCHITECTURE.canonical_form("weights")
     prior = canonical_prior(weight_manifold(canonical), canonical, STD)
     found = ARCHITECTURE.unflatten(prior.sample(3_000, generator(0, "prior")))
@@ -62,9 +63,8 @@ def test_a_flow_trains_draws_and_survives_its_file(make_flow, training_config, r
     assert len(draw_networks(loaded, 3, seed=0)) == 3
     wider = loaded.with_widths({"hidden1": 20})
     assert wider.coordinates.canonical
-    ordinary = {name: tensor.double() for name, tensor in initial(4).items()}
-    encoded = coordinates.encode_network(ARCHITECTURE, ordinary)
-    assert_same_function(ARCHITECTURE, ordinary, *coordinates.decode(encoded), inputs.double())
+    ordinary = Networks(ARCHITECTURE, initial(4)).to(torch.float64)
+    assert_same_function(ordinary, coordinates.decode(coordinates.encode(ordinary)), inputs.double())
 
 
 def test_what_is_said_must_fit_the_architecture(make_flow):

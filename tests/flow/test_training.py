@@ -11,6 +11,7 @@ from wflib.architecture import mlp
 from wflib.config import FlowConfig, VelocityConfig
 from wflib.flow import Coordinates, Flow, FlowTrainer, input_basis, load_flow, save_flow
 from wflib.flow import training as training_module
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.storage import ArtifactError
 from wflib.symmetry import canonicalize
@@ -39,11 +40,10 @@ def small_zoos() -> dict[bool, Zoo]:
     start = STD * torch.randn(12, ORDINARY.dimension, generator=generator(0, "start"))
     end = 0.9 * start + 0.2 + 0.1 * torch.randn(start.shape, generator=generator(0, "end"))
     runs = torch.arange(12)
-    ordinary = Zoo(ORDINARY, ORDINARY.unflatten(end), runs, runs, runs >= 10, "aligned", ORDINARY.unflatten(start), ORDINARY)
-    result = canonicalize(ORDINARY, ordinary.weights)
-    canonical = replace(
-        ordinary, architecture=result.architecture, weights=result.weights, record=result.record, form="canonical"
-    )
+    initial, networks = (Networks.from_flat(ORDINARY, flat) for flat in (start, end))
+    ordinary = Zoo(networks, runs, runs, runs >= 10, "aligned", initial)
+    result = canonicalize(networks)
+    canonical = replace(ordinary, networks=result.networks, record=result.record, form="canonical")
     return {False: ordinary, True: canonical}
 
 
@@ -215,7 +215,7 @@ def test_zoos_in_double_precision_train_as_in_single(changes, make_flow, trainin
     losses, condition = [], {name: changes[name] for name in changes if name == "condition"}
     for dtype in (torch.float32, torch.float64):
         flow, zoo = make_flow(**condition)
-        zoo = replace(zoo, weights={name: tensor.to(dtype) for name, tensor in zoo.weights.items()})
+        zoo = replace(zoo, networks=zoo.networks.to(dtype))
         config = training_config(iterations=2, **{name: changes[name] for name in changes if name == "loss"})
         losses.append(FlowTrainer(flow, zoo, config, dataset.train).step())
     assert losses[0] == losses[1]

@@ -17,7 +17,7 @@ KINDS = ("neuron-tokens", "relational-transformer", "pna")
 
 def fitted(flow, zoo):
     """The flow with moments of independent pairs."""
-    x_1 = flow.coordinates.encode(zoo.weights)
+    x_1 = flow.coordinates.encode(zoo.networks)
     x_0 = flow.prior.sample(len(x_1), generator(0, "x_0"))
     flow.preconditioner.fit(x_0, x_1, flow.geometry.angles(x_0, x_1))
     return flow
@@ -30,15 +30,15 @@ def test_the_same_widths_give_the_same_flow_and_others_run(make_flow, randomized
     flow = fitted(flow, zoo).eval()
     randomized(flow.network)
     sizes = {group.name: group.size for group in flow.architecture.hidden_groups}
-    x, t = flow.coordinates.encode(zoo.weights)[:6], torch.linspace(0, 0.9, 6)
+    x, t = flow.coordinates.encode(zoo.networks)[:6], torch.linspace(0, 0.9, 6)
     same = flow.with_widths(sizes)
     assert torch.allclose(same.velocity(x, t), flow.velocity(x, t), atol=1e-5, rtol=1e-5)
     wide = flow.with_widths({"hidden1": 9, "hidden2": 11})
     drawn = sample(wide, 5, 3, generator(0, "wide"))
     assert drawn.shape == (5, wide.architecture.dimension) != x[:5].shape
-    architecture, weights = wide.coordinates.decode(drawn)
-    assert architecture.shape("linear2.weight") == (11, 9)
-    assert bool(torch.isfinite(architecture.forward(weights, torch.randn(4, 5))).all())
+    networks = wide.coordinates.decode(drawn)
+    assert networks.architecture.shape("linear2.weight") == (11, 9)
+    assert bool(torch.isfinite(networks.forward(torch.randn(4, 5))).all())
     with pytest.raises(ValueError, match="expected some of the hidden groups"):
         flow.with_widths({"input": 3})
 
@@ -75,7 +75,7 @@ def test_neurons_with_identities_have_one_width(make_flow):
 def test_leading_directions_are_columns_of_the_first_layer(zoo):
     coordinates = Coordinates(zoo.architecture)
     part, places = coordinates.leading(2)
-    kept = part.unflatten(zoo.flat[:, places])
+    kept = part.unflatten(zoo.networks.flat[:, places])
     assert torch.equal(kept["linear1.weight"], zoo.weights["linear1.weight"][..., :2])
     assert all(torch.equal(kept[name], zoo.weights[name]) for name in kept if name != "linear1.weight")
     for everything in (0, 5, 99):
@@ -86,7 +86,7 @@ def test_a_flow_sees_leading_directions_only_and_stays_equivariant(make_flow, ra
     flow, zoo = make_flow(directions=2)
     fitted(flow, zoo)
     randomized(flow.network).requires_grad_(False)
-    x, t = flow.coordinates.encode(zoo.weights)[:4], torch.full((4,), 0.5)
+    x, t = flow.coordinates.encode(zoo.networks)[:4], torch.full((4,), 0.5)
     hidden = flow.architecture.unflatten(torch.zeros(1, flow.architecture.dimension))
     hidden["linear1.weight"][..., 2:] = 1
     unseen = flow.architecture.flatten(hidden).bool()[0]

@@ -8,6 +8,7 @@ from tests.architecture.cases import traced
 from wflib.architecture import Architecture, cnn, mlp, resnet, vit
 from wflib.graph import GraphFeatures, neural_graph
 from wflib.graph.pyg import from_data, to_data
+from wflib.networks import Networks
 
 CASES = [
     mlp([3, 4, 2]),
@@ -98,8 +99,8 @@ def test_features_round_trip_exactly(architecture, ends):
 @pytest.mark.parametrize("both_directions", [True, False])
 @pytest.mark.parametrize("architecture", CASES)
 def test_pyg_round_trips_exactly(architecture, both_directions):
-    weights = {name: tensor[0] for name, tensor in architecture.unflatten(draw(architecture)).items()}
-    data = to_data(architecture, weights, both_directions)
+    network = Networks.from_flat(architecture, draw(architecture))[:1]
+    data = to_data(network, both_directions)
     data.validate()
     order = torch.randperm(data.num_edges, generator=torch.Generator().manual_seed(1))
     shuffled = data.clone()
@@ -108,14 +109,14 @@ def test_pyg_round_trips_exactly(architecture, both_directions):
         shuffled[name] = data[name][order]
     for graph in (data, shuffled):
         back = from_data(architecture, graph)
-        assert list(back) == list(weights)
-        assert all(torch.equal(back[name], weights[name]) for name in weights)
+        assert back.architecture == architecture
+        assert torch.equal(back.flat, network.flat)
 
 
 def test_pyg_edges_run_from_source_to_target():
     architecture = CASES[0]
-    weights = {name: tensor[0] for name, tensor in architecture.unflatten(draw(architecture)).items()}
-    data = to_data(architecture, weights)
+    networks = Networks.from_flat(architecture, draw(architecture))
+    weights, data = networks[0], to_data(networks[:1])
     assert data.num_nodes == 9
     assert data.num_edges == 2 * 20
     assert data.is_undirected()
@@ -123,14 +124,17 @@ def test_pyg_edges_run_from_source_to_target():
     assert data.edge_attr[edge] == weights["linear1.weight"][2, 1]
     assert data.x[3 + 2] == weights["linear1.bias"][2]
     assert data.position.tolist() == [0, 1, 2, 3, 3, 3, 3, 4, 5]
-    one_way = to_data(architecture, weights, both_directions=False)
+    one_way = to_data(networks[:1], both_directions=False)
     assert one_way.num_edges == 20
     assert not one_way.reverse.any()
 
 
-def test_pyg_refuses_another_architecture():
+def test_pyg_refuses_another_architecture_and_several_networks():
     architecture = CASES[0]
-    data = to_data(architecture, {name: tensor[0] for name, tensor in architecture.unflatten(draw(architecture)).items()})
+    networks = Networks.from_flat(architecture, draw(architecture))
+    with pytest.raises(ValueError, match="expected one network, got 3"):
+        to_data(networks)
+    data = to_data(networks[:1])
     with pytest.raises(ValueError, match="nodes"):
         from_data(CASES[1], data)
     data.edge_type = torch.zeros_like(data.edge_type)

@@ -250,7 +250,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
 
 def test_zoos_are_read_where_they_are_ordinary(networks, tmp_path):
     architecture, count = mlp([4, 6, 5, 3]), torch.arange(5)
-    zoo = Zoo(architecture, networks.weights, count, count, count > 3, "trained", metadata={"init_std": 0.3})
+    zoo = Zoo(Networks(architecture, networks.weights), count, count, count > 3, "trained", metadata={"init_std": 0.3})
     save_zoo(tmp_path / "zoo.safetensors", zoo)
     found = Networks.load(tmp_path / "zoo.safetensors")
     assert equal(found, Networks(architecture, networks.weights))

@@ -18,11 +18,11 @@ INPUTS = torch.randn(8, 4, generator=generator(0, "inputs"))
 @pytest.fixture
 def networks() -> Networks:
     flat = torch.randn(5, ARCHITECTURE.dimension, generator=generator(0, "weights"))
-    return Networks(ARCHITECTURE, ARCHITECTURE.unflatten(flat))
+    return Networks.from_flat(ARCHITECTURE, flat)
 
 
 def test_state_dicts_modules_and_the_stacked_module_compute_the_same(networks):
-    expected = ARCHITECTURE.forward(networks.weights, INPUTS)
+    expected = networks.forward(INPUTS)
     torch.testing.assert_close(networks.module()(INPUTS), expected)
     torch.testing.assert_close(torch.stack([module(INPUTS) for module in networks.modules()]), expected)
     stacked, one = networks.module().stacked, ARCHITECTURE.module()

@@ -125,8 +125,8 @@ def test_outputs_exist_and_belong_together(finished, copy):
     networks = Networks.load("data/networks.safetensors")
     assert len(samples) == len(networks) == 4
     assert networks.metadata["task"] == samples.metadata["task"]
-    torch.testing.assert_close(networks.weights, flow.coordinates.decode(flow.coordinates.encode(samples.weights))[1])
-    x = flow.coordinates.encode(samples.weights)
+    torch.testing.assert_close(networks.weights, flow.coordinates.decode(flow.coordinates.encode(samples.networks)).weights)
+    x = flow.coordinates.encode(samples.networks)
     assert (flow.geometry.manifold.projx(x) - x).abs().max() < 1e-5
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from tests.architecture.cases import CASES, NETWORKS, Wired, random_weights, traced
 from wflib.architecture import Architecture, Weights, cnn, resnet, vit
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
 
@@ -72,7 +73,7 @@ def drawn(architecture: Architecture, networks: int = NETWORKS, seed: int = 0) -
 def disguised(architecture: Architecture, weights: Weights, name: str = "hide") -> Weights:
     """Each network in a random order of its neurons."""
     order = random_permutations(architecture, len(next(iter(weights.values()))), generator(0, name))
-    return permute(architecture, weights, order)
+    return permute(Networks(architecture, weights), order).weights
 
 
 def equal(a: Weights, b: Weights) -> bool:

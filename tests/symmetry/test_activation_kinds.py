@@ -10,6 +10,7 @@ import torch
 from tests.architecture.cases import change, random_inputs
 from tests.symmetry.kinds import BUILT, KINDS, NETWORKS, disguised, drawn, equal
 from wflib.architecture import NeuronPlaces, cnn, neuron_places
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import activation_matching, identity, permute, random_permutations
 from wflib.symmetry.activation_matching import by_example, firing, places_of_all
@@ -29,8 +30,10 @@ def test_planted_permutations_are_found_exactly(name, examples):
     hidden = disguised(architecture, weights)
     assert not equal(hidden, weights)
     inputs = random_inputs(architecture)[:examples]
-    found = activation_matching(architecture, {n: t[:1] for n, t in weights.items()}, hidden, inputs, chunk=2)
-    back = permute(architecture, hidden, found)
+    found = activation_matching(
+        Networks(architecture, {n: t[:1] for n, t in weights.items()}), Networks(architecture, hidden), inputs, chunk=2
+    )
+    back = permute(Networks(architecture, hidden), found).weights
     # Neurons that never fire may be exchanged; what weights read of them does not change the function.
     assert change(architecture, weights, back) < 1e-10
     if examples > 1 and name in {"vit", "transformer", "cnn-batch", "layer-norm", "group-norm", "relative-positions"}:
@@ -46,7 +49,8 @@ def test_activations_move_with_their_neurons(name):
     known = neuron_places(architecture.inputs, architecture.shapes, architecture.operations)
     parents = {group.name: group.parent for group in architecture.hidden_groups}
     inputs = random_inputs(architecture)
-    before, after = (firing(architecture, side, inputs, known) for side in (weights, permute(architecture, weights, order)))
+    networks = Networks(architecture, weights)
+    before, after = (firing(side, inputs, known) for side in (networks, permute(networks, order)))
     for group, values in before.items():
         moved = values
         if parents[group] is not None:
@@ -61,15 +65,15 @@ def test_activations_move_with_their_neurons(name):
 @pytest.mark.parametrize("name", BUILT)
 def test_no_order_brings_activations_nearer(name):
     architecture = BUILT[name]()
-    reference, weights = drawn(architecture, 1), drawn(architecture, seed=1)
+    reference, networks = Networks(architecture, drawn(architecture, 1)), Networks(architecture, drawn(architecture, seed=1))
     inputs, known = random_inputs(architecture), places_of_all(architecture)
-    aims = firing(architecture, reference, inputs, known)
+    aims = firing(reference, inputs, known)
 
     def distance(permutations):
-        fires = firing(architecture, permute(architecture, weights, permutations), inputs, known)
+        fires = firing(permute(networks, permutations), inputs, known)
         return sum((aims[group] - fires[group]).square().flatten(1).sum(1) for group in aims)
 
-    best = distance(activation_matching(architecture, reference, weights, inputs))
+    best = distance(activation_matching(reference, networks, inputs))
     assert bool((best <= distance(identity(architecture, NETWORKS)) + 1e-9).all())
     others = torch.stack([distance(random_permutations(architecture, NETWORKS, generator(seed))) for seed in range(20)])
     assert bool((others >= best * (1 - 1e-12)).all())
@@ -79,7 +83,10 @@ def test_no_order_brings_activations_nearer(name):
 def test_chunks_change_nothing():
     architecture = BUILT["resnet"]()
     reference, weights, inputs = drawn(architecture, 1), drawn(architecture, 5, seed=1), random_inputs(architecture)
-    whole, parts = (activation_matching(architecture, reference, weights, inputs, chunk) for chunk in (1024, 2))
+    whole, parts = (
+        activation_matching(Networks(architecture, reference), Networks(architecture, weights), inputs, chunk)
+        for chunk in (1024, 2)
+    )
     assert equal(whole, parts)
     assert not equal(whole, identity(architecture, 5))
 
@@ -91,7 +98,7 @@ def test_what_cannot_be_found_is_refused(monkeypatch):
     module = sys.modules["wflib.symmetry.activation_matching"]  # its name in the package is the function's
     monkeypatch.setattr(module, "neuron_places", lambda *given: {"conv1": neuron_places(*given)["conv1"]})
     with pytest.raises(ValueError, match=r"no value of the network holds the neurons of conv2.*use weight matching"):
-        activation_matching(architecture, one, weights, inputs)
+        activation_matching(Networks(architecture, one), Networks(architecture, weights), inputs)
     known = NeuronPlaces("flat", (1, 4, 3), torch.arange(12).view(3, 4))
     with pytest.raises(ValueError, match=r"flat expected \(1, 4, 3\) for one example.*got \(5, 3, 4\)"):
         by_example(torch.zeros(2, 5, 3, 4), known)

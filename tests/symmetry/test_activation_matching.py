@@ -7,8 +7,9 @@ from itertools import permutations
 import pytest
 import torch
 
-from tests.cases import ARCHITECTURES, LINEAR, TOLERANCE, largest_difference, random_inputs, random_weights
+from tests.cases import ARCHITECTURES, LINEAR, TOLERANCE, largest_difference, random_inputs, random_networks, random_weights
 from wflib.architecture import mlp
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import activation_matching, identity, inverse, permute, random_permutations
 
@@ -19,10 +20,10 @@ NETWORKS = 5
 def test_known_permutations_are_found(architecture):
     reference, inputs = random_weights(architecture, 1), random_inputs(architecture, 50)
     hidden = random_permutations(architecture, NETWORKS, generator(0, "hide"))
-    weights = permute(architecture, {n: t.expand(NETWORKS, *t.shape[1:]) for n, t in reference.items()}, hidden)
-    found = activation_matching(architecture, reference, weights, inputs, chunk=2)
-    aligned = permute(architecture, weights, found)
-    assert largest_difference(architecture, weights, architecture, aligned) < TOLERANCE
+    networks = permute(Networks(architecture, {n: t.expand(NETWORKS, *t.shape[1:]) for n, t in reference.items()}), hidden)
+    found = activation_matching(Networks(architecture, reference), networks, inputs, chunk=2)
+    aligned = permute(networks, found)
+    assert largest_difference(networks, aligned) < TOLERANCE
     # Neurons that fire for no input may be exchanged; all others are found.
     activations = architecture.activations(reference, inputs)
     for group, indices in inverse(hidden).items():
@@ -36,7 +37,7 @@ def test_no_order_brings_activations_nearer(width):
     architecture = mlp([3, width, 2])
     reference, weights = random_weights(architecture, 1, seed=1), random_weights(architecture, NETWORKS, seed=2)
     inputs = random_inputs(architecture, 20)
-    found = activation_matching(architecture, reference, weights, inputs)["hidden1"]
+    found = activation_matching(Networks(architecture, reference), Networks(architecture, weights), inputs)["hidden1"]
     aim, ours = (architecture.activations(side, inputs)["hidden1"] for side in (reference, weights))
     for index in range(NETWORKS):
         distances = {
@@ -49,4 +50,11 @@ def test_no_order_brings_activations_nearer(width):
 def test_networks_without_hidden_neurons_need_no_matching():
     for architecture in LINEAR.values():
         weights = random_weights(architecture)
-        assert activation_matching(architecture, random_weights(architecture, 1), weights, random_inputs(architecture)) == {}
+        assert (
+            activation_matching(
+                random_networks(architecture, 1),
+                Networks(architecture, weights),
+                random_inputs(architecture),
+            )
+            == {}
+        )

@@ -17,11 +17,13 @@ from tests.architecture.cases import (
     conv,
     pooled,
     random_inputs,
+    random_networks,
     random_weights,
     traced,
 )
 from wflib.architecture import NORMS, Architecture
 from wflib.manifold import weight_manifold
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import canonicalize, decanonicalize, permute, random_permutations, random_scales, scale
 from wflib.symmetry.writers import normalized_scalings, output_writers, sign_writers, writers
@@ -56,15 +58,16 @@ def admissible(architecture, signs):
 @over_signs
 def test_the_function_stays_and_the_record_leads_back(architecture, norm, signs):
     weights = random_weights(architecture)
-    canonical = canonicalize(architecture, weights, norm, signs)
-    assert function_change(architecture, weights, canonical.architecture, canonical.weights) < TOLERANCE
+    canonical = canonicalize(Networks(architecture, weights), norm, signs)
+    assert function_change(architecture, weights, canonical.networks.architecture, canonical.networks.weights) < TOLERANCE
     for record in (canonical.record, None):
-        ordinary, back = decanonicalize(canonical.architecture, canonical.weights, record)
-        assert ordinary == architecture
+        back = decanonicalize(canonical.networks, record)
+        assert back.architecture == architecture
+        back = back.weights
         assert change(architecture, weights, back) < TOLERANCE
         assert (distance(architecture, weights, back) < TOLERANCE) == (record is not None or not canonical.record)
-    spoiled = {name: tensor * 1.01 for name, tensor in canonical.weights.items()}
-    assert function_change(architecture, weights, canonical.architecture, spoiled) > CONTROL
+    spoiled = {name: tensor * 1.01 for name, tensor in canonical.networks.weights.items()}
+    assert function_change(architecture, weights, canonical.networks.architecture, spoiled) > CONTROL
     assert canonical.zero_norm_neurons == 0
 
 
@@ -73,12 +76,12 @@ def test_the_function_stays_and_the_record_leads_back(architecture, norm, signs)
 @over_signs
 def test_canonicalizing_twice_changes_nothing_more(architecture, norm, signs):
     weights = random_weights(architecture)
-    once = canonicalize(architecture, weights, norm, signs)
-    twice = canonicalize(once.architecture, once.weights, norm, signs)
-    assert twice.architecture == once.architecture
-    assert distance(once.architecture, once.weights, twice.weights) < TOLERANCE
+    once = canonicalize(Networks(architecture, weights), norm, signs)
+    twice = canonicalize(once.networks, norm, signs)
+    assert twice.networks.architecture == once.networks.architecture
+    assert distance(once.networks.architecture, once.networks.weights, twice.networks.weights) < TOLERANCE
     assert all(float((factor - 1).abs().max()) < TOLERANCE for factor in twice.record.values())
-    assert distance(architecture, once.weights, weights) > CONTROL
+    assert distance(architecture, once.networks.weights, weights) > CONTROL
 
 
 @over_all
@@ -86,9 +89,9 @@ def test_canonicalizing_twice_changes_nothing_more(architecture, norm, signs):
 @over_signs
 def test_orbits_have_one_representative(architecture, norm, signs):
     weights, factors = random_weights(architecture), admissible(architecture, signs)
-    there = scale(architecture, weights, factors)
-    a, b = (canonicalize(architecture, side, norm, signs) for side in (weights, there))
-    assert distance(a.architecture, a.weights, b.weights) < TOLERANCE
+    there = scale(Networks(architecture, weights), factors).weights
+    a, b = (canonicalize(Networks(architecture, side), norm, signs) for side in (weights, there))
+    assert distance(a.networks.architecture, a.networks.weights, b.networks.weights) < TOLERANCE
     if architecture.scalings:
         assert distance(architecture, weights, there) > CONTROL
 
@@ -97,39 +100,45 @@ def test_orbits_have_one_representative(architecture, norm, signs):
 @over_norms
 def test_other_orbits_have_other_representatives(architecture, norm):
     weights = random_weights(architecture)
-    here = canonicalize(architecture, weights, norm)
+    here = canonicalize(Networks(architecture, weights), norm)
     for name in weights:
         moved = {other: tensor.clone() for other, tensor in weights.items()}
         moved[name].flatten(1)[:, 0] += 0.1
-        there = canonicalize(architecture, moved, norm)
-        assert distance(here.architecture, here.weights, there.weights) > 1e-4
+        there = canonicalize(Networks(architecture, moved), norm)
+        assert distance(here.networks.architecture, here.networks.weights, there.networks.weights) > 1e-4
 
 
 @over_all
 @over_norms
 @over_signs
 def test_it_commutes_with_permutations(architecture, norm, signs):
-    weights, order = random_weights(architecture), random_permutations(architecture, NETWORKS, generator(0, "order"))
-    first = canonicalize(architecture, permute(architecture, weights, order), norm, signs)
-    last = canonicalize(architecture, weights, norm, signs)
-    permuted = permute(last.architecture, last.weights, order)
-    assert distance(first.architecture, first.weights, permuted) < TOLERANCE
+    networks, order = (
+        random_networks(architecture),
+        random_permutations(architecture, NETWORKS, generator(0, "order")),
+    )
+    first = canonicalize(permute(networks, order), norm, signs)
+    last = canonicalize(networks, norm, signs)
+    permuted = permute(last.networks, order).weights
+    assert distance(first.networks.architecture, first.networks.weights, permuted) < TOLERANCE
     if architecture.hidden_groups:
-        assert distance(first.architecture, first.weights, last.weights) > CONTROL
+        assert distance(first.networks.architecture, first.networks.weights, last.networks.weights) > CONTROL
 
 
 @over_all
 @over_norms
 def test_norms_are_one_and_points_lie_on_the_manifold(architecture, norm):
     weights = random_weights(architecture)
-    canonical = canonicalize(architecture, weights, norm)
-    norms = [neurons.gather(canonical.weights).norm(dim=-1) for neurons in writers(architecture, norm).values()]
-    norms.append(output_writers(architecture, norm).gather(canonical.weights).norm(dim=-1))
+    canonical = canonicalize(Networks(architecture, weights), norm)
+    norms = [neurons.gather(canonical.networks.weights).norm(dim=-1) for neurons in writers(architecture, norm).values()]
+    norms.append(output_writers(architecture, norm).gather(canonical.networks.weights).norm(dim=-1))
     assert all(float((norm - 1).abs().max()) < TOLERANCE for norm in norms)
-    manifold, flat = weight_manifold(canonical.architecture), canonical.architecture.flatten(canonical.weights)
+    manifold, flat = (
+        weight_manifold(canonical.networks.architecture),
+        canonical.networks.flat,
+    )
     assert float((manifold.projx(flat) - flat).abs().max()) < TOLERANCE
     assert float((manifold.projx(1.1 * flat) - 1.1 * flat).abs().max()) > CONTROL
-    everywhere = torch.arange(canonical.architecture.dimension)
+    everywhere = torch.arange(canonical.networks.architecture.dimension)
     assert torch.equal(torch.cat([everywhere[part.places] for part in manifold.parts]).sort()[0], everywhere)
     assert torch.equal(manifold.pack_point(*manifold.unpack_tensor(flat)), flat)
     assert sum(part.shape[0] for part in manifold.parts if part.sphere) == 1 + sum(
@@ -139,10 +148,10 @@ def test_norms_are_one_and_points_lie_on_the_manifold(architecture, norm):
 
 @over_all
 def test_signs_are_those_of_the_largest_writers(architecture):
-    weights = random_weights(architecture)
-    canonical = canonicalize(architecture, weights, signs=True).weights
+    networks = random_networks(architecture)
+    canonical = canonicalize(networks, signs=True).networks.weights
     for neurons in sign_writers(architecture).values():
-        entries, plain = (neurons.gather(w) for w in (canonical, canonicalize(architecture, weights).weights))
+        entries, plain = (neurons.gather(w) for w in (canonical, canonicalize(networks).networks.weights))
         assert bool((entries.gather(-1, entries.abs().argmax(-1, keepdim=True)) > 0).all())
         assert bool((plain.gather(-1, plain.abs().argmax(-1, keepdim=True)) < 0).any())
 
@@ -189,14 +198,17 @@ def test_residual_streams_of_batch_norms_are_spheres_of_all_their_writers(last, 
     norms = ("1", "3.norm2", "4.norm2")
     tensors = [f"{norm}.{part}" for norm in norms for part in ("weight", "bias")]
     assert [tensor for tensor, _ in writers(architecture, NORMS[0])["1"].parts] == tensors
-    weights = random_weights(architecture)
-    canonical = canonicalize(architecture, weights, signs=signs)
-    assert function_change(architecture, weights, canonical.architecture, canonical.weights) < TOLERANCE
-    assert float((sum(canonical.weights[tensor].square() for tensor in tensors) - 1).abs().max()) < TOLERANCE
-    there = canonicalize(architecture, scale(architecture, weights, admissible(architecture, signs)), signs=signs)
-    twice = canonicalize(canonical.architecture, canonical.weights, signs=signs)
+    networks = random_networks(architecture)
+    canonical = canonicalize(networks, signs=signs)
+    assert (
+        function_change(architecture, networks.weights, canonical.networks.architecture, canonical.networks.weights)
+        < TOLERANCE
+    )
+    assert float((sum(canonical.networks.weights[tensor].square() for tensor in tensors) - 1).abs().max()) < TOLERANCE
+    there = canonicalize(scale(networks, admissible(architecture, signs)), signs=signs)
+    twice = canonicalize(canonical.networks, signs=signs)
     for other in (there, twice):
-        assert distance(canonical.architecture, canonical.weights, other.weights) < TOLERANCE
+        assert distance(canonical.networks.architecture, canonical.networks.weights, other.networks.weights) < TOLERANCE
     if signs and kind == "any":
         signed = [tensor for tensor, _ in sign_writers(architecture)["1"].parts]
         # Filters further on flip factors of their own norms.
@@ -214,8 +226,8 @@ def test_two_norms_that_read_one_filter_both_get_room(sizes):
     weights = random_weights(architecture)
     for name, size in zip(("one", "two"), sizes, strict=True):
         weights[f"{name}.running_var"] = torch.full_like(weights["one.running_var"], size)
-    canonical = canonicalize(architecture, weights)
-    drawn = decanonicalize(canonical.architecture, canonical.weights)[1]
+    canonical = canonicalize(Networks(architecture, weights))
+    drawn = decanonicalize(canonical.networks).weights
     variances = torch.stack([drawn["one.running_var"], drawn["two.running_var"]])
     assert bool((variances >= 0).all())
     assert bool((variances.amin(0) == 0).all())
@@ -227,30 +239,34 @@ def test_two_norms_that_read_one_filter_both_get_room(sizes):
 def test_variances_of_any_size_have_a_canonical_form(size, variance):
     """Filters of norm s > 1 over hardly any variance: v itself would become negative."""
     architecture = ARCHITECTURES["batch-norm"]
-    weights = random_weights(architecture)
-    weights["0.weight"] *= size
-    weights["1.running_var"] = torch.full_like(weights["1.running_var"], variance)
-    canonical = canonicalize(architecture, weights)
-    small = canonical.weights["1.running_var"] < 1e-5
+    networks = random_networks(architecture)
+    networks.weights["0.weight"] *= size
+    networks.weights["1.running_var"] = torch.full_like(networks.weights["1.running_var"], variance)
+    canonical = canonicalize(networks)
+    small = canonical.networks.weights["1.running_var"] < 1e-5
     assert bool(small.any()) == (variance < 1 or size > 1)
     if bool(small.any()):
         with pytest.raises(ValueError, match=r"running_var would become negative"):
-            scale(architecture, weights, {"0": canonical.record["0"]})
-    assert bool((canonical.weights["1.running_var"] > 0).all())
-    assert function_change(architecture, weights, canonical.architecture, canonical.weights) < TOLERANCE
-    ordinary, back = decanonicalize(canonical.architecture, canonical.weights, canonical.record)
-    assert ordinary == architecture
-    assert change(architecture, weights, back) < TOLERANCE
-    torch.testing.assert_close(back["1.running_var"], weights["1.running_var"], rtol=1e-12, atol=1e-20)
+            scale(networks, {"0": canonical.record["0"]})
+    assert bool((canonical.networks.weights["1.running_var"] > 0).all())
+    assert (
+        function_change(architecture, networks.weights, canonical.networks.architecture, canonical.networks.weights)
+        < TOLERANCE
+    )
+    back = decanonicalize(canonical.networks, canonical.record)
+    assert back.architecture == architecture
+    back = back.weights
+    assert change(architecture, networks.weights, back) < TOLERANCE
+    torch.testing.assert_close(back["1.running_var"], networks.weights["1.running_var"], rtol=1e-12, atol=1e-20)
     assert bool((back["1.running_var"] >= 0).all())
-    drawn = decanonicalize(canonical.architecture, canonical.weights)[1]
-    assert change(architecture, weights, drawn) < TOLERANCE
+    drawn = decanonicalize(canonical.networks).weights
+    assert change(architecture, networks.weights, drawn) < TOLERANCE
     assert bool((drawn["1.running_var"] >= 0).all())
     lengths = writers(architecture, NORMS[0])["0"].gather(drawn).norm(dim=-1)
     assert torch.equal(lengths > 1 + TOLERANCE, small)
     assert torch.equal(drawn["1.running_var"] == 0, small)
     assert bool(((lengths - 1).abs() < TOLERANCE)[~small].all())
-    assert Architecture.from_json(canonical.architecture.to_json()) == canonical.architecture
+    assert Architecture.from_json(canonical.networks.architecture.to_json()) == canonical.networks.architecture
 
 
 def tied(m, x):
@@ -270,13 +286,14 @@ def test_classifiers_without_an_output_layer_have_no_output_scale(make, inputs):
     module = make().double().eval()
     architecture = Architecture.from_module(module, torch.zeros(1, *inputs, dtype=torch.float64))
     weights = random_weights(architecture)
-    canonical = canonicalize(architecture, weights)
-    assert canonical.architecture.log_scale is None
+    canonical = canonicalize(Networks(architecture, weights))
+    assert canonical.networks.architecture.log_scale is None
     assert output_writers(architecture, NORMS[0]) is None
-    assert function_change(architecture, weights, canonical.architecture, canonical.weights) < TOLERANCE
-    assert weight_manifold(canonical.architecture).has_spheres == bool(architecture.scalings)
-    ordinary, back = decanonicalize(canonical.architecture, canonical.weights, canonical.record)
-    assert ordinary == architecture
+    assert function_change(architecture, weights, canonical.networks.architecture, canonical.networks.weights) < TOLERANCE
+    assert weight_manifold(canonical.networks.architecture).has_spheres == bool(architecture.scalings)
+    back = decanonicalize(canonical.networks, canonical.record)
+    assert back.architecture == architecture
+    back = back.weights
     assert distance(architecture, weights, back) < TOLERANCE
 
 
@@ -285,13 +302,13 @@ def test_one_variance_with_two_epsilons_is_refused():
     module = nn.Sequential(nn.Linear(3, 4), norm, nn.ReLU(), nn.Linear(4, 4), norm, nn.Linear(4, 2)).double().eval()
     architecture = Architecture.from_module(module, torch.zeros(2, 3, dtype=torch.float64))
     weights = random_weights(architecture)
-    canonical = canonicalize(architecture, weights)
-    assert function_change(architecture, weights, canonical.architecture, canonical.weights) < TOLERANCE
+    canonical = canonicalize(Networks(architecture, weights))
+    assert function_change(architecture, weights, canonical.networks.architecture, canonical.networks.weights) < TOLERANCE
     operations = list(architecture.operations)
     place = max(index for index, operation in enumerate(operations) if operation.kind == "batch_norm")
     operations[place] = replace(operations[place], epsilon=1e-3)
     with pytest.raises(ValueError, match="running_var is used with different epsilons"):
-        canonicalize(replace(architecture, operations=tuple(operations)), weights)
+        canonicalize(Networks(replace(architecture, operations=tuple(operations)), weights))
 
 
 @over_norms
@@ -300,8 +317,8 @@ def test_neurons_without_a_norm_are_counted_and_left(norm):
     weights = random_weights(architecture)
     for name in ("stem.weight", "stem.bias", "one.bias", "two.bias"):
         weights[name][1, 2] = 0
-    canonical = canonicalize(architecture, weights, norm)
+    canonical = canonicalize(Networks(architecture, weights), norm)
     assert canonical.zero_norm_neurons == canonical.nearly_dead_neurons == 1
     assert canonical.record["stem"][1, 2] == 1
-    assert function_change(architecture, weights, canonical.architecture, canonical.weights) < TOLERANCE
-    assert bool(torch.isfinite(canonical.architecture.flatten(canonical.weights)).all())
+    assert function_change(architecture, weights, canonical.networks.architecture, canonical.networks.weights) < TOLERANCE
+    assert bool(torch.isfinite(canonical.networks.flat).all())

@@ -7,9 +7,10 @@ from itertools import permutations
 import pytest
 import torch
 
-from tests.cases import LINEAR, TOLERANCE, largest_difference, random_weights
+from tests.cases import LINEAR, TOLERANCE, largest_difference, random_networks, random_weights
 from wflib.activation import ACTIVATIONS
 from wflib.architecture import mlp
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import (
     identity,
@@ -34,13 +35,13 @@ over_deep = pytest.mark.parametrize("architecture", DEEP.values(), ids=DEEP)
 
 
 def match(architecture, reference, weights, restarts=1, name="match"):
-    return weight_matching(architecture, reference, weights, generator(0, name), restarts)
+    return weight_matching(Networks(architecture, reference), Networks(architecture, weights), generator(0, name), restarts)
 
 
 def disguised(architecture, weights, noise: float):
     """Networks in random neuron order with noise, and the permutations that undo the order."""
     hidden = random_permutations(architecture, NETWORKS, generator(0, "hide"))
-    permuted = permute(architecture, weights, hidden)
+    permuted = permute(Networks(architecture, weights), hidden).weights
     random = generator(0, "noise")
     noisy = {
         name: tensor + noise * torch.randn(tensor.shape, generator=random, dtype=tensor.dtype)
@@ -53,33 +54,36 @@ def disguised(architecture, weights, noise: float):
 @pytest.mark.parametrize("noise", [0.0, 0.02])
 @pytest.mark.parametrize("references", [1, NETWORKS])
 def test_known_permutations_are_found(architecture, noise, references):
-    reference = random_weights(architecture, references)
-    everywhere = {name: tensor.expand(NETWORKS, *tensor.shape[1:]) for name, tensor in reference.items()}
+    reference = random_networks(architecture, references)
+    everywhere = {name: tensor.expand(NETWORKS, *tensor.shape[1:]) for name, tensor in reference.weights.items()}
     weights, expected = disguised(architecture, everywhere, noise)
-    found = match(architecture, reference, weights, restarts=12)
+    found = match(architecture, reference.weights, weights, restarts=12)
     for group, indices in expected.items():
         assert torch.equal(found[group], indices)
     assert any(not torch.equal(found[name], same) for name, same in identity(architecture, NETWORKS).items())
-    aligned = permute(architecture, weights, found)
-    assert largest_difference(architecture, weights, architecture, aligned) < TOLERANCE
+    aligned = permute(Networks(architecture, weights), found)
+    assert largest_difference(Networks(architecture, weights), aligned) < TOLERANCE
     if noise == 0:
-        assert float(squared_distance(architecture, reference, aligned).max()) == 0
-        assert float(squared_distance(architecture, reference, weights).min()) > 1
+        assert float(squared_distance(reference, aligned).max()) == 0
+        assert float(squared_distance(reference, Networks(architecture, weights)).min()) > 1
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("bias", [True, False])
 def test_one_hidden_group_is_matched_as_well_as_by_brute_force(width, bias):
     architecture = mlp([3, width, 2], bias=bias)
-    reference, weights = random_weights(architecture, 1, seed=1), random_weights(architecture, NETWORKS, seed=2)
-    aligned = permute(architecture, weights, match(architecture, reference, weights))
+    reference, networks = (
+        random_networks(architecture, 1, seed=1),
+        random_networks(architecture, NETWORKS, seed=2),
+    )
+    aligned = permute(networks, match(architecture, reference.weights, networks.weights))
     distances = torch.stack(
         [
-            squared_distance(architecture, reference, permute(architecture, weights, {"hidden1": order}))
+            squared_distance(reference, permute(networks, {"hidden1": order}))
             for order in (torch.tensor(p).expand(NETWORKS, -1) for p in permutations(range(width)))
         ]
     )
-    found = squared_distance(architecture, reference, aligned)
+    found = squared_distance(reference, aligned)
     torch.testing.assert_close(found, distances.min(0).values, rtol=TOLERANCE, atol=TOLERANCE)
     if width > 1:
         assert bool((distances.max(0).values > found + 1e-3).all())
@@ -88,18 +92,22 @@ def test_one_hidden_group_is_matched_as_well_as_by_brute_force(width, bias):
 @over_deep
 @pytest.mark.parametrize("references", [1, NETWORKS])
 def test_matching_is_never_worse_than_no_matching_and_restarts_never_harm(architecture, references):
-    reference, weights = random_weights(architecture, references, seed=1), random_weights(architecture, NETWORKS, seed=2)
-    before = squared_distance(architecture, reference, weights)
+    reference, networks = (
+        random_networks(architecture, references, seed=1),
+        random_networks(architecture, NETWORKS, seed=2),
+    )
+    before = squared_distance(reference, networks)
     once, often = (
         squared_distance(
-            architecture, reference, permute(architecture, weights, match(architecture, reference, weights, restarts))
+            reference,
+            permute(networks, match(architecture, reference.weights, networks.weights, restarts)),
         )
         for restarts in (1, 4)
     )
     assert bool((once <= before + TOLERANCE).all())
     assert bool((once < before - 1e-3).any())
-    worst = permute(architecture, weights, random_permutations(architecture, NETWORKS, generator(0, "worse")))
-    assert bool((squared_distance(architecture, reference, worst) > once + 1e-3).any())
+    worst = permute(networks, random_permutations(architecture, NETWORKS, generator(0, "worse")))
+    assert bool((squared_distance(reference, worst) > once + 1e-3).any())
     assert bool((often <= before + TOLERANCE).all())
 
 
@@ -107,7 +115,13 @@ def test_more_starts_of_the_same_stream_are_never_worse():
     architecture = mlp([4, 6, 6, 6, 2])
     reference, weights = random_weights(architecture, 1, seed=1), random_weights(architecture, 20, seed=2)
     lines = []
-    weight_matching(architecture, reference, weights, generator(0, "match"), restarts=5, progress=lines.append)
+    weight_matching(
+        Networks(architecture, reference),
+        Networks(architecture, weights),
+        generator(0, "match"),
+        restarts=5,
+        progress=lines.append,
+    )
     distances = [float(line.rsplit(" ", 1)[1]) for line in lines]
     assert len(distances) == 5
     assert distances == sorted(distances, reverse=True)
@@ -160,7 +174,9 @@ def test_identical_neurons_do_not_keep_the_descent_running(solved):
     architecture = mlp([3, 4, 4, 2])
     weights = {name: torch.ones_like(tensor) for name, tensor in random_weights(architecture, 2).items()}
     found = match(architecture, weights, weights, restarts=2)
-    assert float(squared_distance(architecture, weights, permute(architecture, weights, found)).max()) == 0
+    assert (
+        float(squared_distance(Networks(architecture, weights), permute(Networks(architecture, weights), found)).max()) == 0
+    )
     assert [len(gains) for gains in solved] == [2] * 4, "one sweep over two groups for each of two starts"
 
 
@@ -171,7 +187,7 @@ def test_a_group_is_matched_again_only_where_another_has_moved(solved):
     problems = [matrix.numpy().tobytes() for gains in solved for matrix in gains]
     assert len(problems) > 3 * NETWORKS, "a single sweep would show nothing"
     assert len(set(problems)) == len(problems), "the same problem was solved twice"
-    moved = permute(architecture, weights, found)
+    moved = permute(Networks(architecture, weights), found).weights
     for group in found:
         gains = matching_module.matching_gains(architecture, reference, moved, group)
         best = gains.gather(2, solve_assignments(gains).unsqueeze(2)).sum((1, 2))
@@ -213,11 +229,21 @@ def test_matching_by_own_tensors_gives_the_same_networks_for_every_order_given(a
         and "nobias" in {name for name, case in DEEP.items() if case is architecture}.pop()
     ):
         architecture = mlp([6, 6, 5, 3], bias=False)
-    reference, weights = random_weights(architecture, NETWORKS), random_weights(architecture, NETWORKS, seed=1)
-    shuffled = permute(architecture, weights, random_permutations(architecture, NETWORKS, generator(0, "shuffle")))
+    reference, networks = (
+        random_weights(architecture, NETWORKS),
+        random_networks(architecture, NETWORKS, seed=1),
+    )
+    shuffled = permute(networks, random_permutations(architecture, NETWORKS, generator(0, "shuffle")))
     ours, theirs = (
-        permute(architecture, side, order_free_matching(architecture, reference, side)) for side in (weights, shuffled)
+        permute(
+            Networks(architecture, side),
+            order_free_matching(Networks(architecture, reference), Networks(architecture, side)),
+        ).weights
+        for side in (networks.weights, shuffled.weights)
     )
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    again = permute(architecture, shuffled, order_free_matching(architecture, weights, shuffled))
-    assert all(torch.equal(again[name], weights[name]) for name in again)
+    again = permute(
+        shuffled,
+        order_free_matching(networks, shuffled),
+    ).weights
+    assert all(torch.equal(again[name], networks.weights[name]) for name in again)

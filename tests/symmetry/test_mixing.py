@@ -8,6 +8,7 @@ import torch
 from tests.symmetry.kinds import KINDS, NETWORKS, drawn
 from wflib.architecture import cnn, mlp
 from wflib.architecture.derive import Axis, Block
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import mix, permute, random_permutations
 from wflib.symmetry.mixing import mix_axis, within_columns
@@ -24,39 +25,42 @@ def one_hot(order):
 @over_kinds
 def test_mixing_by_permutation_matrices_permutes(name):
     architecture = KINDS[name]()
-    weights = drawn(architecture)
+    networks = Networks(architecture, drawn(architecture))
     order = random_permutations(architecture, NETWORKS, generator(0, "order"))
-    mixed, permuted = mix(architecture, weights, one_hot(order)), permute(architecture, weights, order)
-    assert all(torch.equal(mixed[name], permuted[name]) for name in weights)
-    backwards = mix(architecture, weights, {group: matrix.mT for group, matrix in one_hot(order).items()})
-    assert any(not torch.equal(backwards[name], permuted[name]) for name in weights)
+    mixed, permuted = (
+        mix(networks, one_hot(order)).weights,
+        permute(networks, order).weights,
+    )
+    assert all(torch.equal(mixed[name], permuted[name]) for name in networks.weights)
+    backwards = mix(networks, {group: matrix.mT for group, matrix in one_hot(order).items()}).weights
+    assert any(not torch.equal(backwards[name], permuted[name]) for name in networks.weights)
 
 
 @over_kinds
 def test_mixing_some_groups_leaves_the_others(name):
     architecture = KINDS[name]()
-    weights = drawn(architecture)
+    networks = Networks(architecture, drawn(architecture))
     for group, indices in random_permutations(architecture, NETWORKS, generator(0, "order")).items():
-        mixed = mix(architecture, weights, one_hot({group: indices}))
-        permuted = permute(architecture, weights, {group: indices})
-        assert all(torch.equal(mixed[name], permuted[name]) for name in weights)
+        mixed = mix(networks, one_hot({group: indices})).weights
+        permuted = permute(networks, {group: indices}).weights
+        assert all(torch.equal(mixed[name], permuted[name]) for name in networks.weights)
 
 
 @over_kinds
 def test_mixing_is_linear_in_one_matrix_and_has_gradients(name):
     architecture = KINDS[name]()
-    weights = drawn(architecture)
+    networks = Networks(architecture, drawn(architecture))
     group = architecture.hidden_groups[0]
     shape = random_permutations(architecture, NETWORKS, generator(0))[group.name].shape
     one, other = (torch.rand(*shape, group.size, dtype=DOUBLE, generator=generator(seed)) for seed in (1, 2))
-    alone = [name for name in weights if sum(group.name in a.groups for a in architecture.axes(name)) == 1]
-    left, right = (mix(architecture, weights, {group.name: m}) for m in (one, other))
-    both = mix(architecture, weights, {group.name: 0.3 * one + 0.7 * other})
+    alone = [name for name in networks.weights if sum(group.name in a.groups for a in architecture.axes(name)) == 1]
+    left, right = (mix(networks, {group.name: m}).weights for m in (one, other))
+    both = mix(networks, {group.name: 0.3 * one + 0.7 * other}).weights
     assert alone
     for name in alone:
         torch.testing.assert_close(0.3 * left[name] + 0.7 * right[name], both[name])
     one.requires_grad_()
-    mixed = mix(architecture, weights, {group.name: one})
+    mixed = mix(networks, {group.name: one}).weights
     sum(mixed[name].square().sum() for name in alone).backward()
     assert float(one.grad.abs().min()) > 0
 
@@ -64,7 +68,7 @@ def test_mixing_is_linear_in_one_matrix_and_has_gradients(name):
 def test_flattened_positions_and_statistics_are_averaged_channel_by_channel():
     architecture = cnn((1, 8, 8), [4, 3], 5, norm="batch")
     weights = drawn(architecture)
-    mixed = mix(architecture, weights, {"conv2": torch.full((NETWORKS, 3, 3), 1 / 3, dtype=DOUBLE)})
+    mixed = mix(Networks(architecture, weights), {"conv2": torch.full((NETWORKS, 3, 3), 1 / 3, dtype=DOUBLE)}).weights
     mean = weights["linear1.weight"].unflatten(2, (3, 4)).mean(2, keepdim=True).expand(-1, -1, 3, -1).flatten(2)
     torch.testing.assert_close(mixed["linear1.weight"], mean)
     torch.testing.assert_close(mixed["norm2.running_var"], weights["norm2.running_var"].mean(1, True).expand(-1, 3))
@@ -104,4 +108,4 @@ def test_rows_with_their_own_order_of_columns_are_mixed_as_they_are_permuted(nes
 def test_matrices_of_other_groups_are_refused(matrices, message):
     architecture = mlp([2, 4, 2])
     with pytest.raises(ValueError, match=message):
-        mix(architecture, drawn(architecture), matrices)
+        mix(Networks(architecture, drawn(architecture)), matrices)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.cases import ARCHITECTURES, LINEAR, TOLERANCE, largest_difference, random_weights
+from tests.cases import ARCHITECTURES, LINEAR, TOLERANCE, largest_difference, random_networks, random_weights
 from wflib.architecture import mlp
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import compose, identity, inverse, permute, random_permutations
 
@@ -24,22 +25,22 @@ def equal(a, b) -> bool:
 
 @over_all
 def test_permuting_preserves_the_function(architecture):
-    weights = random_weights(architecture)
-    permuted = permute(architecture, weights, permutations(architecture, "a"))
-    assert not equal(permuted, weights)
-    assert largest_difference(architecture, weights, architecture, permuted) < TOLERANCE
+    networks = random_networks(architecture)
+    permuted = permute(networks, permutations(architecture, "a"))
+    assert not equal(permuted.weights, networks.weights)
+    assert largest_difference(networks, permuted) < TOLERANCE
 
 
 @over_all
 def test_an_uncoupled_permutation_changes_the_function(architecture):
-    weights = random_weights(architecture)
+    networks = random_networks(architecture)
     for group in architecture.hidden_groups:
         shift = {group.name: torch.arange(group.size).roll(1).expand(NETWORKS, -1)}
-        coupled = permute(architecture, weights, shift)
-        assert largest_difference(architecture, weights, architecture, coupled) < TOLERANCE
+        coupled = permute(networks, shift)
+        assert largest_difference(networks, coupled) < TOLERANCE
         outgoing = next(layer.weight for layer in architecture.layers if layer.source == group.name)
-        uncoupled = coupled | {outgoing: weights[outgoing]}
-        assert largest_difference(architecture, weights, architecture, uncoupled) > 1e-3
+        uncoupled = coupled.weights | {outgoing: networks.weights[outgoing]}
+        assert largest_difference(networks, Networks(architecture, uncoupled)) > 1e-3
 
 
 @over_all
@@ -58,19 +59,19 @@ def test_permutations_form_a_group(architecture):
 
 @over_all
 def test_weights_follow_composition(architecture):
-    weights = random_weights(architecture)
+    networks = random_networks(architecture)
     first, second = permutations(architecture, "first"), permutations(architecture, "second")
-    one_by_one = permute(architecture, permute(architecture, weights, first), second)
-    assert equal(one_by_one, permute(architecture, weights, compose(second, first)))
-    assert not equal(one_by_one, permute(architecture, weights, compose(first, second)))
-    assert equal(permute(architecture, permute(architecture, weights, first), inverse(first)), weights)
-    assert equal(permute(architecture, weights, identity(architecture, NETWORKS)), weights)
+    one_by_one = permute(permute(networks, first), second).weights
+    assert equal(one_by_one, permute(networks, compose(second, first)).weights)
+    assert not equal(one_by_one, permute(networks, compose(first, second)).weights)
+    assert equal(permute(permute(networks, first), inverse(first)).weights, networks.weights)
+    assert equal(permute(networks, identity(architecture, NETWORKS)).weights, networks.weights)
 
 
 def test_neuron_k_of_the_permuted_network_is_neuron_p_of_k():
     architecture = mlp([2, 3, 1])
     weights = random_weights(architecture, networks=1)
-    permuted = permute(architecture, weights, {"hidden1": torch.tensor([[2, 0, 1]])})
+    permuted = permute(Networks(architecture, weights), {"hidden1": torch.tensor([[2, 0, 1]])}).weights
     for k, original in enumerate([2, 0, 1]):
         assert torch.equal(permuted["linear1.weight"][0, k], weights["linear1.weight"][0, original])
         assert permuted["linear1.bias"][0, k] == weights["linear1.bias"][0, original]
@@ -93,7 +94,7 @@ def test_networks_without_hidden_neurons_have_the_trivial_group():
     for architecture in LINEAR.values():
         weights = random_weights(architecture)
         assert permutations(architecture, "a") == identity(architecture, NETWORKS) == {}
-        assert equal(permute(architecture, weights, {}), weights)
+        assert equal(permute(Networks(architecture, weights), {}).weights, weights)
 
 
 @pytest.mark.parametrize(
@@ -110,4 +111,4 @@ def test_networks_without_hidden_neurons_have_the_trivial_group():
 def test_what_is_no_permutation_is_refused(wrong, message):
     architecture = mlp([2, 4, 2])
     with pytest.raises(ValueError, match=message):
-        permute(architecture, random_weights(architecture), wrong)
+        permute(random_networks(architecture), wrong)

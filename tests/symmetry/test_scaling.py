@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.cases import ARCHITECTURES, TOLERANCE, largest_difference, random_weights
+from tests.cases import ARCHITECTURES, TOLERANCE, largest_difference, random_networks, random_weights
 from wflib.architecture import mlp
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import random_scales, scale
 from wflib.symmetry.scaling import scaling_kind
@@ -26,11 +27,11 @@ def distance(architecture, a, b) -> float:
 
 @over_all
 def test_scaling_preserves_the_function(architecture):
-    weights, factors = random_weights(architecture), scales(architecture, "a")
-    scaled = scale(architecture, weights, factors)
-    assert largest_difference(architecture, weights, architecture, scaled) < TOLERANCE
+    networks, factors = random_networks(architecture), scales(architecture, "a")
+    scaled = scale(networks, factors)
+    assert largest_difference(networks, scaled) < TOLERANCE
     trivial = all(scaling_kind(architecture, group.name) == "none" for group in architecture.hidden_groups)
-    assert (distance(architecture, scaled, weights) < TOLERANCE) == trivial
+    assert (distance(architecture, scaled.weights, networks.weights) < TOLERANCE) == trivial
 
 
 @over_all
@@ -40,49 +41,53 @@ def test_an_uncoupled_scaling_changes_the_function(architecture):
         for layer in architecture.layers:
             if group.name in (layer.source, layer.target):
                 uncoupled = weights | {layer.weight: weights[layer.weight] * 3}
-                assert largest_difference(architecture, weights, architecture, uncoupled) > 1e-3
+                assert largest_difference(Networks(architecture, weights), Networks(architecture, uncoupled)) > 1e-3
 
 
 @over_all
 @pytest.mark.parametrize(("factor", "kinds"), [(2.0, {"positive", "any"}), (-1.0, {"sign", "any"}), (-2.0, {"any"})])
 def test_only_admissible_factors_preserve_the_function(architecture, factor, kinds):
-    weights = random_weights(architecture)
+    networks = random_networks(architecture)
     for group in architecture.hidden_groups:
         factors = torch.full((NETWORKS, group.size), factor, dtype=DOUBLE)
         if scaling_kind(architecture, group.name) in kinds:
-            scaled = scale(architecture, weights, {group.name: factors})
-            assert largest_difference(architecture, weights, architecture, scaled) < TOLERANCE
+            scaled = scale(networks, {group.name: factors})
+            assert largest_difference(networks, scaled) < TOLERANCE
             continue
         with pytest.raises(ValueError, match=f"{group.name}.*kind '{scaling_kind(architecture, group.name)}'"):
-            scale(architecture, weights, {group.name: factors})
-        forced = dict(weights)
+            scale(networks, {group.name: factors})
+        forced = dict(networks.weights)
         for layer in architecture.layers:
             if layer.target == group.name:
                 forced |= {name: forced[name] / factor for name in (layer.weight, layer.bias) if name}
             if layer.source == group.name:
                 forced[layer.weight] = forced[layer.weight] * factor
-        assert largest_difference(architecture, weights, architecture, forced) > 1e-3
+        assert largest_difference(networks, Networks(architecture, forced)) > 1e-3
 
 
 @over_all
 def test_scalings_form_a_commutative_group(architecture):
-    weights, a, b = random_weights(architecture), scales(architecture, "a"), scales(architecture, "b")
+    networks, a, b = (
+        random_networks(architecture),
+        scales(architecture, "a"),
+        scales(architecture, "b"),
+    )
     product = {name: a[name] * b[name] for name in a}
-    both = scale(architecture, weights, product)
-    assert distance(architecture, scale(architecture, scale(architecture, weights, a), b), both) < TOLERANCE
-    assert distance(architecture, scale(architecture, scale(architecture, weights, b), a), both) < TOLERANCE
-    back = scale(architecture, both, {name: 1 / factor for name, factor in product.items()})
-    assert distance(architecture, back, weights) < TOLERANCE
+    both = scale(networks, product)
+    assert distance(architecture, scale(scale(networks, a), b).weights, both.weights) < TOLERANCE
+    assert distance(architecture, scale(scale(networks, b), a).weights, both.weights) < TOLERANCE
+    back = scale(both, {name: 1 / factor for name, factor in product.items()}).weights
+    assert distance(architecture, back, networks.weights) < TOLERANCE
     ones = {name: torch.ones_like(factor) for name, factor in a.items()}
-    assert distance(architecture, scale(architecture, weights, ones), weights) == 0
+    assert distance(architecture, scale(networks, ones).weights, networks.weights) == 0
     if any(scaling_kind(architecture, group.name) != "none" for group in architecture.hidden_groups):
-        assert distance(architecture, both, scale(architecture, weights, a)) > 1e-3
+        assert distance(architecture, both.weights, scale(networks, a).weights) > 1e-3
 
 
 def test_factors_divide_what_enters_and_multiply_what_leaves():
     architecture = mlp([2, 3, 1])
     weights = random_weights(architecture, networks=1)
-    scaled = scale(architecture, weights, {"hidden1": torch.tensor([[2.0, 1.0, 1.0]], dtype=DOUBLE)})
+    scaled = scale(Networks(architecture, weights), {"hidden1": torch.tensor([[2.0, 1.0, 1.0]], dtype=DOUBLE)}).weights
     assert torch.equal(scaled["linear1.weight"][0, 0], weights["linear1.weight"][0, 0] / 2)
     assert scaled["linear1.bias"][0, 0] == weights["linear1.bias"][0, 0] / 2
     assert scaled["linear2.weight"][0, 0, 0] == weights["linear2.weight"][0, 0, 0] * 2
@@ -94,10 +99,10 @@ def test_factors_divide_what_enters_and_multiply_what_leaves():
 def test_factors_that_are_zero_or_not_finite_are_refused(value, activation):
     architecture = mlp([2, 3, 1], activation)
     factors = torch.ones(NETWORKS, 3, dtype=DOUBLE)
-    assert scale(architecture, random_weights(architecture), {"hidden1": factors})
+    assert scale(random_networks(architecture), {"hidden1": factors}).weights
     factors[1, 2] = value
     with pytest.raises(ValueError, match=r"hidden1.*finite"):
-        scale(architecture, random_weights(architecture), {"hidden1": factors})
+        scale(random_networks(architecture), {"hidden1": factors})
 
 
 @pytest.mark.parametrize(
@@ -112,4 +117,4 @@ def test_factors_that_are_zero_or_not_finite_are_refused(value, activation):
 def test_factors_that_do_not_fit_are_refused(wrong, message):
     architecture = mlp([2, 3, 1])
     with pytest.raises(ValueError, match=message):
-        scale(architecture, random_weights(architecture), wrong)
+        scale(random_networks(architecture), wrong)

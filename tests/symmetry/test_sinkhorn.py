@@ -7,10 +7,11 @@ from functools import partial
 import pytest
 import torch
 
-from tests.cases import LINEAR, TOLERANCE, largest_difference, random_weights
+from tests.cases import LINEAR, TOLERANCE, largest_difference, random_networks, random_weights
 from tests.symmetry.kinds import BUILT, drawn
 from tests.symmetry.kinds import disguised as permuted_copies
 from wflib.architecture import mlp
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import (
     identity,
@@ -83,12 +84,18 @@ def test_low_temperatures_give_the_best_assignment():
 @pytest.mark.parametrize("hidden", [[5], [5, 4, 6]])
 def test_mixing_by_permutation_matrices_permutes(hidden, bias):
     architecture = mlp([3, *hidden, 2], bias=bias)
-    weights, order = random_weights(architecture), random_permutations(architecture, 3, generator(0, "order"))
+    networks, order = (
+        random_networks(architecture),
+        random_permutations(architecture, 3, generator(0, "order")),
+    )
     matrices = {group: torch.nn.functional.one_hot(indices).to(DOUBLE) for group, indices in order.items()}
-    mixed, permuted = mix(architecture, weights, matrices), permute(architecture, weights, order)
-    assert all(torch.equal(mixed[name], permuted[name]) for name in weights)
-    backwards = mix(architecture, weights, {group: matrix.mT for group, matrix in matrices.items()})
-    assert any(not torch.equal(backwards[name], permuted[name]) for name in weights)
+    mixed, permuted = (
+        mix(networks, matrices).weights,
+        permute(networks, order).weights,
+    )
+    assert all(torch.equal(mixed[name], permuted[name]) for name in networks.weights)
+    backwards = mix(networks, {group: matrix.mT for group, matrix in matrices.items()}).weights
+    assert any(not torch.equal(backwards[name], permuted[name]) for name in networks.weights)
 
 
 def test_mixing_by_equal_shares_averages_neurons():
@@ -96,14 +103,16 @@ def test_mixing_by_equal_shares_averages_neurons():
     weights = random_weights(architecture, 2)
     shares = {g.name: torch.full((2, g.size, g.size), 1 / g.size, dtype=DOUBLE) for g in architecture.hidden_groups}
     mean = weights["linear2.weight"].mean((1, 2), keepdim=True).expand(2, 5, 7)
-    torch.testing.assert_close(mix(architecture, weights, shares)["linear2.weight"], mean)
+    torch.testing.assert_close(mix(Networks(architecture, weights), shares).weights["linear2.weight"], mean)
 
 
 def disguised(architecture):
     """A reference, copies of it in other neuron orders with little noise, and what undoes the orders."""
     reference = random_weights(architecture, 1)
     hidden = random_permutations(architecture, NETWORKS, generator(0, "hide"))
-    copies = permute(architecture, {name: t.expand(NETWORKS, *t.shape[1:]) for name, t in reference.items()}, hidden)
+    copies = permute(
+        Networks(architecture, {name: t.expand(NETWORKS, *t.shape[1:]) for name, t in reference.items()}), hidden
+    ).weights
     noise = random_weights(architecture, NETWORKS, seed=5)
     return reference, {name: copies[name] + 0.01 * noise[name] for name in copies}, inverse(hidden)
 
@@ -112,35 +121,35 @@ def disguised(architecture):
 def test_known_permutations_are_found_from_scratch(activation):
     architecture = mlp([6, 5, 4, 3], activation)
     reference, weights, expected = disguised(architecture)
-    distance = partial(squared_distance, architecture, reference)
-    found = sinkhorn_matching(architecture, weights, distance, distance, identity(architecture, NETWORKS), 80)
+    distance = partial(squared_distance, Networks(architecture, reference))
+    found = sinkhorn_matching(Networks(architecture, weights), distance, distance, identity(architecture, NETWORKS), 80)
     assert all(torch.equal(found[group], indices) for group, indices in expected.items())
     assert any(not torch.equal(indices, identity(architecture, NETWORKS)[group]) for group, indices in expected.items())
-    assert largest_difference(architecture, weights, architecture, permute(architecture, weights, found)) < TOLERANCE
+    assert largest_difference(Networks(architecture, weights), permute(Networks(architecture, weights), found)) < TOLERANCE
 
 
 def test_the_result_is_judged_no_worse_than_the_start():
     architecture = mlp([6, 5, 4, 3])
     reference, weights, best = disguised(architecture)
-    distance = partial(squared_distance, architecture, reference)
+    distance = partial(squared_distance, Networks(architecture, reference))
 
     def backwards(candidate):
         return -distance(candidate)
 
-    kept = sinkhorn_matching(architecture, weights, backwards, distance, best, 30)
+    kept = sinkhorn_matching(Networks(architecture, weights), backwards, distance, best, 30)
     assert all(torch.equal(kept[group], indices) for group, indices in best.items())
-    lost = sinkhorn_matching(architecture, weights, backwards, backwards, best, 30)
+    lost = sinkhorn_matching(Networks(architecture, weights), backwards, backwards, best, 30)
     assert any(not torch.equal(lost[group], indices) for group, indices in best.items())
 
 
 def test_networks_do_not_feel_each_other():
     architecture = mlp([6, 5, 4, 3])
     reference, weights, _ = disguised(architecture)
-    distance, start = partial(squared_distance, architecture, reference), identity(architecture, NETWORKS)
-    together = sinkhorn_matching(architecture, weights, distance, distance, start, 15)
+    distance, start = partial(squared_distance, Networks(architecture, reference)), identity(architecture, NETWORKS)
+    together = sinkhorn_matching(Networks(architecture, weights), distance, distance, start, 15)
     for index in range(NETWORKS):
         one = {name: tensor[index : index + 1] for name, tensor in weights.items()}
-        alone = sinkhorn_matching(architecture, one, distance, distance, identity(architecture, 1), 15)
+        alone = sinkhorn_matching(Networks(architecture, one), distance, distance, identity(architecture, 1), 15)
         assert all(torch.equal(alone[group][0], together[group][index]) for group in together)
 
 
@@ -149,20 +158,21 @@ def test_networks_of_every_kind_are_brought_nearer(name):
     architecture = BUILT[name]()
     reference, start = drawn(architecture, 1), identity(architecture, NETWORKS)
     weights = permuted_copies(architecture, {name: t.expand(NETWORKS, *t.shape[1:]) for name, t in reference.items()})
-    distance = partial(squared_distance, architecture, reference)
-    found = sinkhorn_matching(architecture, weights, distance, distance, start, 60)
-    before, after = distance(weights), distance(permute(architecture, weights, found))
+    distance = partial(squared_distance, Networks(architecture, reference))
+    found = sinkhorn_matching(Networks(architecture, weights), distance, distance, start, 60)
+    networks = Networks(architecture, weights)
+    before, after = distance(networks), distance(permute(networks, found))
     assert bool((after < 0.5 * before).all())
-    kept = sinkhorn_matching(architecture, weights, lambda candidate: -distance(candidate), distance, start, 20)
-    assert bool((distance(permute(architecture, weights, kept)) <= before).all())
+    kept = sinkhorn_matching(Networks(architecture, weights), lambda candidate: -distance(candidate), distance, start, 20)
+    assert bool((distance(permute(networks, kept)) <= before).all())
 
 
 def test_progress_counts_and_networks_without_hidden_neurons_need_nothing():
     counts = []
     architecture = mlp([6, 5, 3])
     reference, weights, start = disguised(architecture)
-    distance = partial(squared_distance, architecture, reference)
-    sinkhorn_matching(architecture, weights, distance, distance, start, 3, progress=counts.append)
+    distance = partial(squared_distance, Networks(architecture, reference))
+    sinkhorn_matching(Networks(architecture, weights), distance, distance, start, 3, progress=counts.append)
     assert counts == [1, 2, 3]
     for linear in LINEAR.values():
-        assert sinkhorn_matching(linear, random_weights(linear), distance, distance, {}, 3) == {}
+        assert sinkhorn_matching(random_networks(linear), distance, distance, {}, 3) == {}

@@ -6,6 +6,7 @@ import torch
 from tests.architecture.cases import CASES as TRACED
 from tests.architecture.cases import traced
 from wflib.architecture import Architecture, cnn, resnet, vit
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import identity, permute
 from wflib.testing import assert_equivariant
@@ -78,7 +79,7 @@ def test_exchanging_neurons_in_some_tensors_only_does_not_commute(kind):
 
     def act(flat: torch.Tensor, tensors: set[str]) -> torch.Tensor:
         weights = architecture.unflatten(flat)
-        moved = permute(architecture, weights, rolled)
+        moved = permute(Networks(architecture, weights), rolled).weights
         return architecture.flatten({name: (moved if name in tensors else weights)[name] for name in weights})
 
     every = {name for name, _ in architecture.shapes}

@@ -7,6 +7,7 @@ from torch_geometric.nn import PNAConv
 from tests.velocity.gradients import unfelt
 from wflib.architecture import Architecture, mlp
 from wflib.graph.pyg import to_data
+from wflib.networks import Networks
 from wflib.velocity.all_pairs import AllPairsTransformer
 from wflib.velocity.pna import PNA
 from wflib.velocity.relational_transformer import RelationalTransformer
@@ -200,9 +201,7 @@ def test_pna_is_the_convolution_of_pytorch_geometric_on_the_exported_graph():
     nodes = torch.randn(1, graph.nodes, 8, generator=generator, dtype=torch.float64)
     sizes = [(architecture.size(block.target), architecture.size(block.source)) for block in graph.edges]
     edges = [torch.randn(1, *size, 8, generator=generator, dtype=torch.float64) for size in sizes]
-    index = to_data(
-        architecture, {name: weight[0] for name, weight in architecture.unflatten(draw(architecture)[0]).items()}
-    )
+    index = to_data(Networks.from_flat(architecture, draw(architecture)[0][:1]))
     flat = torch.cat([edge.flatten(1, 2) for edge in edges], 1)[0]
     expected = PNAConv.forward(convolution, nodes[0], index.edge_index, torch.cat([flat, flat + direction]))
     found = convolution(nodes, edges, direction, graph.edges, graph.place)

@@ -7,6 +7,7 @@ import torch
 
 from tests.velocity.gradients import unfelt
 from wflib.architecture import mlp
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations
 from wflib.testing import assert_equivariant, assert_same_function
@@ -87,12 +88,12 @@ def test_same_function_is_checked_network_by_network():
     architecture, random = mlp([3, 5, 4, 2]), generator(3, "networks")
     weights = architecture.unflatten(torch.randn(6, architecture.dimension, generator=random, dtype=torch.float64))
     inputs = torch.randn(9, 3, generator=random, dtype=torch.float64)
-    moved = permute(architecture, weights, random_permutations(architecture, 6, random))
-    assert_same_function(architecture, weights, architecture, moved, inputs, chunk=4)
-    moved["linear2.weight"] = moved["linear2.weight"].clone()
-    moved["linear2.weight"][5] += 1e-3
+    moved = permute(Networks(architecture, weights), random_permutations(architecture, 6, random))
+    assert_same_function(Networks(architecture, weights), moved, inputs, chunk=4)
+    moved.weights["linear2.weight"] = moved.weights["linear2.weight"].clone()
+    moved.weights["linear2.weight"][5] += 1e-3
     with pytest.raises(ValueError, match="1 of 6 networks"):
-        assert_same_function(architecture, weights, architecture, moved, inputs, chunk=4)
-    flipped = moved | {"linear1.weight": moved["linear1.weight"].flip(1)}  # one tensor alone is no symmetry
+        assert_same_function(Networks(architecture, weights), moved, inputs, chunk=4)
+    flipped = moved.weights | {"linear1.weight": moved.weights["linear1.weight"].flip(1)}  # one tensor alone is no symmetry
     with pytest.raises(ValueError, match="6 of 6 networks"):
-        assert_same_function(architecture, weights, architecture, flipped, inputs)
+        assert_same_function(Networks(architecture, weights), Networks(architecture, flipped), inputs)

@@ -9,11 +9,12 @@ import torch
 
 from wflib.architecture import mlp
 from wflib.config import AlignConfig, ZooConfig
+from wflib.networks import Networks, network_losses
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations, squared_distance
 from wflib.tasks import Dataset, Split
 from wflib.testing import assert_same_function
-from wflib.zoo import Zoo, align_zoo, network_losses, train_zoo
+from wflib.zoo import Zoo, align_zoo, train_zoo
 from wflib.zoo import alignment as module
 
 ARCHITECTURE = mlp([4, 6, 5, 2])
@@ -41,33 +42,32 @@ def task(labels) -> Dataset:
 
 def hidden_copies(noise: float = 1e-3):
     """Trajectories that end near one network, each in its own neuron order; the task is what the network says."""
-    network = ARCHITECTURE.unflatten(2 * torch.randn(1, ARCHITECTURE.dimension, generator=generator(0, "network")))
+    flat = 2 * torch.randn(1, ARCHITECTURE.dimension, generator=generator(0, "network"))
+    network = Networks.from_flat(ARCHITECTURE, flat)
     order = random_permutations(ARCHITECTURE, RUNS, generator(0, "order"))
     trajectory = torch.arange(RUNS).repeat_interleave(SNAPSHOTS)
-    networks = {name: tensor.expand(RUNS, *tensor.shape[1:]) for name, tensor in network.items()}
-    moved = ARCHITECTURE.flatten(permute(ARCHITECTURE, networks, order))[trajectory]
+    initial = permute(network[[0] * RUNS], order)
+    moved = initial.flat[trajectory]
     flat = moved + noise * torch.randn(moved.shape, generator=generator(0, "noise"))
     zoo = Zoo(
-        ARCHITECTURE,
-        ARCHITECTURE.unflatten(flat),
+        Networks.from_flat(ARCHITECTURE, flat),
         trajectory,
         torch.arange(SNAPSHOTS).repeat(RUNS),
         held_out=trajectory == RUNS - 1,
         form="trained",
-        initial=permute(ARCHITECTURE, networks, order),
-        initial_architecture=ARCHITECTURE,
+        initial=initial,
     )
-    return zoo, task(lambda inputs: ARCHITECTURE.forward(network, inputs)[0].argmax(-1)), order
+    return zoo, task(lambda inputs: network.forward(inputs)[0].argmax(-1)), order
 
 
 @over_every
 def test_known_orders_are_found_and_functions_kept(method, objective, reference):
     zoo, dataset, order = hidden_copies()
     aligned = align_zoo(zoo, config(method, objective, reference), dataset)
-    assert_same_function(ARCHITECTURE, zoo.weights, ARCHITECTURE, aligned.weights, dataset.validation.inputs, 1e-5)
-    again = permute(ARCHITECTURE, zoo.weights, aligned.permutations)
+    assert_same_function(zoo.networks, aligned.networks, dataset.validation.inputs, 1e-5)
+    again = permute(zoo.networks, aligned.permutations).weights
     assert all(torch.equal(again[name], aligned.weights[name]) for name in again)
-    distance = squared_distance(ARCHITECTURE, aligned.reference, aligned.weights)
+    distance = squared_distance(aligned.reference, aligned.networks)
     if method == "none":
         assert float(distance.max()) > 10
         return
@@ -86,15 +86,15 @@ def test_snapshots_and_initial_weights_follow_their_trajectory(method, objective
     aligned = align_zoo(zoo, config(method, objective, reference), dataset)
     for indices in aligned.permutations.values():
         assert torch.equal(indices, indices[aligned.last_snapshots.trajectory * SNAPSHOTS].repeat_interleave(SNAPSHOTS, 0))
-    start = aligned.initial_of(torch.arange(len(aligned)))
-    assert float(squared_distance(ARCHITECTURE, start, aligned.weights).max()) < 0.01
+    start = aligned.initial_of(torch.arange(len(aligned))).weights
+    assert float(squared_distance(Networks(ARCHITECTURE, start), aligned.networks).max()) < 0.01
     assert method == "none" or aligned.permutations["hidden1"].unique(dim=0).shape[0] > 1
 
 
 def random_zoo(runs: int = 12) -> Zoo:
     weights = ARCHITECTURE.unflatten(torch.randn(runs, ARCHITECTURE.dimension, generator=generator(3, "weights")))
     runs_of = torch.arange(runs)
-    return Zoo(ARCHITECTURE, weights, runs_of, torch.ones_like(runs_of), runs_of % 4 == 0, "trained")
+    return Zoo(Networks(ARCHITECTURE, weights), runs_of, torch.ones_like(runs_of), runs_of % 4 == 0, "trained")
 
 
 def test_references_are_what_they_are_called():
@@ -102,18 +102,15 @@ def test_references_are_what_they_are_called():
     found = {kind: align_zoo(zoo, config("weight-matching", "l2", kind), dataset) for kind in ("first", "best", "mean")}
     learned = zoo.training_part
 
-    def is_network(reference, network):
-        return all(torch.equal(reference[name], network[name]) for name in reference)
-
-    assert is_network(found["first"].reference, learned[:1].weights)
-    best = int(network_losses(ARCHITECTURE, learned.weights, dataset.validation).argmin())
+    assert torch.equal(found["first"].reference.flat, learned[:1].networks.flat)
+    best = int(network_losses(learned.networks, dataset.validation).argmin())
     assert best > 0
-    assert is_network(found["best"].reference, learned[best : best + 1].weights)
-    part = found["mean"].training_part.weights
-    middle = {name: tensor.mean(0, keepdim=True) for name, tensor in part.items()}
-    spread = squared_distance(ARCHITECTURE, found["mean"].reference, part).mean()
-    assert float(spread) < float(squared_distance(ARCHITECTURE, found["first"].reference, part).mean())
-    assert float(squared_distance(ARCHITECTURE, middle, part).mean()) <= float(spread) + 1e-5
+    assert torch.equal(found["best"].reference.flat, learned[best : best + 1].networks.flat)
+    part = found["mean"].training_part.networks
+    middle = part.map(lambda tensor: tensor.mean(0, keepdim=True))
+    spread = squared_distance(found["mean"].reference, part).mean()
+    assert float(spread) < float(squared_distance(found["first"].reference, part).mean())
+    assert float(squared_distance(middle, part).mean()) <= float(spread) + 1e-5
 
 
 def trained_networks(dataset: Dataset) -> Zoo:
@@ -129,9 +126,9 @@ def test_sinkhorn_lowers_the_barrier_that_it_is_asked_to():
     zoo = trained_networks(dataset)
 
     def barrier(aligned: Zoo, node: float):
-        point = module.between(aligned.reference, aligned.weights, torch.full((len(aligned),), node))
-        own = [network_losses(ARCHITECTURE, side, dataset.train) for side in (aligned.reference, aligned.weights)]
-        return network_losses(ARCHITECTURE, point, dataset.train) - torch.lerp(*own, node)
+        point = aligned.reference.lerp(aligned.networks, node)
+        own = [network_losses(side, dataset.train) for side in (aligned.reference, aligned.networks)]
+        return network_losses(point, dataset.train) - torch.lerp(*own, node)
 
     before = align_zoo(zoo, config("weight-matching"), dataset)
     assert float(barrier(before, 0.5).mean()) > 0.05
@@ -149,8 +146,8 @@ def test_test_examples_and_held_out_networks_decide_nothing():
     spoiled = replace(dataset, test=Split(dataset.test.inputs * torch.nan, dataset.test.targets))
     found = align_zoo(zoo, settings, spoiled).permutations
     assert all(torch.equal(found[group], indices) for group, indices in expected.items())
-    flat = torch.where(zoo.held_out[:, None], -zoo.flat, zoo.flat)
-    moved = align_zoo(replace(zoo, weights=ARCHITECTURE.unflatten(flat)), settings, dataset).permutations
+    flat = torch.where(zoo.held_out[:, None], -zoo.networks.flat, zoo.networks.flat)
+    moved = align_zoo(replace(zoo, networks=Networks.from_flat(ARCHITECTURE, flat)), settings, dataset).permutations
     learned = ~zoo.held_out
     assert all(torch.equal(moved[group][learned], indices[learned]) for group, indices in expected.items())
     assert any(not torch.equal(moved[group], indices) for group, indices in expected.items())
@@ -161,9 +158,9 @@ def test_the_medoid_is_nearest_to_all():
     far = {name: tensor.clone() for name, tensor in zoo.weights.items()}
     for tensor in far.values():
         tensor[:SNAPSHOTS] += 0.5
-    zoo = replace(zoo, weights=far)
+    zoo = replace(zoo, networks=zoo.networks.with_weights(far))
     first, medoid = (align_zoo(zoo, config("weight-matching", "l2", kind), dataset) for kind in ("first", "medoid"))
-    distances = [squared_distance(ARCHITECTURE, a.reference, a.weights)[SNAPSHOTS:].max() for a in (first, medoid)]
+    distances = [squared_distance(a.reference, a.networks)[SNAPSHOTS:].max() for a in (first, medoid)]
     assert distances[0] > 1 > 0.01 > distances[1]
 
 
@@ -171,7 +168,7 @@ def test_the_mean_is_sought_until_no_permutation_changes(monkeypatch):
     zoo, means = random_zoo(), {}
     for rounds in (1, module.MEAN_ROUNDS, 2 * module.MEAN_ROUNDS):
         monkeypatch.setattr(module, "MEAN_ROUNDS", rounds)
-        means[rounds] = ARCHITECTURE.flatten(module.mean_network(zoo, 1, generator(0, "mean")))
+        means[rounds] = module.mean_network(zoo.networks, 1, generator(0, "mean")).flat
     once, *longer = means.values()
     assert torch.equal(*longer)
     assert float((once - longer[0]).abs().max()) > 0.01

@@ -21,7 +21,7 @@ def test_entries_have_the_mean_and_deviation_of_their_tensor(name, init):
     architecture = NETWORKS[name]
     moments = initial_moments(architecture, 0.3, init)
     assert set(moments) == {key for key, _ in architecture.shapes}
-    drawn = initialize(architecture, 2000, 0.3, generator(0, "moments"), init)
+    drawn = initialize(architecture, 2000, 0.3, generator(0, "moments"), init).weights
     for key, tensor in drawn.items():
         mean, deviation = moments[key]
         assert float(tensor.mean()) == pytest.approx(mean, abs=0.08 * deviation + 1e-12)

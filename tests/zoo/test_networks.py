@@ -80,14 +80,14 @@ def test_a_network_in_a_zoo_is_a_module_alone_in_training_mode(module, architect
     config = recipe(networks=3, snapshot_every=1, init="he", **optimizer)
     zoo = train_zoo(architecture, DATA, config)
     save_zoo(tmp_path / "zoo.safetensors", zoo)
-    assert torch.equal(load_zoo(tmp_path / "zoo.safetensors", "trained").flat, zoo.flat)
+    assert torch.equal(load_zoo(tmp_path / "zoo.safetensors", "trained").networks.flat, zoo.networks.flat)
     assert zoo.metadata["init"] == "he"
     assert zoo.init_std is None
     shuffle = generator(config.seed, "zoo", "shuffle")
     orders = [torch.rand(3, 30, generator=shuffle).argsort(1) for _ in range(config.epochs)]
     for network in range(3):
         alone = module().train()
-        alone.load_state_dict({name: tensor[network] for name, tensor in zoo.initial.items()}, strict=False)
+        alone.load_state_dict({name: tensor[network] for name, tensor in zoo.initial.weights.items()}, strict=False)
         options = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
         descent = (
             torch.optim.Adam(alone.parameters(), **options)
@@ -106,7 +106,7 @@ def test_a_network_in_a_zoo_is_a_module_alone_in_training_mode(module, architect
         ours = architecture.forward(last[network : network + 1].weights, IMAGES)[0]
         torch.testing.assert_close(ours, evaluated, rtol=1e-3, atol=1e-3)
     for name in architecture.statistics:
-        assert not torch.equal(zoo.initial[name][0], zoo.weights[name][0])
+        assert not torch.equal(zoo.initial.weights[name][0], zoo.weights[name][0])
         assert not torch.allclose(last.weights[name][0], last.weights[name][1])
 
 

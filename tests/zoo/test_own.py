@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.cases import random_weights
+from tests.cases import random_networks, random_weights
 from wflib.architecture import Weights, mlp
 from wflib.networks import Networks, finite_networks, require_finite
 from wflib.zoo import load_zoo, save_zoo, zoo_from_networks
@@ -16,7 +16,7 @@ ARCHITECTURE = mlp([3, 5, 4, 2])
 
 
 def networks(count: int = 20) -> Networks:
-    return Networks(ARCHITECTURE, random_weights(ARCHITECTURE, count))
+    return random_networks(ARCHITECTURE, count)
 
 
 def broken(*places: int) -> Weights:
@@ -30,10 +30,10 @@ def test_every_network_is_a_trajectory_of_its_own(tmp_path):
     zoo = zoo_from_networks(networks())
     assert torch.equal(zoo.trajectory, torch.arange(20))
     assert torch.equal(zoo.step, torch.zeros(20, dtype=torch.int64))
-    assert (zoo.form, zoo.init_std, zoo.flat.dtype) == ("trained", None, torch.float32)
-    torch.testing.assert_close(zoo.flat, ARCHITECTURE.flatten(networks().weights).float())
+    assert (zoo.form, zoo.init_std, zoo.networks.flat.dtype) == ("trained", None, torch.float32)
+    torch.testing.assert_close(zoo.networks.flat, ARCHITECTURE.flatten(networks().weights).float())
     save_zoo(tmp_path / "zoo.safetensors", zoo)
-    assert torch.equal(load_zoo(tmp_path / "zoo.safetensors", "trained").flat, zoo.flat)
+    assert torch.equal(load_zoo(tmp_path / "zoo.safetensors", "trained").networks.flat, zoo.networks.flat)
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.1, 2), (0.5, 10), (0.001, 1), (0.999, 19)])
@@ -60,7 +60,7 @@ def test_initial_weights_and_their_deviation_come_along():
     zoo = zoo_from_networks(networks(), initial=networks(), init_std=0.2, metadata={"task": "mine"})
     assert zoo.init_std == 0.2
     assert zoo.metadata["task"] == "mine"
-    assert torch.equal(zoo.initial_of(torch.tensor([3]))["linear1.bias"][0], zoo.weights["linear1.bias"][3])
+    assert torch.equal(zoo.initial_of(torch.tensor([3])).weights["linear1.bias"][0], zoo.weights["linear1.bias"][3])
     with pytest.raises(ValueError, match="trajectories must lie in 0 … 9"):
         zoo_from_networks(networks(), initial=networks(10))
 
@@ -112,6 +112,6 @@ def test_arguments_of_other_kinds_are_told(arguments):
 
 
 def test_initial_weights_are_of_the_same_networks():
-    other = Networks(mlp([3, 6, 4, 2]), random_weights(mlp([3, 6, 4, 2]), 20))
+    other = random_networks(mlp([3, 6, 4, 2]), 20)
     with pytest.raises(ValueError, match=r"initial expected .*linear1.weight \(5, 3\).*got linear1.weight \(6, 3\)"):
         zoo_from_networks(networks(), initial=other)

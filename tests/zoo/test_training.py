@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from tests.cases import TOLERANCE, random_inputs, random_weights
+from tests.cases import TOLERANCE, random_inputs, random_networks
 from wflib.architecture import Architecture, mlp
 from wflib.config import ZooConfig
+from wflib.networks import network_losses
 from wflib.rng import generator
 from wflib.tasks import Dataset, Split
-from wflib.zoo import Zoo, initialize, network_losses, train_zoo
+from wflib.zoo import Zoo, initialize, train_zoo
 from wflib.zoo import training as training_module
 
 RECIPE = {
@@ -54,7 +55,7 @@ def architecture_for(data: Dataset, activation: str = "relu", hidden: tuple[int,
 def train_alone(architecture: Architecture, data: Dataset, config: ZooConfig, zoo: Zoo, network: int, batches_of: int):
     """One network with torch.nn and torch.optim, from the zoo's initialization; weights at every snapshot."""
     module = architecture.module()
-    module.load_state_dict({name: tensor[network] for name, tensor in zoo.initial.items()})
+    module.load_state_dict({name: tensor[network] for name, tensor in zoo.initial.weights.items()})
     options = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.optimizer == "adam":
         optimizer = torch.optim.Adam(module.parameters(), **options)
@@ -109,19 +110,19 @@ def test_snapshots_are_taken_when_the_recipe_says():
     # 27 examples in batches of 8 are 3 iterations an epoch: 3 skipped, then 9, one snapshot every 2.
     assert zoo.step.view(4, -1).tolist() == [[5, 7, 9, 11]] * 4
     assert zoo.trajectory.tolist() == [run for run in range(4) for _ in range(4)]
-    assert not torch.equal(zoo.flat[0], zoo.flat[1])
+    assert not torch.equal(zoo.networks.flat[0], zoo.networks.flat[1])
     everything = train_zoo(architecture_for(dataset()), dataset(), recipe(skip_epochs=0, snapshot_every=1))
-    assert torch.equal(everything[everything.step == 7].flat, zoo[zoo.step == 7].flat)
-    assert not torch.equal(everything[everything.step == 8].flat, zoo[zoo.step == 7].flat)
+    assert torch.equal(everything[everything.step == 7].networks.flat, zoo[zoo.step == 7].networks.flat)
+    assert not torch.equal(everything[everything.step == 8].networks.flat, zoo[zoo.step == 7].networks.flat)
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_networks_end_the_same_however_many_are_trained_at_once(at_once, monkeypatch):
     data, config, sizes = dataset(), recipe(networks=8), []
 
-    def counted(architecture, weights, split):
+    def counted(networks, split):
         sizes.append(len(split.inputs))
-        return network_losses(architecture, weights, split)
+        return network_losses(networks, split)
 
     means = []
     together = train_zoo(architecture_for(data), data, config, progress=lambda *row: means.append(row))
@@ -130,7 +131,7 @@ def test_networks_end_the_same_however_many_are_trained_at_once(at_once, monkeyp
     told = []
     parts = train_zoo(architecture_for(data), data, config, progress=lambda *row: told.append(row))
     assert set(sizes) == {1: {1}, 3: {3, 2}}[at_once]
-    assert (parts.flat - together.flat).abs().max() < 1e-5
+    assert (parts.networks.flat - together.networks.flat).abs().max() < 1e-5
     assert torch.equal(parts.step, together.step)
     assert torch.equal(parts.trajectory, together.trajectory)
     assert told == [(epoch, epochs, pytest.approx(mean, rel=1e-5)) for epoch, epochs, mean in means]
@@ -143,13 +144,13 @@ def test_a_batch_larger_than_the_data_is_all_of_it():
 
 def test_the_seed_decides_everything():
     first, again, other = (train_zoo(architecture_for(dataset()), dataset(), recipe(seed=seed)) for seed in (1, 1, 2))
-    assert torch.equal(first.flat, again.flat)
-    assert not torch.allclose(first.flat, other.flat, atol=0.01)
+    assert torch.equal(first.networks.flat, again.networks.flat)
+    assert not torch.allclose(first.networks.flat, other.networks.flat, atol=0.01)
 
 
 def test_networks_start_and_end_differently():
     zoo = train_zoo(architecture_for(dataset()), dataset(), recipe())
-    for flat in (zoo.architecture.flatten(zoo.initial), zoo.last_snapshots.flat):
+    for flat in (zoo.initial.flat, zoo.last_snapshots.networks.flat):
         distances = torch.cdist(flat, flat) + 10 * torch.eye(4)
         assert float(distances.min()) > 0.1
 
@@ -167,33 +168,31 @@ def test_whole_trajectories_are_held_out_one_at_least_and_never_all(networks, sh
 def test_initial_weights_are_the_prior():
     architecture = architecture_for(dataset())
     zoo = train_zoo(architecture, dataset(), recipe(networks=50, init_std=0.3))
-    flat = architecture.flatten(zoo.initial)
+    flat = zoo.initial.flat
     assert float(flat.std()) == pytest.approx(0.3, rel=0.05)
     assert float(flat.mean()) == pytest.approx(0, abs=0.02)
-    assert torch.equal(flat, architecture.flatten(initialize(architecture, 50, 0.3, generator(3, "zoo", "init"))))
-    assert not torch.equal(flat, architecture.flatten(initialize(architecture, 50, 0.3, generator(4, "zoo", "init"))))
-    assert torch.equal(2 * flat, architecture.flatten(initialize(architecture, 50, 0.6, generator(3, "zoo", "init"))))
+    assert torch.equal(flat, initialize(architecture, 50, 0.3, generator(3, "zoo", "init")).flat)
+    assert not torch.equal(flat, initialize(architecture, 50, 0.3, generator(4, "zoo", "init")).flat)
+    assert torch.equal(2 * flat, initialize(architecture, 50, 0.6, generator(3, "zoo", "init")).flat)
 
 
 def test_training_learns():
     data = dataset(examples=200)
     zoo = train_zoo(architecture_for(data), data, recipe(epochs=10))
-    before = network_losses(zoo.architecture, zoo.initial, data.train)
-    after = network_losses(zoo.architecture, zoo.last_snapshots.weights, data.train)
+    before = network_losses(zoo.initial, data.train)
+    after = network_losses(zoo.last_snapshots.networks, data.train)
     assert bool((after < before - 0.1).all())
 
 
 @pytest.mark.parametrize("task_type", ["classification", "regression"])
 def test_losses_are_those_of_torch(task_type):
     architecture = mlp([3, 5, 4], task_type=task_type)
-    weights, inputs = random_weights(architecture), random_inputs(architecture)
+    networks, inputs = random_networks(architecture), random_inputs(architecture)
     classify = task_type == "classification"
     shared = torch.arange(7) % 4 if classify else torch.linspace(-1, 1, 28, dtype=torch.float64).view(7, 4)
-    losses = network_losses(architecture, weights, Split(inputs, shared))
-    own = network_losses(
-        architecture, weights, Split(inputs.expand(3, -1, -1), torch.stack([shared, shared, shared.flip(0)]))
-    )
-    for index, outputs in enumerate(architecture.forward(weights, inputs)):
+    losses = network_losses(networks, Split(inputs, shared))
+    own = network_losses(networks, Split(inputs.expand(3, -1, -1), torch.stack([shared, shared, shared.flip(0)])))
+    for index, outputs in enumerate(networks.forward(inputs)):
         for found, targets in ((losses, shared), (own, shared.flip(0) if index == 2 else shared)):
             loss = (
                 nn.functional.cross_entropy(outputs, targets) if classify else 0.5 * nn.functional.mse_loss(outputs, targets)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.cases import TOLERANCE, largest_difference, random_weights
+from tests.cases import TOLERANCE, largest_difference, random_networks, random_weights
 from wflib.architecture import mlp
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.storage import ArtifactError, load_artifact, save_artifact
 from wflib.symmetry import inverse, permute, random_permutations
@@ -18,19 +19,18 @@ from wflib.zoo.zoo import FORMS
 ARCHITECTURE = mlp([3, 5, 4, 2])
 RUNS, SNAPSHOTS = 4, 3
 NETWORKS = RUNS * SNAPSHOTS
+OTHER = random_networks(mlp([3, 5, 5, 2]), RUNS)
 
 
 def trained_zoo() -> Zoo:
     """Four trajectories of three snapshots, the last trajectory held out."""
     return Zoo(
-        architecture=ARCHITECTURE,
-        weights=random_weights(ARCHITECTURE, NETWORKS),
+        networks=random_networks(ARCHITECTURE, NETWORKS),
         trajectory=torch.arange(RUNS).repeat_interleave(SNAPSHOTS),
         step=torch.tensor([10, 20, 30]).repeat(RUNS),
         held_out=(torch.arange(RUNS) == RUNS - 1).repeat_interleave(SNAPSHOTS),
         form="trained",
-        initial=random_weights(ARCHITECTURE, RUNS, seed=1),
-        initial_architecture=ARCHITECTURE,
+        initial=random_networks(ARCHITECTURE, RUNS, seed=1),
         metadata={"task": "toy", "seed": 7, "nested": {"θ": [1, None]}},
     )
 
@@ -38,22 +38,22 @@ def trained_zoo() -> Zoo:
 def aligned_zoo() -> Zoo:
     zoo = trained_zoo()
     order = random_permutations(ARCHITECTURE, NETWORKS, generator(0, "align"))
-    weights, reference = permute(ARCHITECTURE, zoo.weights, order), random_weights(ARCHITECTURE, 1, seed=2)
-    return replace(zoo, weights=weights, permutations=order, aligned_to=reference, form="aligned")
+    networks, reference = permute(zoo.networks, order), random_networks(ARCHITECTURE, 1, seed=2)
+    return replace(zoo, networks=networks, permutations=order, aligned_to=reference, form="aligned")
 
 
 def single(zoo: Zoo) -> Zoo:
     """The same zoo in float32, as files give it back."""
 
-    def rounded(weights):
-        return None if weights is None else {name: tensor.float() for name, tensor in weights.items()}
+    def rounded(networks):
+        return None if networks is None else networks.to(torch.float32)
 
-    names = ("weights", "initial", "aligned_to", "record")
-    return replace(zoo, **{name: rounded(getattr(zoo, name)) for name in names})
+    parts = {name: rounded(getattr(zoo, name)) for name in ("networks", "initial", "aligned_to")}
+    return replace(zoo, **parts, record={name: factor.float() for name, factor in zoo.record.items()})
 
 
 def sampled_zoo() -> Zoo:
-    return replace(trained_zoo(), form="sampled", initial=None, initial_architecture=None)
+    return replace(trained_zoo(), form="sampled", initial=None)
 
 
 ZOOS = {
@@ -68,22 +68,30 @@ over_forms = pytest.mark.parametrize("form", FORMS)
 def same(a: Zoo, b: Zoo) -> bool:
     pairs = [(getattr(a, name), getattr(b, name)) for name in ("trajectory", "step", "held_out")]
     for name in ("weights", "permutations", "record", "initial", "aligned_to"):
-        one, other = getattr(a, name) or {}, getattr(b, name) or {}
+        one, other = (getattr(zoo, name) for zoo in (a, b))
+        one, other = ({} if side is None else getattr(side, "weights", side) for side in (one, other))
         if one.keys() != other.keys():
             return False
         pairs += [(one[key], other[key]) for key in one]
-    facts = ("architecture", "initial_architecture", "form", "metadata")
-    return all(torch.equal(x, y) for x, y in pairs) and all(getattr(a, f) == getattr(b, f) for f in facts)
+    facts = ("architecture", "form", "metadata")
+    starts = [zoo.initial and zoo.initial.architecture for zoo in (a, b)]
+    return (
+        starts[0] == starts[1]
+        and all(torch.equal(x, y) for x, y in pairs)
+        and all(getattr(a, f) == getattr(b, f) for f in facts)
+    )
 
 
 def test_the_reference_is_what_alignment_aimed_at_in_every_form():
     zoo = aligned_zoo()
     assert zoo.reference is zoo.aligned_to
     first = trained_zoo().reference
-    assert all(torch.equal(first[name], tensor[SNAPSHOTS - 1 : SNAPSHOTS]) for name, tensor in trained_zoo().weights.items())
+    assert all(
+        torch.equal(first.weights[name], tensor[SNAPSHOTS - 1 : SNAPSHOTS]) for name, tensor in trained_zoo().weights.items()
+    )
     canonical = canonical_zoo(zoo)
-    assert largest_difference(ARCHITECTURE, zoo.reference, canonical.architecture, canonical.reference) < TOLERANCE
-    assert largest_difference(ARCHITECTURE, first, canonical.architecture, canonical.reference) > 1e-3
+    assert largest_difference(zoo.reference, canonical.reference) < TOLERANCE
+    assert largest_difference(first, canonical.reference) > 1e-3
 
 
 @over_forms
@@ -105,20 +113,20 @@ def test_one_network_makes_a_round_trip(tmp_path):
 def test_initial_weights_follow_the_permutation():
     zoo = aligned_zoo()
     index = torch.tensor([0, 4, 11, 5])
-    start = zoo.initial_of(index)
-    own = {name: tensor[zoo.trajectory[index]] for name, tensor in zoo.initial.items()}
+    start = zoo.initial_of(index).weights
+    own = {name: tensor[zoo.trajectory[index]] for name, tensor in zoo.initial.weights.items()}
     order = {name: tensor[index] for name, tensor in zoo.permutations.items()}
-    back = permute(ARCHITECTURE, start, inverse(order))
+    back = permute(Networks(ARCHITECTURE, start), inverse(order)).weights
     assert all(torch.equal(back[name], own[name]) for name in own)
     assert all(not torch.equal(start[name], own[name]) for name in ("linear1.weight", "linear2.weight", "linear3.weight"))
-    assert largest_difference(ARCHITECTURE, own, ARCHITECTURE, start) < TOLERANCE
+    assert largest_difference(Networks(ARCHITECTURE, own), Networks(ARCHITECTURE, start)) < TOLERANCE
 
 
 def test_initial_weights_of_an_unaligned_zoo_are_those_of_its_trajectories():
     zoo = trained_zoo()
-    start = zoo.initial_of(torch.tensor([2, 3]))
+    start = zoo.initial_of(torch.tensor([2, 3])).weights
     for name, tensor in start.items():
-        assert torch.equal(tensor, zoo.initial[name][:2])
+        assert torch.equal(tensor, zoo.initial.weights[name][:2])
         assert not torch.equal(tensor[0], tensor[1])
 
 
@@ -133,16 +141,16 @@ def test_a_part_keeps_what_belongs_to_its_networks(form, index):
     zoo = ZOOS[form]()
     part = zoo[index]
     rows = torch.arange(NETWORKS)[index]
-    assert torch.equal(part.flat, zoo.flat[rows])
-    assert not torch.equal(part.flat, zoo.flat[rows.flip(0)])
+    assert torch.equal(part.networks.flat, zoo.networks.flat[rows])
+    assert not torch.equal(part.networks.flat, zoo.networks.flat[rows.flip(0)])
     assert torch.equal(part.trajectory, zoo.trajectory[rows])
     assert torch.equal(part.step, zoo.step[rows])
     for ours, whole in ((part.permutations, zoo.permutations), (part.record, zoo.record)):
         assert all(torch.equal(ours[name], whole[name][rows]) for name in whole)
     if form != "sampled":
         positions = torch.arange(len(part))
-        for name, tensor in part.initial_of(positions).items():
-            assert torch.equal(tensor, zoo.initial_of(rows)[name])
+        for name, tensor in part.initial_of(positions).weights.items():
+            assert torch.equal(tensor, zoo.initial_of(rows).weights[name])
 
 
 def test_the_parts_are_whole_trajectories():
@@ -161,14 +169,14 @@ def test_last_snapshots_are_the_last_of_each_trajectory_in_any_order():
     for one in (zoo, shuffled):
         assert one.last_snapshots.trajectory.tolist() == [0, 1, 2, 3]
         assert one.last_snapshots.step.tolist() == [30] * 4
-        assert torch.equal(one.last_snapshots.flat, zoo.flat[2::3])
-    assert not torch.equal(shuffled.flat[2::3], zoo.flat[2::3])
+        assert torch.equal(one.last_snapshots.networks.flat, zoo.networks.flat[2::3])
+    assert not torch.equal(shuffled.networks.flat[2::3], zoo.networks.flat[2::3])
 
 
 def test_a_part_may_be_empty():
     nothing = trained_zoo()[torch.zeros(NETWORKS, dtype=torch.bool)]
     assert len(nothing) == 0
-    assert nothing.flat.shape == (0, ARCHITECTURE.dimension)
+    assert nothing.networks.flat.shape == (0, ARCHITECTURE.dimension)
 
 
 @pytest.mark.parametrize(
@@ -178,10 +186,9 @@ def test_a_part_may_be_empty():
         ({"step": torch.zeros(NETWORKS)}, r"step expected .*torch.int64, got .*torch.float32"),
         ({"held_out": torch.zeros(NETWORKS, dtype=torch.int64)}, r"held_out expected .*torch.bool, got .*torch.int64"),
         ({"form": "baked"}, "aligned.*trained.*'baked'"),
-        ({"architecture": mlp([3, 5, 5, 2])}, "Shape mismatch: linear2.weight"),
-        ({"initial_architecture": mlp([3, 5, 5, 2])}, "Shape mismatch: linear2.weight"),
-        ({"initial_architecture": None}, "initial_architecture"),
-        ({"initial": random_weights(ARCHITECTURE, RUNS - 1)}, "trajectories must lie in 0 … 2"),
+        ({"networks": random_weights(ARCHITECTURE, NETWORKS)}, "networks expected Networks, got dict"),
+        ({"initial": OTHER}, r"initial expected networks as the zoo's, .*linear2.weight \(4, 5\).*got .*\(5, 5\)"),
+        ({"initial": random_networks(ARCHITECTURE, RUNS - 1)}, "trajectories must lie in 0 … 2"),
         ({"trajectory": torch.arange(RUNS).repeat_interleave(SNAPSHOTS) - 1}, "trajectories must lie in 0 … 3"),
         ({"permutations": {"hidden1": torch.arange(4).expand(NETWORKS, -1)}}, "permutations of hidden1 do not fit"),
         ({"permutations": {"hidden9": torch.arange(4).expand(NETWORKS, -1)}}, "permutations of hidden9 do not fit"),
@@ -263,10 +270,11 @@ def test_the_form_and_the_architecture_agree():
     architecture = mlp([3, 4, 2])
     flat = torch.randn(2, architecture.canonical_form().dimension, generator=torch.Generator().manual_seed(0))
     rest = (torch.arange(2), torch.zeros(2, dtype=torch.int64), torch.arange(2) == 1)
-    ordinary, canonical = architecture.unflatten(flat[:, :-1]), architecture.canonical_form().unflatten(flat)
+    ordinary = Networks.from_flat(architecture, flat[:, :-1])
+    canonical = Networks.from_flat(architecture.canonical_form(), flat)
     with pytest.raises(ValueError, match="form canonical expected canonical networks, got ordinary ones"):
-        Zoo(architecture, ordinary, *rest, "canonical")
+        Zoo(ordinary, *rest, "canonical")
     with pytest.raises(ValueError, match="form aligned expected ordinary networks, got canonical ones"):
-        Zoo(architecture.canonical_form(), canonical, *rest, "aligned")
-    for form, network in ((architecture, ordinary), (architecture.canonical_form(), canonical)):
-        assert len(Zoo(form, network, *rest, "sampled")) == 2
+        Zoo(canonical, *rest, "aligned")
+    for networks in (ordinary, canonical):
+        assert len(Zoo(networks, *rest, "sampled")) == 2

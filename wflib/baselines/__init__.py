@@ -1,16 +1,16 @@
 """Baselines: simple ways to make networks from an aligned zoo, which a flow must beat.
 
-Every function of ``BASELINES`` has the signature ``(zoo, networks, generator, noise) → Weights``.
+Every function of ``BASELINES`` has the signature ``(zoo, networks, generator, noise) → Networks``.
 """
 
 from collections.abc import Callable
 
 import torch
 
-from wflib.architecture import Weights
 from wflib.baselines.average import average_network
 from wflib.baselines.gaussian import sample_diagonal_gaussian, sample_full_gaussian
 from wflib.baselines.noise import noised_copies, sample_training_noise
+from wflib.networks import Networks
 from wflib.zoo import Zoo
 
 __all__ = [
@@ -23,8 +23,8 @@ __all__ = [
     "sample_training_noise",
 ]
 
-Baseline = Callable[[Zoo, int, torch.Generator, float], Weights]
-"""(aligned training networks, how many to draw, randomness, relative noise) → weights."""
+Baseline = Callable[[Zoo, int, torch.Generator, float], Networks]
+"""(aligned training networks, how many to draw, randomness, relative noise) → networks."""
 
 BASELINES: dict[str, Baseline] = {
     "average": lambda zoo, networks, generator, noise: average_network(zoo),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wflib.architecture import Weights
+from wflib.networks import Networks
 from wflib.zoo import Zoo
 
 __all__ = ["noised_copies", "sample_training_noise"]
 
 
-def noised_copies(zoo: Zoo, chosen: Tensor, generator: torch.Generator, noise: float) -> Weights:
+def noised_copies(zoo: Zoo, chosen: Tensor, generator: torch.Generator, noise: float) -> Networks:
     """θ_n + noise × s ε for chosen networks n of a zoo, ε ~ N(0, I), s one deviation per tensor.
 
     s² of a tensor is the mean over its coordinates of the variance over networks (divisor N − 1): how far the zoo's
@@ -24,7 +24,7 @@ def noised_copies(zoo: Zoo, chosen: Tensor, generator: torch.Generator, noise: f
         noise: Noise relative to s, for example 0.05; zero gives copies.
 
     Returns:
-        Tensors of shape (networks, *shape), on the zoo's device.
+        As many networks, on the zoo's device.
 
     Raises:
         ValueError: Fewer than two networks in the zoo, or negative noise.
@@ -33,15 +33,16 @@ def noised_copies(zoo: Zoo, chosen: Tensor, generator: torch.Generator, noise: f
         raise ValueError(f"noised_copies: expected at least two networks to know their spread, got {len(zoo)}.")
     if noise < 0:
         raise ValueError(f"noised_copies: noise must not be negative, got {noise}.")
-    drawn = {}
-    for name, tensor in zoo.weights.items():
+
+    def noised(tensor: Tensor) -> Tensor:
         deviation, shape = tensor.var(0).mean().sqrt(), (len(chosen), *tensor.shape[1:])
         standard = torch.randn(shape, generator=generator, dtype=tensor.dtype, device=generator.device)
-        drawn[name] = tensor[chosen.to(tensor.device)] + noise * deviation * standard.to(tensor.device)
-    return drawn
+        return tensor[chosen.to(tensor.device)] + noise * deviation * standard.to(tensor.device)
+
+    return zoo.networks.map(noised)
 
 
-def sample_training_noise(zoo: Zoo, networks: int, generator: torch.Generator, noise: float) -> Weights:
+def sample_training_noise(zoo: Zoo, networks: int, generator: torch.Generator, noise: float) -> Networks:
     """Noised copies of random networks, drawn with replacement; arguments and errors of :func:`noised_copies`.
 
     Args:
@@ -51,7 +52,7 @@ def sample_training_noise(zoo: Zoo, networks: int, generator: torch.Generator, n
         noise: Noise relative to one deviation per tensor.
 
     Returns:
-        Tensors of shape (networks, *shape), on the zoo's device.
+        As many networks, on the zoo's device.
     """
     chosen = torch.randint(len(zoo), (networks,), generator=generator, device=generator.device)
     return noised_copies(zoo, chosen, generator, noise)

@@ -13,19 +13,15 @@ from wflib.evaluation.function_novelty import largest_error_overlap, nearest_fun
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.neighbours import CopyingAudit, audit_copying, nearest_of_sets
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
-from wflib.evaluation.predictions import predict
 from wflib.evaluation.quality import (
-    accuracy,
     bayesian_model_average,
     brier_score,
     expected_calibration_error,
     mean_and_std,
-    negative_log_likelihood,
-    wrong_predictions,
 )
 from wflib.evaluation.response import response_summary, response_tenths
 from wflib.evaluation.sentences import verdict
-from wflib.evaluation.standard_errors import MeanDifference, MeanEstimate, compare_means, estimate_mean, example_losses
+from wflib.evaluation.standard_errors import MeanDifference, MeanEstimate, compare_means, estimate_mean
 from wflib.evaluation.summary import (
     CURVE_SCHEMA,
     GROUP_SCHEMA,
@@ -54,7 +50,6 @@ __all__ = [
     "MeanDifference",
     "MeanEstimate",
     "VarianceRatio",
-    "accuracy",
     "audit_copying",
     "audit_networks",
     "barrier_table",
@@ -72,7 +67,6 @@ __all__ = [
     "error_overlap",
     "estimate_mean",
     "evaluate_networks",
-    "example_losses",
     "expected_calibration_error",
     "holm",
     "jensen_shannon_diversity",
@@ -84,11 +78,9 @@ __all__ = [
     "nearest_distance",
     "nearest_function",
     "nearest_of_sets",
-    "negative_log_likelihood",
     "network_features",
     "norm_test",
     "one_per_cluster",
-    "predict",
     "ranking_quality",
     "ratio_with_error",
     "response_summary",
@@ -100,5 +92,4 @@ __all__ = [
     "thin_trajectories",
     "variance_ratio",
     "verdict",
-    "wrong_predictions",
 ]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
 from wflib.evaluation.classifier import ClassifierTest, classifier_test
 from wflib.evaluation.clusters import clustered_difference, holm, one_per_cluster
 from wflib.evaluation.features import network_features
 from wflib.evaluation.function_novelty import largest_error_overlap, nearest_function
 from wflib.evaluation.neighbours import CopyingAudit, audit_copying
-from wflib.evaluation.predictions import predict, require_classification
-from wflib.evaluation.quality import wrong_predictions
-from wflib.evaluation.standard_errors import MeanDifference, compare_means, example_losses
+from wflib.evaluation.standard_errors import MeanDifference, compare_means
 from wflib.evaluation.two_sample import (
     DensityCoverage,
     NormTest,
@@ -26,7 +22,7 @@ from wflib.evaluation.two_sample import (
     loss_test,
     norm_test,
 )
-from wflib.networks import LEAVE_OUT, require_finite
+from wflib.networks import Networks, example_losses, predict, require_classification, wrong_predictions
 from wflib.tasks import Split
 from wflib.zoo import Zoo
 
@@ -113,23 +109,14 @@ def some_trajectories(trajectory: Tensor, most: int, generator: torch.Generator)
     return torch.isin(trajectory, runs[torch.randperm(len(runs), generator=generator)[:most]]).nonzero().flatten()
 
 
-def taken(weights: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
-    return {name: tensor[index.to(tensor.device)] for name, tensor in weights.items()}
-
-
-def function_novelty(
-    architecture: Architecture,
-    sides: list[tuple[Mapping[str, Tensor], Tensor | None]],
-    training: Zoo,
-    split: Split,
-) -> FunctionNovelty:
-    """Nearest training network in predictions and largest overlap of errors, of both sides: weights and own trajectories."""
-    device = next(iter(sides[0][0].values())).device
-    theirs = predict(architecture, taken(training.weights, torch.arange(len(training))), split.inputs).to(device)
+def function_novelty(sides: list[tuple[Networks, Tensor | None]], training: Zoo, split: Split) -> FunctionNovelty:
+    """Nearest training network in predictions and largest overlap of errors, of both sides: networks, own trajectories."""
+    device = sides[0][0].device
+    theirs = predict(training.networks, split.inputs).to(device)
     theirs_wrong, runs = wrong_predictions(theirs, split.targets), training.trajectory.to(device)
     nearest, overlaps = [], []
-    for weights, own in sides:
-        ours = predict(architecture, weights, split.inputs)
+    for networks, own in sides:
+        ours = predict(networks, split.inputs)
         own = None if own is None else own.to(device)
         nearest.append(nearest_function(ours, theirs, own, runs)[0].double().cpu()[:, None])
         overlap = largest_error_overlap(wrong_predictions(ours, split.targets), theirs_wrong, own, runs)
@@ -141,8 +128,7 @@ def function_novelty(
 @torch.no_grad()
 def audit_networks(
     source: str,
-    architecture: Architecture,
-    weights: Mapping[str, Tensor],
+    networks: Networks,
     training: Zoo,
     held_out: Zoo,
     split: Split,
@@ -162,8 +148,7 @@ def audit_networks(
 
     Args:
         source: What the networks are, for sentences.
-        architecture: A classification perceptron, that of both parts of the zoo.
-        weights: Tensors of shape (networks, *shape), in any neuron order, in the gauge of the zoo (scalings change norms).
+        networks: Classifiers as the zoo's, in any neuron order, in the gauge of the zoo (scalings change norms).
         training: The part of the zoo that was learned from.
         held_out: The part that was not.
         split: Examples with targets. Both sides are compared on the same ones, so they may be training examples; the more
@@ -185,29 +170,27 @@ def audit_networks(
     Raises:
         ValueError: Regression, networks that are not finite or of another architecture, fewer than 20 independent ones.
     """
-    require_classification(architecture, "audit_networks")
+    require_classification(networks.architecture, "audit_networks")
     for part, name in ((training, "training"), (held_out, "held-out")):
-        if part.architecture != architecture:
+        if part.architecture != networks.architecture:
             raise ValueError(f"audit_networks: expected the architecture of the {name} networks; bring all to one form.")
-    architecture.validate(weights)
-    require_finite(weights, f"audit_networks: {source}", LEAVE_OUT)
-    some = next(iter(weights.values()))
-    runs = torch.arange(len(some)) if trajectory is None else trajectory.cpu()
-    if tuple(runs.shape) != (len(some),):
-        raise ValueError(f"Shape mismatch: trajectory expected ({len(some)},), got {tuple(runs.shape)}.")
+    networks.require_finite(f"audit_networks: {source}")
+    runs = torch.arange(len(networks)) if trajectory is None else trajectory.cpu()
+    if tuple(runs.shape) != (len(networks),):
+        raise ValueError(f"Shape mismatch: trajectory expected ({len(networks)},), got {tuple(runs.shape)}.")
     chosen = some_trajectories(runs, most, generator)
-    weights, runs = taken(weights, chosen), runs[chosen]
+    networks, runs = networks[chosen], runs[chosen]
     other = held_out[some_trajectories(held_out.trajectory, most, generator)]
-    theirs = {name: tensor.to(some.device) for name, tensor in other.weights.items()}
+    theirs = other.networks.to(networks.device)
     ours_one, theirs_one = (one_per_cluster(side, generator) for side in (runs, other.trajectory))
     if min(len(ours_one), len(theirs_one)) < FEWEST:
         raise ValueError(
             f"audit_networks: expected at least {FEWEST} independent networks of both sides, one a trajectory, "
             f"got {len(ours_one)} of {source} and {len(theirs_one)} held-out ones."
         )
-    losses = [example_losses(predict(architecture, side, split.inputs), split.targets).cpu() for side in (weights, theirs)]
-    single, single_theirs = taken(weights, ours_one), taken(theirs, theirs_one)
-    features = [network_features(architecture, side, split) for side in (single, single_theirs)]
+    losses = [example_losses(predict(side, split.inputs), split.targets).cpu() for side in (networks, theirs)]
+    single, single_theirs = networks[ours_one], theirs[theirs_one]
+    features = [network_features(side, split) for side in (single, single_theirs)]
     own = None if trajectory is None else runs[ours_one]
     sides = [(single, own), (single_theirs, None)]
     return Audit(
@@ -218,10 +201,8 @@ def audit_networks(
         loss_distribution=loss_test(losses[0][ours_one].mean(1), losses[1][theirs_one].mean(1)),
         classifier=classifier_test(*features, generator, rounds=rounds),
         kernel=kernel_test(*features, generator, permutations),
-        norms=norm_test(weights, theirs, runs, other.trajectory),
+        norms=norm_test(networks, theirs, runs, other.trajectory),
         coverage=density_coverage(*features, generator, permutations=permutations),
-        copying=audit_copying(
-            architecture, single, training, held_out, generator, own, snapshots, permutations=permutations
-        ),
-        novelty=function_novelty(architecture, sides, training, novelty_split or split),
+        copying=audit_copying(single, training, held_out, generator, own, snapshots, permutations=permutations),
+        novelty=function_novelty(sides, training, novelty_split or split),
     )

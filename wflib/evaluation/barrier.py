@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
-from wflib.networks import LEAVE_OUT, require_finite
+from wflib.networks import Networks, network_losses
 from wflib.tasks import Split
-from wflib.zoo import network_losses
 
 __all__ = ["BARRIER_SCHEMA", "Barriers", "barrier_table", "loss_barriers"]
 
@@ -41,41 +38,35 @@ class Barriers:
 
 
 @torch.no_grad()
-def loss_barriers(
-    architecture: Architecture, weights: Mapping[str, Tensor], split: Split, points: int = 9, chunk: int = 128
-) -> Barriers:
+def loss_barriers(networks: Networks, split: Split, points: int = 9, chunk: int = 128) -> Barriers:
     """Barriers of all pairs of networks on their straight segments.
 
     Everything is interpolated, running statistics too: between networks with batch norm the statistics of a point are not
     those that its weights have on the data, and part of a barrier may come from that.
 
     Args:
-        architecture: What a network is; classification (cross-entropy in nats) or regression (half squared error).
-        weights: Tensors of shape (networks, *shape), as they are: align them first to see barriers modulo permutation.
-        split: Held-out examples, shared by all networks; moved to the weights' device.
+        networks: As they are: align them first to see barriers modulo permutation. Losses are those of
+            :func:`~wflib.networks.network_losses`.
+        split: Held-out examples, shared by all networks; moved to their device.
         points: Points between the ends, evenly spaced; an odd number, so that the midpoint is one of them.
         chunk: Pairs that run at once; bounds memory.
 
     Returns:
-        The matrices, on the weights' device.
+        The matrices, on the networks' device.
 
     Raises:
-        ValueError: Weights of the wrong shape, some network is not finite, ``points`` is even, or ``chunk`` below one.
+        ValueError: Some network is not finite, ``points`` is even, or ``chunk`` below one.
     """
-    architecture.validate(weights)
     if chunk < 1 or points < 1 or points % 2 == 0:
         raise ValueError(f"loss_barriers: expected chunk of at least 1 and an odd number of points, got {chunk}, {points}.")
-    require_finite(weights, "loss_barriers", LEAVE_OUT)
-    some = next(iter(weights.values()))
-    split, networks = split.to(some.device), some.shape[0]
-    own = network_losses(architecture, dict(weights), split)
-    first, second = torch.triu_indices(networks, networks, 1, device=some.device)
-    midpoint, maximal = torch.diag(own), some.new_zeros(networks, networks)
+    networks.require_finite("loss_barriers")
+    own = network_losses(networks, split)
+    first, second = torch.triu_indices(len(own), len(own), 1, device=own.device)
+    midpoint, maximal = torch.diag(own), torch.zeros_like(own).diag()
     for a, b in zip(first.split(chunk), second.split(chunk), strict=True):
-        largest = own.new_zeros(len(a))
+        start, end, largest = networks[a], networks[b], own.new_zeros(len(a))
         for share in torch.linspace(0, 1, points + 2)[1:-1].tolist():
-            between = {name: torch.lerp(w[a], w[b], share) for name, w in weights.items()}
-            losses = network_losses(architecture, between, split)
+            losses = network_losses(start.lerp(end, share), split)
             largest = torch.maximum(largest, losses - torch.lerp(own[a], own[b], share))
             if share == 0.5:
                 midpoint[a, b] = midpoint[b, a] = losses
@@ -83,22 +74,19 @@ def loss_barriers(
     return Barriers(midpoint, midpoint - (own[:, None] + own[None, :]) / 2, maximal)
 
 
-def barrier_table(
-    stage: str, architecture: Architecture, weights: Mapping[str, Tensor], split: Split, points: int = 9
-) -> pd.DataFrame:
+def barrier_table(stage: str, networks: Networks, split: Split, points: int = 9) -> pd.DataFrame:
     """:func:`loss_barriers` as rows with the columns of ``BARRIER_SCHEMA``.
 
     Args:
         stage: What was done to the networks, for example ``"unaligned"``.
-        architecture: What a network is.
-        weights: Tensors of shape (networks, *shape).
+        networks: As they are.
         split: Held-out examples.
         points: Points between the ends of each segment.
 
     Returns:
         One row per ordered pair, the diagonal included.
     """
-    barriers = loss_barriers(architecture, weights, split, points)
+    barriers = loss_barriers(networks, split, points)
     count = len(barriers.midpoint)
     pair = torch.cartesian_prod(torch.arange(count), torch.arange(count))
     return pd.DataFrame(

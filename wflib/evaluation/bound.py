@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Axis
+from wflib.architecture import Axis
+from wflib.networks import Networks
 
 __all__ = ["squared_distance_bound"]
 
@@ -20,9 +21,7 @@ features, neurons of the first, neurons of all others)."""
 
 
 @torch.no_grad()
-def squared_distance_bound(
-    architecture: Architecture, queries: Mapping[str, Tensor], training: Mapping[str, Tensor]
-) -> Tensor:
+def squared_distance_bound(queries: Networks, training: Networks) -> Tensor:
     """Lower bound of squared distances modulo permutation, for all pairs and without matching.
 
     Entries of each learned tensor are told apart by the groups that their places on its axes belong to. A sum over
@@ -38,18 +37,17 @@ def squared_distance_bound(
     row's own parent) are sorted in every row, since no order of two rows' entries is nearer than the sorted ones.
 
     Args:
-        architecture: What a network is.
-        queries: Tensors of shape (queries, *shape), in any neuron order.
-        training: Tensors of shape (training, *shape), in any neuron order, on the same device.
+        queries: In any neuron order.
+        training: In any neuron order, on the same device.
 
     Returns:
         (queries, training), the same for every order of neurons on either side; zero, up to rounding, for copies.
     """
-    count, available = (len(next(iter(side.values()))) for side in (queries, training))
-    bound = next(iter(queries.values())).new_zeros(count, available)
+    architecture = queries.architecture
+    bound = torch.zeros(len(queries), len(training), dtype=queries.dtype, device=queries.device)
     alone: dict[str, list[list[Tensor]]] = {group.name: [] for group in architecture.hidden_groups}
     for name in (name for name, _ in architecture.shapes if name not in architecture.statistics):
-        for groups, sides in cells(architecture.axes(name), [queries[name], training[name]]):
+        for groups, sides in cells(architecture.axes(name), [queries.weights[name], training.weights[name]]):
             if not groups:
                 bound += torch.cdist(*sides).square()
             elif len(groups) == 1:

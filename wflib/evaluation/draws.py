@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from wflib.architecture import Weights
 from wflib.evaluation.summary import sampling_quality
 from wflib.evaluation.variance import variance_ratio
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute, weight_matching
 from wflib.tasks import Split
@@ -32,28 +30,25 @@ class DrawQuality:
     """
 
     def __init__(self, zoo: Zoo, split: Split, seed: int, networks: int = 1000) -> None:
-        self.architecture, self.reference, self.split, self.seed = zoo.architecture, zoo.reference, split, seed
+        self.reference, self.split, self.seed = zoo.reference, split, seed
         part = zoo.training_part
         chosen = torch.randperm(len(part), generator=generator(seed, "draw-quality", "training"))[:networks]
-        self.training = self.aligned(part[chosen].weights)
+        self.training = self.aligned(part[chosen].networks)
 
-    def aligned(self, weights: Mapping[str, Tensor]) -> Tensor:
+    def aligned(self, networks: Networks) -> Tensor:
         """Flat weights with neurons in the reference's order, (networks, D)."""
-        device = next(iter(weights.values())).device
-        reference: Weights = {name: tensor.to(device) for name, tensor in self.reference.items()}
-        random = generator(self.seed, "draw-quality", "matching")
-        found = weight_matching(self.architecture, reference, weights, random, restarts=3)
-        return self.architecture.flatten(permute(self.architecture, weights, found))
+        reference, random = self.reference.to(networks.device), generator(self.seed, "draw-quality", "matching")
+        return permute(networks, weight_matching(reference, networks, random, restarts=3)).flat
 
-    def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
+    def __call__(self, networks: Networks) -> dict[str, float]:
         """Mean and deviation over networks of accuracy and NLL, and the mean ratio of variances.
 
         Args:
-            weights: At least two networks of the zoo's architecture, tensors (networks, *shape).
+            networks: At least two of the zoo's architecture.
 
         Returns:
             ``accuracy_mean``, ``accuracy_std``, ``nll_mean``, ``nll_std`` (nats), and ``variance_ratio``: the mean over
             coordinates of Var(draws) / Var(training networks).
         """
-        ratio = variance_ratio(self.aligned(weights), self.training).mean
-        return {**sampling_quality(self.architecture, weights, self.split), "variance_ratio": ratio}
+        ratio = variance_ratio(self.aligned(networks), self.training).mean
+        return {**sampling_quality(networks, self.split), "variance_ratio": ratio}

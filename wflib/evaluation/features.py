@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
-from wflib.evaluation.predictions import predict
-from wflib.evaluation.standard_errors import example_losses
+from wflib.networks import Networks, example_losses, predict
 from wflib.tasks import Split
 
 __all__ = ["Features", "log_odds", "loss_summaries", "network_features", "tensor_norms", "tensor_spectra"]
@@ -50,28 +47,26 @@ def log_odds(log_probabilities: Tensor) -> Tensor:
     return (centred[..., 1:] if centred.shape[-1] == 2 else centred).flatten(1)
 
 
-def tensor_norms(weights: Mapping[str, Tensor]) -> Tensor:
-    """Euclidean norm of every tensor, (networks, tensors), in the order of the mapping."""
-    return torch.stack(
-        [tensor.flatten(1).norm(dim=1) if tensor.ndim > 1 else tensor.abs() for tensor in weights.values()], 1
-    )
+def tensor_norms(networks: Networks) -> Tensor:
+    """Euclidean norm of every tensor, (networks, tensors), in the order of the architecture."""
+    tensors = [networks.weights[name] for name, _ in networks.architecture.shapes]
+    return torch.stack([tensor.flatten(1).norm(dim=1) if tensor.ndim > 1 else tensor.abs() for tensor in tensors], 1)
 
 
-def tensor_spectra(weights: Mapping[str, Tensor], most: int = 16) -> Tensor:
+def tensor_spectra(networks: Networks, most: int = 16) -> Tensor:
     """Leading singular values of every tensor with two axes or more, as a matrix of its first axis by all others.
 
     Permutations of hidden neurons do not change them where a neuron's entries fill whole rows or columns.
 
     Args:
-        weights: Tensors of shape (networks, *shape).
+        networks: Of any kind.
         most: Singular values of each tensor.
 
     Returns:
         (networks, values), falling for each tensor.
     """
-    some = next(iter(weights.values()))
-    matrices = [tensor.flatten(2) for tensor in weights.values() if tensor.ndim > 2]
-    return torch.cat([some.new_zeros(len(some), 0), *(torch.linalg.svdvals(matrix)[:, :most] for matrix in matrices)], 1)
+    matrices = [networks.weights[name].flatten(2) for name, shape in networks.architecture.shapes if len(shape) > 1]
+    return torch.cat([networks.flat[:, :0], *(torch.linalg.svdvals(matrix)[:, :most] for matrix in matrices)], 1)
 
 
 def loss_summaries(losses: Tensor) -> Tensor:
@@ -88,25 +83,22 @@ def loss_summaries(losses: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def network_features(
-    architecture: Architecture, weights: Mapping[str, Tensor], split: Split, with_weights: bool = True
-) -> Features:
+def network_features(networks: Networks, split: Split, with_weights: bool = True) -> Features:
     """Features of networks on given examples.
 
     Norms and singular values change when neurons are rescaled: give all networks that are compared in one gauge, either as
     training left them or all canonical, and with one architecture.
 
     Args:
-        architecture: A classification architecture, ordinary or canonical.
-        weights: Tensors of shape (networks, *shape), in any neuron order.
+        networks: Classifiers, ordinary or canonical, in any neuron order.
         split: Examples with targets.
         with_weights: False for the function alone, which no symmetry changes.
 
     Returns:
         Features, on the CPU.
     """
-    log_probabilities = predict(architecture, weights, split.inputs)
+    log_probabilities = predict(networks, split.inputs)
     summaries = [loss_summaries(example_losses(log_probabilities, split.targets))]
     if with_weights:
-        summaries += [tensor_norms(weights), tensor_spectra(weights)]
+        summaries += [tensor_norms(networks), tensor_spectra(networks)]
     return Features(log_odds(log_probabilities).cpu(), torch.cat(summaries, 1).cpu())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
+from wflib.networks import Networks
 from wflib.symmetry import pool, pooling_index
 
 __all__ = ["MOMENT_SCHEMA", "tensor_moments"]
@@ -17,9 +17,7 @@ MOMENT_SCHEMA: dict[str, str] = {"source": "str", "tensor": "str", "shift": "flo
 """Column → dtype of :func:`tensor_moments`."""
 
 
-def tensor_moments(
-    source: str, architecture: Architecture, samples: Mapping[str, Tensor], zoo: Mapping[str, Tensor]
-) -> pd.DataFrame:
+def tensor_moments(source: str, samples: Networks, zoo: Networks) -> pd.DataFrame:
     """How far each tensor's mean and variance are from the zoo's; quality and overall spread can hide either.
 
     Coordinates of a tensor that permutations of hidden neurons exchange have one distribution, pooled over networks and
@@ -33,25 +31,24 @@ def tensor_moments(
 
     Args:
         source: What the networks are, for the table.
-        architecture: What a network is.
-        samples: Tensors of shape (networks, *shape), in any neuron order.
-        zoo: Tensors of shape (networks, *shape), in any neuron order.
+        samples: In any neuron order.
+        zoo: Of the same architecture, in any neuron order.
 
     Returns:
         Rows with the columns of ``MOMENT_SCHEMA``, one per tensor; NaN where the zoo has no variance.
 
     Raises:
-        ValueError: Weights of another architecture.
+        ValueError: Networks of another architecture.
     """
-    architecture.validate(samples)
-    architecture.validate(zoo)
-    index = pooling_index(architecture)
-    (mean, variance), (mean_zoo, variance_zoo) = (pooled(architecture.flatten(side), index) for side in (samples, zoo))
+    if samples.architecture != zoo.architecture:
+        raise ValueError("tensor_moments: expected samples of the zoo's architecture, got others; bring both to one form.")
+    index = pooling_index(zoo.architecture)
+    (mean, variance), (mean_zoo, variance_zoo) = (pooled(side.flat, index) for side in (samples, zoo))
     varies = variance_zoo > 0
     squared_shift = ((mean - mean_zoo).square() / variance_zoo).where(varies, torch.nan)
     ratio = (variance / variance_zoo).where(varies, torch.nan)
     rows = []
-    for name, where in architecture.slices.items():
+    for name, where in zoo.architecture.slices.items():
         pools = index[where].unique()
         shift, spread = squared_shift[pools].nanmean().sqrt().item(), ratio[pools].nanmean().item()
         rows.append({"source": source, "tensor": name, "shift": shift, "spread": spread})

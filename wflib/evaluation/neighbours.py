@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
 from wflib.evaluation.clusters import one_per_cluster
 from wflib.evaluation.copying import (
     CloseTest,
@@ -22,6 +20,7 @@ from wflib.evaluation.copying import (
     share_test,
 )
 from wflib.evaluation.novelty import nearest_candidate, squared_distance_bound, thin_trajectories
+from wflib.networks import Networks
 from wflib.zoo import Zoo
 
 __all__ = ["CopyingAudit", "audit_copying", "nearest_of_sets"]
@@ -51,9 +50,8 @@ class CopyingAudit:
 
 @torch.no_grad()
 def nearest_of_sets(
-    architecture: Architecture,
-    queries: Mapping[str, Tensor],
-    networks: Mapping[str, Tensor],
+    queries: Networks,
+    networks: Networks,
     sets: list[Tensor],
     generator: torch.Generator,
     shortlist: int = 5,
@@ -62,9 +60,8 @@ def nearest_of_sets(
     """Distance modulo permutation to the nearest network of each of several sets; the costly bound is computed once.
 
     Args:
-        architecture: What a network is, a perceptron.
-        queries: Tensors of shape (queries, *shape).
-        networks: Tensors of shape (networks, *shape), on the same device.
+        queries: In any neuron order.
+        networks: In any neuron order, on the same device.
         sets: Which networks each set has, (networks,) bool each.
         generator: For weight matching.
         shortlist: Candidates per query and set that are matched.
@@ -73,7 +70,7 @@ def nearest_of_sets(
     Returns:
         For each set distance and index as of :func:`~wflib.evaluation.novelty.nearest_candidate`, infinite and −1 for none.
     """
-    bound = squared_distance_bound(architecture, queries, networks)
+    bound = squared_distance_bound(queries, networks)
     if excluded is not None:
         bound.masked_fill_(excluded.to(bound.device), math.inf)
     found = []
@@ -81,18 +78,13 @@ def nearest_of_sets(
         places = members.to(bound.device).nonzero().flatten()
         near = bound[:, places].topk(min(shortlist, len(places)), largest=False)
         candidates = places[near.indices].masked_fill(near.values.isinf(), -1)
-        found.append(nearest_candidate(architecture, queries, networks, candidates, generator))
+        found.append(nearest_candidate(queries, networks, candidates, generator))
     return found
-
-
-def joined(parts: list[Zoo], device: torch.device) -> dict[str, Tensor]:
-    return {name: torch.cat([part.weights[name] for part in parts]).to(device) for name in parts[0].weights}
 
 
 @torch.no_grad()
 def audit_copying(
-    architecture: Architecture,
-    weights: Mapping[str, Tensor],
+    networks: Networks,
     training: Zoo,
     unseen: Zoo,
     generator: torch.Generator,
@@ -107,8 +99,7 @@ def audit_copying(
     closeness is relative to, so that queries are no neighbours of each other and all networks are treated alike.
 
     Args:
-        architecture: What a network is, a perceptron; canonical for all, to compare modulo scalings too.
-        weights: Tensors of shape (networks, *shape), in any neuron order.
+        networks: In any neuron order; canonical as the zoo's, to compare modulo scalings too.
         training: The part of the zoo that was learned from.
         unseen: The part that was held out, of four trajectories at least.
         generator: Chooses trajectories and resamples.
@@ -133,8 +124,8 @@ def audit_copying(
             "audit_copying: expected at least two training and four held-out trajectories, "
             f"got {len(trained)} and {len(held)}."
         )
-    device = next(iter(weights.values())).device
-    neighbours = joined(sides, device)
+    flat = torch.cat([side.networks.flat for side in sides])
+    neighbours = Networks.from_flat(training.architecture, flat).to(networks.device)
     held = held[torch.randperm(len(held), generator=generator)]
     asking, relative_to = held[: len(held) // 2], torch.isin(run, held[len(held) // 2 :])
     size = min(len(trained), len(held))
@@ -142,12 +133,12 @@ def audit_copying(
     as_many = held[torch.randperm(len(held), generator=generator)[:size]]
     sets = [torch.ones_like(learned), learned, relative_to, *(torch.isin(run, part) for part in (as_many, *equal))]
     own = None if trajectory is None else trajectory.cpu()[:, None] == numbers[run][None, :]
-    everything, *others = nearest_of_sets(architecture, weights, neighbours, sets, generator, shortlist, own)
+    everything, *others = nearest_of_sets(networks, neighbours, sets, generator, shortlist, own)
     seen, reference, unseen_equal, *seen_equal = (distance.double().cpu() for distance, _ in others)
     seen_equal = torch.stack(seen_equal)
     candidates = unseen[torch.isin(unseen.trajectory, numbers[asking])]
     candidates = candidates[one_per_cluster(candidates.trajectory, generator)]
-    asked = nearest_of_sets(architecture, joined([candidates], device), neighbours, sets[1:3], generator, shortlist)
+    asked = nearest_of_sets(candidates.networks.to(networks.device), neighbours, sets[1:3], generator, shortlist)
     asked_seen, asked_reference = (distance.double().cpu() for distance, _ in asked)
     tiny = torch.finfo(torch.float64).tiny
     return CopyingAudit(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
 from wflib.evaluation.bound import squared_distance_bound
+from wflib.networks import Networks
 from wflib.symmetry import order_free_matching, permute, squared_distance, weight_matching
 from wflib.zoo import Zoo
 
@@ -28,9 +27,8 @@ ELEMENTS = 2**24
 
 @torch.no_grad()
 def nearest_distance(
-    architecture: Architecture,
-    queries: Mapping[str, Tensor],
-    training: Mapping[str, Tensor],
+    queries: Networks,
+    training: Networks,
     generator: torch.Generator,
     shortlist: int = NEIGHBOURS,
     restarts: int = 1,
@@ -42,13 +40,12 @@ def nearest_distance(
     result is an upper bound of the minimum, exact for one hidden layer when ``shortlist`` covers all training networks; a
     copy is found whatever the order of its neurons, where its matching is. Neither the bound nor where the matching starts
     depends on the order of neurons, nor does one start depend on chance, so that distances of different sources compare.
-    Scalings of neurons are not factored out: give canonical networks (and their architecture) for distances modulo both
-    symmetries. Running statistics are no part of distances.
+    Scalings of neurons are not factored out: give canonical networks for distances modulo both symmetries. Running
+    statistics are no part of distances.
 
     Args:
-        architecture: What a network is.
-        queries: Tensors of shape (queries, *shape), in any neuron order.
-        training: Tensors of shape (training, *shape), in any neuron order, on the same device.
+        queries: In any neuron order.
+        training: In any neuron order, on the same device.
         generator: For weight matching.
         shortlist: Candidates per query that are matched, at least one.
         restarts: Starts of each matching; those after the first are random.
@@ -61,26 +58,25 @@ def nearest_distance(
     Raises:
         ValueError: No training network, ``shortlist`` below one, or ``excluded`` of the wrong shape.
     """
-    count, available = (len(next(iter(side.values()))) for side in (queries, training))
+    count, available = len(queries), len(training)
     if available == 0 or shortlist < 1:
         raise ValueError(
             f"nearest_distance: expected at least one training network and shortlist >= 1, got {available} and {shortlist}."
         )
     if excluded is not None and excluded.shape != (count, available):
         raise ValueError(f"Shape mismatch: excluded expected {(count, available)}, got {tuple(excluded.shape)}.")
-    bound = squared_distance_bound(architecture, queries, training)
+    bound = squared_distance_bound(queries, training)
     if excluded is not None:
         bound = bound.masked_fill(excluded.to(bound.device), math.inf)
     near = bound.topk(min(shortlist, available), largest=False)
     candidates = near.indices.masked_fill(near.values.isinf(), -1)
-    return nearest_candidate(architecture, queries, training, candidates, generator, restarts)
+    return nearest_candidate(queries, training, candidates, generator, restarts)
 
 
 @torch.no_grad()
 def nearest_candidate(
-    architecture: Architecture,
-    queries: Mapping[str, Tensor],
-    training: Mapping[str, Tensor],
+    queries: Networks,
+    training: Networks,
     candidates: Tensor,
     generator: torch.Generator,
     restarts: int = 1,
@@ -88,9 +84,8 @@ def nearest_candidate(
     """As :func:`nearest_distance`, among training networks that are named for each query.
 
     Args:
-        architecture: What a network is.
-        queries: Tensors of shape (queries, *shape).
-        training: Tensors of shape (training, *shape), on the same device.
+        queries: In any neuron order.
+        training: In any neuron order, on the same device.
         candidates: Indices of training networks, −1 for none, (queries, candidates).
         generator: For weight matching.
         restarts: Starts of each matching.
@@ -101,22 +96,19 @@ def nearest_candidate(
     Raises:
         ValueError: Not a row of candidates for every query.
     """
-    some = next(iter(queries.values()))
-    count, device = len(some), some.device
+    count, device = len(queries), queries.device
     if candidates.ndim != 2 or len(candidates) != count or candidates.shape[1] == 0:
         raise ValueError(f"Shape mismatch: candidates expected ({count}, at least 1), got {tuple(candidates.shape)}.")
     width, candidates = candidates.shape[1], candidates.to(device)
-    distance = torch.full((count,), math.inf, dtype=some.dtype, device=device)
+    distance = torch.full((count,), math.inf, dtype=queries.dtype, device=device)
     index = torch.full((count,), -1, device=device)
     # As many queries at once as bound the memory of their copies, one per candidate.
-    for rows in torch.arange(count, device=device).split(max(1, ELEMENTS // (width * architecture.dimension))):
+    for rows in torch.arange(count, device=device).split(max(1, ELEMENTS // (width * queries.architecture.dimension))):
         named = candidates[rows]
-        target = {name: tensor[named.clamp_min(0).flatten()] for name, tensor in training.items()}
-        moving = {name: tensor[rows].repeat_interleave(width, 0) for name, tensor in queries.items()}
-        first = order_free_matching(architecture, target, moving)
-        matched = weight_matching(architecture, target, moving, generator, restarts, first=first)
-        moved = permute(architecture, moving, matched)
-        found = squared_distance(architecture, target, moved).sqrt().view(-1, width).masked_fill(named < 0, math.inf)
+        target, moving = training[named.clamp_min(0).flatten()], queries[rows.repeat_interleave(width)]
+        first = order_free_matching(target, moving)
+        moved = permute(moving, weight_matching(target, moving, generator, restarts, first=first))
+        found = squared_distance(target, moved).sqrt().view(-1, width).masked_fill(named < 0, math.inf)
         best = found.min(1)
         distance[rows] = best.values
         index[rows] = named.gather(1, best.indices[:, None]).squeeze(1)

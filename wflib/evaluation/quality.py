@@ -1,7 +1,7 @@
 """How good predictions are, per network, and the average of networks that a Bayesian would predict with.
 
 All functions take natural log-probabilities of shape (networks, examples, classes) from
-:func:`~wflib.evaluation.predictions.predict` and class indices of shape (examples,). A model average is scored like one
+:func:`~wflib.networks.predict` and class indices of shape (examples,). A model average is scored like one
 network: ``accuracy(bayesian_model_average(p)[None], targets)``.
 """
 
@@ -12,76 +12,14 @@ import math
 import torch
 from torch import Tensor
 
+from wflib.networks.scoring import check_predictions, wrong_predictions
+
 __all__ = [
-    "accuracy",
     "bayesian_model_average",
     "brier_score",
     "expected_calibration_error",
     "mean_and_std",
-    "negative_log_likelihood",
-    "wrong_predictions",
 ]
-
-
-def check_predictions(log_probabilities: Tensor, targets: Tensor) -> None:
-    if log_probabilities.ndim != 3:
-        raise ValueError(
-            "Shape mismatch: expected log-probabilities (networks, examples, classes), "
-            f"got {tuple(log_probabilities.shape)}; add the network axis with [None]."
-        )
-    if tuple(targets.shape) != (log_probabilities.shape[1],):
-        raise ValueError(f"Shape mismatch: expected targets ({log_probabilities.shape[1]},), got {tuple(targets.shape)}.")
-
-
-def wrong_predictions(log_probabilities: Tensor, targets: Tensor) -> Tensor:
-    """Where the most probable class is not the target.
-
-    Args:
-        log_probabilities: (networks, examples, classes).
-        targets: (examples,) class indices.
-
-    Returns:
-        (networks, examples) bool.
-
-    Raises:
-        ValueError: Shapes do not fit.
-    """
-    check_predictions(log_probabilities, targets)
-    return log_probabilities.argmax(-1) != targets.to(log_probabilities.device)
-
-
-def accuracy(log_probabilities: Tensor, targets: Tensor) -> Tensor:
-    """Share of examples whose most probable class is the target.
-
-    Args:
-        log_probabilities: (networks, examples, classes).
-        targets: (examples,) class indices.
-
-    Returns:
-        (networks,), between 0 and 1.
-
-    Raises:
-        ValueError: Shapes do not fit.
-    """
-    return (~wrong_predictions(log_probabilities, targets)).to(log_probabilities.dtype).mean(1)
-
-
-def negative_log_likelihood(log_probabilities: Tensor, targets: Tensor) -> Tensor:
-    """−mean_i log p(y_i | x_i), in nats; infinite where a target has probability zero.
-
-    Args:
-        log_probabilities: (networks, examples, classes).
-        targets: (examples,) class indices.
-
-    Returns:
-        (networks,).
-
-    Raises:
-        ValueError: Shapes do not fit.
-    """
-    check_predictions(log_probabilities, targets)
-    chosen = targets.to(log_probabilities.device).expand(log_probabilities.shape[:2]).unsqueeze(-1)
-    return -log_probabilities.gather(-1, chosen).squeeze(-1).mean(1)
 
 
 def brier_score(log_probabilities: Tensor, targets: Tensor) -> Tensor:

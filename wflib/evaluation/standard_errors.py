@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from wflib.evaluation.clusters import clustered_difference, clustered_mean
-from wflib.evaluation.quality import check_predictions
 
-__all__ = ["MeanDifference", "MeanEstimate", "compare_means", "estimate_mean", "example_losses"]
+__all__ = ["MeanDifference", "MeanEstimate", "compare_means", "estimate_mean"]
 
 
 @dataclass(frozen=True)
@@ -56,24 +55,6 @@ class MeanDifference:
     error_examples: float
     p_networks: float
     p_both: float
-
-
-def example_losses(log_probabilities: Tensor, targets: Tensor) -> Tensor:
-    """−log p(y_i | x_i) of every network on every example, in nats.
-
-    Args:
-        log_probabilities: (networks, examples, classes), natural logarithms.
-        targets: (examples,) class indices.
-
-    Returns:
-        (networks, examples).
-
-    Raises:
-        ValueError: Shapes do not fit.
-    """
-    check_predictions(log_probabilities, targets)
-    chosen = targets.to(log_probabilities.device).expand(log_probabilities.shape[:2]).unsqueeze(-1)
-    return -log_probabilities.gather(-1, chosen).squeeze(-1)
 
 
 def require_losses(losses: Tensor, who: str) -> None:

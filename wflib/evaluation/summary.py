@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
 from wflib.evaluation.diversity import jensen_shannon_diversity
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.novelty import NEIGHBOURS, error_overlap, nearest_candidate, nearest_distance, thin_trajectories
-from wflib.evaluation.predictions import predict, require_classification
-from wflib.evaluation.quality import (
-    accuracy,
-    bayesian_model_average,
-    brier_score,
-    expected_calibration_error,
-    mean_and_std,
-    negative_log_likelihood,
-    wrong_predictions,
-)
+from wflib.evaluation.quality import bayesian_model_average, brier_score, expected_calibration_error, mean_and_std
 from wflib.evaluation.variance import variance_ratio
-from wflib.networks import LEAVE_OUT, require_finite
+from wflib.networks import Networks, accuracy, negative_log_likelihood, predict, require_classification, wrong_predictions
 from wflib.symmetry import permute, weight_matching
 from wflib.tasks import Split
 from wflib.zoo import Zoo
@@ -66,10 +55,9 @@ CURVE_SCHEMA: dict[str, str] = {
 """Column → dtype of the table with one row per way of sampling."""
 
 
-def sampling_quality(architecture: Architecture, weights: Mapping[str, Tensor], split: Split) -> dict[str, float]:
+def sampling_quality(networks: Networks, split: Split) -> dict[str, float]:
     """Mean and deviation of accuracy and NLL over networks, by the column names of ``CURVE_SCHEMA``."""
-    split = split.to(next(iter(weights.values())).device)
-    log_probabilities = predict(architecture, weights, split.inputs)
+    log_probabilities = predict(networks, split.inputs)
     found = {}
     for name, measure in (("accuracy", accuracy), ("nll", negative_log_likelihood)):
         found[f"{name}_mean"], found[f"{name}_std"] = mean_and_std(measure(log_probabilities, split.targets).double())
@@ -87,8 +75,7 @@ def score(log_probabilities: Tensor, targets: Tensor, bins: int) -> dict[str, Te
 
 
 def novelty(
-    architecture: Architecture,
-    weights: Mapping[str, Tensor],
+    networks: Networks,
     training: Zoo,
     generator: torch.Generator,
     trajectory: Tensor | None,
@@ -103,29 +90,22 @@ def novelty(
     Returns:
         Distance (networks,), infinite where no foreign trajectory exists, and index into ``training``, −1 there.
     """
-    device = next(iter(weights.values())).device
-    everything = {name: tensor.to(device) for name, tensor in training.weights.items()}
-    kept = thin_trajectories(training, snapshots)
-    candidates = {name: tensor[kept.to(device)] for name, tensor in everything.items()}
+    device = networks.device
+    everything, kept = training.networks.to(device), thin_trajectories(training, snapshots)
     own = None if trajectory is None else trajectory.cpu()[:, None] == training.trajectory[kept][None, :]
-    distance, index = nearest_distance(architecture, weights, candidates, generator, shortlist, excluded=own)
+    distance, index = nearest_distance(networks, everything[kept], generator, shortlist, excluded=own)
     index = torch.where(index < 0, -1, kept.to(device)[index.clamp_min(0)])
     # All snapshots of the trajectory found, a row per network: their places in training, −1 where there are fewer.
     same = training.trajectory[index.clamp_min(0).cpu()][:, None] == training.trajectory[None, :]
     places = same.int().topk(int(same.sum(1).max()), 1)
     siblings = torch.where((places.values > 0) & (index >= 0).cpu()[:, None], places.indices, -1)
-    refined, better = nearest_candidate(architecture, weights, everything, siblings, generator)
+    refined, better = nearest_candidate(networks, everything, siblings, generator)
     closer = refined < distance
     return torch.where(closer, refined, distance), torch.where(closer, better, index)
 
 
 def copying_ratio(
-    architecture: Architecture,
-    weights: Mapping[str, Tensor],
-    training: Zoo,
-    unseen: Zoo,
-    generator: torch.Generator,
-    shortlist: int = NEIGHBOURS,
+    networks: Networks, training: Zoo, unseen: Zoo, generator: torch.Generator, shortlist: int = NEIGHBOURS
 ) -> float:
     """Mean distance to the nearest training network over that to the nearest of as many networks never learned from.
 
@@ -134,8 +114,7 @@ def copying_ratio(
     not confuse copying with a distribution that is narrower or wider than the zoo's.
 
     Args:
-        architecture: What a network is.
-        weights: Tensors of shape (networks, *shape), in any neuron order.
+        networks: In any neuron order.
         training: The part of the zoo that was learned from.
         unseen: The part that was held out.
         generator: Chooses trajectories.
@@ -148,24 +127,22 @@ def copying_ratio(
     count = min(map(len, sides))
     if count == 0:
         return math.nan
-    device, means = next(iter(weights.values())).device, []
+    means = []
     for part in sides:
-        chosen = torch.randperm(len(part), generator=generator)[:count]
-        some = {name: tensor[chosen].to(device) for name, tensor in part.weights.items()}
-        means.append(nearest_distance(architecture, weights, some, generator, shortlist)[0].double().mean().item())
+        some = part.networks[torch.randperm(len(part), generator=generator)[:count]].to(networks.device)
+        means.append(nearest_distance(networks, some, generator, shortlist)[0].double().mean().item())
     return means[0] / means[1]
 
 
 @torch.no_grad()
 def evaluate_networks(
     source: str,
-    architecture: Architecture,
-    weights: Mapping[str, Tensor],
+    networks: Networks,
     split: Split,
     training: Zoo,
     bins: int,
     generator: torch.Generator,
-    reference: Mapping[str, Tensor],
+    reference: Networks,
     *,
     trajectory: Tensor | None = None,
     unseen: Zoo | None = None,
@@ -179,14 +156,13 @@ def evaluate_networks(
 
     Args:
         source: What the networks are, for the tables: ``"flow"``, ``"held-out"``, ``"gaussian-full"`` …
-        architecture: A classification architecture, that of ``training``; canonical on both sides to compare modulo
-            scalings too.
-        weights: Tensors of shape (networks, *shape), in any neuron order.
+        networks: Classifiers of the architecture of ``training``, in any neuron order; canonical on both sides to compare
+            modulo scalings too.
         split: Test examples.
         training: The aligned training part of the zoo.
         bins: Bins of the calibration error.
         generator: For weight matching, and for which networks enter the diversity.
-        reference: The one network that ``training`` was aligned to, tensors of shape (1, *shape).
+        reference: The one network that ``training`` was aligned to.
         trajectory: Training run of each network, (networks,), when these are networks of the zoo: training networks of
             the same run then do not count as neighbours. None for drawn networks.
         unseen: The held-out part of the zoo, for the ``copying_ratio`` of drawn networks; None leaves it NaN.
@@ -205,61 +181,56 @@ def evaluate_networks(
     Raises:
         ValueError: Regression, no networks, some that are not finite, or another architecture than the training networks'.
     """
-    require_classification(architecture, "evaluate_networks")
-    if training.architecture != architecture:
+    require_classification(networks.architecture, "evaluate_networks")
+    if training.architecture != networks.architecture:
         raise ValueError(
             "evaluate_networks: expected the training networks' architecture, got another one; "
             "bring both to one form, ordinary or canonical."
         )
-    architecture.validate(weights)
-    networks = next(iter(weights.values())).shape[0]
-    if networks == 0:
+    count, device = len(networks), networks.device
+    if count == 0:
         raise ValueError(f"evaluate_networks: expected at least one network of {source!r}, got none.")
-    if trajectory is not None and tuple(trajectory.shape) != (networks,):
-        raise ValueError(f"Shape mismatch: trajectory expected ({networks},), got {tuple(trajectory.shape)}.")
-    require_finite(weights, f"evaluate_networks: {source}", LEAVE_OUT)
-    device = next(iter(weights.values())).device
-    split = split.to(device)
-    reference = {name: tensor.to(device) for name, tensor in reference.items()}
-    aligned = permute(architecture, weights, weight_matching(architecture, reference, weights, generator, restarts))
-    log_probabilities = predict(architecture, aligned, split.inputs)
+    if trajectory is not None and tuple(trajectory.shape) != (count,):
+        raise ValueError(f"Shape mismatch: trajectory expected ({count},), got {tuple(trajectory.shape)}.")
+    networks.require_finite(f"evaluate_networks: {source}")
+    aligned = permute(networks, weight_matching(reference.to(device), networks, generator, restarts))
+    log_probabilities = predict(aligned, split.inputs)
     columns = score(log_probabilities, split.targets, bins)
-    columns |= {name: torch.full((networks,), math.nan) for name in ("nearest_distance", "error_overlap")}
+    columns |= {name: torch.full((count,), math.nan) for name in ("nearest_distance", "error_overlap")}
     if with_novelty:
-        distance, index = novelty(architecture, aligned, training, generator, trajectory, snapshots, shortlist)
-        chosen = index.clamp_min(0).cpu()
-        nearest = {name: tensor[chosen].to(device) for name, tensor in training.weights.items()}
-        theirs = wrong_predictions(predict(architecture, nearest, split.inputs), split.targets)
+        distance, index = novelty(aligned, training, generator, trajectory, snapshots, shortlist)
+        nearest = training.networks[index.clamp_min(0)].to(device)
+        theirs = wrong_predictions(predict(nearest, split.inputs), split.targets)
         overlap = error_overlap(wrong_predictions(log_probabilities, split.targets), theirs).diagonal()
         columns["nearest_distance"] = distance.masked_fill(index < 0, math.nan)
         columns["error_overlap"] = overlap.masked_fill(index < 0, math.nan)
     rows = pd.DataFrame(
         {
             "source": source,
-            "network": range(networks),
+            "network": range(count),
             **{name: values.double().cpu().numpy() for name, values in columns.items()},
         }
     )
     summary = {name: mean_and_std(values.double()) for name, values in columns.items()}
     average = score(bayesian_model_average(log_probabilities)[None], split.targets, bins)
-    subset = torch.randperm(networks, generator=generator, device=generator.device)[:diversity_networks].to(device)
-    several = networks > 1
+    subset = torch.randperm(count, generator=generator, device=generator.device)[:diversity_networks].to(device)
+    several = count > 1
     moments = pd.DataFrame(columns=list(MOMENT_SCHEMA)).astype(MOMENT_SCHEMA)
     if several:
-        moments = tensor_moments(source, architecture, weights, training.weights)
+        moments = tensor_moments(source, networks, training.networks)
     nearest = columns["nearest_distance"].double()
     group = {
         "source": source,
-        "networks": networks,
+        "networks": count,
         **{f"{name}_mean": summary[name][0] for name in columns},
         **{f"{name}_std": summary[name][1] for name in ("accuracy", "nll", "nearest_distance")},
         "nearest_distance_min": nearest.min().item(),
         "copying_ratio": math.nan,
         **{f"bma_{name}": value.item() for name, value in average.items()},
         "diversity": jensen_shannon_diversity(log_probabilities[subset]) if several else math.nan,
-        "variance_ratio": variance_ratio(architecture.flatten(aligned), training.flat).mean if several else math.nan,
+        "variance_ratio": variance_ratio(aligned.flat, training.networks.flat).mean if several else math.nan,
         "mean_shift": moments["shift"].max(),
     }
     if with_novelty and unseen is not None:
-        group["copying_ratio"] = copying_ratio(architecture, aligned, training, unseen, generator, shortlist)
+        group["copying_ratio"] = copying_ratio(aligned, training, unseen, generator, shortlist)
     return rows.astype(NETWORK_SCHEMA), {name: group[name] for name in GROUP_SCHEMA}, moments

@@ -7,7 +7,6 @@ so permuting them keeps every level, whatever the numbers of networks on both si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from wflib.evaluation.clusters import clustered_difference, holm, permutation_p_value
 from wflib.evaluation.features import Features, tensor_norms
+from wflib.networks import Networks
 
 __all__ = ["DensityCoverage", "NormTest", "TwoSampleTest", "density_coverage", "kernel_test", "loss_test", "norm_test"]
 
@@ -137,28 +137,28 @@ def loss_test(ours: Tensor, theirs: Tensor) -> TwoSampleTest:
 
 
 def norm_test(
-    ours: Mapping[str, Tensor],
-    theirs: Mapping[str, Tensor],
+    ours: Networks,
+    theirs: Networks,
     our_clusters: Tensor | None = None,
     their_clusters: Tensor | None = None,
 ) -> NormTest:
     """Welch's t test of every tensor's mean norm, clusters counted once, Holm-adjusted over tensors.
 
     Args:
-        ours: Tensors of shape (networks, *shape), in the gauge of the others.
-        theirs: Tensors of the same names.
+        ours: In the gauge of the others.
+        theirs: Of the same architecture.
         our_clusters: Trajectory of each network of ours; None where they are independent.
         their_clusters: The same for the others.
 
     Returns:
         Relative differences of mean norms and p-values, by tensor.
     """
-    sides = [tensor_norms({name: side[name] for name in ours}) for side in (ours, theirs)]
+    sides, names = [tensor_norms(side) for side in (ours, theirs)], [name for name, _ in ours.architecture.shapes]
     found = clustered_difference(*sides, our_clusters, their_clusters)
     reference = sides[1].double().mean(0).cpu().clamp_min(1e-300)
-    adjusted = holm(dict(zip(ours, found.p_value.tolist(), strict=True)))
-    largest = min(adjusted, key=lambda name: (adjusted[name], -abs(found.difference[list(ours).index(name)].item())))
-    relative = dict(zip(ours, (found.difference / reference).tolist(), strict=True))
+    adjusted = holm(dict(zip(names, found.p_value.tolist(), strict=True)))
+    largest = min(adjusted, key=lambda name: (adjusted[name], -abs(found.difference[names.index(name)].item())))
+    relative = dict(zip(names, (found.difference / reference).tolist(), strict=True))
     return NormTest(relative, adjusted, largest, adjusted[largest])
 
 

@@ -7,15 +7,11 @@ knows both fields, and sampling follows v = (1 + w) v(x, t | c) − w v(x, t).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture
-from wflib.networks import LEAVE_OUT, require_finite
+from wflib.networks import LEAVE_OUT, Networks, accuracy, network_losses, predict, require_finite
 from wflib.tasks import Split
-from wflib.zoo import network_losses
 
 __all__ = ["Condition", "network_figures"]
 
@@ -56,14 +52,11 @@ class Condition(nn.Module):
 
 
 @torch.no_grad()
-def network_figures(
-    architecture: Architecture, weights: Mapping[str, Tensor], split: Split, name: str, chunk: int = 256
-) -> Tensor:
+def network_figures(networks: Networks, split: Split, name: str, chunk: int = 256) -> Tensor:
     """Every network's mean loss in nats, or its accuracy, on a set of examples.
 
     Args:
-        architecture: What a network is.
-        weights: Tensors (networks, *shape).
+        networks: Of any kind.
         split: Examples; the training part, when a flow is to be conditioned.
         name: ``loss`` or ``accuracy``.
         chunk: Networks at a time, which bounds memory.
@@ -74,15 +67,8 @@ def network_figures(
     Raises:
         ValueError: The accuracy of a regression task was asked for.
     """
-    if name == "accuracy" and architecture.task_type == "regression":
+    if name == "loss":
+        return network_losses(networks, split, chunk)
+    if networks.architecture.task_type == "regression":
         raise ValueError("flow.condition: accuracy needs a classification task; choose loss.")
-    tensors = list(weights.values())
-    split, found = split.to(tensors[0].device), []
-    for start in range(0, len(tensors[0]), chunk):
-        part = {key: tensor[start : start + chunk].to(split.inputs.dtype) for key, tensor in weights.items()}
-        if name == "loss":
-            found.append(network_losses(architecture, part, split))
-        else:
-            outputs = architecture.forward(part, split.inputs)
-            found.append((outputs.argmax(-1) == split.targets).float().mean(1))
-    return torch.cat(found)
+    return accuracy(predict(networks, split.inputs, chunk), split.targets)

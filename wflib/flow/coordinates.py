@@ -12,6 +12,7 @@ from torch import Tensor
 from wflib.architecture import Architecture, Weights, with_inputs, with_variances_held
 from wflib.architecture.operations import Linear
 from wflib.manifold import WeightManifold, weight_manifold
+from wflib.networks import Networks
 from wflib.symmetry import canonicalize, decanonicalize
 from wflib.symmetry.variances import exponentials, logarithms
 
@@ -102,32 +103,28 @@ class Coordinates:
                 rotated[spec.name] = (weights[spec.name].movedim(axis, -1) @ basis.to(weights[spec.name])).movedim(-1, axis)
         return rotated
 
-    def encode(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """Weights that already have this architecture → (networks, D)."""
-        return self.architecture.flatten(self.rotate(logarithms(self.architecture, weights), self.basis))
+    def encode(self, networks: Networks) -> Tensor:
+        """Networks → (networks, D); ordinary ones are canonicalized first where the flow needs it."""
+        if self.canonical and networks.architecture.norm is None:
+            networks = canonicalize(networks, self.architecture.norm).networks
+        return self.architecture.flatten(self.rotate(logarithms(networks.architecture, networks.weights), self.basis))
 
-    def encode_network(self, architecture: Architecture, weights: Mapping[str, Tensor]) -> Tensor:
-        """Ordinary networks → (networks, D), canonicalized first where the flow needs it."""
-        if self.canonical and architecture.norm is None:
-            weights = canonicalize(architecture, weights, self.architecture.norm).weights
-        return self.encode(weights)
-
-    def encode_initial(self, architecture: Architecture, initial: Mapping[str, Tensor]) -> Tensor:
+    def encode_initial(self, initial: Networks) -> Tensor:
         """Initial weights → flat vectors in this tensor order, without the canonical scalars at its end."""
-        return architecture.flatten(self.rotate(logarithms(architecture, initial), self.basis))
+        return initial.architecture.flatten(self.rotate(logarithms(initial.architecture, initial.weights), self.basis))
 
     def rotate_inputs(self, inputs: Tensor) -> Tensor:
         """A task's inputs (examples, features) in the axes of the coordinates, so that outputs stay what they are."""
         return inputs if self.basis is None else inputs @ self.basis.to(inputs)
 
-    def decode_state(self, x: Tensor) -> Weights:
-        """(networks, D) → weights of ``architecture`` in the inputs' own axes; differentiable."""
+    def decode_state(self, x: Tensor) -> Networks:
+        """(networks, D) → networks of ``architecture`` in the inputs' own axes; differentiable."""
         weights = exponentials(self.architecture, self.architecture.unflatten(x))
-        return self.rotate(weights, None if self.basis is None else self.basis.T)
+        return Networks.unchecked(self.architecture, self.rotate(weights, None if self.basis is None else self.basis.T))
 
-    def decode(self, x: Tensor) -> tuple[Architecture, Weights]:
+    def decode(self, x: Tensor) -> Networks:
         """(networks, D) → ordinary networks, their output scale folded into the last layer."""
-        return decanonicalize(self.architecture, self.decode_state(x))
+        return decanonicalize(self.decode_state(x))
 
     def leading(self, directions: int) -> tuple[Architecture, Tensor]:
         """The part of the coordinates that belongs to the first input directions and to everything behind the inputs.

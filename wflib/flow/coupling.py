@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.flow.geometry import Geometry
+from wflib.networks import Networks
 from wflib.symmetry import permute, weight_matching
 
 __all__ = ["match_neurons", "optimal_assignment"]
@@ -76,7 +77,7 @@ def match_neurons(
     Returns:
         Permuted x_0, (batch, D).
     """
-    starts, aims = architecture.unflatten(x_0), architecture.unflatten(x_1)
-    moved = architecture.flatten(permute(architecture, starts, weight_matching(architecture, aims, starts, generator)))
+    starts, aims = (Networks.from_flat(architecture, side) for side in (x_0, x_1))
+    moved = permute(starts, weight_matching(aims, starts, generator)).flat
     before, after = (geometry.squared_distances(side, x_1).diagonal() for side in (x_0, moved))
     return torch.where((after < before)[:, None], moved, x_0)

@@ -13,10 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights
 from wflib.flow.flow import Flow
+from wflib.networks import Networks, network_losses
 from wflib.tasks import Split
-from wflib.zoo import network_losses
 
 __all__ = ["SCHEDULES", "Guidance", "Objective", "TaskLoss"]
 
@@ -31,8 +30,8 @@ SCHEDULES: dict[str, Callable[[Tensor], Tensor]] = {
 class Objective(Protocol):
     """What guidance lowers: differentiable in the weights, one number for each network."""
 
-    def __call__(self, architecture: Architecture, weights: Weights) -> Tensor:
-        """(networks,) from tensors (networks, *shape)."""
+    def __call__(self, networks: Networks) -> Tensor:
+        """One number for each, (networks,)."""
         ...
 
 
@@ -54,13 +53,12 @@ class TaskLoss:
         self.split, self.generator = split, generator
         self.batch_size = min(batch_size, len(split.inputs))
 
-    def __call__(self, architecture: Architecture, weights: Weights) -> Tensor:
+    def __call__(self, networks: Networks) -> Tensor:
         """Every network's loss on the next mini-batch, (networks,)."""
         chosen = torch.randperm(len(self.split.inputs), generator=self.generator, device=self.generator.device)
-        device = next(iter(weights.values())).device
-        self.split = self.split.to(device)
-        chosen = chosen[: self.batch_size].to(device)
-        return network_losses(architecture, weights, Split(self.split.inputs[chosen], self.split.targets[chosen]))
+        self.split = self.split.to(networks.device)
+        chosen = chosen[: self.batch_size].to(networks.device)
+        return network_losses(networks, Split(self.split.inputs[chosen], self.split.targets[chosen]))
 
 
 class Guidance:
@@ -71,7 +69,7 @@ class Guidance:
 
     Args:
         flow: Gives the coordinates, and the prediction.
-        objective: What to lower: ``TaskLoss``, or any differentiable function of architecture and weights.
+        objective: What to lower: ``TaskLoss``, or any differentiable function of networks.
         strength: λ ≥ 0.
         schedule: λ(t) / λ: ``constant``, ``rising``, ``falling``, or a function of times (batch,).
         point: ``x_t`` or ``end-point``; of a conditioned flow that is its prediction for no figure in particular.
@@ -106,7 +104,7 @@ class Guidance:
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             end = self.flow.predict(x, t)[0] if self.point == "end-point" else x
-            values = self.objective(self.flow.architecture, self.flow.coordinates.decode_state(end))
+            values = self.objective(self.flow.coordinates.decode_state(end))
             if values.shape != (len(x),):
                 raise ValueError(
                     f"Guidance: expected an objective of one number for each of {len(x)} networks, got shape "

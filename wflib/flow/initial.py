@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wflib.architecture import Weights
 from wflib.flow.coordinates import Coordinates
 from wflib.flow.prior import Moments
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.zoo import Zoo
 
@@ -38,15 +38,15 @@ SAME_START = 0.5
 
 @dataclass(frozen=True)
 class StandardInitial:
-    """Initial weights that ``weights / std`` turns into draws from N(0, 1).
+    """Initial networks whose weights over ``std`` are draws from N(0, 1).
 
     Attributes:
-        weights: Tensors (trajectories, *shape).
+        networks: One for each trajectory.
         std: What to divide by.
         fresh: Names of tensors that must be drawn anew.
     """
 
-    weights: Weights
+    networks: Networks
     std: float
     fresh: frozenset[str]
 
@@ -103,7 +103,7 @@ def standard_initial(zoo: Zoo, initialization: float | Moments) -> StandardIniti
         initialization: What the prior is made of: σ, or each tensor's moments.
 
     Returns:
-        The weights, what to divide them by, and which tensors to draw anew.
+        The networks, what to divide their weights by, and which tensors to draw anew.
 
     Raises:
         ValueError: No initial weights, or the same ones for all networks.
@@ -113,9 +113,10 @@ def standard_initial(zoo: Zoo, initialization: float | Moments) -> StandardIniti
             "flow.coupling: initialization needs a zoo with initial weights, this one has none; "
             "choose flow.coupling: independent or ot."
         )
-    same = frozenset(name for name, tensor in zoo.initial.items() if not differs_between_networks(tensor))
-    if len(same) == len(zoo.initial):
-        name, tensor = next(iter(zoo.initial.items()))
+    initial = zoo.initial.weights
+    same = frozenset(name for name, tensor in initial.items() if not differs_between_networks(tensor))
+    if len(same) == len(initial):
+        name, tensor = next(iter(initial.items()))
         values = tensor.double().flatten(1)
         between = values.var(0, correction=int(len(values) > 1)).mean().sqrt().item()
         raise ValueError(
@@ -124,11 +125,11 @@ def standard_initial(zoo: Zoo, initialization: float | Moments) -> StandardIniti
             f"{values.std(correction=0).item():.3g} between all its entries; choose flow.coupling: independent."
         )
     one_deviation = isinstance(initialization, float) and not same
-    if one_deviation and all(is_normal(tensor, initialization) for tensor in zoo.initial.values()):
+    if one_deviation and all(is_normal(tensor, initialization) for tensor in initial.values()):
         return StandardInitial(zoo.initial, initialization, same)
     random = generator(0, "flow", "initial")
-    scores = {name: tensor if name in same else normal_scores(tensor, random) for name, tensor in zoo.initial.items()}
-    return StandardInitial(scores, 1.0, same)
+    scores = {name: tensor if name in same else normal_scores(tensor, random) for name, tensor in initial.items()}
+    return StandardInitial(zoo.initial.with_weights(scores), 1.0, same)
 
 
 def initialization_of(zoo: Zoo, coordinates: Coordinates) -> tuple[float | Moments, str | None]:
@@ -147,10 +148,10 @@ def initialization_of(zoo: Zoo, coordinates: Coordinates) -> tuple[float | Momen
     declared = zoo.init_std
     if zoo.initial is None:
         return (declared, None) if declared is not None else (moments_of(zoo, coordinates), "weights")
-    flat = zoo.initial_architecture.flatten(zoo.initial).double()
+    flat = zoo.initial.flat.double()
     measured = flat.square().mean().sqrt().item()
     agreed = declared is not None and same_deviation(measured, declared, flat.numel())
-    if all(is_normal(tensor, declared if agreed else measured) for tensor in zoo.initial.values()):
+    if all(is_normal(tensor, declared if agreed else measured) for tensor in zoo.initial.weights.values()):
         return (declared, None) if agreed else (measured, "initial weights")
     return moments_of(zoo, coordinates), "initial weights" if measured > 0 else "weights"
 
@@ -161,14 +162,13 @@ def moments_of(zoo: Zoo, coordinates: Coordinates) -> Moments:
     Raises:
         ValueError: All weights are zero.
     """
-    weights, varying = coordinates.chart.unflatten(coordinates.encode(zoo.weights)), set()
+    weights, varying = coordinates.chart.unflatten(coordinates.encode(zoo.networks)), set()
     if not any(bool(tensor.any()) for tensor in zoo.weights.values()):
         raise ValueError("flow: expected a zoo with weights other than zero, to choose the prior's width by; found none.")
     if zoo.initial is not None:
-        varying = {name for name, tensor in zoo.initial.items() if differs_between_networks(tensor)}
+        varying = {name for name, tensor in zoo.initial.weights.items() if differs_between_networks(tensor)}
         varying = varying - set(zoo.architecture.statistics) | ({zoo.architecture.log_scale} if varying else set())
-        start = coordinates.encode_network(zoo.initial_architecture, zoo.initial)
-        start = coordinates.chart.unflatten(start)
+        start = coordinates.chart.unflatten(coordinates.encode(zoo.initial))
     found = {}
     for name, tensor in weights.items():
         values = (start[name] if name in varying else tensor).double()

@@ -79,7 +79,7 @@ class FlowMatchingLoss:
         self.inputs = coordinates.rotate_inputs(split.inputs)
         chosen = torch.randperm(len(zoo), generator=random)[:SENSITIVITY_NETWORKS]
         examples = torch.randperm(len(self.inputs), generator=random)[:SENSITIVITY_EXAMPLES]
-        weights = coordinates.chart.unflatten(coordinates.encode(zoo[chosen].weights).to(self.inputs.dtype))
+        weights = coordinates.chart.unflatten(coordinates.encode(zoo[chosen].networks).to(self.inputs.dtype))
         sensitivity = function_sensitivity(coordinates.chart, weights, self.inputs[examples]).to(flow.device)
         self.unexplained = flow.preconditioner(torch.zeros(1, device=flow.device)).output_scale.squeeze(0)
         self.share = sensitivity * self.unexplained.square()

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from wflib.architecture import with_activations
 from wflib.flow.coordinates import Coordinates
 from wflib.flow.geometry import Geometry
+from wflib.networks import Networks, network_losses
 from wflib.tasks import Split
-from wflib.zoo import network_losses
 
 __all__ = ["LossGradient"]
 
@@ -66,7 +66,7 @@ class LossGradient(nn.Module):
         """P_x ∇_x L(x) of every tensor that is wanted, (batch, weights) each; differentiable."""
 
         def total(point: Tensor) -> Tensor:
-            return network_losses(self.smooth, self.smooth.unflatten(point), self.examples).sum()
+            return network_losses(Networks.from_flat(self.smooth, point), self.examples).sum()
 
         with torch.autocast(x.device.type, enabled=False):
             gradient = self.geometry.tangent(x, torch.func.grad(total)(x))[:, self.places]

@@ -73,9 +73,9 @@ def draw_networks(flow: Flow, networks: int, seed: int = 0, steps: int = 32, **s
     """
     x = sample(flow, networks, steps, generator(seed, "draw"), **settings)
     require_finite({"coordinates": x}, "draw_networks", DIVERGED)
-    architecture, weights = flow.coordinates.decode(x)
-    require_finite(weights, "draw_networks: weights behind the coordinates", DIVERGED)
-    return Networks(architecture, {name: tensor.cpu() for name, tensor in weights.items()})
+    networks = flow.coordinates.decode(x).to("cpu")
+    networks.require_finite("draw_networks: weights behind the coordinates", DIVERGED)
+    return networks
 
 
 def log_likelihood_of_networks(
@@ -113,9 +113,8 @@ def log_likelihood_of_networks(
         networks = [networks]
     if not isinstance(networks, Networks):
         networks = Networks.from_state_dicts(architecture, networks)
-    require_finite(networks.weights, "log_likelihood_of_networks", "leave those networks out")
-    x = flow.coordinates.encode_network(architecture, networks.weights)
-    return log_likelihood_of_coordinates(flow, x, seed, probes, steps, end, chunk)
+    networks.require_finite("log_likelihood_of_networks", "leave those networks out")
+    return log_likelihood_of_coordinates(flow, flow.coordinates.encode(networks), seed, probes, steps, end, chunk)
 
 
 def log_likelihood_of_coordinates(
@@ -149,7 +148,7 @@ def log_likelihood_of_coordinates(
     if x.ndim != 2 or x.shape[1] != flow.architecture.dimension:
         raise ValueError(
             f"Shape mismatch: expected coordinates (networks, {flow.architecture.dimension}), got {tuple(x.shape)}; "
-            "flow.coordinates.encode_network makes them of networks."
+            "flow.coordinates.encode makes them of networks."
         )
     if not len(x):
         raise ValueError("log_likelihood: expected at least one network, got none.")

@@ -8,6 +8,7 @@ from torch import Tensor
 from wflib.flow.coupling import match_neurons, optimal_assignment
 from wflib.flow.flow import Flow
 from wflib.flow.initial import standard_initial
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute
 from wflib.zoo import Zoo, require_same_architecture
@@ -30,11 +31,12 @@ class PairSource:
     def __init__(self, flow: Flow, zoo: Zoo) -> None:
         require_same_architecture(zoo.architecture, flow.architecture, "zoo", "the flow")
         self.flow, self.zoo = flow, zoo
-        self.x_1 = flow.coordinates.encode(zoo.weights).to(flow.preconditioner.mean_0.dtype)
+        self.x_1 = flow.coordinates.encode(zoo.networks).to(flow.preconditioner.mean_0.dtype)
         self.initial = None
         if flow.config.coupling == "initialization":
-            architecture, standard = zoo.initial_architecture, standard_initial(zoo, flow.initialization)
-            self.initial = flow.coordinates.encode_initial(architecture, standard.weights).to(self.x_1.dtype)
+            standard = standard_initial(zoo, flow.initialization)
+            architecture = standard.networks.architecture
+            self.initial = flow.coordinates.encode_initial(standard.networks).to(self.x_1.dtype)
             self.initial_std = standard.std
             fresh = {name: torch.full(shape, name in standard.fresh) for name, shape in architecture.shapes}
             self.fresh = architecture.flatten(fresh).to(flow.device)
@@ -57,10 +59,9 @@ class PairSource:
         chosen = torch.randint(len(self.x_1), (count,), generator=generator)
         x_1 = self.x_1[chosen].to(device)
         if self.initial is not None:
-            start = self.zoo.initial_architecture.unflatten(self.initial[self.zoo.trajectory[chosen]])
-            permutations = {name: indices[chosen] for name, indices in self.zoo.permutations.items()}
-            start = self.zoo.initial_architecture.flatten(permute(self.zoo.initial_architecture, start, permutations))
-            x_0 = flow.prior.from_initialization(start.to(device), self.initial_std, generator, self.fresh)
+            start = Networks.from_flat(self.zoo.initial.architecture, self.initial[self.zoo.trajectory[chosen]])
+            start = permute(start, {name: indices[chosen] for name, indices in self.zoo.permutations.items()})
+            x_0 = flow.prior.from_initialization(start.flat.to(device), self.initial_std, generator, self.fresh)
             return chosen, x_0, x_1
         x_0 = flow.prior.sample(count, generator)
         if flow.config.coupling in ("ot", "equivariant-ot"):

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights
+from wflib.architecture import Architecture
 from wflib.manifold import WeightManifold
+from wflib.networks import Networks
 from wflib.symmetry import scale
 from wflib.symmetry.writers import output_writers, writers
 
@@ -193,11 +194,11 @@ def canonical_prior(manifold: WeightManifold, architecture: Architecture, std: f
             "canonical_prior: expected a network without running statistics, as these are not drawn from N(0, std²); "
             f"this one has {', '.join(architecture.statistics)}."
         )
-    deviations: Weights = {name: torch.full((1, *shape), std, dtype=torch.float64) for name, shape in architecture.shapes}
-    means: Weights = {name: torch.zeros_like(tensor) for name, tensor in deviations.items()}
+    scaled = Networks.from_flat(architecture, torch.full((1, architecture.dimension), std, dtype=torch.float64))
     spheres = writers(architecture, architecture.norm)
     for name, neurons in spheres.items():
-        deviations = scale(architecture, deviations, {name: neurons.gather(deviations).norm(dim=-1)})
+        scaled = scale(scaled, {name: neurons.gather(scaled.weights).norm(dim=-1)})
+    deviations, means = dict(scaled.weights), scaled.map(torch.zeros_like).weights
     if architecture.log_scale is not None:
         spheres = spheres | {architecture.log_scale: output_writers(architecture, architecture.norm)}
         variances = spheres[architecture.log_scale].gather(deviations).square()

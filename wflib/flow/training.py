@@ -119,7 +119,7 @@ class FlowTrainer:
             return None
         if split is None:
             raise ValueError("flow.condition needs the task's training examples.")
-        return network_figures(source.zoo.architecture, source.zoo.weights, split, self.flow.condition.name)
+        return network_figures(source.zoo.networks, split, self.flow.condition.name)
 
     # -- one step ---------------------------------------------------------------------------------------------------
 

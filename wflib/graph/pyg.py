@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor
 from torch.nn.functional import pad
 from torch_geometric.data import Data
 
-from wflib.architecture import Architecture, Weights
+from wflib.architecture import Architecture
 from wflib.graph.features import GraphFeatures
 from wflib.graph.neural_graph import neural_graph
+from wflib.networks import Networks
 
 __all__ = ["from_data", "to_data"]
 
 
-def to_data(architecture: Architecture, weights: Mapping[str, Tensor], both_directions: bool = True) -> Data:
+def to_data(network: Networks, both_directions: bool = True) -> Data:
     """Export one network.
 
     Args:
-        architecture: Of the network.
-        weights: Its tensors, without a batch axis.
+        network: One, as ``networks[3:4]``.
         both_directions: Whether every edge is there from target to source, too, marked in ``reverse``.
 
     Returns:
@@ -34,10 +31,14 @@ def to_data(architecture: Architecture, weights: Mapping[str, Tensor], both_dire
           zero where a block has fewer than e, then a block's constants;
         - ``edge_type`` (E,): index of the block of edges; ``reverse`` (E,): whether the edge runs from target to source;
         - ``whole`` (1, g): weights that belong to no neuron.
+
+    Raises:
+        ValueError: Several networks.
     """
-    graph = neural_graph(architecture)
-    flat = architecture.flatten({name: tensor.unsqueeze(0) for name, tensor in weights.items()})
-    whole, node_features, edge_features = GraphFeatures(graph).split(flat)
+    if len(network) != 1:
+        raise ValueError(f"to_data: expected one network, got {len(network)}; choose one, as networks[:1].")
+    graph = neural_graph(network.architecture)
+    whole, node_features, edge_features = GraphFeatures(graph).split(network.flat)
     width = max(node.shape[-1] for node in node_features)
     nodes, node_types, positions, identity = [], [], [], 0
     for index, (group, node) in enumerate(zip(graph.groups, node_features, strict=True)):
@@ -73,7 +74,7 @@ def to_data(architecture: Architecture, weights: Mapping[str, Tensor], both_dire
     )
 
 
-def from_data(architecture: Architecture, data: Data) -> Weights:
+def from_data(architecture: Architecture, data: Data) -> Networks:
     """The network of a graph made by :func:`to_data`; its edges may have been reordered, its nodes not.
 
     Raises:
@@ -96,5 +97,4 @@ def from_data(architecture: Architecture, data: Data) -> Weights:
         columns, rows = data.edge_index[:, chosen]
         block_features[0, rows - target.start, columns - source.start] = data.edge_attr[chosen, :features]
         edges.append(block_features)
-    flat = GraphFeatures(graph).join(data.whole, nodes, edges)
-    return {name: tensor.squeeze(0) for name, tensor in architecture.unflatten(flat).items()}
+    return Networks.from_flat(architecture, GraphFeatures(graph).join(data.whole, nodes, edges))

@@ -1,8 +1,33 @@
-"""Networks as people use them: state dicts, modules, files."""
+"""Many networks as one object: state dicts, modules, files, and how well they predict."""
 
 from wflib.networks.checks import require_stacked
 from wflib.networks.finite import LEAVE_OUT, finite_networks, require_finite
 from wflib.networks.networks import Networks
+from wflib.networks.scoring import (
+    accuracy,
+    example_losses,
+    negative_log_likelihood,
+    network_losses,
+    output_losses,
+    predict,
+    require_classification,
+    wrong_predictions,
+)
 from wflib.networks.stacked_module import StackedModule
 
-__all__ = ["LEAVE_OUT", "Networks", "StackedModule", "finite_networks", "require_finite", "require_stacked"]
+__all__ = [
+    "LEAVE_OUT",
+    "Networks",
+    "StackedModule",
+    "accuracy",
+    "example_losses",
+    "finite_networks",
+    "negative_log_likelihood",
+    "network_losses",
+    "output_losses",
+    "predict",
+    "require_classification",
+    "require_finite",
+    "require_stacked",
+    "wrong_predictions",
+]

@@ -34,7 +34,7 @@ from wflib.networks.writing import save_networks
 __all__ = ["Networks"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Networks(Sequence[dict[str, Tensor]]):
     """Ordinary networks of one architecture; a sequence of state dicts.
 
@@ -136,8 +136,9 @@ class Networks(Sequence[dict[str, Tensor]]):
         return self.map(lambda tensor: tensor.to(target))
 
     def split(self, networks: int) -> list[Networks]:
-        """Parts of so many networks in a row, the last of them perhaps of fewer."""
-        return [self[start : start + networks] for start in range(0, len(self), networks)]
+        """Parts of so many networks in a row, the last of them perhaps of fewer; views without names."""
+        parts = zip(*(tensor.split(networks) for tensor in self.weights.values()), strict=True)
+        return [Networks.unchecked(self.architecture, dict(zip(self.weights, part, strict=True))) for part in parts]
 
     def lerp(self, end: Networks, share: float | Tensor) -> Networks:
         """Points (1 − λ) θ + λ θ_end of straight segments; λ a number or (networks,), a single start serves all."""

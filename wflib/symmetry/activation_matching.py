@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture, NeuronPlaces, neuron_places
-from wflib.networks import LEAVE_OUT, require_finite
+from wflib.networks import Networks
 from wflib.symmetry.assignment import solve_families
 from wflib.symmetry.permutation import Permutations
 
@@ -22,13 +22,7 @@ ELEMENTS = 2**27
 
 
 @torch.no_grad()
-def activation_matching(
-    architecture: Architecture,
-    reference: Mapping[str, Tensor],
-    weights: Mapping[str, Tensor],
-    inputs: Tensor,
-    chunk: int = 1024,
-) -> Permutations:
+def activation_matching(reference: Networks, networks: Networks, inputs: Tensor, chunk: int = 1024) -> Permutations:
     """Permutations that minimize Σ over hidden groups of ‖Z_reference − P Z‖², Z the activations over given inputs.
 
     Each group is one linear assignment with gains[k, j] = Σ over examples and positions of z_reference,k z_j, so the answer
@@ -37,9 +31,8 @@ def activation_matching(
     and keys of attention), the value in which it first appears.
 
     Args:
-        architecture: Which entries of which value belong to which neurons.
-        reference: One network, tensors of shape (1, *shape).
-        weights: Networks to align, tensors of shape (networks, *shape).
+        reference: One network.
+        networks: Those to align.
         inputs: Training inputs, (examples, *inputs).
         chunk: Most networks that run at once, fewer where values are large; bounds memory.
 
@@ -49,18 +42,16 @@ def activation_matching(
     Raises:
         ValueError: A network holds NaN or infinity, or no value holds the neurons of a group.
     """
-    for side, name in ((weights, "weights"), (reference, "the reference")):
-        architecture.validate(side)
-        require_finite(side, f"activation_matching: {name}", LEAVE_OUT)
+    for side, name in ((networks, "weights"), (reference, "the reference")):
+        side.require_finite(f"activation_matching: {name}")
+    architecture = networks.architecture
     known = places_of_all(architecture)
-    aims = firing(architecture, reference, inputs, known)
+    aims = firing(reference, inputs, known)
     held = sum(aim.numel() for aim in aims.values())
-    networks, at_once = len(next(iter(weights.values()))), max(1, min(chunk, ELEMENTS // max(1, held)))
     found: dict[str, list[Tensor]] = {group.name: [] for group in architecture.hidden_groups}
-    for start in range(0, networks if found else 0, at_once):
-        part = {name: tensor[start : start + at_once] for name, tensor in weights.items()}
-        fires = firing(architecture, part, inputs, known)
-        for name, indices in families(architecture, aims, fires, len(next(iter(part.values())))).items():
+    for part in networks.split(max(1, min(chunk, ELEMENTS // max(1, held)))) if found else []:
+        fires = firing(part, inputs, known)
+        for name, indices in families(architecture, aims, fires, len(part)).items():
             found[name].append(indices)
     return {name: torch.cat(indices) for name, indices in found.items()}
 
@@ -82,12 +73,10 @@ def places_of_all(architecture: Architecture) -> dict[str, NeuronPlaces]:
     return known
 
 
-def firing(
-    architecture: Architecture, weights: Mapping[str, Tensor], inputs: Tensor, known: Mapping[str, NeuronPlaces]
-) -> dict[str, Tensor]:
+def firing(networks: Networks, inputs: Tensor, known: Mapping[str, NeuronPlaces]) -> dict[str, Tensor]:
     """Activations of every group, (networks, examples, neurons, entries), nested (networks, examples, parents, …)."""
-    output = architecture.operations[-1].output  # always kept, as canonical networks scale it
-    values = architecture.run(dict(weights), inputs, {output, *(one.value for one in known.values())})
+    output = networks.architecture.operations[-1].output  # always kept, as canonical networks scale it
+    values = networks.architecture.run(networks.weights, inputs, {output, *(one.value for one in known.values())})
     return {group: by_example(values[one.value], one)[:, :, one.places.to(inputs.device)] for group, one in known.items()}
 
 

@@ -13,14 +13,13 @@ of a head; these stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from wflib.architecture import NORMS, Architecture, Weights
-from wflib.networks import LEAVE_OUT, require_finite
+from wflib.architecture import NORMS
+from wflib.networks import LEAVE_OUT, Networks
 from wflib.symmetry.scaling import Scales, scale
 from wflib.symmetry.variances import room_for_variances, shifted, unshifted
 from wflib.symmetry.writers import output_writers, sign_writers, writers
@@ -36,16 +35,15 @@ class CanonicalNetworks:
     """What :func:`canonicalize` returns.
 
     Attributes:
-        architecture: The canonical architecture; a classifier's with an output layer has a ``log_scale`` tensor.
-        weights: Canonical weights, which compute the same function.
+        networks: Canonical networks, which compute the same function; classifiers with an output layer have a tensor
+            ``log_scale``.
         record: Factors of each scaling that were divided out, norms and signs, (networks, neurons); what the inverse needs.
         zero_norm_neurons: Number of neurons whose incoming norm was too small to divide by and that were left alone.
         nearly_dead_neurons: Number of neurons whose incoming norm is below ``NEARLY_DEAD`` of what is usual in their layer
             of their network, those without a norm included. Their canonical weights are mostly noise.
     """
 
-    architecture: Architecture
-    weights: Weights
+    networks: Networks
     record: Scales
     zero_norm_neurons: int
     nearly_dead_neurons: int
@@ -88,9 +86,7 @@ def divided(tensor: Tensor, factor: Tensor) -> Tensor:
     return tensor / factor.view(-1, *(1 for _ in tensor.shape[1:]))
 
 
-def canonicalize(
-    architecture: Architecture, weights: Mapping[str, Tensor], norm: str = NORMS[0], signs: bool = False
-) -> CanonicalNetworks:
+def canonicalize(networks: Networks, norm: str = NORMS[0], signs: bool = False) -> CanonicalNetworks:
     """Move every network along its scaling orbit to the representative with unit incoming norms.
 
     For hidden layers in order, neuron k: s = ‖(W_l[k, :], b_l[k])‖, or ‖W_l[k, :]‖ with ``norm="weights"``; W_l[k, :],
@@ -103,8 +99,7 @@ def canonicalize(
     scale.
 
     Args:
-        architecture: An ordinary architecture of any kind, or a canonical one of the same norm.
-        weights: Tensors of shape (networks, *shape), in single or double precision.
+        networks: Ordinary networks of any kind, or canonical ones of the same norm, in single or double precision.
         norm: One of ``NORMS``.
         signs: Whether neurons of odd activations are flipped, too, so that the largest of their incoming weights and bias is
             positive. Off by default: the coupling of networks with their own initializations needs both in one sign.
@@ -115,36 +110,37 @@ def canonicalize(
         permutations of hidden neurons.
 
     Raises:
-        ValueError: Weights of other shapes or of half precision, NaN or infinity, an unknown norm, or networks canonical in
+        ValueError: Weights of half precision, NaN or infinity, an unknown norm, or networks canonical in
             another one; or norms whose product over the layers is more than the weights' precision can hold.
     """
-    architecture.validate(weights)
+    architecture = networks.architecture
     if norm not in NORMS or architecture.norm not in (None, norm):
         known = f"the norm {architecture.norm} that the networks have" if architecture.norm else f"one of {', '.join(NORMS)}"
         raise ValueError(f"canonicalize: norm: expected {known}, got {norm!r}.")
-    for name, tensor in weights.items():
-        if tensor.dtype not in (torch.float32, torch.float64):
-            raise ValueError(
-                f"canonicalize: expected float32 or float64, as norms of half precision lose digits; {name} is "
-                f"{tensor.dtype}; raise it with .float()."
-            )
-    require_finite(weights, "canonicalize", LEAVE_OUT)
-    canonical, record, zeros, dead = shifted(architecture, weights), {}, 0, 0
+    if networks.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            "canonicalize: expected float32 or float64, as norms of half precision lose digits; these are "
+            f"{networks.dtype}; raise them with .to(torch.float32)."
+        )
+    networks.require_finite("canonicalize")
+    record, zeros, dead, shift = {}, 0, 0, shifted(architecture, networks.weights)
     architecture, scaled_before = architecture.canonical_form(norm), architecture.log_scale is not None
+    moved = networks.with_weights(shift, architecture)
     normalized, flipped = writers(architecture, norm), sign_writers(architecture) if signs else {}
     for name in (scaling.name for scaling in architecture.scalings if scaling.name in normalized or scaling.name in flipped):
         factor = None
         if name in normalized:
-            length = lengths(normalized[name].gather(canonical))
+            length = lengths(normalized[name].gather(moved.weights))
             dead += count_nearly_dead(length)
             factor, count = safe_norm(length)
             zeros += count
         if name in flipped:
-            sign = largest_sign(flipped[name].gather(canonical))
+            sign = largest_sign(flipped[name].gather(moved.weights))
             factor = sign if factor is None else factor * sign
-        canonical = scale(architecture, canonical, {name: factor})
-        require_finite(canonical, "canonicalize: norms multiplied over layers", f"give double precision, or {LEAVE_OUT}")
+        moved = scale(moved, {name: factor})
+        moved.require_finite("canonicalize: norms multiplied over layers", f"give double precision, or {LEAVE_OUT}")
         record[name] = factor
+    canonical = dict(moved.weights)
     if architecture.log_scale is not None:
         layer = architecture.output_layer
         factor, count = safe_norm(lengths(output_writers(architecture, norm).gather(canonical)).squeeze(1))
@@ -153,25 +149,22 @@ def canonicalize(
             canonical[name] = divided(canonical[name], factor)
         before = canonical[architecture.log_scale] if scaled_before else 0
         canonical[architecture.log_scale] = before + factor.log()
-    return CanonicalNetworks(architecture, canonical, record, zeros, dead)
+    return CanonicalNetworks(moved.with_weights(canonical), record, zeros, dead)
 
 
-def decanonicalize(
-    architecture: Architecture, weights: Mapping[str, Tensor], record: Scales | None = None
-) -> tuple[Architecture, Weights]:
+def decanonicalize(networks: Networks, record: Scales | None = None) -> Networks:
     """Ordinary networks with the function of canonical ones.
 
     Args:
-        architecture: A canonical architecture.
-        weights: Canonical weights; their norms need not be exactly one.
+        networks: Canonical ones; their norms need not be exactly one.
         record: Norms to multiply back; None (for drawn networks, which have none) leaves incoming weights on their
             spheres and only folds the output scale exp(ρ) into the last layer. Filters before a batch norm leave their
             spheres where variance + ε is below ε: they become so long that the variance is zero.
 
     Returns:
-        The ordinary architecture and its weights; with the record of :func:`canonicalize` its exact inverse.
+        The ordinary networks; with the record of :func:`canonicalize` its exact inverse.
     """
-    ordinary = dict(weights)
+    architecture, ordinary = networks.architecture, dict(networks.weights)
     if architecture.log_scale is not None:
         factor = ordinary.pop(architecture.log_scale).exp()
         for name in architecture.output_layer.tensors:
@@ -180,4 +173,5 @@ def decanonicalize(
         back = room_for_variances(architecture, ordinary)
     else:
         back = {name: 1 / norm for name, norm in record.items()}
-    return architecture.ordinary_form(), unshifted(architecture, scale(architecture, ordinary, back))
+    scaled = scale(networks.with_weights(ordinary), back)
+    return networks.with_weights(unshifted(architecture, scaled.weights), architecture.ordinary_form())

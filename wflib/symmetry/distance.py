@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
+from wflib.networks import Networks
 
 __all__ = ["learned", "squared_distance", "squared_norm"]
 
 
-def learned(architecture: Architecture, weights: Mapping[str, Tensor]) -> Tensor:
-    """Flat vectors (..., D) without the coordinates of running statistics, which follow from weights and examples."""
-    flat = architecture.flatten(weights)
+def learned(networks: Networks) -> Tensor:
+    """Flat vectors (networks, D) without the coordinates of running statistics, which follow from weights and examples."""
+    architecture, flat = networks.architecture, networks.flat
     if not architecture.statistics:
         return flat
     kept = torch.ones(architecture.dimension, dtype=torch.bool, device=flat.device)
@@ -23,11 +21,11 @@ def learned(architecture: Architecture, weights: Mapping[str, Tensor]) -> Tensor
     return flat[..., kept]
 
 
-def squared_distance(architecture: Architecture, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
+def squared_distance(a: Networks, b: Networks) -> Tensor:
     """‖θ_A − θ_B‖² per network, without running statistics; either side may hold a single network."""
-    return ((learned(architecture, a) - learned(architecture, b)) ** 2).sum(-1)
+    return ((learned(a) - learned(b)) ** 2).sum(-1)
 
 
-def squared_norm(architecture: Architecture, weights: Mapping[str, Tensor]) -> Tensor:
+def squared_norm(networks: Networks) -> Tensor:
     """‖θ‖² per network, without running statistics."""
-    return learned(architecture, weights).square().sum(-1)
+    return learned(networks).square().sum(-1)

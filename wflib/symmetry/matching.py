@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture, is_perceptron
-from wflib.networks import LEAVE_OUT, require_finite
+from wflib.networks import Networks
 from wflib.symmetry.assignment import solve_assignments
 from wflib.symmetry.distance import squared_distance
 from wflib.symmetry.permutation import Permutations, identity, permute, permute_tensor, random_permutations
@@ -45,9 +45,7 @@ def matching_gains(
     return gains
 
 
-def order_free_matching(
-    architecture: Architecture, reference: Mapping[str, Tensor], weights: Mapping[str, Tensor]
-) -> Permutations:
+def order_free_matching(reference: Networks, networks: Networks) -> Permutations:
     """Permutations by the weights of one hidden group each: the same networks result for every order of neurons given.
 
     Weights between two hidden groups, or between neurons of one, have inner products that depend on other orders, and are
@@ -56,29 +54,28 @@ def order_free_matching(
     its own neurons.
 
     Args:
-        architecture: Which places of which tensor belong to which neurons.
-        reference: One network per network to match, (networks, *shape).
-        weights: Networks to match, tensors of shape (networks, *shape).
+        reference: One network per network to match.
+        networks: Those to match.
 
     Returns:
         Indices per hidden group; the identity for groups without weights of their own.
     """
-    found = identity(architecture, len(next(iter(weights.values()))))
+    architecture = networks.architecture
+    found = identity(architecture, len(networks))
     if not is_perceptron(architecture):
         for family in (group.name for group in architecture.hidden_groups if group.parent is None):
-            found |= own_order(architecture, reference, weights, family)
+            found |= own_order(reference, networks, family)
         return found
     for group in found:
-        gains = matching_gains(architecture, reference, weights, group, found.keys() - {group})
+        gains = matching_gains(architecture, reference.weights, networks.weights, group, found.keys() - {group})
         if gains.ndim:
             found[group] = solve_assignments(gains)
     return found
 
 
 def weight_matching(
-    architecture: Architecture,
-    reference: Mapping[str, Tensor],
-    weights: Mapping[str, Tensor],
+    reference: Networks,
+    networks: Networks,
     generator: torch.Generator,
     restarts: int = 1,
     max_sweeps: int = 100,
@@ -92,9 +89,8 @@ def weight_matching(
     alignment. Networks that are no perceptrons go to :func:`~wflib.symmetry.structured_matching.structured_matching`.
 
     Args:
-        architecture: Which axis counts which neurons.
-        reference: One network for all, tensors of shape (1, *shape), or one per network, (networks, *shape).
-        weights: Networks to align, tensors of shape (networks, *shape).
+        reference: One network for all, or one per network.
+        networks: Those to align.
         generator: Draws the starts after the first.
         restarts: Number of starts, at least one.
         max_sweeps: Bound on sweeps over the groups; the objective grows with every sweep, so it ends by itself.
@@ -112,25 +108,24 @@ def weight_matching(
     """
     if restarts < 1:
         raise ValueError(f"weight_matching: restarts must be at least 1, got {restarts}.")
-    for side, name in ((weights, "weights"), (reference, "the reference")):
-        architecture.validate(side)
-        require_finite(side, f"weight_matching: {name}", LEAVE_OUT)
-    networks, references = (next(iter(side.values())).shape[0] for side in (weights, reference))
-    if references not in (1, networks):
-        raise ValueError(f"weight_matching: expected 1 reference or one for each of {networks} networks, got {references}.")
+    for side, name in ((networks, "weights"), (reference, "the reference")):
+        side.require_finite(f"weight_matching: {name}")
+    architecture, count = networks.architecture, len(networks)
+    if len(reference) not in (1, count):
+        raise ValueError(f"weight_matching: expected 1 reference or one for each of {count} networks, got {len(reference)}.")
     if not is_perceptron(architecture):
-        return structured_matching(architecture, reference, weights, generator, restarts, max_sweeps, first)
-    reference = {name: tensor.expand(networks, *tensor.shape[1:]) for name, tensor in reference.items()}
-    best, best_distance = identity(architecture, networks), None
+        return structured_matching(reference, networks, generator, restarts, max_sweeps, first)
+    reference = reference.map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
+    best, best_distance = identity(architecture, count), None
     for restart in range(restarts):
         if restart == 0 and first:
             start, orders = first, [list(range(len(first)))[::-1]] * max_sweeps
         else:
-            start = random_permutations(architecture, networks, generator) if restart > 0 else best
+            start = random_permutations(architecture, count, generator) if restart > 0 else best
             # Drawn at once, so that what one network needs shifts no other network's random numbers.
             orders = torch.rand(max_sweeps, len(start), generator=generator).argsort(1).tolist()
-        found = descend(architecture, reference, weights, start, orders)
-        distance = squared_distance(architecture, reference, permute(architecture, weights, found))
+        found = descend(reference, networks, start, orders)
+        distance = squared_distance(reference, permute(networks, found))
         if best_distance is None:
             best, best_distance = found, distance
         else:
@@ -142,17 +137,17 @@ def weight_matching(
     return best
 
 
-def descend(architecture, reference, weights, start: Permutations, orders: list[list[int]]) -> Permutations:
+def descend(reference: Networks, networks: Networks, start: Permutations, orders: list[list[int]]) -> Permutations:
     """Coordinate descent from one start, by one order of groups a sweep.
 
     A group's assignment is solved again only where a group that it shares a tensor with has moved since.
     """
-    found = {name: indices.clone() for name, indices in start.items()}
-    groups, networks = list(found), len(next(iter(weights.values())))
+    architecture, found = networks.architecture, {name: indices.clone() for name, indices in start.items()}
+    groups = list(found)
     tied = torch.tensor(
         [[any({one, other} <= {*spec.axes} for spec in architecture.tensors) for other in groups] for one in groups]
     )
-    stale = torch.ones(len(groups), networks, dtype=torch.bool)
+    stale = torch.ones(len(groups), len(networks), dtype=torch.bool)
     for order in orders:
         if not stale.any():
             break
@@ -163,8 +158,8 @@ def descend(architecture, reference, weights, start: Permutations, orders: list[
             indices = found[group][active]
             others = {name: found[name][active] for name in groups if name != group}
             specs = [spec for spec in architecture.tensors if group in spec.axes]
-            target = {spec.name: reference[spec.name][active] for spec in specs}
-            moving = {spec.name: permute_tensor(spec, weights[spec.name][active], others) for spec in specs}
+            target = {spec.name: reference.weights[spec.name][active] for spec in specs}
+            moving = {spec.name: permute_tensor(spec, networks.weights[spec.name][active], others) for spec in specs}
             gains = matching_gains(architecture, target, moving, group)
             proposal = solve_assignments(gains)
             # Compare objectives, not indices: ties must not count as progress or the sweep would never end.

@@ -7,48 +7,48 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Axis, Block, Weights
+from wflib.architecture import Axis, Block
+from wflib.networks import Networks
 
 __all__ = ["mix"]
 
 
-def mix(architecture: Architecture, weights: Mapping[str, Tensor], matrices: Mapping[str, Tensor]) -> Weights:
+def mix(networks: Networks, matrices: Mapping[str, Tensor]) -> Networks:
     """Apply a matrix per hidden group: W_l ← P_l W_l P_{l−1}ᵀ, b_l ← P_l b_l. For permutation matrices this permutes.
 
     Every copy of a neuron (positions that were flattened) is mixed alike, and running statistics like learned weights.
     Members of nested groups are mixed with those of other parents as the parents are, and then among themselves.
 
     Args:
-        architecture: Says which places of which tensor belong to which neurons.
-        weights: Tensors of shape (networks, *shape).
+        networks: Of any kind; their operations say which places of which tensor belong to which neurons.
         matrices: Hidden group → (networks, neurons, neurons); row k says what neuron k is made of. Nested groups →
             (networks, parents, neurons, neurons), what member k of a place for parents is made of.
 
     Returns:
-        New tensors of the same shapes; differentiable.
+        The mixed networks; differentiable.
 
     Raises:
         ValueError: A group is unknown, or its matrices have the wrong shape.
     """
+    architecture = networks.architecture
     groups = {group.name: group for group in architecture.hidden_groups}
-    networks = len(next(iter(weights.values())))
     for name, matrix in matrices.items():
         if name not in groups:
             raise ValueError(f"mix: {name!r} is no hidden group; hidden groups are {sorted(groups)}.")
         size, parent = groups[name].size, groups[name].parent
-        expected = (networks, *(() if parent is None else (architecture.size(parent),)), size, size)
+        expected = (len(networks), *(() if parent is None else (architecture.size(parent),)), size, size)
         if tuple(matrix.shape) != expected:
             raise ValueError(f"Shape mismatch: {name} expected matrices {expected}, got {tuple(matrix.shape)}.")
     parents = {name: group.parent for name, group in groups.items() if group.parent is not None}
     mixed = {}
     for name, _ in architecture.shapes:
-        tensor, axes = weights[name], architecture.axes(name)
+        tensor, axes = networks.weights[name], architecture.axes(name)
         # Rows that are mixed must hold the same members in the same columns.
         tensor = within_columns(tensor, axes, straighten=True)
         for place, axis in enumerate(axes, 1):
             tensor = mix_axis(tensor, place, axis, matrices, parents)
         mixed[name] = within_columns(tensor, axes, straighten=False)
-    return mixed
+    return networks.with_weights(mixed)
 
 
 def mix_axis(tensor: Tensor, place: int, axis: Axis, matrices: Mapping[str, Tensor], parents: Mapping[str, str]) -> Tensor:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Axis, Block, NeuronGroup, TensorSpec, Weights
+from wflib.architecture import Architecture, Axis, Block, NeuronGroup, TensorSpec
+from wflib.networks import Networks
 
 __all__ = ["Permutations", "compose", "identity", "inverse", "permute", "random_permutations"]
 
@@ -88,26 +89,25 @@ def of_parents(members: Tensor, parent: Tensor | None) -> Tensor:
     return members.gather(1, index.expand(*parent.shape, *members.shape[2:]))
 
 
-def permute(architecture: Architecture, weights: Mapping[str, Tensor], permutations: Permutations) -> Weights:
+def permute(networks: Networks, permutations: Permutations) -> Networks:
     """Reorder hidden neurons: W_l ← P_l W_l P_{l-1}ᵀ, b_l ← P_l b_l. The function of every network stays the same.
 
     Args:
-        architecture: Says which places of which tensor belong to which neurons.
-        weights: Tensors of shape (networks, *shape).
+        networks: Of any kind; their operations say which places of which tensor belong to which neurons.
         permutations: Indices per group; groups that are not named keep their order.
 
     Returns:
-        New tensors of the same shapes.
+        The same networks in another order of neurons.
 
     Raises:
         ValueError: A group is unknown or not permutable, or its indices have the wrong shape or are no permutation.
     """
+    architecture = networks.architecture
     hidden = {group.name: group for group in architecture.hidden_groups}
-    networks = next(iter(weights.values())).shape[0]
     for name, indices in permutations.items():
         if name not in hidden:
             raise ValueError(f"permute: {name!r} is no hidden group; hidden groups are {sorted(hidden)}.")
-        expected = (networks, *places(architecture, hidden[name]))
+        expected = (len(networks), *places(architecture, hidden[name]))
         if tuple(indices.shape) != expected:
             raise ValueError(f"Shape mismatch: {name} expected {expected}, got {tuple(indices.shape)}.")
         if not bool((indices.sort(-1).values == torch.arange(expected[-1], device=indices.device)).all()):
@@ -115,11 +115,11 @@ def permute(architecture: Architecture, weights: Mapping[str, Tensor], permutati
     parents = {name: group.parent for name, group in hidden.items() if group.parent is not None}
     permuted = {}
     for name, _ in architecture.shapes:
-        tensor = weights[name]
+        tensor = networks.weights[name]
         for place, axis in enumerate(architecture.axes(name), 1):
             tensor = permute_axis(tensor, place, axis, permutations, parents)
         permuted[name] = tensor
-    return permuted
+    return networks.with_weights(permuted)
 
 
 def permute_tensor(spec: TensorSpec, tensor: Tensor, permutations: Permutations) -> Tensor:

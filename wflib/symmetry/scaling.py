@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Factor, Weights
+from wflib.architecture import Architecture, Factor
+from wflib.networks import Networks
 
 __all__ = ["Scales", "random_scales", "scale", "scaling_kind"]
 
@@ -40,40 +39,39 @@ def random_scales(architecture: Architecture, networks: int, generator: torch.Ge
     return scales
 
 
-def scale(architecture: Architecture, weights: Mapping[str, Tensor], scales: Scales) -> Weights:
+def scale(networks: Networks, scales: Scales) -> Networks:
     """Divide what enters each hidden neuron by its factor s and multiply what leaves it by s.
 
     For a perceptron W_l[k, :], b_l[k] ← · / s_k and W_{l+1}[:, k] ← · × s_k. Running means count as entering; of running
     variances, v + ε ← (v + ε) / s², so that batch norm stays exact.
 
     Args:
-        architecture: Says which tensors follow which factors.
-        weights: Tensors of shape (networks, *shape).
+        networks: Of any kind; their operations say which tensors follow which factors.
         scales: Factors per scaling; neurons that are not named stay as they are.
 
     Returns:
-        New tensors of the same shapes.
+        The same networks, rescaled.
 
     Raises:
         ValueError: A scaling is unknown, its factors have the wrong shape, or a factor is zero, not finite or one that the
             operations behind the neurons do not commute with, or a variance would become negative.
     """
+    architecture, scaled = networks.architecture, dict(networks.weights)
     sizes = scaling_sizes(architecture)
     scalings = {scaling.name: scaling for scaling in architecture.scalings}
-    networks = next(iter(weights.values())).shape[0]
-    scaled = dict(weights)
     for name, factor in scales.items():
         if name not in sizes:
             raise ValueError(f"scale: {name!r} is no hidden group; hidden groups are {sorted(sizes)}.")
-        if tuple(factor.shape) != (networks, sizes[name]):
-            raise ValueError(f"Shape mismatch: {name} expected ({networks}, {sizes[name]}), got {tuple(factor.shape)}.")
+        expected = (len(networks), sizes[name])
+        if tuple(factor.shape) != expected:
+            raise ValueError(f"Shape mismatch: {name} expected {expected}, got {tuple(factor.shape)}.")
         kind = scaling_kind(architecture, name)
         admissible = {"positive": factor > 0, "sign": factor.abs() == 1, "any": factor != 0, "none": factor == 1}[kind]
         if not bool((admissible & torch.isfinite(factor)).all()):
             raise ValueError(f"scale: {name}'s activation admits finite factors of kind {kind!r} only.")
         for part in scalings[name].factors if name in scalings else ():
             scaled[part.tensor] = scale_tensor(scaled[part.tensor], part, factor)
-    return scaled
+    return networks.with_weights(scaled)
 
 
 def scale_tensor(tensor: Tensor, part: Factor, factor: Tensor) -> Tensor:

@@ -7,20 +7,20 @@ at the end returns to a permutation. Here for a whole zoo at once: networks are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights
+from wflib.networks import Networks
 from wflib.symmetry.assignment import solve_assignments
 from wflib.symmetry.mixing import mix
 from wflib.symmetry.permutation import Permutations, permute
 
 __all__ = ["Objective", "sinkhorn", "sinkhorn_matching"]
 
-Objective = Callable[[Weights], Tensor]
-"""Permuted networks, tensors (networks, *shape) → what each should make small, (networks,)."""
+Objective = Callable[[Networks], Tensor]
+"""Permuted networks → what each should make small, (networks,)."""
 
 
 class Sinkhorn(torch.autograd.Function):
@@ -68,8 +68,7 @@ def sinkhorn(logits: Tensor, temperature: float = 1.0, sweeps: int = 10) -> Tens
 
 
 def sinkhorn_matching(
-    architecture: Architecture,
-    weights: Mapping[str, Tensor],
+    networks: Networks,
     objective: Objective,
     judge: Objective,
     start: Permutations,
@@ -86,8 +85,7 @@ def sinkhorn_matching(
     Nested groups have logits for each place of a parent, relaxed together with their parents'.
 
     Args:
-        architecture: Which places of which tensor belong to which neurons.
-        weights: Networks to align, tensors of shape (networks, *shape).
+        networks: Those to align.
         objective: Differentiable; may draw other examples at every call.
         judge: The same for permuted networks, on fixed examples: decides per network which permutation is kept.
         start: Permutations to beat, for example weight matching's; the result is judged no worse.
@@ -100,25 +98,23 @@ def sinkhorn_matching(
     Returns:
         Indices per hidden group, to be applied with :func:`~wflib.symmetry.permutation.permute`.
     """
-    some = next(iter(weights.values()))
-    logits = {
-        group: some.new_zeros(*indices.shape, indices.shape[-1], requires_grad=True) for group, indices in start.items()
-    }
+    like = {"dtype": networks.dtype, "device": networks.device, "requires_grad": True}
+    logits = {group: torch.zeros(*indices.shape, indices.shape[-1], **like) for group, indices in start.items()}
     if not logits:
         return start
     optimizer = torch.optim.Adam(logits.values(), lr=learning_rate)
     with torch.no_grad():
-        kept, lowest = start, judge(permute(architecture, weights, start))
+        kept, lowest = start, judge(permute(networks, start))
     for iteration in range(1, iterations + 1):
         relaxed = {group: sinkhorn(x, temperature) for group, x in logits.items()}
         optimizer.zero_grad(set_to_none=True)
         # Summed, so that each network sees its own gradient only.
-        objective(mix(architecture, weights, relaxed)).sum().backward()
+        objective(mix(networks, relaxed)).sum().backward()
         optimizer.step()
         if iteration % judge_every == 0 or iteration == iterations:
             with torch.no_grad():
                 found = {group: solve_assignments(x.flatten(0, -3)).view(x.shape[:-1]) for group, x in logits.items()}
-                judged = judge(permute(architecture, weights, found))
+                judged = judge(permute(networks, found))
             better = (judged < lowest).cpu()
             kept = {
                 group: torch.where(better.view(-1, *(1 for _ in new.shape[1:])), new, kept[group])

@@ -7,12 +7,13 @@ Statistics are permuted along, but stay out of the cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture, Axis, Block
+from wflib.networks import Networks
 from wflib.symmetry.assignment import solve_families
 from wflib.symmetry.distance import squared_distance
 from wflib.symmetry.permutation import Permutations, identity, permute, permute_axis, random_permutations
@@ -24,9 +25,8 @@ Pairs = Iterator[tuple[Block, Tensor, Tensor]]
 
 
 def structured_matching(
-    architecture: Architecture,
-    reference: Mapping[str, Tensor],
-    weights: Mapping[str, Tensor],
+    reference: Networks,
+    networks: Networks,
     generator: torch.Generator,
     restarts: int,
     max_sweeps: int,
@@ -37,9 +37,8 @@ def structured_matching(
     For :func:`~wflib.symmetry.weight_matching`, which checks the arguments.
 
     Args:
-        architecture: Which places of which tensor belong to which neurons.
-        reference: One network for all, tensors of shape (1, *shape), or one per network, (networks, *shape).
-        weights: Networks to align, tensors of shape (networks, *shape).
+        reference: One network for all, or one per network.
+        networks: Those to align.
         generator: Draws where descents after the first start, and their orders of groups; the first starts at the identity
             and follows the network.
         restarts: Number of descents, at least one; each network keeps its best.
@@ -50,20 +49,20 @@ def structured_matching(
         Indices per group, to be applied with :func:`~wflib.symmetry.permutation.permute`; no worse than where the first
         descent started.
     """
-    networks = len(next(iter(weights.values())))
-    best = first or identity(architecture, networks)
-    lowest = squared_distance(architecture, reference, permute(architecture, weights, best))
+    architecture = networks.architecture
+    best = first or identity(architecture, len(networks))
+    lowest = squared_distance(reference, permute(networks, best))
     families = [group.name for group in architecture.hidden_groups if group.parent is None]
     for restart in range(restarts):
         if restart:
-            start = random_permutations(architecture, networks, generator)
+            start = random_permutations(architecture, len(networks), generator)
             # Drawn at once, so that what one network needs shifts no other network's random numbers.
             orders = torch.rand(max_sweeps, len(families), generator=generator).argsort(1).tolist()
         else:
             start, orders = best, [list(range(len(families)))[:: -1 if first else 1]] * max_sweeps
         sweeps = [[families[place] for place in order] for order in orders]
-        current = descend(architecture, reference, weights, start, sweeps)
-        found = squared_distance(architecture, reference, permute(architecture, weights, current))
+        current = descend(reference, networks, start, sweeps)
+        found = squared_distance(reference, permute(networks, current))
         better = (found < lowest).cpu()
         best = {
             name: torch.where(better.view(-1, *(1 for _ in new.shape[1:])), new, best[name]) for name, new in current.items()
@@ -72,22 +71,18 @@ def structured_matching(
     return best
 
 
-def descend(architecture, reference, weights, start: Permutations, sweeps: list[list[str]]) -> Permutations:
+def descend(reference: Networks, networks: Networks, start: Permutations, sweeps: list[list[str]]) -> Permutations:
     """Coordinate descent from one start; networks that a sweep has not moved take part in no other."""
     current = {name: indices.clone() for name, indices in start.items()}
-    networks, single = len(next(iter(weights.values()))), len(next(iter(reference.values()))) == 1
-    active = torch.arange(networks)
+    active = torch.arange(len(networks))
     for families in sweeps:
         if len(active) == 0:
             break
-        aims, moving = (
-            side if same or len(active) == networks else {name: tensor[active] for name, tensor in side.items()}
-            for side, same in ((reference, single), (weights, False))
-        )
+        aims = reference if len(reference) == 1 else reference[active]
         before = {name: indices[active] for name, indices in current.items()}
         now = dict(before)
         for family in families:
-            now |= best_family(architecture, aims, moving, family, now)
+            now |= best_family(aims, networks[active], family, now)
         moved = torch.zeros(len(active), dtype=torch.bool)
         for name, indices in now.items():
             current[name][active] = indices
@@ -96,29 +91,16 @@ def descend(architecture, reference, weights, start: Permutations, sweeps: list[
     return current
 
 
-def best_family(
-    architecture: Architecture,
-    reference: Mapping[str, Tensor],
-    weights: Mapping[str, Tensor],
-    group: str,
-    current: Permutations,
-) -> Permutations:
+def best_family(reference: Networks, networks: Networks, group: str, current: Permutations) -> Permutations:
     """The best order of one group and of those nested in it, all others held as they are."""
+    architecture = networks.architecture
     held = {name: indices for name, indices in current.items() if name not in (group, *children(architecture, group))}
-    return matched(
-        architecture,
-        group,
-        len(next(iter(weights.values()))),
-        lambda name: parts(architecture, reference, weights, name, held, current),
-    )
+    return matched(networks, group, lambda name: parts(reference, networks, name, held, current))
 
 
-def own_order(
-    architecture: Architecture, reference: Mapping[str, Tensor], weights: Mapping[str, Tensor], group: str
-) -> Permutations:
+def own_order(reference: Networks, networks: Networks, group: str) -> Permutations:
     """The best order of one group and of those nested in it by what belongs to no other permutable neuron besides."""
-    networks = len(next(iter(weights.values())))
-    return matched(architecture, group, networks, lambda name: own_parts(architecture, reference, weights, name))
+    return matched(networks, group, lambda name: own_parts(reference, networks, name))
 
 
 def children(architecture: Architecture, group: str) -> list[str]:
@@ -126,16 +108,17 @@ def children(architecture: Architecture, group: str) -> list[str]:
     return [other.name for other in architecture.hidden_groups if other.parent == group]
 
 
-def matched(architecture: Architecture, group: str, networks: int, pairs: Callable[[str], Pairs]) -> Permutations:
+def matched(networks: Networks, group: str, pairs: Callable[[str], Pairs]) -> Permutations:
     """The best order of a group and of those nested in it, by the inner products of pairs of tensors."""
+    architecture, count = networks.architecture, len(networks)
     size = architecture.size(group)
-    gains = torch.zeros(networks, size, size, dtype=torch.float64)
+    gains = torch.zeros(count, size, size, dtype=torch.float64)
     for block, ours, theirs in pairs(group):
         gains = gains + torch.einsum("nkf,njf->nkj", slices(block, ours), slices(block, theirs)).double().cpu()
     fits = {}
     for child in children(architecture, group):
         width = architecture.size(child)
-        fits[child] = torch.zeros(networks, size, size, width, width, dtype=torch.float64)
+        fits[child] = torch.zeros(count, size, size, width, width, dtype=torch.float64)
         for block, ours, theirs in pairs(child):
             one, other = (slices(block, side) for side in (ours, theirs))
             fits[child] += torch.einsum("npkf,nqjf->npqkj", one, other).double().cpu()
@@ -154,7 +137,7 @@ def counting(architecture: Architecture, group: str) -> Iterator[tuple[str, int,
                     yield name, place, axes, block
 
 
-def parts(architecture, reference, weights, group: str, held: Permutations, current: Permutations) -> Pairs:
+def parts(reference: Networks, networks: Networks, group: str, held: Permutations, current: Permutations) -> Pairs:
     """For every block of a group: the tensor it is in, with the block's axis in front.
 
     Other axes stand in their current order, so that a group on two axes of one tensor is matched on one at a time.
@@ -162,22 +145,23 @@ def parts(architecture, reference, weights, group: str, held: Permutations, curr
     Yields:
         The block, the reference's tensor and the networks' tensor.
     """
+    architecture = networks.architecture
     parents = {other.name: other.parent for other in architecture.hidden_groups if other.parent is not None}
     for name, place, axes, block in counting(architecture, group):
-        moved = weights[name]
+        moved = networks.weights[name]
         for other, axis in enumerate(axes, 1):
             moved = permute_axis(moved, other, axis, held if other == place else current, parents)
-        yield block, reference[name].movedim(place, 1), moved.movedim(place, 1)
+        yield block, reference.weights[name].movedim(place, 1), moved.movedim(place, 1)
 
 
-def own_parts(architecture, reference, weights, group: str) -> Pairs:
+def own_parts(reference: Networks, networks: Networks, group: str) -> Pairs:
     """As :func:`parts`, without what lies where other axes count permutable neurons, so that no order matters.
 
     Yields:
         The block, the reference's tensor and the networks' tensor.
     """
-    for name, place, axes, block in counting(architecture, group):
-        sides = [reference[name], weights[name]]
+    for name, place, axes, block in counting(networks.architecture, group):
+        sides = [reference.weights[name], networks.weights[name]]
         for other, axis in enumerate(axes, 1):
             if other != place:
                 sides = [side.index_select(other, axis.fixed.to(side.device)) for side in sides]

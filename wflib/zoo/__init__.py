@@ -5,7 +5,7 @@ from wflib.zoo.checks import require_same_architecture
 from wflib.zoo.initial import INITS, initial_moments, initialize
 from wflib.zoo.networks import network_for
 from wflib.zoo.own import zoo_from_networks
-from wflib.zoo.training import network_losses, train_zoo
+from wflib.zoo.training import train_zoo
 from wflib.zoo.zoo import Zoo, canonical_zoo, load_zoo, save_zoo
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "initialize",
     "load_zoo",
     "network_for",
-    "network_losses",
     "require_same_architecture",
     "save_zoo",
     "train_zoo",

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights
 from wflib.config import AlignConfig
+from wflib.networks import Networks, network_losses
 from wflib.rng import generator
 from wflib.storage import load_artifact, save_artifact
 from wflib.symmetry import (
@@ -29,7 +29,6 @@ from wflib.symmetry import (
     weight_matching,
 )
 from wflib.tasks import Dataset, Split
-from wflib.zoo.training import network_losses
 from wflib.zoo.zoo import Zoo
 
 __all__ = ["Aligner", "align_zoo"]
@@ -51,53 +50,49 @@ class Aligner:
     """One method of alignment, as the section ``align`` describes it; only training examples are read.
 
     Attributes:
-        architecture: What a network is.
         config: Method, objective and seed.
         train: The task's training part, of which activation matching and the judging of permutations use 512 examples.
     """
 
-    architecture: Architecture
     config: AlignConfig
     train: Split
 
-    def match(self, reference: Weights, weights: Weights, name: str) -> Permutations:
-        """Permutations that bring networks (networks, *shape) near a reference (1, *shape).
+    def match(self, reference: Networks, networks: Networks, name: str) -> Permutations:
+        """Permutations that bring networks near a reference.
 
         Args:
-            reference: Where to.
-            weights: What.
+            reference: Where to, one network.
+            networks: What.
             name: Part of the random stream's name: equal names give equal answers.
         """
-        config, architecture, random = self.config, self.architecture, generator(self.config.seed, "align", name)
-        networks = len(next(iter(weights.values())))
+        config, random = self.config, generator(self.config.seed, "align", name)
         if config.method == "none":
-            return identity(architecture, networks)
+            return identity(networks.architecture, len(networks))
         if config.method == "activation-matching":
-            return activation_matching(architecture, reference, weights, self.train.inputs[:EXAMPLES])
-        start = weight_matching(architecture, reference, weights, random, config.restarts)
+            return activation_matching(reference, networks, self.train.inputs[:EXAMPLES])
+        start = weight_matching(reference, networks, random, config.restarts)
         if config.method == "weight-matching":
             return start
         if config.objective == "l2":
-            objective = judge = partial(squared_distance, architecture, reference)
+            objective = judge = partial(squared_distance, reference)
         else:
-            objective, judge = self.loss_between(reference, random), self.barrier_between(reference, weights)
-        return sinkhorn_matching(architecture, weights, objective, judge, start, config.iterations)
+            objective, judge = self.loss_between(reference, random), self.barrier_between(reference, networks)
+        return sinkhorn_matching(networks, objective, judge, start, config.iterations)
 
-    def loss_between(self, reference: Weights, random: torch.Generator) -> Objective:
+    def loss_between(self, reference: Networks, random: torch.Generator) -> Objective:
         """L((1 − λ) θ_reference + λ π(θ)) on fresh training examples, λ = 1/2 for ``midpoint``, else uniform in [0, 1]."""
 
-        def value(permuted: Weights) -> Tensor:
+        def value(permuted: Networks) -> Tensor:
             chosen = torch.randint(len(self.train.inputs), (MINIBATCH,), generator=random)
             split = Split(self.train.inputs[chosen], self.train.targets[chosen])
-            networks = len(next(iter(permuted.values())))
-            where = torch.full((networks,), 0.5)
+            where = torch.full((len(permuted),), 0.5)
             if self.config.objective == "random-point":
-                where = torch.rand(networks, generator=random)
-            return network_losses(self.architecture, between(reference, permuted, where), split)
+                where = torch.rand(len(permuted), generator=random)
+            return network_losses(reference.lerp(permuted, where), split)
 
         return value
 
-    def barrier_between(self, reference: Weights, weights: Weights) -> Objective:
+    def barrier_between(self, reference: Networks, networks: Networks) -> Objective:
         """How far the loss between the networks lies above the line between their own losses, on fixed examples.
 
         At the midpoint, or the mean over five points for ``random-point``; never below ``NO_BARRIER``, so that where no
@@ -106,28 +101,20 @@ class Aligner:
         split = Split(self.train.inputs[:EXAMPLES], self.train.targets[:EXAMPLES])
         nodes = (0.5,) if self.config.objective == "midpoint" else NODES
         with torch.no_grad():
-            start, end = (network_losses(self.architecture, side, split) for side in (reference, weights))
+            start, end = (network_losses(side, split) for side in (reference, networks))
 
-        def value(permuted: Weights) -> Tensor:
+        def value(permuted: Networks) -> Tensor:
             excess = torch.zeros_like(end)
             for node in nodes:
-                point = between(reference, permuted, torch.full((len(end),), node))
-                excess += network_losses(self.architecture, point, split) - torch.lerp(start, end, node)
+                point = reference.lerp(permuted, torch.full((len(end),), node))
+                excess += network_losses(point, split) - torch.lerp(start, end, node)
             return (excess / len(nodes)).clamp_min(NO_BARRIER)
 
         return value
 
 
-def between(start: Weights, end: Weights, where: Tensor) -> Weights:
-    """Points (1 − λ) start + λ end of segments, λ of shape (networks,); a single start serves all."""
-    return {
-        name: torch.lerp(start[name].expand_as(tensor), tensor, where.to(tensor).view(-1, *[1] * (tensor.ndim - 1)))
-        for name, tensor in end.items()
-    }
-
-
-def reference_network(zoo: Zoo, config: AlignConfig, validation: Split) -> Weights:
-    """The network that others are brought to, tensors of shape (1, *shape).
+def reference_network(zoo: Zoo, config: AlignConfig, validation: Split) -> Networks:
+    """The one network that others are brought to.
 
     - ``first``: the first trajectory's last snapshot
     - ``best``: the last snapshot with the lowest validation loss
@@ -140,33 +127,32 @@ def reference_network(zoo: Zoo, config: AlignConfig, validation: Split) -> Weigh
         config: Kind of reference, seed and restarts.
         validation: Ranks networks for ``best``.
     """
-    architecture, random, index = zoo.architecture, generator(config.seed, "align", "reference"), 0
+    random, index = generator(config.seed, "align", "reference"), 0
     if config.reference == "mean":
-        return mean_network(zoo, config.restarts, random)
+        return mean_network(zoo.networks, config.restarts, random)
     if config.reference == "best":
         with torch.no_grad():
-            index = int(network_losses(architecture, zoo.weights, validation).argmin())
+            index = int(network_losses(zoo.networks, validation).argmin())
     elif config.reference == "medoid":
-        candidates = zoo[:MEDOID_CANDIDATES]
+        candidates = zoo.networks[:MEDOID_CANDIDATES]
         count = len(candidates)
         one, other = torch.cartesian_prod(torch.arange(count), torch.arange(count)).unbind(1)
-        aims, moved = candidates[one].weights, candidates[other].weights
-        found = weight_matching(architecture, aims, moved, random)
-        distances = squared_distance(architecture, aims, permute(architecture, moved, found)).sqrt()
+        aims, moved = candidates[one], candidates[other]
+        distances = squared_distance(aims, permute(moved, weight_matching(aims, moved, random))).sqrt()
         index = int(distances.view(count, count).sum(1).argmin())
-    return zoo[index : index + 1].weights
+    return zoo.networks[index : index + 1]
 
 
-def mean_network(zoo: Zoo, restarts: int, random: torch.Generator) -> Weights:
+def mean_network(networks: Networks, restarts: int, random: torch.Generator) -> Networks:
     """The mean of networks matched to it, from the first network on; see :func:`reference_network`."""
-    mean, moved = zoo[:1].weights, zoo.weights
+    mean, moved = networks[:1], networks
     for _ in range(MEAN_ROUNDS):
         # Later rounds start from the permutations found so far; other starts would hardly beat them.
-        found = weight_matching(zoo.architecture, mean, moved, random, restarts)
-        if all(torch.equal(found[group], same) for group, same in identity(zoo.architecture, len(zoo)).items()):
+        found = weight_matching(mean, moved, random, restarts)
+        if all(torch.equal(found[group], same) for group, same in identity(networks.architecture, len(networks)).items()):
             break
-        moved, restarts = permute(zoo.architecture, moved, found), 1
-        mean = {name: tensor.mean(0, keepdim=True) for name, tensor in moved.items()}
+        moved, restarts = permute(moved, found), 1
+        mean = moved.map(lambda tensor: tensor.mean(0, keepdim=True))
     return mean
 
 
@@ -195,14 +181,14 @@ def align_zoo(
         )
     last = zoo.last_snapshots
     reference = reference_network(last[~last.held_out], config, dataset.validation)
-    aligner = Aligner(zoo.architecture, config, dataset.train)
+    aligner = Aligner(config, dataset.train)
     parts, starts = [], range(0, len(last), CHUNK)
     for start in starts:
         path = None if checkpoints is None else checkpoints / f"{start}.safetensors"
         if path is not None and path.is_file():
             parts.append(load_artifact(path, "permutations", stage="align")[0])
         else:
-            parts.append(aligner.match(reference, last[start : start + CHUNK].weights, str(start)))
+            parts.append(aligner.match(reference, last.networks[start : start + CHUNK], str(start)))
             if path is not None:
                 save_artifact(path, "permutations", parts[-1], {})
         if progress is not None:
@@ -211,7 +197,7 @@ def align_zoo(
     permutations = {group: torch.cat([part[group] for part in parts])[place] for group in parts[0]}
     return replace(
         zoo,
-        weights=permute(zoo.architecture, zoo.weights, permutations),
+        networks=permute(zoo.networks, permutations),
         permutations=permutations,
         aligned_to=reference,
         form="aligned",

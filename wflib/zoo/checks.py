@@ -11,42 +11,35 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.architecture.operations import Elementwise
-from wflib.networks import LEAVE_OUT, require_finite, require_stacked
+from wflib.networks import Networks
 from wflib.symmetry import identity
 
 __all__ = [
     "check_initial",
     "check_labels",
     "check_metadata",
+    "check_networks",
     "check_permutations",
     "check_record",
-    "check_weights",
     "require_same_architecture",
 ]
 
 RESERVED = {"form", "architecture", "initial_architecture"}
 
 
-def check_weights(what: str, architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not stacked float32 or float64 tensors of an architecture, or that are not finite.
+def check_networks(what: str, networks: Networks) -> None:
+    """Refuse networks in half precision, or that are not finite.
 
     Raises:
-        ValueError: Says which tensor or network, what was expected and what was found.
+        ValueError: Says which networks, what was expected and what was found.
     """
-    if wrong := [name for name, tensor in weights.items() if not isinstance(tensor, Tensor)]:
-        raise ValueError(f"Zoo: {what}: {wrong[0]} expected a tensor, got {type(weights[wrong[0]]).__name__}.")
-    try:
-        architecture.validate(weights)
-    except ValueError as error:
-        raise ValueError(f"Zoo: {what}: {error}") from error
-    require_stacked(architecture, weights, f"Zoo: {what}")
-    kinds = {tensor.dtype for tensor in weights.values()}
-    if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
-        found = ", ".join(sorted(map(str, kinds)))
+    if not isinstance(networks, Networks):
+        raise ValueError(f"Zoo: {what} expected Networks, got {type(networks).__name__}.")
+    if networks.dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"Zoo: {what}: expected all in torch.float32 or all in torch.float64, got {found}; convert with .float()."
+            f"Zoo: {what}: expected torch.float32 or torch.float64, got {networks.dtype}; convert with .to(torch.float32)."
         )
-    require_finite(weights, f"Zoo: {what}", LEAVE_OUT)
+    networks.require_finite(f"Zoo: {what}")
 
 
 def check_initial(architecture: Architecture, initial: Architecture) -> None:

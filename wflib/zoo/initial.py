@@ -6,8 +6,9 @@ import math
 
 import torch
 
-from wflib.architecture import Architecture, Weights
+from wflib.architecture import Architecture
 from wflib.architecture.operations import Convolution, Embedding, Linear, Operation
+from wflib.networks import Networks
 
 __all__ = ["INITS", "initial_moments", "initialize"]
 
@@ -76,7 +77,7 @@ def deviations(architecture: Architecture, operation: Operation, init: str) -> t
 
 def initialize(
     architecture: Architecture, networks: int, std: float, random: torch.Generator, init: str = "normal"
-) -> Weights:
+) -> Networks:
     """Networks with entries from N(mean, deviation²), see :func:`initial_moments`.
 
     ``normal`` is, but for norms, the prior that flows start from as well: N(0, std²) for all weights and biases.
@@ -86,4 +87,4 @@ def initialize(
     scale, shift = (torch.empty(architecture.dimension, device=flat.device) for _ in range(2))
     for name, where in architecture.slices.items():
         shift[where], scale[where] = moments[name]
-    return architecture.unflatten(flat * scale + shift)
+    return Networks.from_flat(architecture, flat * scale + shift)

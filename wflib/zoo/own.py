@@ -63,7 +63,7 @@ def zoo_from_networks(
     """
     if not isinstance(metadata, Mapping | None):
         raise ValueError(f"zoo_from_networks: metadata expected a mapping, got {metadata!r}.")
-    weights, facts = as_float32("networks", networks), {"provenance": "zoo_from_networks", **(metadata or {})}
+    networks, facts = as_float32("networks", networks), {"provenance": "zoo_from_networks", **(metadata or {})}
     if not len(networks):
         raise ValueError("zoo_from_networks: networks expected at least two, got none.")
     trajectory = labels("trajectory", torch.arange(len(networks)) if trajectory is None else trajectory, len(networks))
@@ -75,28 +75,26 @@ def zoo_from_networks(
     if init_std is not None:
         facts["init_std"] = init_std
     zoo = Zoo(
-        architecture=networks.architecture,
-        weights=weights,
+        networks=networks,
         trajectory=trajectory,
         step=step,
         held_out=held_out,
         form="trained",
         initial=None if initial is None else as_float32("initial", initial),
-        initial_architecture=None if initial is None else initial.architecture,
         metadata=facts,
     )
     zoo.require_both_parts("zoo_from_networks")
     return zoo
 
 
-def as_float32(name: str, networks: Networks) -> dict[str, Tensor]:
-    """Detached tensors on the CPU."""
+def as_float32(name: str, networks: Networks) -> Networks:
+    """Detached networks on the CPU."""
     if not isinstance(networks, Networks):
         raise ValueError(
             f"zoo_from_networks: {name} expected Networks, got a {type(networks).__name__}; Networks.from_state_dicts makes "
             "them of state dicts."
         )
-    return {name: tensor.detach().cpu().float() for name, tensor in networks.weights.items()}
+    return networks.map(lambda tensor: tensor.detach().cpu().float())
 
 
 def as_tensor(name: str, given: Any, expected: str) -> Tensor:

@@ -6,17 +6,18 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wflib.architecture import Architecture, Weights, is_perceptron, with_batch_statistics
 from wflib.architecture.operations import Moments
 from wflib.config import ZooConfig
+from wflib.networks import Networks, network_losses, output_losses
 from wflib.rng import generator
 from wflib.tasks import Dataset, Split
 from wflib.zoo.initial import initialize
 from wflib.zoo.zoo import Zoo
 
-__all__ = ["network_losses", "train_zoo"]
+__all__ = ["train_zoo"]
 
 CACHED_ELEMENTS = 2**21
 """Inputs, in numbers, of all networks that a CPU trains at once: with more they leave its cache, with fewer it waits for the
@@ -25,42 +26,13 @@ MOMENTUM = 0.1
 """How far running statistics move towards those of a batch, as in torch."""
 
 
-def network_losses(architecture: Architecture, weights: Weights, split: Split) -> Tensor:
-    """Mean loss of every network on a set of examples: cross-entropy in nats, or half the squared error.
-
-    Args:
-        architecture: What a network is.
-        weights: Tensors of shape (networks, *shape).
-        split: Examples shared by all networks, or with a leading network axis.
-
-    Returns:
-        (networks,).
-
-    Raises:
-        ValueError: Inputs of another number of features.
-    """
-    if tuple(split.inputs.shape[-len(architecture.inputs) :]) != architecture.inputs:
-        expected = ", ".join(map(str, architecture.inputs))
-        raise ValueError(f"Shape mismatch: expected inputs (…, {expected}), got {tuple(split.inputs.shape)}.")
-    return output_losses(architecture.task_type, architecture.forward(weights, split.inputs), split.targets)
-
-
-def output_losses(task_type: str, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean loss of every network's outputs (networks, examples, outputs)."""
-    if task_type == "regression":
-        return 0.5 * (outputs - targets).square().mean((1, 2))
-    targets = targets.expand(outputs.shape[:2])
-    losses = nn.functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-    return losses.view(outputs.shape[:2]).mean(1)
-
-
 def batch_losses(architecture: Architecture, weights: Weights, split: Split) -> tuple[Tensor, dict[str, Tensor]]:
     """Losses of networks in training mode, and their running statistics after these examples.
 
     Statistics are measured rather than learned: they move towards a batch's mean and unbiased variance.
     """
     if not architecture.statistics:
-        return network_losses(architecture, weights, split), {}
+        return network_losses(Networks.unchecked(architecture, weights), split), {}
     training, examples, found = with_batch_statistics(architecture), split.inputs.shape[1], {}
     measured = [operation for operation in training.operations if isinstance(operation, Moments)]
     kept = {name for operation in measured for name in (operation.output, *operation.inputs)}
@@ -70,7 +42,7 @@ def batch_losses(architecture: Architecture, weights: Weights, split: Split) -> 
         mean, variance = values[operation.output].detach().unbind(1)
         found[operation.mean] = weights[operation.mean].lerp(mean, MOMENTUM)
         found[operation.variance] = weights[operation.variance].lerp(variance * (count / max(count - 1, 1)), MOMENTUM)
-    return output_losses(architecture.task_type, values[training.operations[-1].output], split.targets), found
+    return output_losses(architecture.task_type, values[training.operations[-1].output], split.targets).mean(1), found
 
 
 def networks_at_once(architecture: Architecture, examples: int) -> int:
@@ -130,12 +102,10 @@ def train_zoo(
             f"zoo.snapshot_every is {config.snapshot_every}; lower it, or raise zoo.epochs."
         )
     drawn = generator(config.seed, "zoo", "init", device=device)
-    weights = initialize(architecture, networks, config.init_std, drawn, config.init)
-    initial = {name: tensor.cpu().clone() for name, tensor in weights.items()}
-    shape, learned = dataset.inputs, [name for name in weights if name not in architecture.statistics]
+    start = initialize(architecture, networks, config.init_std, drawn, config.init)
+    shape, learned = dataset.inputs, [name for name in start.weights if name not in architecture.statistics]
     at_once = networks_at_once(architecture, size) if inputs.device.type == "cpu" else networks
-    parts = zip(*(tensor.split(at_once) for tensor in weights.values()), strict=True)
-    trained = [{name: tensor.clone() for name, tensor in zip(weights, part, strict=True)} for part in parts]
+    trained = [part.map(torch.clone).weights for part in start.split(at_once)]
     optimizers = [build_optimizer(config, [some[name].requires_grad_() for name in learned]) for some in trained]
     first = config.skip_epochs * iterations + config.snapshot_every
     steps = list(range(first, config.epochs * iterations + 1, config.snapshot_every))
@@ -169,13 +139,11 @@ def train_zoo(
     # One deviation describes initial weights of one distribution only.
     declared = {"init_std": config.init_std} if config.init == "normal" else {"init": config.init}
     return Zoo(
-        architecture=architecture,
-        weights=architecture.unflatten(flat.flatten(0, 1)),
+        networks=Networks.from_flat(architecture, flat.flatten(0, 1)),
         trajectory=torch.arange(networks).repeat_interleave(count),
         step=torch.tensor(steps).repeat(networks),
         held_out=kept_out.repeat_interleave(count),
         form="trained",
-        initial=initial,
-        initial_architecture=architecture,
+        initial=start.to("cpu"),
         metadata={"task": dataset.task, "seed": config.seed, **declared, "provenance": "wflib train-zoo"},
     )

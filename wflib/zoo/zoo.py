@@ -12,9 +12,10 @@ from torch import Tensor
 
 from wflib.architecture import NORMS, Architecture, Weights
 from wflib.manifold import weight_manifold
+from wflib.networks import Networks
 from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
 from wflib.symmetry import Permutations, Scales, canonicalize, permute
-from wflib.zoo.checks import check_initial, check_labels, check_metadata, check_permutations, check_record, check_weights
+from wflib.zoo.checks import check_initial, check_labels, check_metadata, check_networks, check_permutations, check_record
 
 __all__ = ["FORMS", "Zoo", "canonical_zoo", "load_zoo", "save_zoo"]
 
@@ -27,42 +28,38 @@ class Zoo:
     """Networks as tensors.
 
     Attributes:
-        architecture: What a network is.
-        weights: Tensors of shape (networks, *shape), all float32 or all float64, finite.
+        networks: In float32 or float64, finite.
         trajectory: Training run of each network, (networks,) int64.
         step: Optimizer step at which it was taken, (networks,) int64.
         held_out: Whether its trajectory is kept from the flow, (networks,) bool; whole trajectories, never snapshots.
         form: A key of ``FORMS``.
-        initial: Weights at initialization, one network per trajectory, unaligned; None where unknown.
-        initial_architecture: Architecture of ``initial``, which is never canonical.
+        initial: Networks at initialization, one per trajectory, unaligned and never canonical; None where unknown.
         permutations: What alignment did to each network, indices per hidden group (networks, neurons), of nested ones
             (networks, parents, neurons); empty if nothing.
-        aligned_to: The network that alignment aimed at, tensors of shape (1, *shape); None before alignment.
+        aligned_to: The one network that alignment aimed at; None before alignment.
         record: Norms that canonicalization divided out, per scaling (networks, neurons); empty if none.
         metadata: Task, seed, provenance: JSON-serializable; ``init_std``, where known, is read by :attr:`init_std`.
 
     Raises:
-        ValueError: Parts that do not belong together, half-precision or integer weights, NaN or infinity; says which part,
-            what was expected and what was found.
+        ValueError: Parts that do not belong together, half precision, NaN or infinity; says which part, what was expected
+            and what was found.
     """
 
-    architecture: Architecture
-    weights: Weights
+    networks: Networks
     trajectory: Tensor
     step: Tensor
     held_out: Tensor
     form: str
-    initial: Weights | None = None
-    initial_architecture: Architecture | None = None
+    initial: Networks | None = None
     permutations: Permutations = field(default_factory=dict)
-    aligned_to: Weights | None = None
+    aligned_to: Networks | None = None
     record: Scales = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_weights("weights", self.architecture, self.weights)
-        if self.aligned_to is not None:
-            check_weights("aligned_to", self.architecture, self.aligned_to)
+        for what in ("networks", "aligned_to", "initial"):
+            if what == "networks" or getattr(self, what) is not None:
+                check_networks(what, getattr(self, what))
         networks = len(self)
         check_labels(networks, self.trajectory, self.step, self.held_out)
         check_metadata(self.metadata)
@@ -77,11 +74,8 @@ class Zoo:
         check_permutations(self.architecture, networks, self.permutations)
         check_record(self.architecture, networks, self.record)
         if self.initial is not None:
-            if self.initial_architecture is None:
-                raise ValueError("Zoo: initial weights need an initial_architecture.")
-            check_weights("initial", self.initial_architecture, self.initial)
-            check_initial(self.architecture, self.initial_architecture)
-            runs = len(next(iter(self.initial.values())))
+            check_initial(self.architecture, self.initial.architecture)
+            runs = len(self.initial)
             if networks and not 0 <= int(self.trajectory.min()) <= int(self.trajectory.max()) < runs:
                 raise ValueError(f"Zoo: trajectories must lie in 0 … {runs - 1}, one for each of the initial networks.")
         for name in ("trajectory", "step"):
@@ -90,18 +84,23 @@ class Zoo:
                 raise ValueError(f"Zoo: {name} expected numbers of at least 0, got {int(found.min())}; count from 0.")
 
     def __len__(self) -> int:
-        return next(iter(self.weights.values())).shape[0]
+        return len(self.networks)
 
     @property
-    def flat(self) -> Tensor:
-        """All networks as flat vectors, (networks, D)."""
-        return self.architecture.flatten(self.weights)
+    def architecture(self) -> Architecture:
+        """What a network is."""
+        return self.networks.architecture
+
+    @property
+    def weights(self) -> Weights:
+        """Stacked tensors, (networks, *shape)."""
+        return self.networks.weights
 
     def __getitem__(self, index: Tensor | slice) -> Zoo:
         """Some of the networks; an index tensor, a mask or a slice."""
         return replace(
             self,
-            weights={name: tensor[index] for name, tensor in self.weights.items()},
+            networks=self.networks[index],
             trajectory=self.trajectory[index],
             step=self.step[index],
             held_out=self.held_out[index],
@@ -153,20 +152,19 @@ class Zoo:
         return self[order[counts.cumsum(0) - 1]]
 
     @property
-    def reference(self) -> Weights:
-        """What samples are aligned to, tensors of shape (1, *shape): ``aligned_to``, else the first trajectory's end."""
-        return self.last_snapshots[:1].weights if self.aligned_to is None else self.aligned_to
+    def reference(self) -> Networks:
+        """The one network that samples are aligned to: ``aligned_to``, else the first trajectory's end."""
+        return self.last_snapshots[:1].networks if self.aligned_to is None else self.aligned_to
 
-    def initial_of(self, index: Tensor) -> Weights:
-        """Initial weights of the trajectories of some networks, in those networks' neuron order.
+    def initial_of(self, index: Tensor) -> Networks:
+        """Initial networks of the trajectories of some networks, in those networks' neuron order.
 
         Raises:
             ValueError: The zoo does not know its initial weights.
         """
         if self.initial is None:
             raise ValueError("Zoo: initial weights are unknown; use coupling: independent or ot.")
-        start = {name: tensor[self.trajectory[index]] for name, tensor in self.initial.items()}
-        return permute(self.initial_architecture, start, {name: p[index] for name, p in self.permutations.items()})
+        return permute(self.initial[self.trajectory[index]], {name: p[index] for name, p in self.permutations.items()})
 
 
 def canonical_zoo(zoo: Zoo, norm: str = NORMS[0]) -> Zoo:
@@ -179,17 +177,16 @@ def canonical_zoo(zoo: Zoo, norm: str = NORMS[0]) -> Zoo:
         zoo: Ordinary networks.
         norm: Which norm of incoming weights becomes one, see :func:`~wflib.symmetry.canonicalize`.
     """
-    result = canonicalize(zoo.architecture, zoo.weights, norm)
+    result = canonicalize(zoo.networks, norm)
     facts = {
-        "manifold": weight_manifold(result.architecture).describe(),
+        "manifold": weight_manifold(result.networks.architecture).describe(),
         "zero_norm_neurons": result.zero_norm_neurons,
         "nearly_dead_neurons": result.nearly_dead_neurons,
     }
     return replace(
         zoo,
-        architecture=result.architecture,
-        weights=result.weights,
-        aligned_to=canonicalize(zoo.architecture, zoo.reference, norm).weights,
+        networks=result.networks,
+        aligned_to=canonicalize(zoo.reference, norm).networks,
         record=result.record,
         form="canonical",
         metadata={**zoo.metadata, **facts},
@@ -225,13 +222,14 @@ def save_zoo(path: str | Path, zoo: Zoo) -> None:
         raise ValueError(f"{path}: {error}; nothing was written.") from error
     tensors = {f"weights.{name}": tensor for name, tensor in zoo.weights.items()}
     tensors |= {"trajectory": zoo.trajectory, "step": zoo.step, "held_out": zoo.held_out}
-    tensors |= {f"initial.{name}": tensor for name, tensor in (zoo.initial or {}).items()}
+    for what in ("initial", "aligned_to"):
+        if (networks := getattr(zoo, what)) is not None:
+            tensors |= {f"{what}.{name}": tensor for name, tensor in networks.weights.items()}
     tensors |= {f"permutations.{name}": tensor for name, tensor in zoo.permutations.items()}
-    tensors |= {f"aligned_to.{name}": tensor for name, tensor in (zoo.aligned_to or {}).items()}
     tensors |= {f"record.{name}": tensor for name, tensor in zoo.record.items()}
     metadata = {"form": zoo.form, "architecture": zoo.architecture.to_json(), **zoo.metadata}
-    if zoo.initial_architecture is not None:
-        metadata["initial_architecture"] = zoo.initial_architecture.to_json()
+    if zoo.initial is not None:
+        metadata["initial_architecture"] = zoo.initial.architecture.to_json()
     save_artifact(path, "zoo", tensors, metadata)
 
 
@@ -257,19 +255,17 @@ def load_zoo(path: str | Path, form: str) -> Zoo:
         raise ArtifactError(f"{path}: expected a zoo of form {form}, found {found}; {remedy}.")
     try:
         architecture = Architecture.from_json(metadata.pop("architecture"))
-        initial_text = metadata.pop("initial_architecture", None)
         tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+        initial, aligned_to = (with_prefix(tensors, f"{name}.") for name in ("initial", "aligned_to"))
         zoo = Zoo(
-            architecture=architecture,
-            weights=with_prefix(tensors, "weights."),
+            networks=Networks(architecture, with_prefix(tensors, "weights.")),
             trajectory=tensors["trajectory"],
             step=tensors["step"],
             held_out=tensors["held_out"],
             form=form,
-            initial=with_prefix(tensors, "initial.") or None,
-            initial_architecture=Architecture.from_json(initial_text) if initial_text else None,
+            initial=Networks(Architecture.from_json(metadata.pop("initial_architecture")), initial) if initial else None,
             permutations=with_prefix(tensors, "permutations."),
-            aligned_to=with_prefix(tensors, "aligned_to.") or None,
+            aligned_to=Networks(architecture, aligned_to) if aligned_to else None,
             record=with_prefix(tensors, "record."),
             metadata=metadata,
         )

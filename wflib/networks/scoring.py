@@ -1,0 +1,159 @@
+"""Networks on examples: what they predict, and how well; every loss, probability and accuracy of networks is computed here.
+
+Targets are class indices (int64) or values (float32, one column). Losses are differentiable in the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from wflib.architecture import Architecture
+from wflib.networks.networks import Networks
+from wflib.tasks import Split
+
+__all__ = [
+    "accuracy",
+    "example_losses",
+    "negative_log_likelihood",
+    "network_losses",
+    "output_losses",
+    "predict",
+    "require_classification",
+    "wrong_predictions",
+]
+
+CHUNK = 256
+"""Networks that run at once: bounds the memory for what they compute."""
+
+
+def require_classification(architecture: Architecture, purpose: str) -> None:
+    """Refuse architectures whose outputs are no logits.
+
+    Raises:
+        ValueError: The architecture is one of regression.
+    """
+    if architecture.task_type != "classification":
+        raise ValueError(
+            f"{purpose}: expected a classification architecture, got {architecture.task_type!r}; "
+            "class probabilities are undefined there, compare wflib.networks.network_losses instead."
+        )
+
+
+def outputs_in_parts(networks: Networks, inputs: Tensor, chunk: int | None) -> Iterator[Tensor]:
+    """Outputs of so many networks at a time, of all with None; inputs go to the networks' device and precision.
+
+    Yields:
+        (networks at a time, examples, outputs).
+
+    Raises:
+        ValueError: Inputs of another shape, or ``chunk`` below one.
+    """
+    expected = networks.architecture.inputs
+    if tuple(inputs.shape[-len(expected) if chunk is None else 1 :]) != expected:
+        shape = ", ".join(map(str, expected))
+        raise ValueError(f"Shape mismatch: expected inputs (examples, {shape}), got {tuple(inputs.shape)}.")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"expected at least 1 network at a time, got {chunk}.")
+    inputs = inputs.to(networks.device, networks.dtype)
+    if len(networks) == 0:  # one network of zeros says the shape (0, examples, outputs)
+        yield networks.map(lambda tensor: tensor.new_zeros(1, *tensor.shape[1:])).forward(inputs)[:0]
+    elif chunk is None:
+        yield networks.forward(inputs)
+    else:
+        yield from (part.forward(inputs) for part in networks.split(chunk))
+
+
+@torch.no_grad()
+def predict(networks: Networks, inputs: Tensor, chunk: int = CHUNK) -> Tensor:
+    """Log-probabilities log softmax f(x; θ) of all networks, on their device.
+
+    Args:
+        networks: Classifiers, ordinary or canonical.
+        inputs: (examples, *inputs), shared by all networks; moved to their device and dtype.
+        chunk: Networks that run at once; bounds the memory for hidden activations.
+
+    Returns:
+        (networks, examples, classes), natural logarithms.
+
+    Raises:
+        ValueError: Regression, inputs of the wrong shape, or ``chunk`` below one.
+    """
+    require_classification(networks.architecture, "predict")
+    return torch.cat([outputs.log_softmax(-1) for outputs in outputs_in_parts(networks, inputs, chunk)])
+
+
+def network_losses(networks: Networks, split: Split, chunk: int | None = None) -> Tensor:
+    """Mean loss of every network on a set of examples: cross-entropy in nats, or half the squared error.
+
+    Args:
+        networks: Of any kind.
+        split: Examples shared by all networks, or with a leading network axis.
+        chunk: Networks that run at once, where examples are shared; None for all.
+
+    Returns:
+        (networks,).
+
+    Raises:
+        ValueError: Inputs of another shape, or ``chunk`` below one.
+    """
+    kind, parts = networks.architecture.task_type, outputs_in_parts(networks, split.inputs, chunk)
+    return torch.cat([output_losses(kind, outputs, split.targets).mean(1) for outputs in parts])
+
+
+def output_losses(task_type: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Loss of every network on every example, (networks, examples), from outputs (networks, examples, outputs)."""
+    if task_type == "regression":
+        return 0.5 * (outputs - targets.to(outputs.device)).square().mean(2)
+    return example_losses(outputs.log_softmax(-1), targets)
+
+
+def check_predictions(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Targets for every network, (networks, examples), on the predictions' device.
+
+    Raises:
+        ValueError: Shapes do not fit.
+    """
+    if log_probabilities.ndim != 3:
+        raise ValueError(
+            "Shape mismatch: expected log-probabilities (networks, examples, classes), "
+            f"got {tuple(log_probabilities.shape)}; add the network axis with [None]."
+        )
+    if tuple(targets.shape) not in (log_probabilities.shape[:2], log_probabilities.shape[1:2]):
+        raise ValueError(f"Shape mismatch: expected targets ({log_probabilities.shape[1]},), got {tuple(targets.shape)}.")
+    return targets.to(log_probabilities.device).expand(log_probabilities.shape[:2])
+
+
+def example_losses(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """−log p(y_i | x_i) of every network on every example, in nats; infinite where a target has probability zero.
+
+    Args:
+        log_probabilities: (networks, examples, classes), natural logarithms.
+        targets: (examples,) class indices, or (networks, examples).
+
+    Returns:
+        (networks, examples).
+
+    Raises:
+        ValueError: Shapes do not fit.
+    """
+    chosen = check_predictions(log_probabilities, targets)
+    return nn.functional.nll_loss(log_probabilities.flatten(0, 1), chosen.flatten(), reduction="none").view(chosen.shape)
+
+
+def negative_log_likelihood(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """−mean_i log p(y_i | x_i), in nats, (networks,); arguments and errors of :func:`example_losses`."""
+    return example_losses(log_probabilities, targets).mean(1)
+
+
+def wrong_predictions(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Where the most probable class is not the target, (networks, examples) bool; as :func:`example_losses`."""
+    chosen = check_predictions(log_probabilities, targets)
+    return log_probabilities.argmax(-1) != chosen
+
+
+def accuracy(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Share of examples whose most probable class is the target, (networks,); as :func:`example_losses`."""
+    return (~wrong_predictions(log_probabilities, targets)).to(log_probabilities.dtype).mean(1)
