@@ -37,7 +37,7 @@ def test_there_and_back(canonical, rotated):
     assert torch.allclose(back.flat, own.flat, atol=1e-12)
     assert torch.allclose(coordinates.encode(back), x, atol=1e-12)
     assert torch.equal(x, own.flat) != rotated
-    assert coordinates.canonical == canonical
+    assert coordinates.architecture.canonical == canonical
     assert coordinates.manifold.has_spheres == canonical
     assert torch.allclose(coordinates.manifold.projx(x), x, atol=1e-12)
 

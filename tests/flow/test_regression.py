@@ -58,11 +58,11 @@ def test_a_flow_trains_draws_and_survives_its_file(make_flow, training_config, r
     assert (weights["linear3.weight"].flatten(1).norm(dim=1) - 1).abs().min() > 1e-3
     save_flow(tmp_path / "flow.safetensors", flow)
     loaded = load_flow(tmp_path / "flow.safetensors")
-    assert loaded.coordinates.canonical
+    assert loaded.coordinates.architecture.canonical
     assert torch.equal(sample(loaded, 5, 4, generator(0, "s")), x)
     assert len(draw_networks(loaded, 3, seed=0)) == 3
     wider = loaded.with_widths({"hidden1": 20})
-    assert wider.coordinates.canonical
+    assert wider.coordinates.architecture.canonical
     ordinary = Networks(ARCHITECTURE, initial(4)).to(torch.float64)
     assert_same_function(ordinary, coordinates.decode(coordinates.encode(ordinary)), inputs.double())
 

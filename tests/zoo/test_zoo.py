@@ -187,6 +187,7 @@ def test_a_part_may_be_empty():
         ({"held_out": torch.zeros(NETWORKS, dtype=torch.int64)}, r"held_out expected .*torch.bool, got .*torch.int64"),
         ({"form": "baked"}, "aligned.*trained.*'baked'"),
         ({"networks": random_weights(ARCHITECTURE, NETWORKS)}, "networks expected Networks, got dict"),
+        ({"aligned_to": OTHER[:1]}, "aligned_to: expected the sizes of the zoo, .*hidden2 4.*hidden2 5"),
         ({"initial": OTHER}, r"initial expected networks as the zoo's, .*linear2.weight \(4, 5\).*got .*\(5, 5\)"),
         ({"initial": random_networks(ARCHITECTURE, RUNS - 1)}, "trajectories must lie in 0 … 2"),
         ({"trajectory": torch.arange(RUNS).repeat_interleave(SNAPSHOTS) - 1}, "trajectories must lie in 0 … 3"),

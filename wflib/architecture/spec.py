@@ -73,6 +73,11 @@ class Architecture:
         if self.norm not in (None, *NORMS):
             raise ValueError(f"Architecture: norm must be one of {', '.join(NORMS)} or None, got {self.norm!r}.")
 
+    @property
+    def canonical(self) -> bool:
+        """Whether networks are canonical, a norm of theirs being one, rather than ordinary."""
+        return self.norm is not None
+
     @cached_property
     def derivation(self) -> Derivation:
         """What follows from the operations: groups, axes, scalings."""
@@ -207,11 +212,7 @@ class Architecture:
         return self.run(weights, inputs, {self.operations[-1].output})[self.operations[-1].output]
 
     def activations(self, weights: Mapping[str, Tensor], inputs: Tensor) -> dict[str, Tensor]:
-        """What every group of neurons computes, as weights first read it; arguments as in :meth:`forward`.
-
-        Returns:
-            Group → (networks, examples, …).
-        """
+        """What every group computes, as weights first read it, group → (networks, examples, …); as :meth:`forward`."""
         named = self.derivation.values
         values = self.run(weights, inputs, set(named.values()))
         return {group: values[value] for group, value in named.items()}

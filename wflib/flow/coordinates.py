@@ -82,11 +82,6 @@ class Coordinates:
         return replace(self.architecture, operations=with_variances_held(self.architecture.operations, "logarithm"))
 
     @property
-    def canonical(self) -> bool:
-        """Whether the coordinates are of canonical networks."""
-        return self.architecture.norm is not None
-
-    @property
     def manifold(self) -> WeightManifold:
         """Where the coordinates of a network lie."""
         return weight_manifold(self.architecture)
@@ -105,7 +100,7 @@ class Coordinates:
 
     def encode(self, networks: Networks) -> Tensor:
         """Networks → (networks, D); ordinary ones are canonicalized first where the flow needs it."""
-        if self.canonical and networks.architecture.norm is None:
+        if self.architecture.canonical and not networks.architecture.canonical:
             networks = canonicalize(networks, self.architecture.norm).networks
         return self.architecture.flatten(self.rotate(logarithms(networks.architecture, networks.weights), self.basis))
 

@@ -60,7 +60,7 @@ class Flow(nn.Module):
         examples: Split | None = None,
     ) -> None:
         super().__init__()
-        if coordinates.canonical != (config.geometry != "euclidean"):
+        if coordinates.architecture.canonical != (config.geometry != "euclidean"):
             expected = "ordinary" if config.geometry == "euclidean" else "canonical"
             raise ValueError(
                 f"Flow: geometry {config.geometry} works on {expected} networks; the coordinates are not of such."

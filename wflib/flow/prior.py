@@ -132,7 +132,7 @@ def build_prior(manifold: WeightManifold, architecture: Architecture, initializa
     check_initialization(initialization)
     if not isinstance(initialization, (int, float)):
         return measured_prior(manifold, architecture, initialization)
-    if architecture.norm is None:
+    if not architecture.canonical:
         return flat_prior(manifold, architecture.dimension, initialization)
     return canonical_prior(manifold, architecture, initialization)
 

@@ -176,7 +176,7 @@ def weight_manifold(architecture: Architecture) -> WeightManifold:
     Returns:
         The product manifold in the order of the flat vector.
     """
-    if architecture.norm is None:
+    if not architecture.canonical:
         return flat_manifold(architecture)
     spheres = [part for part in sphere_factors(architecture) if part.shape[1] > 1]
     everywhere, curved = torch.arange(architecture.dimension), torch.zeros(architecture.dimension, dtype=torch.bool)

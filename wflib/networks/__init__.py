@@ -1,6 +1,5 @@
 """Many networks as one object: state dicts, modules, files, and how well they predict."""
 
-from wflib.networks.checks import require_stacked
 from wflib.networks.finite import LEAVE_OUT, finite_networks, require_finite
 from wflib.networks.networks import Networks
 from wflib.networks.scoring import (
@@ -28,6 +27,5 @@ __all__ = [
     "predict",
     "require_classification",
     "require_finite",
-    "require_stacked",
     "wrong_predictions",
 ]

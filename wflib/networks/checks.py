@@ -13,7 +13,7 @@ from wflib.architecture import Architecture
 from wflib.networks.names import listed
 from wflib.networks.states import check_floating
 
-__all__ = ["check_architecture", "check_stacked", "checked_names", "places", "require_stacked"]
+__all__ = ["check_architecture", "check_stacked", "checked_names", "places"]
 
 
 def check_architecture(architecture: Architecture) -> None:
@@ -40,30 +40,16 @@ def check_stacked(architecture: Architecture, weights: Mapping[str, Tensor]) -> 
     except ValueError as error:
         raise ValueError(f"Networks: {error}") from error
     architecture.validate(weights)
-    require_stacked(architecture, weights, "Networks")
+    name, shape = architecture.shapes[0]
+    if weights[name].ndim != 1 + len(shape):
+        raise ValueError(
+            f"Networks: expected stacked tensors, {name} of shape (networks, {', '.join(map(str, shape))}), got "
+            f"{tuple(weights[name].shape)}; stack single networks with Networks.from_state_dicts."
+        )
     dtypes = {name: tensor.dtype for name, tensor in weights.items()}
     if len(set(dtypes.values())) > 1 or min(dtype.itemsize for dtype in dtypes.values()) < 2:
         found = listed(f"{name} {dtype}" for name, dtype in dtypes.items())
         raise ValueError(f"Networks: expected tensors of one dtype of 16 bits or more, got {found}; convert them.")
-
-
-def require_stacked(architecture: Architecture, weights: Mapping[str, Tensor], who: str) -> None:
-    """Refuse tensors of a single network, or with several axes in front, among those that fit an architecture.
-
-    Args:
-        architecture: What a network is.
-        weights: Tensors that fit it, all with the same axes in front.
-        who: Who asks, the sentence's beginning.
-
-    Raises:
-        ValueError: Names a tensor, what was expected and what was found.
-    """
-    name, shape = architecture.shapes[0]
-    if weights[name].ndim != 1 + len(shape):
-        raise ValueError(
-            f"{who}: expected stacked tensors, {name} of shape (networks, {', '.join(map(str, shape))}), got "
-            f"{tuple(weights[name].shape)}; stack single networks with Networks.from_state_dicts."
-        )
 
 
 def checked_names(names: Iterable[str], count: int) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ class Networks(Sequence[dict[str, Tensor]]):
 
     def module(self) -> StackedModule:
         """All networks as one module."""
-        return StackedModule(self.architecture, self.weights)
+        return StackedModule(self)
 
     @property
     def device(self) -> torch.device:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture, Weights
+from wflib.architecture import Weights
+
+if TYPE_CHECKING:  # networks make themselves into one
+    from wflib.networks.networks import Networks
 
 __all__ = ["StackedModule"]
 
@@ -18,15 +21,14 @@ class StackedModule(nn.Module):
     their own names, as ``torch.func.functional_call`` with ``vmap`` over ``architecture.module()`` takes them.
 
     Args:
-        architecture: Of every network.
-        weights: Tensors (networks, *shape).
+        networks: What it starts from.
     """
 
-    def __init__(self, architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, networks: Networks) -> None:
         super().__init__()
-        self.architecture = architecture
-        self.names = {name: name.replace(".", "_") for name in weights}
-        for name, tensor in weights.items():
+        self.architecture = networks.architecture
+        self.names = {name: name.replace(".", "_") for name in networks.weights}
+        for name, tensor in networks.weights.items():
             self.register_parameter(self.names[name], nn.Parameter(tensor.detach().clone()))
 
     @property

@@ -15,7 +15,15 @@ from wflib.manifold import weight_manifold
 from wflib.networks import Networks
 from wflib.storage import ArtifactError, load_artifact, rerun, save_artifact
 from wflib.symmetry import Permutations, Scales, canonicalize, permute
-from wflib.zoo.checks import check_initial, check_labels, check_metadata, check_networks, check_permutations, check_record
+from wflib.zoo.checks import (
+    check_initial,
+    check_labels,
+    check_metadata,
+    check_networks,
+    check_permutations,
+    check_record,
+    require_same_architecture,
+)
 
 __all__ = ["FORMS", "Zoo", "canonical_zoo", "load_zoo", "save_zoo"]
 
@@ -57,15 +65,16 @@ class Zoo:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for what in ("networks", "aligned_to", "initial"):
-            if what == "networks" or getattr(self, what) is not None:
-                check_networks(what, getattr(self, what))
+        check_networks("networks", self.networks)
+        if self.aligned_to is not None:
+            check_networks("aligned_to", self.aligned_to)
+            require_same_architecture(self.aligned_to.architecture, self.architecture, "Zoo: aligned_to", "the zoo")
         networks = len(self)
         check_labels(networks, self.trajectory, self.step, self.held_out)
         check_metadata(self.metadata)
         if self.form not in FORMS:
             raise ValueError(f"Zoo: form must be one of {sorted(FORMS)}, got {self.form!r}.")
-        canonical = self.architecture.norm is not None
+        canonical = self.architecture.canonical
         if self.form != "sampled" and canonical != (self.form == "canonical"):
             kind = "canonical" if canonical else "ordinary"
             raise ValueError(
@@ -74,6 +83,7 @@ class Zoo:
         check_permutations(self.architecture, networks, self.permutations)
         check_record(self.architecture, networks, self.record)
         if self.initial is not None:
+            check_networks("initial", self.initial)
             check_initial(self.architecture, self.initial.architecture)
             runs = len(self.initial)
             if networks and not 0 <= int(self.trajectory.min()) <= int(self.trajectory.max()) < runs:
