@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture.chain import Layer, chain
-from wflib.architecture.changes import resized, with_variances_held
+from wflib.architecture.changes import with_variances_held
 from wflib.architecture.derive import Axis, Derivation, NeuronGroup, Scaling, derive
 from wflib.architecture.operations import Linear, Operation
 from wflib.architecture.running import check_operations, run_operations
+from wflib.architecture.widths import resized
 
 __all__ = ["NORMS", "Architecture", "TensorSpec", "Weights"]
 
@@ -271,13 +272,17 @@ class Architecture:
     def with_widths(self, widths: Mapping[str, int]) -> Architecture:
         """The same network with other sizes of hidden groups.
 
+        Channels of convolutions with all that follows them, hidden layers, features of a residual stream, attention heads
+        and their widths (of one head). Operations get the sizes that follow, and 1/√width of attention.
+
         Raises:
-            ValueError: A name is no hidden group, or the network is no perceptron.
+            ValueError: A name is no hidden group, a size is below one, or an operation leaves open what becomes of a group:
+                one that takes neurons by their places, or constants for each of them. Names both.
         """
         hidden = {group.name for group in self.hidden_groups}
         if not set(widths) <= hidden:
             raise ValueError(f"with_widths: expected some of the hidden groups {sorted(hidden)}, got {sorted(widths)}.")
-        return replace(self, shapes=resized(self, widths))
+        return resized(self, widths)
 
     def to_json(self) -> str:
         """One line of JSON that :meth:`from_json` reads back."""
