@@ -19,7 +19,7 @@ from wflib.architecture.changes import with_variances_held
 from wflib.architecture.derive import Axis, Derivation, NeuronGroup, Scaling, derive
 from wflib.architecture.operations import Linear, Operation
 from wflib.architecture.running import check_operations, run_operations
-from wflib.architecture.widths import resized
+from wflib.architecture.widths import with_widths
 
 __all__ = ["NORMS", "Architecture", "TensorSpec", "Weights"]
 
@@ -270,19 +270,8 @@ class Architecture:
         return replace(self, shapes=shapes, operations=operations, log_scale=None, norm=None)
 
     def with_widths(self, widths: Mapping[str, int]) -> Architecture:
-        """The same network with other sizes of hidden groups.
-
-        Channels of convolutions with all that follows them, hidden layers, features of a residual stream, attention heads
-        and their widths (of one head). Operations get the sizes that follow, and 1/√width of attention.
-
-        Raises:
-            ValueError: A name is no hidden group, a size is below one, or an operation leaves open what becomes of a group:
-                one that takes neurons by their places, or constants for each of them. Names both.
-        """
-        hidden = {group.name for group in self.hidden_groups}
-        if not set(widths) <= hidden:
-            raise ValueError(f"with_widths: expected some of the hidden groups {sorted(hidden)}, got {sorted(widths)}.")
-        return resized(self, widths)
+        """The same network with other sizes of hidden groups; see :func:`wflib.architecture.widths.with_widths`."""
+        return with_widths(self, widths)
 
     def to_json(self) -> str:
         """One line of JSON that :meth:`from_json` reads back."""

@@ -1,8 +1,8 @@
 """Networks of other widths: the same operations on tensors of other sizes.
 
 What a group counts is known of every axis of every tensor. From tensors sizes run through the network: every value's axes
-say what they consist of, and operations that have sizes written into them (shapes, rows, offsets, numbers of groups, 1/√width
-of attention) get those that follow. What comes out must have the same groups with the new sizes, else it is refused.
+say what they consist of, and operations that have sizes written into them (shapes, rows, offsets, numbers of groups,
+1/√width of attention) get those that follow. What comes out must have the same groups with the new sizes, else it is refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,30 @@ from wflib.architecture.sizes import RULES, Sizes
 if TYPE_CHECKING:
     from wflib.architecture.spec import Architecture
 
-__all__ = ["resized"]
+__all__ = ["resized", "with_widths"]
+
+
+def with_widths(architecture: Architecture, widths: Mapping[str, int]) -> Architecture:
+    """The same network with other sizes of hidden groups: n_g neurons of group g where it had others.
+
+    Channels of convolutions with all that follows them, hidden layers, features of a residual stream, attention heads and
+    their widths (of one head). Operations get the sizes that follow, and attention its 1/√width.
+
+    Args:
+        architecture: Of any kind.
+        widths: Hidden group → size, of a nested one for each of its parents; others keep theirs.
+
+    Returns:
+        The architecture, equal to the given one where no size is another.
+
+    Raises:
+        ValueError: A name is no hidden group, a size is below one, or an operation leaves open what becomes of a group: one
+            that takes neurons by their places, or has numbers for each of them. Names both.
+    """
+    hidden = {group.name for group in architecture.hidden_groups}
+    if not set(widths) <= hidden:
+        raise ValueError(f"with_widths: expected some of the hidden groups {sorted(hidden)}, got {sorted(widths)}.")
+    return resized(architecture, widths)
 
 
 def resized(architecture: Architecture, sizes: Mapping[str, int]) -> Architecture:
