@@ -2,7 +2,8 @@
 
 What a group counts is known of every axis of every tensor. From tensors sizes run through the network: every value's axes
 say what they consist of, and operations that have sizes written into them (shapes, rows, offsets, numbers of groups,
-1/√width of attention) get those that follow. What comes out must have the same groups with the new sizes, else it is refused.
+1/√width of attention) get those that follow. What comes out must have the same groups with the new sizes, or is
+refused.
 """
 
 from __future__ import annotations
