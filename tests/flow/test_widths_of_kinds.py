@@ -56,7 +56,10 @@ def trained(toy) -> dict[tuple[str, str], Zoo]:
 )
 def test_a_flow_trained_at_one_width_draws_networks_of_another(kind, geometry, velocity, trained, toy, tmp_path):
     zoo = zoo_for(trained, kind, geometry)
-    config = settings(geometry, f"velocity.kind={velocity}", "velocity.gradient_examples=0", "flow.coupling=independent")
+    seen = 8 if kind == "cnn with batch norm" else 0  # examples whose loss' gradient the network sees
+    config = settings(
+        geometry, f"velocity.kind={velocity}", f"velocity.gradient_examples={seen}", "flow.coupling=independent"
+    )
     flow = FlowTrainer(flow_for_zoo(config, zoo, toy.train), zoo, config.training, toy.train).run()
     same = flow.with_widths({group.name: group.size for group in flow.architecture.hidden_groups})
     assert torch.equal(sample(same, 3, 2, generator(0, "s")), sample(flow, 3, 2, generator(0, "s")))
@@ -71,13 +74,15 @@ def test_a_flow_trained_at_one_width_draws_networks_of_another(kind, geometry, v
 
 
 @over_kinds
-def test_wide_flows_do_not_know_neurons_apart(kind, trained, toy):
+def test_wide_flows_do_not_know_neurons_apart(kind, trained, toy, randomized):
     zoo = zoo_for(trained, kind, "geometric")
     config = settings("geometric", "velocity.gradient_examples=0", "flow.coupling=independent")
-    flow = FlowTrainer(flow_for_zoo(config, zoo, toy.train), zoo, config.training, toy.train).run()
-    wide = flow.with_widths(OTHER[kind][0]).double().requires_grad_(False)
+    wide = randomized(flow_for_zoo(config, zoo, toy.train)).with_widths(OTHER[kind][0]).double().requires_grad_(False)
     x, t = wide.prior.sample(3, generator(0, "x")).double(), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
     assert_equivariant(lambda point: wide.velocity(point, t), wide.architecture, x, generator(0, "p"), 1e-8)
+    slope = torch.linspace(0, 1, x.shape[1], dtype=torch.float64)
+    with pytest.raises(ValueError, match="equivariant"):
+        assert_equivariant(lambda point: wide.velocity(point, t) + slope, wide.architecture, x, generator(0, "p"), 1e-8)
 
 
 @over_kinds
