@@ -57,9 +57,8 @@ def trained(toy) -> dict[tuple[str, str], Zoo]:
 def test_a_flow_trained_at_one_width_draws_networks_of_another(kind, geometry, velocity, trained, toy, tmp_path):
     zoo = zoo_for(trained, kind, geometry)
     seen = 8 if kind == "cnn with batch norm" else 0  # examples whose loss' gradient the network sees
-    config = settings(
-        geometry, f"velocity.kind={velocity}", f"velocity.gradient_examples={seen}", "flow.coupling=independent"
-    )
+    changes = (f"velocity.gradient_examples={seen}", "flow.coupling=independent", "training.loss=standardized")
+    config = settings(geometry, f"velocity.kind={velocity}", *changes)
     flow = FlowTrainer(flow_for_zoo(config, zoo, toy.train), zoo, config.training, toy.train).run()
     same = flow.with_widths({group.name: group.size for group in flow.architecture.hidden_groups})
     assert torch.equal(sample(same, 3, 2, generator(0, "s")), sample(flow, 3, 2, generator(0, "s")))
