@@ -292,6 +292,41 @@ def shared_rows(m, x):
     return m.head(m.o((m.q(x) @ m.q(x).mT).softmax(-1) @ m.v(x)).mean(1))
 
 
+def scaled_values(m, x):
+    x = m.embed(x)
+    return m.head(m.o((m.q(x) @ m.k(x).mT).softmax(-1) @ (0.5 * m.v(x))).mean(1))
+
+
+def scaled_mixture(m, x):
+    x = m.embed(x)
+    return m.head(m.o(0.5 * ((m.q(x) @ m.k(x).mT).softmax(-1) @ m.v(x))).mean(1))
+
+
+def logits_elsewhere(m, x):
+    x = m.embed(x)
+    logits = 2 * (m.q(x) @ m.k(x).mT)
+    return m.head((m.o(logits.softmax(-1) @ m.v(x)) + torch.tanh(logits).mean(-1, keepdim=True)).mean(1))
+
+
+def both_axes(m, x):
+    x = m.embed(x)
+    logits, v = m.q(x) @ m.k(x).mT, m.v(x)
+    return m.head((m.o(logits.softmax(-1) @ v) + logits.softmax(-2).mean(-1, keepdim=True)).mean(1))
+
+
+def crooked(m, x):
+    x = m.embed(x)
+    q, k = (side(x).reshape(-1, 4, 5).mT for side in (m.q, m.k))
+    return m.head(m.o((q @ k.mT).softmax(-1) @ m.v(x)).mean(1))
+
+
+def shared_keys(m, x):
+    x = m.embed(x)
+    q, k = (side(x).unflatten(-1, (2, 2)).transpose(1, 2) for side in (m.q, m.k))
+    y = (q @ k[:, :1].expand(-1, 2, -1, -1).mT).softmax(-1) @ m.v(x).unflatten(-1, (2, 2)).transpose(1, 2)
+    return m.head(m.o(y.transpose(1, 2).flatten(2)).mean(1))
+
+
 @pytest.mark.parametrize(
     ("run", "message"),
     [
@@ -301,6 +336,12 @@ def shared_rows(m, x):
         (two_products, r"\(matrix product\) is no part of softmax attention"),
         (wrong_axis, r"\(matrix product\) is no part of softmax attention"),
         (shared_rows, "shares parts of"),
+        (scaled_values, r"\(multiple\) stands between a linear map and a product of attention"),
+        (scaled_mixture, r"\(matrix product\) is read by something else than one linear map"),
+        (logits_elsewhere, r"\(elementwise\) reads the logits `\S+` besides a softmax over keys"),
+        (both_axes, r"\(along axis\) reads the logits `\S+` besides a softmax over keys"),
+        (crooked, r"\(matrix product\) sums over other neurons at other tokens"),
+        (shared_keys, r"\(matrix product\) has heads that share queries, keys or values|\(slice\)"),
     ],
 )
 def test_other_attention_is_refused(run, message):

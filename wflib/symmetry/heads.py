@@ -15,20 +15,8 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
-from wflib.architecture.derive import Ledger, Wires
-from wflib.architecture.derive.derivation import run_wires
-from wflib.architecture.operations import (
-    Add,
-    AlongAxis,
-    Concatenate,
-    Linear,
-    MatrixProduct,
-    Multiple,
-    Operation,
-    Pad,
-    Rearrangement,
-    Reshape,
-)
+from wflib.architecture.operations import Linear, MatrixProduct
+from wflib.symmetry.connections import Connections, refusal
 
 __all__ = ["HeadProduct", "Side", "head_products"]
 
@@ -79,78 +67,6 @@ class HeadProduct:
         return self.left.places.shape[1]
 
 
-class Network:
-    """An architecture's operations by what they read and write, and their neurons."""
-
-    def __init__(self, architecture: Architecture) -> None:
-        self.architecture = architecture
-        self.makers = {operation.output: operation for operation in architecture.operations}
-        self.users: dict[str, list[Operation]] = {}
-        for operation in architecture.operations:
-            for name in operation.inputs:
-                self.users.setdefault(name, []).append(operation)
-        self.ledger = Ledger(dict(architecture.shapes))
-        with torch.no_grad(), torch._C._DisableFuncTorch():
-            self.wires: dict[str, Wires] = run_wires(self.ledger, architecture.inputs, architecture.operations)
-        self.first = {operation: neurons for operation, neurons, _ in self.ledger.names}
-
-    def writer(self, value: str) -> Linear:
-        """The linear map that a value comes from, moved or multiplied by a number on the way."""
-        while value in self.makers:
-            operation = self.makers[value]
-            if isinstance(operation, Linear):
-                return operation
-            if not is_movement(operation):
-                raise ValueError(refusal(operation, "stands between a linear map and a product of attention"))
-            (value,) = operation.inputs
-        raise ValueError("attention: expected linear maps for queries, keys and values, found the network's input.")
-
-    def readers(self, value: str) -> list[Operation]:
-        """The operations that use a value, moved or multiplied by a number on the way."""
-        found = []
-        for operation in self.users.get(value, ()):
-            found += self.readers(operation.output) if is_movement(operation) else [operation]
-        return found
-
-    def logits(self, softmax: AlongAxis) -> MatrixProduct | None:
-        """The product of queries and keys whose rows a softmax is taken of, or None if it is of something else."""
-        value, length = softmax.inputs[0], self.wires[softmax.output].neuron.shape[-1]
-        if softmax.axis % self.wires[softmax.output].neuron.ndim != self.wires[softmax.output].neuron.ndim - 1:
-            return None
-        while value in self.makers:
-            operation = self.makers[value]
-            if isinstance(operation, MatrixProduct):
-                return operation
-            whole = self.wires[operation.output].neuron.shape[-1:] == (length,)
-            if not whole or not isinstance(operation, Multiple | Reshape | Add):
-                return None
-            varying = [name for name in operation.inputs if self.varies(name)]
-            if len(varying) != 1:  # a sum of two products, say: one pair of queries and keys is not all
-                return None
-            (value,) = varying
-        return None
-
-    def varies(self, value: str) -> bool:
-        """Whether a value depends on the network's inputs."""
-        return value == "input" or any(self.varies(name) for name in self.makers[value].inputs)
-
-    def places(self, maker: Linear, neurons: Tensor) -> Tensor:
-        """Rows of a linear map that made these neurons."""
-        return neurons - self.first[maker.output] + (maker.rows[0] if maker.rows else 0)
-
-
-def is_movement(operation: Operation) -> bool:
-    """Whether an operation moves entries of one value, or multiplies all by one number."""
-    moves = isinstance(operation, Rearrangement) and not isinstance(operation, Concatenate | Pad)
-    return moves or (isinstance(operation, Multiple) and operation.offset == 0)
-
-
-def refusal(operation: Operation, reason: str) -> str:
-    """A sentence that names what is in the way."""
-    who = f"`{operation.output}` ({operation.kind.replace('_', ' ')})"
-    return f"attention: {who} {reason}; gauges of such attention are not known."
-
-
 @lru_cache(maxsize=32)
 def head_products(architecture: Architecture) -> tuple[HeadProduct, ...]:
     """All products of heads, in the order of the network: of queries and keys, then of values and outputs.
@@ -164,9 +80,9 @@ def head_products(architecture: Architecture) -> tuple[HeadProduct, ...]:
     products = [operation for operation in architecture.operations if isinstance(operation, MatrixProduct)]
     if not products:
         return ()
-    network = Network(architecture)
+    network = Connections(architecture)
     found: dict[str, Found] = {}
-    for softmax in (o for o in architecture.operations if isinstance(o, AlongAxis) and o.function == "softmax"):
+    for softmax in filter(network.over_keys, architecture.operations):
         logits = network.logits(softmax)
         if logits is None:
             continue
@@ -190,23 +106,23 @@ class Found:
     reader: Linear | None = None
 
 
-def of_logits(network: Network, product: MatrixProduct) -> Found:
+def of_logits(network: Connections, product: MatrixProduct) -> Found:
     """Rows of queries and keys."""
-    makers = tuple(network.writer(value) for value in product.inputs)
+    makers = tuple(network.writer(value, multiples=True) for value in product.inputs)
     left, right = (network.wires[value].neuron for value in product.inputs)
-    sides = heads_of(product, left.amax(-2), right.amax(-1))
+    sides = heads_of(product, left, right.mT)
     parts = [Side(m.weight, m.bias, 0, network.places(m, side)) for m, side in zip(makers, sides, strict=True)]
     return Found(HeadProduct(product.output, "logits", *parts), makers)
 
 
-def of_values(network: Network, product: MatrixProduct) -> Found:
+def of_values(network: Connections, product: MatrixProduct) -> Found:
     """Rows of values, and columns that read them."""
-    maker, readers = network.writer(product.inputs[1]), network.readers(product.output)
+    # A multiple of values would be one of the bias that moves.
+    maker, readers = network.writer(product.inputs[1], multiples=False), network.readers(product.output, multiples=False)
     if len(readers) != 1 or not isinstance(readers[0], Linear) or readers[0].rows is not None:
         raise ValueError(refusal(product, "is read by something else than one linear map"))
     (reader,) = readers
-    values = network.wires[product.inputs[1]].neuron.amax(-2)
-    (values,) = heads_of(product, values)
+    (values,) = heads_of(product, network.wires[product.inputs[1]].neuron)
     read = network.wires[reader.inputs[0]].neuron
     read = read.reshape(-1, read.shape[-1])
     columns = (read[0] == values.reshape(-1, 1)).long()
@@ -221,10 +137,16 @@ def of_values(network: Network, product: MatrixProduct) -> Found:
 def heads_of(product: MatrixProduct, *sides: Tensor) -> Sequence[Tensor]:
     """Neurons of each head, once each, whatever stands between: windows, examples; (heads, width) each.
 
+    Args:
+        product: What the sides belong to.
+        sides: Neurons of its factors, (…, tokens, width).
+
     Raises:
-        ValueError: Heads share neurons.
+        ValueError: Heads share neurons, or have others at other tokens.
     """
-    sides = torch.broadcast_tensors(*sides)
+    if any(bool((side != side[..., :1, :]).any()) for side in sides):
+        raise ValueError(refusal(product, "sums over other neurons at other tokens"))
+    sides = torch.broadcast_tensors(*(side[..., 0, :] for side in sides))
     pairs = torch.cat([side.reshape(-1, side.shape[-1]) for side in sides], 1)
     kept: list[list[int]] = []
     for row in pairs.tolist():  # a few rows of the architecture's own, in their order
@@ -236,7 +158,7 @@ def heads_of(product: MatrixProduct, *sides: Tensor) -> Sequence[Tensor]:
     return found
 
 
-def require_only(network: Network, found: Mapping[str, Found]) -> None:
+def require_only(network: Connections, found: Mapping[str, Found]) -> None:
     """Refuse networks in which something else feels what a gauge changes.
 
     Raises:
@@ -246,13 +168,12 @@ def require_only(network: Network, found: Mapping[str, Found]) -> None:
     for name, one in found.items():
         maps |= {*one.writers, *([one.reader] if one.reader else [])}
         for writer in one.writers:
-            for reader in network.readers(writer.output):
+            for reader in network.readers(writer.output, multiples=True):
                 if reader.output not in found:
                     raise ValueError(refusal(reader, f"reads `{writer.output}` besides attention"))
         if one.product.kind == "logits":
-            for reader in network.readers(name):
-                if not isinstance(reader, AlongAxis | Add):
-                    raise ValueError(refusal(reader, f"reads the logits `{name}` besides a softmax"))
+            for reader in network.felt_by(name):
+                raise ValueError(refusal(reader, f"reads the logits `{name}` besides a softmax over keys"))
     tensors = {name for one in maps for name in one.tensors}
     for operation in network.architecture.operations:
         if operation not in maps and tensors & set(operation.tensors):
