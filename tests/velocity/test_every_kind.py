@@ -5,6 +5,7 @@ import torch
 
 from tests.architecture.cases import CASES as TRACED
 from tests.architecture.cases import traced
+from tests.velocity.test_edge_kernels import needs_compiler
 from wflib.architecture import Architecture, cnn, resnet, vit
 from wflib.networks import Networks
 from wflib.rng import generator
@@ -118,6 +119,20 @@ def test_block_form_is_masked_all_pairs_attention(name):
     x, t = points(architecture)
     with torch.no_grad():
         torch.testing.assert_close(blocks(x, t), pairs(x, t), rtol=0, atol=1e-10)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["cnn", "vit", "grouped", "used-twice"])
+def test_kernels_compute_what_blocks_do(name):
+    architecture = ARCHITECTURES[name]
+    network = randomized(RelationalTransformer(architecture, 16, 2, 1)).float()
+    x, t = (some.float() for some in points(architecture))
+    with torch.no_grad():
+        expected = network(x, t)
+        assert network.use_kernels()
+        found = network(x, t)
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
 @over_kinds

@@ -1,7 +1,7 @@
 """What a base network is: typed operations on activations, and the groups, axes and scalings that follow from them."""
 
 from wflib.architecture.builders import cnn, mlp, resnet, vit
-from wflib.architecture.chain import Layer, is_perceptron, require_perceptron
+from wflib.architecture.chain import Layer, is_perceptron
 from wflib.architecture.changes import with_activations, with_batch_statistics, with_inputs, with_variances_held
 from wflib.architecture.derive import Axis, Block, Factor, NeuronGroup, NeuronPlaces, Scaling, neuron_places
 from wflib.architecture.spec import NORMS, Architecture, TensorSpec, Weights
@@ -22,7 +22,6 @@ __all__ = [
     "is_perceptron",
     "mlp",
     "neuron_places",
-    "require_perceptron",
     "resnet",
     "vit",
     "with_activations",

@@ -1,4 +1,4 @@
-"""Perceptrons as chains of layers, for what knows perceptrons only."""
+"""Perceptrons as chains of layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wflib.architecture.operations import Elementwise, Linear, Operation
 if TYPE_CHECKING:
     from wflib.architecture.spec import Architecture
 
-__all__ = ["Layer", "chain", "is_perceptron", "require_perceptron"]
+__all__ = ["Layer", "chain", "is_perceptron"]
 
 
 @dataclass(frozen=True)
@@ -58,30 +58,12 @@ def chain(operations: tuple[Operation, ...]) -> tuple[Layer, ...]:
 def is_perceptron(architecture: Architecture) -> bool:
     """Whether a network is a chain of layers, so that each axis counts one group and no group is nested."""
     try:
-        require_perceptron(architecture, "is_perceptron")
+        chain(architecture.operations)
     except ValueError:
         return False
-    return True
-
-
-def require_perceptron(architecture: Architecture, who: str) -> None:
-    """Refuse networks of other kinds, for what works on perceptrons so far.
-
-    Args:
-        architecture: What a network is.
-        who: Who asks, the sentence's beginning.
-
-    Raises:
-        ValueError: The network is no perceptron; says which operation is none of a perceptron's.
-    """
-    try:
-        chain(architecture.operations)
-    except ValueError as error:
-        raise ValueError(f"{who}: {error}") from error
-    if len(architecture.inputs) != 1:
-        raise ValueError(f"{who}: {refusal(f'inputs of shape {architecture.inputs}')}")
+    return len(architecture.inputs) == 1
 
 
 def refusal(found: str) -> str:
     """Why a network is no perceptron."""
-    return f"expected a perceptron, which this part of wflib works on so far; this network has {found}."
+    return f"expected a perceptron, a chain of linear maps and activations; this network has {found}."

@@ -6,32 +6,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from wflib.architecture.chain import chain
 from wflib.architecture.operations import BatchNorm, Elementwise, Moments, NormByMoments, Operation
+from wflib.architecture.widths import resized
 
 if TYPE_CHECKING:
     from wflib.architecture.spec import Architecture
 
-__all__ = ["resized", "with_activations", "with_batch_statistics", "with_inputs", "with_variances_held"]
-
-
-def resized(architecture: Architecture, sizes: Mapping[str, int]) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Shapes of a perceptron's tensors with other sizes of groups, inputs among them.
-
-    Raises:
-        ValueError: The network is no perceptron.
-    """
-    chain(architecture.operations)
-    shapes = []
-    for name, shape in architecture.shapes:
-        named = zip(architecture.tensor(name).axes, shape, strict=True)
-        shapes.append((name, tuple(sizes.get(axis, size) for axis, size in named)))
-    return tuple(shapes)
+__all__ = ["with_activations", "with_batch_statistics", "with_inputs", "with_variances_held"]
 
 
 def with_inputs(architecture: Architecture, features: int) -> Architecture:
-    """The same perceptron for another number of input features."""
-    return replace(architecture, inputs=(features,), shapes=resized(architecture, {"input": features}))
+    """The same network for another number of input features, or channels of images: the first axis of inputs.
+
+    Raises:
+        ValueError: Operations leave open what becomes of them.
+    """
+    return resized(architecture, {"input": features})
 
 
 def with_activations(architecture: Architecture, names: Mapping[str, str]) -> Architecture:

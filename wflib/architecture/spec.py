@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture.chain import Layer, chain
-from wflib.architecture.changes import resized, with_variances_held
+from wflib.architecture.changes import with_variances_held
 from wflib.architecture.derive import Axis, Derivation, NeuronGroup, Scaling, derive
 from wflib.architecture.operations import Linear, Operation
 from wflib.architecture.running import check_operations, run_operations
+from wflib.architecture.widths import with_widths
 
 __all__ = ["NORMS", "Architecture", "TensorSpec", "Weights"]
 
@@ -270,15 +271,8 @@ class Architecture:
         return replace(self, shapes=shapes, operations=operations, log_scale=None, norm=None)
 
     def with_widths(self, widths: Mapping[str, int]) -> Architecture:
-        """The same network with other sizes of hidden groups.
-
-        Raises:
-            ValueError: A name is no hidden group, or the network is no perceptron.
-        """
-        hidden = {group.name for group in self.hidden_groups}
-        if not set(widths) <= hidden:
-            raise ValueError(f"with_widths: expected some of the hidden groups {sorted(hidden)}, got {sorted(widths)}.")
-        return replace(self, shapes=resized(self, widths))
+        """The same network with other sizes of hidden groups; see :func:`wflib.architecture.widths.with_widths`."""
+        return with_widths(self, widths)
 
     def to_json(self) -> str:
         """One line of JSON that :meth:`from_json` reads back."""

@@ -181,16 +181,18 @@ class Flow(nn.Module):
 
         The velocity network's parameters do not depend on widths. The preconditioner's statistics move with the prior: what
         lies on a sphere in R^d scales with 1/√d, biases of normalized layers with the norms of initial weights, and the log
-        output scale shifts as its prior does.
+        output scale shifts as its prior does. Where the prior has moments that were measured of each tensor, these stay.
 
         Args:
-            widths: Neurons of hidden groups, for example ``{"hidden1": 32}``; groups that are not named keep theirs.
+            widths: Neurons of hidden groups, for example ``{"hidden1": 32}``; groups that are not named keep theirs. What
+                other kinds of networks can change says :func:`wflib.architecture.widths.with_widths`.
 
         Returns:
             A new flow with copies of the parameters.
 
         Raises:
-            ValueError: A name is no hidden group, a width is below one, or the network knows neurons by their identities.
+            ValueError: A name is no hidden group, a width is below one or one that the networks cannot have, or the velocity
+                network knows neurons by their identities.
         """
         if self.velocity_config.identities:
             raise ValueError("with_widths: a flow with velocity.identities: true has one width; train it without them.")

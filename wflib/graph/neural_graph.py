@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Axis
+from wflib.architecture import Architecture, Axis, NeuronGroup
 
 __all__ = ["EdgeBlock", "NeuralGraph", "NodeGroup", "neural_graph"]
 
@@ -163,10 +163,10 @@ def memberships(known: dict[tuple[int, int], list[Tensor]], parent: int, child: 
     return (child, parent) if (child, parent) in known else (parent, child)
 
 
-def edge_block(target, source, targets: int, sources: int, found: list[Tensor]) -> EdgeBlock:
+def edge_block(target: NeuronGroup, source: NeuronGroup, targets: int, sources: int, found: list[Tensor]) -> EdgeBlock:
     """A block of edges with all features of its tensors; a nested group's and its parent's knows who belongs to whom."""
     constants = torch.zeros(targets, sources, 0)
-    if target.name in (source.parent,) or source.name in (target.parent,):
+    if target.name == source.parent or source.name == target.parent:
         members = max(targets, sources) // min(targets, sources)
         constants = (torch.arange(targets)[:, None] // (members if targets > sources else 1)) == (
             torch.arange(sources) // (members if sources > targets else 1)

@@ -1,8 +1,18 @@
 """Symmetries of networks: permutations and scalings of hidden neurons, alignment, canonical forms."""
 
 from wflib.symmetry.activation_matching import activation_matching
+from wflib.symmetry.attention import (
+    AttentionRecord,
+    CanonicalAttention,
+    Gauges,
+    apply_gauge,
+    canonical_attention,
+    random_gauge,
+    restore_attention,
+)
 from wflib.symmetry.canonical import NEARLY_DEAD, CanonicalNetworks, canonicalize, decanonicalize
 from wflib.symmetry.distance import squared_distance, squared_norm
+from wflib.symmetry.heads import HeadProduct, Side, head_products
 from wflib.symmetry.matching import order_free_matching, weight_matching
 from wflib.symmetry.mixing import mix
 from wflib.symmetry.permutation import Permutations, compose, identity, inverse, permute, random_permutations
@@ -13,15 +23,23 @@ from wflib.symmetry.sinkhorn import Objective, sinkhorn, sinkhorn_matching
 
 __all__ = [
     "NEARLY_DEAD",
+    "AttentionRecord",
+    "CanonicalAttention",
     "CanonicalNetworks",
+    "Gauges",
+    "HeadProduct",
     "Objective",
     "Permutations",
     "Scales",
+    "Side",
     "Symmetries",
     "activation_matching",
+    "apply_gauge",
+    "canonical_attention",
     "canonicalize",
     "compose",
     "decanonicalize",
+    "head_products",
     "identity",
     "inverse",
     "mix",
@@ -29,8 +47,10 @@ __all__ = [
     "permute",
     "pool",
     "pooling_index",
+    "random_gauge",
     "random_permutations",
     "random_scales",
+    "restore_attention",
     "scale",
     "sinkhorn",
     "sinkhorn_matching",

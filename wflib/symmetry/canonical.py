@@ -8,7 +8,7 @@ is as large as one likes: only the joined norm keeps every coordinate bounded. I
 Batch norm divides by √(v + ε), so v + ε, and not v, is divided by s², and v would become negative where v < ε (s² − 1).
 Canonical networks therefore hold v + ε in place of v, which stays positive on the whole orbit and keeps its digits
 however small it becomes. Attention has more symmetries than scalings, invertible maps of queries and keys and of values
-of a head; these stay as they are.
+of a head; these stay as they are, and :mod:`wflib.symmetry.attention` removes them.
 """
 
 from __future__ import annotations
