@@ -53,7 +53,13 @@ def settings(geometry: str, *changes: str):
     return load_settings(
         changes=[
             *("velocity.dimension=8", "velocity.edge_dimension=4", "velocity.layers=1", "velocity.heads=2"),
-            *("training.iterations=3", "training.batch_size=16", "training.precision=float32", "training.compile=false"),
+            *(
+                "training.iterations=3",
+                "training.batch_size=16",
+                "training.precision=float32",
+                "training.compile=false",
+                "training.loss=standardized",
+            ),
             *("zoo.epochs=3", "zoo.skip_epochs=1", "zoo.snapshot_every=4", "zoo.networks=10", "zoo.batch_size=16"),
             *("zoo.init=he", "velocity.basis=none", "velocity.directions=0", f"flow.geometry={geometry}", *changes),
         ]
