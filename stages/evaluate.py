@@ -38,18 +38,28 @@ from wflib.evaluation import (
     GROUP_SCHEMA,
     MOMENT_SCHEMA,
     NETWORK_SCHEMA,
+    audit_examples,
+    audit_networks,
     barrier_table,
+    enough_for_an_audit,
     evaluate_networks,
     sampling_quality,
+    verdict,
 )
 from wflib.flow import Guidance, TaskLoss, load_flow, sample
 from wflib.rng import generator
 from wflib.storage import save_json, save_table
-from wflib.tasks import load_dataset
+from wflib.tasks import Split, load_dataset
 from wflib.zoo import load_zoo, require_same_architecture
 
 BASELINE_NETWORKS = 250
 """Most networks of a baseline: enough to tell Gaussian fits from the zoo, and copies with noise by their distances."""
+
+FUNCTIONS = 2000
+"""Most test examples on which all training networks' functions are compared with each network's."""
+NO_AUDIT = (
+    "samples: not audited; tests against held-out networks need classifiers and 20 independent networks on both sides."
+)
 
 app = application("evaluate")
 
@@ -71,7 +81,8 @@ def main(
 
     Quality and calibration on the test part, Bayesian model average, diversity; variance ratio and novelty after alignment
     and moments tensor by tensor, in the coordinates the flow works in; loss barriers of the zoo before and after alignment;
-    quality of samples against Euler steps with and without guidance.
+    quality of samples against Euler steps with and without guidance. Tests on training and validation examples, which are
+    more, say whether samples are like held-out networks and whether some are copies: the verdict comes first in the report.
     """
     with running("evaluate") as facts:
         settings = load_settings(params, presets)
@@ -95,6 +106,12 @@ def main(
         for name, draw in BASELINES.items():
             count = min(len(drawn), BASELINE_NETWORKS)
             groups[name] = (draw(training, count, generator(config.seed, "evaluate", name), config.noise), None)
+        audit = None
+        if enough_for_an_audit(drawn.networks, held_out):
+            random = generator(config.seed, "evaluate", "audit")
+            examples, networks = audit_examples(dataset, random), drawn.networks.to(device)
+            few = Split(dataset.test.inputs[:FUNCTIONS], dataset.test.targets[:FUNCTIONS])
+            audit = audit_networks("samples", networks, training, held_out, examples, random, novelty_split=few)
         rows, records, moments = [], [], []
         points = [(steps, strength) for strength in config.guidance for steps in config.steps]
         with progress_bar(len(groups) + len(points), "evaluate", "set") as bar:
@@ -143,8 +160,11 @@ def main(
             str(record["source"]): {key: value for key, value in record.items() if is_number(value)} for record in records
         }
         found["barrier"] = {stage: row.to_dict() for stage, row in different.iterrows()}
+        if audit is not None:
+            found["audit"] = {key: value for key, value in audit.figures.items() if is_number(value)}
         save_json(metrics, found)
-        facts |= {"accuracy": records[0]["accuracy_mean"], "nll": records[0]["nll_mean"]}
+        said = [NO_AUDIT] if audit is None else verdict(audit)
+        facts |= {"accuracy": records[0]["accuracy_mean"], "nll": records[0]["nll_mean"], "verdict": said}
 
 
 def is_number(value: object) -> bool:

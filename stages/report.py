@@ -56,6 +56,7 @@ def main(
                 history=pd.read_csv(history),
                 stages=pd.DataFrame([{"stage": stage, "seconds": fact(stage, "seconds")} for stage in STAGES]),
                 settings=settings.model_dump(exclude={"task"}),
+                verdict=fact("evaluate", "verdict"),
                 facts={
                     "task": settings.task,
                     "geometry": settings.flow.geometry,

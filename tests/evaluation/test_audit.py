@@ -10,10 +10,11 @@ import torch
 from scipy.stats import binom
 
 from tests.evaluation.families import ARCHITECTURE, examples, runs, wrong_networks, zoo
-from wflib.evaluation import Audit, audit_networks, verdict
+from wflib.evaluation import Audit, audit_examples, audit_networks, enough_for_an_audit, verdict
 from wflib.evaluation.audit import COPYING_TESTS
 from wflib.networks import Networks
 from wflib.rng import generator
+from wflib.tasks import Dataset, Split
 
 QUICK = {"rounds": 10, "permutations": 199}
 
@@ -105,3 +106,27 @@ def test_what_cannot_be_audited_is_refused():
     regression = Networks(replace(ARCHITECTURE, task_type="regression"), networks.weights)
     with pytest.raises(ValueError, match=r"audit_networks: expected a classification architecture"):
         audit(networks=regression)
+
+
+def test_an_audit_says_its_figures_and_when_there_is_none():
+    found = audit_of("wide norms")
+    assert found.figures["tests_rejected"] == len(found.rejected())
+    assert found.figures["copies_found"] == 0
+    assert audit_of("memoriser").figures["copies_found"] == 1
+    assert found.figures["largest_norm_difference"] == pytest.approx(0.03, abs=0.02)
+    family = zoo(600, 300, 2, 0)
+    assert enough_for_an_audit(family.networks[:20], family.held_out_part)
+    assert not enough_for_an_audit(family.networks[:19], family.held_out_part)
+    few = family.held_out_part[family.held_out_part.trajectory < 619]
+    assert len(few) > 20
+    assert not enough_for_an_audit(family.networks, few)
+
+
+def test_examples_of_an_audit_are_none_of_the_test_part():
+    parts = [
+        Split(torch.full((count, 4), value), torch.zeros(count).long()) for count, value in ((30, 0.0), (9, 1.0), (8, 2.0))
+    ]
+    dataset = Dataset("toy", "classification", 2, *parts)
+    every, some = (audit_examples(dataset, generator(0, "examples"), most) for most in (2000, 12))
+    assert (len(every.targets), len(some.targets)) == (39, 12)
+    assert every.inputs.unique().tolist() == [0.0, 1.0]

@@ -1,5 +1,7 @@
 """Sentences follow the numbers: each flips when its number does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -114,3 +116,8 @@ def test_sentences_without_numbers_are_left_out(run, make_run):
     assert "nan" not in text
     for word in ("mean accuracy", "baselines", "nearest", "shift", "Alignment", "Guidance", "stages"):
         assert word not in text
+
+
+def test_the_audits_verdict_comes_first(run):
+    assert summary(replace(run, verdict=["samples: copies."]))[0] == "samples: copies."
+    assert summary(run)[0].startswith("Samples reach")

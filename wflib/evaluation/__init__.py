@@ -1,6 +1,6 @@
 """Evaluation: quality, averages, calibration, diversity, spread, barriers, novelty, and tests with power of networks."""
 
-from wflib.evaluation.audit import Audit, audit_networks
+from wflib.evaluation.audit import Audit, audit_examples, audit_networks, enough_for_an_audit
 from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers
 from wflib.evaluation.classifier import ClassifierTest, classifier_test
 from wflib.evaluation.clusters import clustered_difference, holm, one_per_cluster
@@ -51,6 +51,7 @@ __all__ = [
     "MeanEstimate",
     "VarianceRatio",
     "audit_copying",
+    "audit_examples",
     "audit_networks",
     "barrier_table",
     "bayesian_model_average",
@@ -64,6 +65,7 @@ __all__ = [
     "density_table",
     "detectable_by_closeness",
     "detectable_by_ratio",
+    "enough_for_an_audit",
     "error_overlap",
     "estimate_mean",
     "evaluate_networks",

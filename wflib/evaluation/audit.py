@@ -23,10 +23,10 @@ from wflib.evaluation.two_sample import (
     norm_test,
 )
 from wflib.networks import Networks, example_losses, predict, require_classification, wrong_predictions
-from wflib.tasks import Split
+from wflib.tasks import Dataset, Split
 from wflib.zoo import Zoo
 
-__all__ = ["COPYING_TESTS", "Audit", "FunctionNovelty", "audit_networks"]
+__all__ = ["COPYING_TESTS", "Audit", "FunctionNovelty", "audit_examples", "audit_networks", "enough_for_an_audit"]
 
 COPYING_TESTS = ("closer than held-out", "share nearest to training")
 """Tests of copies; all others are of equal distributions."""
@@ -101,6 +101,47 @@ class Audit:
     def rejected(self, level: float = 0.05) -> dict[str, float]:
         """Tests that say no → Holm-adjusted p-value: any of them is wrong with a probability of at most ``level``."""
         return {name: p_value for name, p_value in holm(self.p_values).items() if p_value <= level}
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The numbers that matter most, for tables and comparisons of runs."""
+        rejected = self.rejected()
+        return {
+            "tests_rejected": float(len(rejected)),
+            "copies_found": float(any(name in rejected for name in COPYING_TESTS)),
+            "classifier_auc": self.classifier.auc,
+            "classifier_auc_low": self.classifier.low,
+            "classifier_auc_high": self.classifier.high,
+            "nll_difference": self.loss.difference,
+            "nll_difference_error_networks": self.loss.error_networks,
+            "nll_difference_error_examples": self.loss.error_examples,
+            "loss_ks_distance": self.loss_distribution.statistic,
+            "largest_norm_difference": self.norms.relative[self.norms.largest],
+            "density": self.coverage.density,
+            "coverage": self.coverage.coverage,
+            "copying_ratio": self.copying.ratio.ratio,
+            "copying_ratio_error": self.copying.ratio.error,
+            "detectable_copies": self.copying.detectable_by_closeness,
+            "nearest_function": self.novelty.nearest,
+            "nearest_function_held_out": self.novelty.nearest_held_out,
+            "largest_error_overlap": self.novelty.error_overlap,
+            "largest_error_overlap_held_out": self.novelty.error_overlap_held_out,
+        }
+
+
+def enough_for_an_audit(networks: Networks, held_out: Zoo) -> bool:
+    """Whether there are classifiers, and independent ones enough on both sides, for :func:`audit_networks`."""
+    independent = min(len(networks), len(held_out.trajectory.unique()))
+    return networks.architecture.task_type == "classification" and independent >= FEWEST
+
+
+def audit_examples(dataset: Dataset, generator: torch.Generator, most: int = 2000) -> Split:
+    """Examples to compare networks on: a random subset of a task's training and validation parts, never of its test part."""
+    inputs, targets = (
+        torch.cat([getattr(part, name) for part in (dataset.train, dataset.validation)]) for name in ("inputs", "targets")
+    )
+    chosen = torch.randperm(len(targets), generator=generator)[:most]
+    return Split(inputs[chosen], targets[chosen])
 
 
 def some_trajectories(trajectory: Tensor, most: int, generator: torch.Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,7 @@ class ReportData:
         history: Training of the flow; ``validation_loss`` is NaN between validations.
         stages: Seconds of each pipeline stage, in order.
         settings: Every setting of the run, nested by section.
+        verdict: Sentences of the audit, which come first.
         facts: What else a reader needs. ``task``, ``geometry``, ``coupling`` and ``velocity_parameters`` go into the
             introduction, everything into a table.
 
@@ -58,6 +59,7 @@ class ReportData:
     stages: pd.DataFrame = field(default_factory=no_rows("stages"))
     settings: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, columns in COLUMNS.items():

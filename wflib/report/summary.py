@@ -21,7 +21,7 @@ NO_BASELINE = ("samples", "zoo", "held-out", "training-noise")  # noise around t
 
 
 def summary(data: ReportData) -> list[str]:
-    """Sentences for the head of the report; one whose numbers are missing is left out.
+    """Sentences for the head of the report, the audit's verdict first; one whose numbers are missing is left out.
 
     Args:
         data: The run.
@@ -32,7 +32,7 @@ def summary(data: ReportData) -> list[str]:
     groups = data.groups.set_index("source").astype(float)
     sentences = [sentence(groups) for sentence in (accuracy, loss, baselines, averaging, variance, shift, distance, overlap)]
     sentences += [alignment(data.barriers), guidance(data.curve), time(data.stages)]
-    return [sentence for sentence in sentences if sentence]
+    return [*data.verdict, *(sentence for sentence in sentences if sentence)]
 
 
 def accuracy(groups: pd.DataFrame) -> str | None:
