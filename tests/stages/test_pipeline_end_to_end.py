@@ -138,6 +138,7 @@ def test_the_report_opens_offline(finished):
     assert not resource.search(page)
     assert resource.search('<script src="https://example.org/x.js">')
     assert "geometric" in page
+    assert "samples: not audited" in page  # three trajectories held out are too few
 
 
 def test_the_same_settings_give_the_same_samples(finished, copy):
