@@ -107,7 +107,7 @@ def main(
             count = min(len(drawn), BASELINE_NETWORKS)
             groups[name] = (draw(training, count, generator(config.seed, "evaluate", name), config.noise), None)
         audit = None
-        if enough_for_an_audit(drawn.networks, held_out):
+        if enough_for_an_audit(drawn.networks, training, held_out):
             random = generator(config.seed, "evaluate", "audit")
             examples, networks = audit_examples(dataset, random), drawn.networks.to(device)
             few = Split(dataset.test.inputs[:FUNCTIONS], dataset.test.targets[:FUNCTIONS])

@@ -70,8 +70,8 @@ def embedded(narrow: Architecture, wide: Architecture, weights: Weights) -> Weig
     """A narrow network among neurons of a wide one that are zero, and that nothing reads."""
     found = {name: torch.zeros(len(weights[name]), *shape, dtype=torch.float64) for name, shape in wide.shapes}
     for name, tensor in weights.items():
-        axes = zip(narrow.axes(name), wide.axes(name), strict=True)
-        index = torch.meshgrid(*(places(*pair) for pair in axes), indexing="ij")
+        axes = [places(*pair) for pair in zip(narrow.axes(name), wide.axes(name), strict=True)]
+        index = torch.meshgrid(*axes, indexing="ij") if axes else ()
         found[name][:, *index] = tensor
     return found
 

@@ -115,11 +115,25 @@ def test_an_audit_says_its_figures_and_when_there_is_none():
     assert audit_of("memoriser").figures["copies_found"] == 1
     assert found.figures["largest_norm_difference"] == pytest.approx(0.03, abs=0.02)
     family = zoo(600, 300, 2, 0)
-    assert enough_for_an_audit(family.networks[:20], family.held_out_part)
-    assert not enough_for_an_audit(family.networks[:19], family.held_out_part)
+    training, held_out = family.training_part, family.held_out_part
+    assert enough_for_an_audit(family.networks[:20], training, held_out)
+    assert not enough_for_an_audit(family.networks[:19], training, held_out)
+    assert not enough_for_an_audit(family.networks[:20], training[training.trajectory == 0], held_out)
     few = family.held_out_part[family.held_out_part.trajectory < 619]
     assert len(few) > 20
-    assert not enough_for_an_audit(family.networks, few)
+    assert not enough_for_an_audit(family.networks, training, few)
+
+
+def test_an_audit_takes_both_precisions_and_names_what_it_cannot_judge():
+    family = zoo(60, 40, 1, 0)
+    training, held_out, networks = family.training_part, family.held_out_part, wrong_networks("noise", family, 30, 1)
+    arguments = (training, held_out, examples(20), generator(0, "audit"))
+    assert audit_networks("twice", networks.to(torch.float64), *arguments, **QUICK).networks == 30
+    huge = networks.map(lambda tensor: tensor * 1e25)
+    with pytest.raises(ValueError, match="expected finite losses, found others in 30 of 30 of huge"):
+        audit_networks("huge", huge, *arguments, **QUICK)
+    with pytest.raises(ValueError, match="at least two examples, got 1"):
+        audit_networks("one", networks, training, held_out, examples(1), generator(0, "audit"), **QUICK)
 
 
 def test_examples_of_an_audit_are_none_of_the_test_part():

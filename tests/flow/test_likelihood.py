@@ -214,3 +214,22 @@ def test_no_steps_and_solvers_of_flat_space_are_refused():
     for solver in ("rk4", "dopri5"):
         with pytest.raises(ValueError, match="choose heun or euler"):
             log_likelihood(SimpleNamespace(geometry=SPHERE, velocity=turning), uniform_on_sphere, points(2), 4, solver)
+
+
+def test_probes_see_coordinates_in_their_own_sizes():
+    # u = A x of a chain in coordinates that differ by orders of magnitude: the entries of D⁻¹ A D are of one size.
+    random = generator(0, "sizes")
+    width = torch.logspace(-6, 0, 6, dtype=torch.float64)
+    matrix = width[:, None] * torch.randn(6, 6, generator=random, dtype=torch.float64) / width
+    x, t = torch.randn(4, 6, generator=random, dtype=torch.float64) * width, torch.zeros(4, dtype=torch.float64)
+
+    def field(point: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        return point @ matrix.T
+
+    probes = draw_probes(x, 400, generator(1, "probes"))
+    exact = divergence(field, FLAT, x, t)[1]
+    torch.testing.assert_close(exact, matrix.trace().expand(4))
+    torch.testing.assert_close(divergence(field, FLAT, x, t, width=width)[1], exact)
+    scaled, plain = (divergence(field, FLAT, x, t, probes, width=some)[1] for some in (width, None))
+    assert (scaled - exact).abs().max() < 2
+    assert (plain - exact).abs().max() > 100

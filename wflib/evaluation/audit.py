@@ -129,10 +129,11 @@ class Audit:
         }
 
 
-def enough_for_an_audit(networks: Networks, held_out: Zoo) -> bool:
-    """Whether there are classifiers, and independent ones enough on both sides, for :func:`audit_networks`."""
+def enough_for_an_audit(networks: Networks, training: Zoo, held_out: Zoo) -> bool:
+    """Whether there are classifiers, and independent ones enough on all sides, for :func:`audit_networks`."""
     independent = min(len(networks), len(held_out.trajectory.unique()))
-    return networks.architecture.task_type == "classification" and independent >= FEWEST
+    neighbours = len(training.trajectory.unique())
+    return networks.architecture.task_type == "classification" and independent >= FEWEST and neighbours > 1
 
 
 def audit_examples(dataset: Dataset, generator: torch.Generator, most: int = 2000) -> Split:
@@ -209,9 +210,13 @@ def audit_networks(
         All numbers and p-values.
 
     Raises:
-        ValueError: Regression, networks that are not finite or of another architecture, fewer than 20 independent ones.
+        ValueError: Regression, networks that are not finite or of another architecture, fewer than 20 independent ones, one
+            training trajectory, fewer than two examples, or losses that overflow.
     """
     require_classification(networks.architecture, "audit_networks")
+    if len(split.targets) < 2:
+        raise ValueError(f"audit_networks: expected at least two examples, got {len(split.targets)}.")
+    networks = networks.to(held_out.networks.dtype)
     for part, name in ((training, "training"), (held_out, "held-out")):
         if part.architecture != networks.architecture:
             raise ValueError(f"audit_networks: expected the architecture of the {name} networks; bring all to one form.")
@@ -230,6 +235,9 @@ def audit_networks(
             f"got {len(ours_one)} of {source} and {len(theirs_one)} held-out ones."
         )
     losses = [example_losses(predict(side, split.inputs), split.targets).cpu() for side in (networks, theirs)]
+    for name, side in ((source, losses[0]), ("held-out networks", losses[1])):
+        if lost := int((~torch.isfinite(side)).any(1).sum()):
+            raise ValueError(f"audit_networks: expected finite losses, found others in {lost} of {len(side)} of {name}.")
     single, single_theirs = networks[ours_one], theirs[theirs_one]
     features = [network_features(side, split) for side in (single, single_theirs)]
     own = None if trajectory is None else runs[ours_one]

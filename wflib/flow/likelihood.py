@@ -6,7 +6,8 @@ integrated from x_1 back to x_0. On the manifold the divergence is the intrinsic
 projection on the tangent space and J the Jacobian of u_t; densities are with respect to the Riemannian volume. The trace is
 exact, one directional derivative for each coordinate, or Hutchinson's unbiased estimate zᵀ P J P z with E[z zᵀ] = I and z
 drawn once for a whole trajectory. For Rademacher z and A = P J P its variance is Σ_{i≠j} A_ij (A_ij + A_ji); for Gaussian z,
-with the diagonal, Σ_ij A_ij (A_ij + A_ji).
+with the diagonal, Σ_ij A_ij (A_ij + A_ji). Where deviations σ of coordinates differ, A_ij is of the size σ_i / σ_j, so the
+estimate is taken of D⁻¹ A D instead, D = diag(σ), which has the same trace.
 """
 
 from __future__ import annotations
@@ -52,7 +53,13 @@ def draw_probes(x: Tensor, count: int, generator: torch.Generator, kind: str = "
 
 
 def divergence(
-    velocity: Velocity, geometry: Geometry, x: Tensor, t: Tensor, probes: Tensor | None = None, chunk: int = 64
+    velocity: Velocity,
+    geometry: Geometry,
+    x: Tensor,
+    t: Tensor,
+    probes: Tensor | None = None,
+    chunk: int = 64,
+    width: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """u_t(x) and its divergence, by forward-mode differentiation.
 
@@ -63,16 +70,19 @@ def divergence(
         t: (batch,).
         probes: (count, batch, D) for the mean of Hutchinson's estimates; None for the exact trace.
         chunk: Directions differentiated at a time, which bounds memory.
+        width: σ, the usual size of each coordinate, the same one for all coordinates of a sphere, (D,); None for ones. The
+            trace does not depend on it, the variance of its estimate does.
 
     Returns:
         (batch, D) and (batch,).
     """
 
     def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-        """u and ⟨P z, J P z⟩."""
+        """u and ⟨D⁻¹ P z, J D P z⟩."""
         tangent = geometry.tangent(x, direction)
-        value, change = torch.func.jvp(lambda point: velocity(point, t), (x,), (tangent,))
-        return value, (tangent * change).sum(-1)
+        stretched, shrunk = (tangent, tangent) if width is None else (tangent * width, tangent / width)
+        value, change = torch.func.jvp(lambda point: velocity(point, t), (x,), (stretched,))
+        return value, (shrunk * change).sum(-1)
 
     if probes is not None:
         values, traces = zip(*(along(probe) for probe in probes), strict=True)
@@ -144,9 +154,10 @@ def log_likelihood(
             "puts its end points back by a projection: it has no density there. Use flow.geometry: geometric or euclidean."
         )
     base = prior.log_density if isinstance(prior, Prior) else prior
+    width = prior.width.to(x_1) if isinstance(prior, Prior) and probes is not None else None
 
     def velocity(state: Tensor, t: Tensor) -> Tensor:
-        found, trace = divergence(field.velocity, geometry, state[:, :-1], t, probes)
+        found, trace = divergence(field.velocity, geometry, state[:, :-1], t, probes, width=width)
         return torch.cat([found, trace[:, None]], 1)
 
     state = torch.cat([x_1, x_1.new_zeros(len(x_1), 1)], 1)

@@ -76,7 +76,9 @@ class FlowMatchingLoss:
         if split is None:
             raise ValueError(f"training.loss: {config.loss} needs the task's training inputs.")
         coordinates, random = flow.coordinates, generator(config.seed, "flow", "sensitivity")
-        self.inputs = coordinates.rotate_inputs(split.inputs)
+        # Tokens are counted in whole numbers, which have no derivative.
+        inputs = split.inputs if split.inputs.is_floating_point() else split.inputs.float()
+        self.inputs = coordinates.rotate_inputs(inputs)
         chosen = torch.randperm(len(zoo), generator=random)[:SENSITIVITY_NETWORKS]
         examples = torch.randperm(len(self.inputs), generator=random)[:SENSITIVITY_EXAMPLES]
         weights = coordinates.chart.unflatten(coordinates.encode(zoo[chosen].networks).to(self.inputs.dtype))

@@ -203,8 +203,8 @@ class Ledger:
 
     def padded(self, tensor: str, axes: tuple[int, ...], part: Tensor, offset: int, value: int) -> Tensor:
         """A part of an axis, with a value before and after it."""
-        missing = self.shapes[tensor][axes[0]] - len(part)
-        if len(axes) > 1 or not missing:
+        missing = self.shapes[tensor][axes[0]] - len(part) if len(axes) == 1 else 0
+        if not missing:
             return part
         return torch.nn.functional.pad(part, (offset, missing - offset), value=value)
 
