@@ -101,7 +101,10 @@ def test_every_stage_module_runs_somewhere():
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_presets_and_params_have_the_same_keys(preset):
-    assert key_errors(read_yaml(ROOT / "params.yaml"), read_yaml(preset)) == []
+    sections = read_yaml(preset)
+    for section in sections.values():
+        section.pop("by_network", None)  # what is different for some kinds of network is checked by load_settings
+    assert key_errors(read_yaml(ROOT / "params.yaml"), sections) == []
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)

@@ -114,10 +114,6 @@ def gated_linear(m, x):
     return m.last(functional.silu(a) * b)
 
 
-def scaled(m, x):
-    return m.last(functional.relu(m.first(x)) * m.gain)
-
-
 def halves(m, x):
     x = m.first(x)
     return m.last(torch.cat([functional.relu(x[:, :3]), torch.tanh(x[:, 3:])], 1))
@@ -267,12 +263,6 @@ CASES: dict[str, Case] = {
         (3,),
         (5,),
         ((5, "positive"),),
-    ),
-    "scalar": Case(
-        lambda: Wired(scaled, first=nn.Linear(3, 5), gain=nn.Parameter(torch.tensor(1.5)), last=nn.Linear(5, 2)),
-        (3,),
-        (5,),
-        ((1, "positive"), (1, "any")),  # All neurons share the factor, so that they are rescaled together.
     ),
     "read-differently": Case(
         lambda: Wired(halves, first=nn.Linear(3, 6), last=nn.Linear(6, 2)), (3,), (3, 3), ((3, "positive"), (3, "sign"))

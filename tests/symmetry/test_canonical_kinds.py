@@ -322,3 +322,20 @@ def test_neurons_without_a_norm_are_counted_and_left(norm):
     assert canonical.record["stem"][1, 2] == 1
     assert function_change(architecture, weights, canonical.networks.architecture, canonical.networks.weights) < TOLERANCE
     assert bool(torch.isfinite(canonical.networks.flat).all())
+
+
+def test_a_number_that_all_neurons_share_is_rescaled_with_all_of_them():
+    def run(m, x):
+        return m.last(torch.relu(m.first(x)) * m.gain)
+
+    parts = {"first": torch.nn.Linear(3, 5), "gain": torch.nn.Parameter(torch.tensor(1.5)), "last": torch.nn.Linear(5, 2)}
+    architecture = Architecture.from_module(Wired(run, **parts).double(), torch.zeros(1, 3, dtype=torch.float64))
+    assert sorted((scaling.size, scaling.kind) for scaling in architecture.scalings) == [(1, "any"), (1, "positive")]
+    networks = Networks(architecture, random_weights(architecture))
+    found = canonicalize(networks)
+    back = decanonicalize(found.networks, found.record)
+    inputs = random_inputs(architecture)
+    for same in (found.networks, back):
+        torch.testing.assert_close(same.forward(inputs), networks.forward(inputs))
+    assert all(torch.allclose(back.weights[name], tensor) for name, tensor in networks.weights.items())
+    assert not torch.allclose(found.networks.weights["gain"], networks.weights["gain"])

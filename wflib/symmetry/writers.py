@@ -31,7 +31,9 @@ class Writers:
 
     def gather(self, weights: Mapping[str, Tensor]) -> Tensor:
         """The entries of every neuron, (networks, neurons, entries)."""
-        found = [weights[name].flatten(1)[:, index.to(weights[name].device)] for name, index in self.parts]
+        found = [
+            weights[name].reshape(len(weights[name]), -1)[:, index.to(weights[name].device)] for name, index in self.parts
+        ]
         return torch.cat(found, -1).flatten(1).unflatten(1, (self.neurons, -1))
 
     def places(self, architecture: Architecture) -> Tensor:
