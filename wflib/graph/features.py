@@ -17,15 +17,23 @@ class GraphFeatures(nn.Module):
         graph: Which coordinates belong to which nodes and edges.
 
     Attributes:
-        widths: Features of the whole, of each group's nodes and of each block's edges.
+        whole_width: Features of the whole.
+        node_widths: Features of a node, by group.
+        edge_widths: Features of an edge, by block.
+        constant_widths: Constants of an edge, by block.
     """
 
     def __init__(self, graph: NeuralGraph) -> None:
         super().__init__()
         parts = [graph.whole, *(group.places for group in graph.groups), *(block.places for block in graph.edges)]
         self.shapes = [tuple(part.shape) for part in parts]
-        self.widths = [shape[-1] for shape in self.shapes]
-        self.groups = len(graph.groups)
+        self.whole_width = len(graph.whole)
+        self.node_widths = [group.places.shape[-1] for group in graph.groups]
+        self.edge_widths = [block.places.shape[-1] for block in graph.edges]
+        self.constant_widths = [block.constants.shape[-1] for block in graph.edges]
+        self.constants = nn.Module()
+        for index, block in enumerate(graph.edges):
+            self.constants.register_buffer(str(index), block.constants, persistent=False)
         places = torch.cat([part.reshape(-1) for part in parts])
         held = places >= 0
         order = torch.empty(graph.dimension, dtype=torch.int64)
@@ -46,7 +54,14 @@ class GraphFeatures(nn.Module):
         sizes = [torch.Size(shape).numel() for shape in self.shapes]
         found = padded.index_select(1, self.places).split(sizes, 1)
         whole, *rest = (part.view(len(x), *shape) for part, shape in zip(found, self.shapes, strict=True))
-        return whole, rest[: self.groups], rest[self.groups :]
+        return whole, rest[: len(self.node_widths)], rest[len(self.node_widths) :]
+
+    def known(self, x: Tensor) -> list[list[Tensor]]:
+        """Of each block of edges its constants for a batch (batch, targets, sources, constants), if it has any."""
+        return [
+            [constants.to(x).expand(len(x), *constants.shape)] if constants.shape[-1] else []
+            for constants in self.constants.buffers()
+        ]
 
     def join(self, whole: Tensor, nodes: list[Tensor], edges: list[Tensor]) -> Tensor:
         """Features as of :meth:`split` → flat vectors (batch, D); features that an edge lacks are left out."""

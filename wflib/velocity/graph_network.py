@@ -54,23 +54,19 @@ class GraphNetwork(nn.Module, ABC):
         self.time = TimeEmbedding(dimension, scalars)
         own = [1 if group.permutable and not identities else group.size for group in graph.groups]
         self.positions = nn.ParameterList([nn.Parameter(0.5 * torch.randn(size, dimension)) for size in own])
-        whole, *widths = self.features.widths
+        features, whole = self.features, self.features.whole_width
         # By number, for groups whose nodes have features.
-        counts = {str(index): width for index, width in enumerate(widths[: len(graph.groups)]) if width}
+        counts = {str(index): width for index, width in enumerate(features.node_widths) if width}
         self.node_inputs = nn.ModuleDict({index: nn.Linear(seen * count, dimension) for index, count in counts.items()})
         self.node_outputs = nn.ModuleDict({index: nn.Linear(dimension, count) for index, count in counts.items()})
-        self.edge_widths = widths[len(graph.groups) :]
-        self.constants = nn.Module()
-        for index, block in enumerate(graph.edges):
-            self.constants.register_buffer(str(index), block.constants, persistent=False)
         # Of unit variance whatever the number of features.
-        constants = [block.constants.shape[-1] for block in graph.edges]
-        entering = [seen * width + count for width, count in zip(self.edge_widths, constants, strict=True)]
+        both = zip(features.edge_widths, features.constant_widths, strict=True)
+        entering = [seen * width + count for width, count in both]
         spread = torch.tensor([seen / count for count in entering for _ in range(count)])[:, None].sqrt()
         self.edge_inputs = nn.Parameter(torch.randn(sum(entering), dimension) * spread)
         self.edge_positions = nn.Parameter(0.5 * torch.randn(len(graph.edges), dimension))
         self.edge_time = nn.Linear(dimension, dimension)
-        self.edge_outputs = nn.ModuleList([EdgeOutput(dimension, max(width, 1)) for width in self.edge_widths])
+        self.edge_outputs = nn.ModuleList([EdgeOutput(dimension, max(width, 1)) for width in features.edge_widths])
         if whole:
             self.whole_input = nn.Linear(seen * whole, dimension)
             self.whole_output = nn.Linear(dimension, whole)
@@ -115,19 +111,14 @@ class GraphNetwork(nn.Module, ABC):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         starts, edges = (self.edge_time(time)[:, None] + self.edge_positions).to(dtype).unbind(1), []
         blocks = zip(*blocks, strict=True)
-        known = [join([*parts, *constants]).to(dtype) for parts, constants in zip(blocks, self.known(x), strict=True)]
+        known = [
+            join([*parts, *constants]).to(dtype) for parts, constants in zip(blocks, self.features.known(x), strict=True)
+        ]
         directions = self.edge_inputs.to(dtype).split([part.shape[-1] for part in known])
         for start, part, direction in zip(starts, known, directions, strict=True):
             edge = torch.baddbmm(start.unsqueeze(1), part.flatten(1, 2), direction.expand(len(x), *direction.shape))
             edges.append(edge.unflatten(1, part.shape[1:3]))
         return torch.cat(nodes, 1), edges
-
-    def known(self, x: Tensor) -> list[list[Tensor]]:
-        """Of each block of edges its constants for a batch (batch, targets, sources, constants), if any."""
-        return [
-            [constants.to(x).expand(len(x), *constants.shape)] if constants.shape[-1] else []
-            for constants in self.constants.buffers()
-        ]
 
     @abstractmethod
     def exchange(self, nodes: Tensor, edges: list[Tensor], time: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -141,7 +132,7 @@ class GraphNetwork(nn.Module, ABC):
             found.append(self.node_outputs[key](nodes[:, place]).to(x.dtype) if key in self.node_outputs else x[:, :0])
         blocks = [
             output(edge)[..., :width].to(x.dtype)
-            for edge, output, width in zip(edges, self.edge_outputs, self.edge_widths, strict=True)
+            for edge, output, width in zip(edges, self.edge_outputs, self.features.edge_widths, strict=True)
         ]
         if len(graph.whole):
             whole = self.whole_output(nodes[:, graph.place[graph.groups[-1].name]].mean(1)).to(x.dtype)

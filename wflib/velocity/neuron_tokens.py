@@ -155,8 +155,8 @@ class NeuronTokens(nn.Module):
         self.features, self.layout = GraphFeatures(graph), TokenLayout(graph)
         self.time = TimeEmbedding(dimension, scalars)
         self.whole = nn.Parameter(torch.randn(dimension) * 0.3)
-        seen, (whole, *widths) = 1 + fields, self.features.widths
-        widths, edge_widths = widths[: len(graph.groups)], widths[len(graph.groups) :]
+        seen, whole, widths = 1 + fields, self.features.whole_width, self.features.node_widths
+        edge_widths, constant_widths = self.features.edge_widths, self.features.constant_widths
         self.positions = nn.ParameterList(
             [nn.Parameter(torch.randn(group.size if identities else 1, dimension) * 0.3) for group in graph.groups]
         )
@@ -164,13 +164,10 @@ class NeuronTokens(nn.Module):
         self.token_outputs = nn.ModuleList([nn.Linear(dimension, max(width, 1)) for width in widths])
         self.fixed_input = nn.Linear(seen * max(whole, 1), dimension)
         self.fixed_output = nn.Linear(dimension, max(whole, 1))
-        self.constants = nn.Module()
-        for index, block in enumerate(graph.edges):
-            self.constants.register_buffer(str(index), block.constants, persistent=False)
         self.edge_inputs = nn.ModuleList(
             [
-                nn.Linear(seen * width + block.constants.shape[-1], edge_dimension)
-                for width, block in zip(edge_widths, graph.edges, strict=True)
+                nn.Linear(seen * width + count, edge_dimension)
+                for width, count in zip(edge_widths, constant_widths, strict=True)
             ]
         )
         self.edge_outputs = nn.ModuleList(
@@ -196,18 +193,14 @@ class NeuronTokens(nn.Module):
         Returns:
             (batch, D).
         """
-        batch, layout, time = len(x), self.layout, self.time(t, scalars)
+        layout, time = self.layout, self.time(t, scalars)
         seen = [self.features.split(field) for field in all_fields(x, fields, self.fields)]
         whole, groups, blocks = zip(*seen, strict=True)
         tokens = [self.fixed_input(something(torch.cat(whole, -1), self.fixed_input)).unsqueeze(1) + self.whole]
         for embed, position, parts in zip(self.token_inputs, self.positions, zip(*groups, strict=True), strict=True):
             tokens.append(embed(something(join(parts), embed)) + position)
-        edges = []
-        for embed, constants, parts in zip(
-            self.edge_inputs, self.constants.buffers(), zip(*blocks, strict=True), strict=True
-        ):
-            known = [constants.to(x).expand(batch, *constants.shape)] if constants.shape[-1] else []
-            edges.append(embed(join([*parts, *known])))
+        blocks = zip(self.edge_inputs, zip(*blocks, strict=True), self.features.known(x), strict=True)
+        edges = [embed(join([*parts, *constants])) for embed, parts, constants in blocks]
         tokens = torch.cat(tokens, 1)
         for layer in self.layers:
             tokens, edges = layer(tokens, edges, time, layout)
@@ -216,8 +209,10 @@ class NeuronTokens(nn.Module):
         found = [self.fixed_output(first.squeeze(1))]
         found += [read(part) for read, part in zip(readers, (*rest, *edges), strict=True)]
         # What has no features has an output all the same, as without one a layer could not be initialized.
-        whole, *others = (part[..., :width] for part, width in zip(found, self.features.widths, strict=True))
-        return self.features.join(whole, others[: len(rest)], others[len(rest) :])
+        features = self.features
+        widths = (features.whole_width, *features.node_widths, *features.edge_widths)
+        whole, *others = (part[..., :width] for part, width in zip(found, widths, strict=True))
+        return features.join(whole, others[: len(rest)], others[len(rest) :])
 
 
 def something(features: Tensor, embed: nn.Linear) -> Tensor:
