@@ -1,4 +1,4 @@
-"""evaluate: say how good the drawn networks are, beside the zoo and simple baselines."""
+"""evaluate: say how good the drawn networks are, beside the zoo and simpler models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from stages.common import (
     running,
     zoo_of_flow,
 )
-from wflib.baselines import BASELINES
 from wflib.config import load_settings
 from wflib.device import resolve_device
 from wflib.evaluation import (
@@ -38,22 +37,27 @@ from wflib.evaluation import (
     GROUP_SCHEMA,
     MOMENT_SCHEMA,
     NETWORK_SCHEMA,
+    PART_SCHEMA,
     audit_examples,
     audit_networks,
     barrier_table,
+    beaten,
     enough_for_an_audit,
     evaluate_networks,
+    part_quality,
+    rivals,
     sampling_quality,
     verdict,
 )
 from wflib.flow import Guidance, TaskLoss, load_flow, sample
+from wflib.models import METHODS, check_methods, method_settings
 from wflib.rng import generator
 from wflib.storage import save_json, save_table
 from wflib.tasks import Split, load_dataset
 from wflib.zoo import load_zoo, require_same_architecture
 
-BASELINE_NETWORKS = 250
-"""Most networks of a baseline: enough to tell Gaussian fits from the zoo, and copies with noise by their distances."""
+MODEL_NETWORKS = 250
+"""Most networks of a simpler model: enough to tell Gaussian fits from the zoo, and copies with noise by their distances."""
 
 FUNCTIONS = 2000
 """Most test examples on which all training networks' functions are compared with each network's."""
@@ -77,7 +81,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of parquet tables to write.")] = EVALUATION,
     metrics: Annotated[Path, typer.Option(help="Small JSON file for dvc metrics diff.")] = METRICS,
 ) -> None:
-    """Measure drawn networks, zoo networks, held-out trajectories and baselines in the same way.
+    """Measure drawn networks, zoo networks, held-out trajectories and simpler models in the same way.
 
     Quality and calibration on the test part, Bayesian model average, diversity; variance ratio and novelty after alignment
     and moments tensor by tensor, in the coordinates the flow works in; loss barriers of the zoo before and after alignment;
@@ -86,6 +90,7 @@ def main(
     """
     with running("evaluate") as facts:
         settings = load_settings(params, presets)
+        check_methods(settings)
         config, device = settings.evaluate, resolve_device(settings.evaluate.device)
         dataset, model, drawn = load_dataset(data), load_flow(flow, device), load_zoo(samples, "sampled")
         zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical)
@@ -103,16 +108,16 @@ def main(
         groups = {"samples": (drawn.networks, None)}
         for name, part in (("zoo", some(training, "zoo")), ("held-out", some(held_out, "held-out"))):
             groups[name] = (part.networks, part.trajectory)
-        for name, draw in BASELINES.items():
-            count = min(len(drawn), BASELINE_NETWORKS)
-            groups[name] = (draw(training, count, generator(config.seed, "evaluate", name), config.noise), None)
-        audit = None
+        for name in config.models:
+            random = generator(config.seed, "evaluate", name)
+            simpler = METHODS[name].fit(zoo, dataset, method_settings(settings.models, name), random)
+            groups[name] = (simpler.draw(min(len(drawn), MODEL_NETWORKS), random), None)
+        examples, audit = audit_examples(dataset, generator(config.seed, "evaluate", "examples")), None
         if enough_for_an_audit(drawn.networks, training, held_out):
-            random = generator(config.seed, "evaluate", "audit")
-            examples, networks = audit_examples(dataset, random), drawn.networks.to(device)
+            random, networks = generator(config.seed, "evaluate", "audit"), drawn.networks.to(device)
             few = Split(dataset.test.inputs[:FUNCTIONS], dataset.test.targets[:FUNCTIONS])
             audit = audit_networks("samples", networks, training, held_out, examples, random, novelty_split=few)
-        rows, records, moments = [], [], []
+        rows, records, moments, parts = [], [], [], []
         points = [(steps, strength) for strength in config.guidance for steps in config.steps]
         with progress_bar(len(groups) + len(points), "evaluate", "set") as bar:
             for name, (networks, trajectory) in groups.items():
@@ -131,6 +136,8 @@ def main(
                 rows.append(table)
                 records.append(record)
                 moments.append(moved)
+                random = generator(config.seed, "evaluate", "parts")
+                parts.append(part_quality(name, networks.to(device), dataset, random, trajectory))
                 bar.update()
             curve = []
             for steps, strength in points:
@@ -154,6 +161,7 @@ def main(
         save_table(out / "groups.parquet", summary, GROUP_SCHEMA)
         save_table(out / "moments.parquet", pd.concat(moments), MOMENT_SCHEMA)
         save_table(out / "barriers.parquet", barriers, BARRIER_SCHEMA)
+        save_table(out / "parts.parquet", pd.concat(parts), PART_SCHEMA)
         save_table(out / "curve.parquet", pd.DataFrame(curve), CURVE_SCHEMA)
         different = barriers[barriers.i != barriers.j].groupby("stage")[["midpoint", "excess", "maximal"]].mean()
         found: dict[str, object] = {
@@ -163,7 +171,10 @@ def main(
         if audit is not None:
             found["audit"] = {key: value for key, value in audit.figures.items() if is_number(value)}
         save_json(metrics, found)
-        said = [NO_AUDIT] if audit is None else verdict(audit)
+        ratios = {str(record["source"]): float(record["copying_ratio"]) for record in records}
+        compared = rivals({name: groups[name][0] for name in ("samples", *config.models)}, ratios, examples)
+        labels = {name: METHODS[name].label for name in config.models}
+        said = [*([NO_AUDIT] if audit is None else verdict(audit)), beaten(compared, labels)]
         facts |= {"accuracy": records[0]["accuracy_mean"], "nll": records[0]["nll_mean"], "verdict": said}
 
 

@@ -10,9 +10,9 @@ import typer
 
 from stages.common import EVALUATION, FACTS, HISTORY, PARAMS, PRESETS, REPORTS, STAGES, Params, Presets, application, running
 from wflib.config import load_settings
-from wflib.evaluation import BARRIER_SCHEMA, CURVE_SCHEMA, GROUP_SCHEMA, MOMENT_SCHEMA, NETWORK_SCHEMA
-from wflib.report import ReportData, write_report
-from wflib.storage import load_json, load_table, rerun
+from wflib.evaluation import BARRIER_SCHEMA, CURVE_SCHEMA, GROUP_SCHEMA, MOMENT_SCHEMA, NETWORK_SCHEMA, PART_SCHEMA
+from wflib.report import ReportData, cost_of_run, write_report
+from wflib.storage import load_json, load_table, rerun, save_json
 
 app = application("report")
 
@@ -24,7 +24,7 @@ def main(
     evaluation: Annotated[Path, typer.Option(help="Tables from evaluate.")] = EVALUATION,
     history: Annotated[Path, typer.Option(help="Training history from train-flow.")] = HISTORY,
     facts: Annotated[Path, typer.Option(help="Seconds and facts of the stages.")] = FACTS,
-    out: Annotated[Path, typer.Option(help="Folder of report.md, report.html and figures.")] = REPORTS,
+    out: Annotated[Path, typer.Option(help="Folder of report.md, report.html, cost.json and figures.")] = REPORTS,
 ) -> None:
     """Write report.md, a self-contained report.html that opens offline, and the figures.
 
@@ -47,18 +47,24 @@ def main(
                 ("moments", MOMENT_SCHEMA),
                 ("barriers", BARRIER_SCHEMA),
                 ("curve", CURVE_SCHEMA),
+                ("parts", PART_SCHEMA),
             )
         }
+        seconds = {stage: fact(stage, "seconds") for stage in STAGES}
+        cost = cost_of_run(seconds, fact("sample", "networks"), fact("train-zoo", "trajectories"))
+        save_json(out / "cost.json", cost.metrics)
         write_report(
             out,
             ReportData(
                 **tables,
                 history=pd.read_csv(history),
-                stages=pd.DataFrame([{"stage": stage, "seconds": fact(stage, "seconds")} for stage in STAGES]),
+                stages=pd.DataFrame(seconds.items(), columns=["stage", "seconds"]),
                 settings=settings.model_dump(exclude={"task"}),
                 verdict=fact("evaluate", "verdict"),
+                cost=cost,
                 facts={
                     "task": settings.task,
+                    "model": fact("sample", "model"),
                     "geometry": settings.flow.geometry,
                     "coupling": settings.flow.coupling,
                     "velocity_parameters": fact("train-flow", "parameters"),

@@ -1,4 +1,4 @@
-"""sample: draw networks from the flow."""
+"""sample: draw networks from the flow, or from another model in its place."""
 
 from __future__ import annotations
 
@@ -10,24 +10,30 @@ import torch
 import typer
 
 from stages.common import (
+    ALIGNED,
+    CANONICAL,
     DATASET,
     FLOW,
     NETWORKS,
     PARAMS,
     PRESETS,
     SAMPLES,
+    AlignedZoo,
+    CanonicalZoo,
     FlowFile,
     Params,
     Presets,
     application,
     progress_bar,
     running,
+    zoo_of_flow,
 )
 from wflib.config import load_settings
 from wflib.device import resolve_device
-from wflib.flow import DIVERGED, AddedNoise, Guidance, TaskLoss, diffusion_of, load_flow, sample
-from wflib.networks import require_finite
+from wflib.flow import DIVERGED, load_flow
+from wflib.models import METHODS, FlowModel, check_methods, method_settings
 from wflib.rng import generator
+from wflib.symmetry import decanonicalize
 from wflib.tasks import load_dataset
 from wflib.zoo import Zoo, save_zoo
 
@@ -40,6 +46,8 @@ def main(
     presets: Presets = PRESETS,
     flow: FlowFile = FLOW,
     data: Annotated[Path, typer.Option(help="Dataset from fetch-data; guidance reads its training part.")] = DATASET,
+    aligned: AlignedZoo = ALIGNED,
+    canonical: CanonicalZoo = CANONICAL,
     out: Annotated[Path, typer.Option(help="Networks to write, in the flow's own form.")] = SAMPLES,
     networks: Annotated[Path, typer.Option(help="The same networks to write as ordinary ones.")] = NETWORKS,
 ) -> None:
@@ -49,44 +57,38 @@ def main(
     tensors are named as in torch.nn.Sequential, for wflib.networks.Networks.load or your own code. sample.guidance > 0
     descends the loss of training examples on the way; sample.noise and sample.diffusion make the way stochastic;
     sample.condition asks a flow trained with flow.condition for networks of a loss or an accuracy.
+
+    sample.from names another model to draw from, such as gaussian-full or few-steps: it is fitted here to the zoo that the
+    flow has learned, with its settings in the section models, and everything behind this stage treats its draws alike.
     """
     with running("sample") as facts:
         settings = load_settings(params, presets)
+        check_methods(settings)
         config, device = settings.sample, resolve_device(settings.sample.device)
-        model, dataset = load_flow(flow, device), load_dataset(data)
-        dataset = dataset.for_networks(model.architecture, f"{flow}")
-        guidance = None
-        if config.guidance > 0:
-            loss = TaskLoss(dataset.train, config.guidance_batch, generator(config.seed, "sample", "guidance"))
-            guidance = Guidance(model, loss, config.guidance, config.guidance_schedule, config.guidance_point)
-        stochastic, random = None, generator(config.seed, "sample", "noise")
-        if config.noise > 0:
-            stochastic = AddedNoise(config.noise, random, tuple(config.noise_interval))
-        elif config.diffusion > 0:
-            stochastic = diffusion_of(model, config.diffusion, random)
-        with progress_bar(config.networks, f"draw {config.networks} networks", "network") as bar:
-            drawn = sample(
-                model,
-                config.networks,
-                config.steps,
-                generator(config.seed, "sample", "prior"),
-                guidance,
-                config.solver,
-                stochastic,
-                config.condition,
-                config.condition_strength,
-                progress=lambda count: bar.update(count - bar.n),
-            ).cpu()
-        require_finite({"coordinates": drawn}, "draws", DIVERGED)
-        coordinates = model.coordinates.to("cpu")
-        count = torch.arange(config.networks)
-        metadata = {"task": settings.task, "seed": config.seed, "geometry": model.config.geometry, "steps": config.steps}
-        nothing, ordinary = torch.zeros_like(count), coordinates.decode(drawn)
+        trained, dataset = load_flow(flow, device), load_dataset(data)
+        dataset, random = dataset.for_networks(trained.architecture, f"{flow}"), generator(config.seed, "sample", "prior")
+        geometry = trained.config.geometry
+        if config.source == "flow":
+            with progress_bar(config.networks, f"draw {config.networks} networks", "network") as bar:
+                model = FlowModel(trained, config, dataset.train)
+                drawn = model.draw(config.networks, random, lambda count: bar.update(count - bar.n)).to("cpu")
+        else:
+            zoo = zoo_of_flow(flow, geometry, trained.architecture, aligned, canonical)
+            chosen = method_settings(settings.models, config.source)
+            model = METHODS[config.source].fit(zoo, dataset, chosen, generator(config.seed, "sample", "fit"))
+            drawn = model.draw(config.networks, random)
+        ordinary = decanonicalize(drawn)
         ordinary.require_finite("draws as ordinary networks", DIVERGED)  # the output scale is an exponential
-        states = coordinates.decode_state(drawn)
-        save_zoo(out, Zoo(states, count, nothing, nothing.bool(), "sampled", metadata=metadata))
+        metadata = {"task": settings.task, "seed": config.seed, "model": config.source, "geometry": geometry}
+        if config.source == "flow":
+            metadata["steps"] = config.steps
+        count = torch.arange(len(drawn))
+        nothing = torch.zeros_like(count)
+        save_zoo(out, Zoo(drawn, count, nothing, nothing.bool(), "sampled", metadata=metadata))
         replace(ordinary, metadata=metadata).save(networks)
-        facts |= {"networks": config.networks, "solver": config.solver, "steps": config.steps}
+        facts |= {"networks": len(drawn), "model": model.label if config.source != "flow" else "flow"}
+        if config.source == "flow":
+            facts |= {"solver": config.solver, "steps": config.steps}
 
 
 if __name__ == "__main__":

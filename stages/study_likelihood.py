@@ -10,10 +10,10 @@ import torch
 import typer
 
 from stages.common import ALIGNED, CANONICAL, FLOW, AlignedZoo, CanonicalZoo, application, progress_bar, running, zoo_of_flow
-from wflib.baselines import noised_copies
 from wflib.device import resolve_device
 from wflib.evaluation import density_table
 from wflib.flow import load_flow, log_likelihood_of_coordinates, sample
+from wflib.models import noised, tensor_deviations
 from wflib.report import likelihood_figure, measures_markdown, save_study
 from wflib.rng import generator
 from wflib.zoo import Zoo
@@ -55,9 +55,9 @@ def main(
         groups["training trajectories"] = encode(some(zoo.training_part, networks, seed, "training").networks)
         groups["samples"] = sample(model, networks, 32, generator(seed, "study", "prior"))
         copies = {f"held-out + {noise:.0%} noise": noise for noise in NOISES}
+        deviations = tensor_deviations(model.architecture, groups[HELD_OUT])
         for name, noise in copies.items():
-            random = generator(seed, "study", "noise")
-            groups[name] = encode(noised_copies(held_out, torch.arange(len(held_out)), random, noise))
+            groups[name] = noised(groups[HELD_OUT], deviations, noise, generator(seed, "study", "noise"))
         found = {}
         with progress_bar(sum(map(len, groups.values())), "likelihood", "network") as bar:
             for name, x in groups.items():

@@ -23,7 +23,6 @@ from typer.testing import CliRunner
 import stages.common
 from tests.stages.test_pipeline_end_to_end import write_preset
 from wflib.architecture import mlp
-from wflib.baselines import BASELINES
 from wflib.config import load_settings
 from wflib.evaluation import barrier_table, evaluate_networks, loss_barriers, sampling_quality, variance_ratio
 from wflib.flow import (
@@ -48,6 +47,7 @@ from wflib.flow import (
 )
 from wflib.flow.conditioning import Condition
 from wflib.flow.coupling import optimal_assignment
+from wflib.models import METHODS
 from wflib.networks import Networks, network_losses
 from wflib.rng import generator
 from wflib.symmetry import activation_matching, canonicalize, weight_matching
@@ -545,9 +545,9 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "sampling_quality another task": (lambda: sampling_quality(MINE, toy_split(4, 7)), "7"),
     "variance_ratio": (lambda: variance_ratio(ZOO.networks.flat[:1], ZOO.networks.flat), "Shape mismatch"),
     **{
-        f"baseline {name}": (lambda draw=draw: draw(ZOO[:1], 2, generator(0, "b"), 0.1), "at least two")
-        for name, draw in BASELINES.items()
-        if name.startswith(("gaussian", "diagonal", "full", "training"))
+        f"model {name}": (lambda method=method: method.fit(ZOO[:1], None), "at least two")
+        for name, method in METHODS.items()
+        if method.fewest == 2
     },
     # symmetry and checkers
     "canonicalize shapes": (

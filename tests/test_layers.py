@@ -15,7 +15,7 @@ LAYERS = [
     {"zoo"},
     {"velocity"},
     {"flow"},
-    {"baselines"},
+    {"models"},
     {"evaluation"},
     {"report"},
 ]

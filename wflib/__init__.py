@@ -7,7 +7,8 @@ and say honestly how good the drawn networks are. Import from the packages, whic
 - ``wflib.symmetry``, ``wflib.manifold``, ``wflib.graph``: permutations and scalings, geometry, neural graphs
 - ``wflib.tasks``, ``wflib.zoo``: base tasks, zoos of networks that solve them
 - ``wflib.velocity``, ``wflib.flow``: networks that predict, flows that draw
-- ``wflib.baselines``, ``wflib.evaluation``, ``wflib.report``: what to compare with, numbers, ink
+- ``wflib.models``: flows and what they must beat, all used alike
+- ``wflib.evaluation``, ``wflib.report``: numbers, ink
 - ``wflib.testing``: checkers for functions and fields of your own
 
 ``wflib.symmetries(module, example)`` says what the symmetries of any torch module are.

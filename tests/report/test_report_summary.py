@@ -24,13 +24,13 @@ CASES = [
     ),
     ("Their mean negative", "samples", "nll_mean", {0.130: "above (worse than)", 0.050: "below (better than)"}),
     (
-        "simple baselines",
+        "simpler models",
         "samples",
         "nll_mean",
         {0.140: "0.140: the samples beat it", 0.160: "0.160: the samples do not beat it"},
     ),
     (
-        "simple baselines",
+        "simpler models",
         "gaussian-full",
         "accuracy_mean",
         {0.9: "accuracy is the average", 0.999: "accuracy is the full Gaussian"},
@@ -89,7 +89,7 @@ def test_numbers_of_the_summary_are_those_of_the_tables(run):
 
 
 def test_noise_around_training_networks_is_no_baseline_to_beat(change_group):
-    assert "training + noise" not in sentence(change_group("training-noise", accuracy_mean=1.0), "simple baselines")
+    assert "training + noise" not in sentence(change_group("training-noise", accuracy_mean=1.0), "simpler models")
 
 
 def test_alignment_and_guidance_flip(run, make_run):
@@ -114,7 +114,7 @@ def test_sentences_without_numbers_are_left_out(run, make_run):
     text = " ".join(summary(make_run(groups=groups, curve=curve, barriers=run.barriers.head(0), stages=run.stages.head(0))))
     assert text.startswith("Their mean negative")
     assert "nan" not in text
-    for word in ("mean accuracy", "baselines", "nearest", "shift", "Alignment", "Guidance", "stages"):
+    for word in ("mean accuracy", "simpler models", "nearest", "shift", "Alignment", "Guidance", "stages"):
         assert word not in text
 
 

@@ -42,8 +42,10 @@ OUTPUTS = (
     "data/evaluation/moments.parquet",
     "data/evaluation/barriers.parquet",
     "data/evaluation/curve.parquet",
+    "data/evaluation/parts.parquet",
     "reports/history.csv",
     "reports/metrics.json",
+    "reports/cost.json",
     "reports/report.md",
     "reports/report.html",
     "reports/figures/quality.svg",
@@ -148,6 +150,23 @@ def test_the_same_settings_give_the_same_samples(finished, copy):
     Path("params.yaml").write_text("task: wdbc\nsample:\n  seed: 1\n")
     assert run("sample").exit_code == 0
     assert Path("data/samples.safetensors").read_bytes() != finished["data/samples.safetensors"]
+
+
+def test_another_model_is_drawn_from_evaluated_and_reported_alike(finished, copy):
+    Path("params.yaml").write_text("task: wdbc\nsample: {from: gaussian-full}\nmodels: {few-steps: {steps: 2}}\n")
+    for stage in ("sample", "evaluate", "report"):
+        result = run(stage)
+        assert result.exit_code == 0, f"{stage}: {result.output}"
+    samples = load_zoo("data/samples.safetensors", "sampled")
+    assert samples.metadata["model"] == "gaussian-full"
+    assert Path("data/samples.safetensors").read_bytes() != finished["data/samples.safetensors"]
+    rows = samples.networks.weights["linear1.weight"], samples.networks.weights["linear1.bias"][..., None]
+    torch.testing.assert_close(torch.cat(rows, -1).norm(dim=-1), torch.ones(4, 4))
+    report = Path("reports/report.md").read_text()
+    assert "# Networks from full Gaussian: wdbc, geometric" in report
+    assert "samples: no simpler model" in report or "samples: beaten in loss" in report
+    assert "cost: drawing a network takes" in report
+    assert "Networks from a flow" in finished["reports/report.md"].decode()
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "canonicalize"])

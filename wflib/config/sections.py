@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,6 +12,7 @@ __all__ = [
     "EvaluateConfig",
     "FlowConfig",
     "SampleConfig",
+    "Section",
     "Settings",
     "TrainingConfig",
     "VelocityConfig",
@@ -31,6 +32,8 @@ Time = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
 class Section(BaseModel):
+    """Settings that belong together: frozen, and unknown names are errors."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -165,7 +168,10 @@ class TrainingConfig(Section):
 class SampleConfig(Section):
     """How networks are drawn."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+
     seed: Seed
+    source: str = Field(alias="from", description="flow, or another model of wflib.models to draw from in its place.")
     networks: Annotated[int, Field(ge=2, strict=True)]
     solver: Literal["euler", "heun", "rk4", "dopri5"] = Field(description="K steps are K, 2K, 4K evaluations; adaptive.")
     steps: Count = Field(description="Steps from t = 0 to t = 1, K.")
@@ -203,7 +209,7 @@ class EvaluateConfig(Section):
     zoo_networks: Annotated[int, Field(ge=2, strict=True, description="Zoo networks evaluated beside the samples.")]
     barrier_networks: Annotated[int, Field(ge=2, strict=True, description="Last snapshots in the barrier matrices.")]
     calibration_bins: Count
-    noise: Positive = Field(description="Noise of the baseline training network + noise, relative to the zoo's deviation.")
+    models: list[str] = Field(description="Simpler models that samples are compared with, by their names in wflib.models.")
     steps: Annotated[list[Count], Field(min_length=1)] = Field(description="Euler steps compared in the report.")
     guidance: Annotated[list[NonNegative], Field(min_length=1)] = Field(description="Guidance strengths compared.")
     curve_networks: Annotated[int, Field(ge=2, strict=True, description="Networks per point of that comparison.")]
@@ -222,6 +228,9 @@ class Settings(Section):
     training: TrainingConfig
     sample: SampleConfig
     evaluate: EvaluateConfig
+    models: dict[str, dict[str, Any]] = Field(
+        description="Settings of single models where they are not their own defaults, such as training-noise: {noise: 0.1}."
+    )
 
     @model_validator(mode="after")
     def distance_of_an_end_point(self) -> Settings:

@@ -13,6 +13,7 @@ from wflib.evaluation.function_novelty import largest_error_overlap, nearest_fun
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.neighbours import CopyingAudit, audit_copying, nearest_of_sets
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
+from wflib.evaluation.parts import PART_SCHEMA, Rival, part_quality, rivals
 from wflib.evaluation.quality import (
     bayesian_model_average,
     brier_score,
@@ -20,7 +21,7 @@ from wflib.evaluation.quality import (
     mean_and_std,
 )
 from wflib.evaluation.response import response_summary, response_tenths
-from wflib.evaluation.sentences import verdict
+from wflib.evaluation.sentences import beaten, verdict
 from wflib.evaluation.standard_errors import MeanDifference, MeanEstimate, compare_means, estimate_mean
 from wflib.evaluation.summary import (
     CURVE_SCHEMA,
@@ -40,6 +41,7 @@ __all__ = [
     "GROUP_SCHEMA",
     "MOMENT_SCHEMA",
     "NETWORK_SCHEMA",
+    "PART_SCHEMA",
     "SYMMETRY_SCHEMA",
     "Audit",
     "Barriers",
@@ -49,12 +51,14 @@ __all__ = [
     "Features",
     "MeanDifference",
     "MeanEstimate",
+    "Rival",
     "VarianceRatio",
     "audit_copying",
     "audit_examples",
     "audit_networks",
     "barrier_table",
     "bayesian_model_average",
+    "beaten",
     "brier_score",
     "classifier_test",
     "close_test",
@@ -83,10 +87,12 @@ __all__ = [
     "network_features",
     "norm_test",
     "one_per_cluster",
+    "part_quality",
     "ranking_quality",
     "ratio_with_error",
     "response_summary",
     "response_tenths",
+    "rivals",
     "sampling_quality",
     "share_test",
     "symmetry_distances",

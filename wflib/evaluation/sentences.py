@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 from wflib.evaluation.audit import COPYING_TESTS, Audit
+from wflib.evaluation.clusters import holm
+from wflib.evaluation.parts import Rival
 
-__all__ = ["verdict"]
+__all__ = ["beaten", "verdict"]
 
 
 def verdict(audit: Audit, level: float = 0.05) -> list[str]:
@@ -97,3 +101,25 @@ def functions(audit: Audit) -> str:
         f"networks' at {found.nearest_held_out:.4f} ({told_p(found.p_value)} unadjusted); largest error overlap with any "
         f"training network {found.error_overlap:.3f}, of held-out networks {found.error_overlap_held_out:.3f}."
     )
+
+
+def beaten(rivals: list[Rival], labels: Mapping[str, str], level: float = 0.05) -> str:
+    """The sentence on simpler models: which have a lower loss beyond chance and are as novel as the samples.
+
+    Args:
+        rivals: From :func:`~wflib.evaluation.parts.rivals`; p-values are adjusted for their number (Holm).
+        labels: Source → name for people.
+        level: Probability that any is said to be better where none is.
+    """
+    adjusted = holm({rival.source: rival.p_value for rival in rivals})
+    better = [rival for rival in rivals if replace(rival, p_value=adjusted[rival.source]).beats(level)]
+    if not better:
+        names = ", ".join(labels.get(rival.source, rival.source) for rival in rivals)
+        return f"samples: no simpler model ({names}) has a lower loss and is as novel, at {level:.0%}."
+    told = "; ".join(
+        f"{labels.get(rival.source, rival.source)} ({rival.loss:.4f} nats beside {rival.samples:.4f}, "
+        f"{told_p(adjusted[rival.source])}; "
+        f"copying ratio {rival.copying_ratio:.3f} beside {rival.samples_copying_ratio:.3f})"
+        for rival in better
+    )
+    return f"samples: beaten in loss, at equal novelty, by {len(better)} of {len(rivals)} simpler models: {told}."

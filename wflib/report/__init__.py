@@ -9,6 +9,7 @@ from wflib.report.abilities import (
     save_study,
 )
 from wflib.report.barriers import barrier_matrix, mean_excess
+from wflib.report.cost import Cost, cost_of_run
 from wflib.report.curves import learning_rate, quality_by_steps, training_loss
 from wflib.report.data import ReportData
 from wflib.report.document import write_report
@@ -29,11 +30,13 @@ __all__ = [
     "COLOURS",
     "FIGURES",
     "LABELS",
+    "Cost",
     "ReportData",
     "ReportFigure",
     "alignment_figure",
     "barrier_matrix",
     "calibration",
+    "cost_of_run",
     "distillation_figure",
     "distribution",
     "diversity",

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from wflib.report.cost import Cost
+
 __all__ = ["COLUMNS", "ReportData"]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -22,6 +24,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "curve": ("steps", "guidance", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std"),
     "history": ("iteration", "seconds", "loss", "validation_loss", "learning_rate"),
     "stages": ("stage", "seconds"),
+    "parts": (
+        *("source", "part", "networks", "examples"),
+        *(f"{name}{end}" for name in ("accuracy", "nll") for end in ("", "_error_networks", "_error_examples")),
+    ),
 }
 
 
@@ -41,8 +47,10 @@ class ReportData:
         curve: Quality of samples by number of Euler steps and guidance strength.
         history: Training of the flow; ``validation_loss`` is NaN between validations.
         stages: Seconds of each pipeline stage, in order.
+        parts: Quality on training, validation and test examples, one row a source and part, with both standard errors.
         settings: Every setting of the run, nested by section.
         verdict: Sentences of the audit, which come first.
+        cost: Seconds of drawing and of training.
         facts: What else a reader needs. ``task``, ``geometry``, ``coupling`` and ``velocity_parameters`` go into the
             introduction, everything into a table.
 
@@ -57,9 +65,11 @@ class ReportData:
     curve: pd.DataFrame = field(default_factory=no_rows("curve"))
     history: pd.DataFrame = field(default_factory=no_rows("history"))
     stages: pd.DataFrame = field(default_factory=no_rows("stages"))
+    parts: pd.DataFrame = field(default_factory=no_rows("parts"))
     settings: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     verdict: Sequence[str] = ()
+    cost: Cost | None = None
 
     def __post_init__(self) -> None:
         for name, columns in COLUMNS.items():

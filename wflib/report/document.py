@@ -23,6 +23,7 @@ from wflib.report.tables import (
     facts_table,
     moments_table,
     novelty_table,
+    parts_table,
     quality_table,
     settings_table,
     stage_table,
@@ -77,6 +78,7 @@ def render_markdown(data: ReportData, drawn: list[str]) -> str:
         quality=quality_table(data.groups),
         novelty=novelty_table(data.groups),
         moments=moments_table(data.moments),
+        parts=parts_table(data.parts),
         figures=[plot for plot in FIGURES if plot.name in drawn],
         stages=stage_table(data.stages),
         total=duration(float(data.stages["seconds"].sum())),
@@ -132,7 +134,8 @@ def figures_with_captions(tokens: list[Token]) -> list[Token]:
 
 def title(facts: Mapping[str, Any]) -> str:
     what = ", ".join(str(facts[key]) for key in ("task", "geometry") if key in facts)
-    return f"Networks from a flow: {what}" if what else "Networks from a flow"
+    source = "a flow" if facts.get("model", "flow") == "flow" else str(facts["model"])
+    return f"Networks from {source}: {what}" if what else f"Networks from {source}"
 
 
 def introduction(facts: Mapping[str, Any]) -> str:
@@ -140,11 +143,12 @@ def introduction(facts: Mapping[str, Any]) -> str:
     flow += f" with {facts['coupling']} coupling" if "coupling" in facts else ""
     if "velocity_parameters" in facts:
         flow += f", whose velocity network has {facts['velocity_parameters']:,} parameters,"
-    task = f" for the task {facts['task']}" if "task" in facts else ""
+    task, drew = f" for the task {facts['task']}" if "task" in facts else "", "and drew new networks (the samples)"
+    if facts.get("model", "flow") != "flow":
+        drew = f"and new networks were drawn in its place by another model, {facts['model']} (the samples)"
     return (
-        f"Base networks{task} were trained (the zoo), {flow} learned their distribution, and drew new networks (the "
-        "samples). This report compares the samples with the zoo, with held-out networks that the flow never saw, and with "
-        "simple baselines."
+        f"Base networks{task} were trained (the zoo), {flow} learned their distribution, {drew}. This report compares the "
+        "samples with the zoo, with held-out networks that the flow never saw, and with simpler models."
     )
 
 

@@ -17,7 +17,7 @@ __all__ = ["summary"]
 
 SHIFT = 0.2  # of a standard deviation
 COPYING = 0.995  # what two choices of a few hundred networks differ by is a few thousandths
-NO_BASELINE = ("samples", "zoo", "held-out", "training-noise")  # noise around training networks is copying, not a baseline
+NO_RIVALS = ("samples", "zoo", "held-out", "training-noise", "memorizer")  # copies, with noise or without, are no rivals
 
 
 def summary(data: ReportData) -> list[str]:
@@ -30,9 +30,12 @@ def summary(data: ReportData) -> list[str]:
         Sentences in reading order.
     """
     groups = data.groups.set_index("source").astype(float)
-    sentences = [sentence(groups) for sentence in (accuracy, loss, baselines, averaging, variance, shift, distance, overlap)]
+    sentences = [
+        sentence(groups) for sentence in (accuracy, loss, simpler_models, averaging, variance, shift, distance, overlap)
+    ]
     sentences += [alignment(data.barriers), guidance(data.curve), time(data.stages)]
-    return [*data.verdict, *(sentence for sentence in sentences if sentence)]
+    cost = [] if data.cost is None else [data.cost.sentence()]
+    return [*data.verdict, *cost, *(sentence for sentence in sentences if sentence)]
 
 
 def accuracy(groups: pd.DataFrame) -> str | None:
@@ -57,8 +60,8 @@ def loss(groups: pd.DataFrame) -> str | None:
     )
 
 
-def baselines(groups: pd.DataFrame) -> str | None:
-    rivals = groups.drop(index=[name for name in NO_BASELINE if name in groups.index])
+def simpler_models(groups: pd.DataFrame) -> str | None:
+    rivals = groups.drop(index=[name for name in NO_RIVALS if name in groups.index])
     parts = []
     for column, name, best, better in (
         ("accuracy_mean", "mean accuracy", pd.Series.idxmax, np.greater),
@@ -77,7 +80,7 @@ def baselines(groups: pd.DataFrame) -> str | None:
     if not parts:
         return None
     names = ", ".join(label(source) for source in ordered(rivals.index))
-    return f"Of the simple baselines ({names}), {', and '.join(parts)}."
+    return f"Of the simpler models ({names}), {', and '.join(parts)}."
 
 
 def averaging(groups: pd.DataFrame) -> str | None:

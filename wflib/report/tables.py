@@ -20,6 +20,7 @@ __all__ = [
     "moments_table",
     "novelty_table",
     "number",
+    "parts_table",
     "quality_table",
     "settings_table",
     "stage_table",
@@ -64,6 +65,26 @@ def novelty_table(groups: pd.DataFrame) -> str:
         cells["nearest_distance_mean"] = mean_and_error(row, "nearest_distance")
         rows.append([named(row), *cells.values()])
     return markdown_table(head, rows)
+
+
+def parts_table(parts: pd.DataFrame) -> str:
+    """Accuracy and loss on every part of the data, one row a source; empty without rows."""
+    names = list(dict.fromkeys(parts["part"]))
+    head = ["Source", *(f"{part}: {what}" for part in names for what in ("accuracy", "NLL [nats]"))]
+    rows = []
+    for source in ordered(parts["source"]):
+        table = parts[parts["source"] == source].set_index("part")
+        cells = [both_errors(table.loc[part], what) for part in names for what in ("accuracy", "nll")]
+        rows.append([f"**{label(source)}**" if source == "samples" else label(source), *cells])
+    return markdown_table(head, rows)
+
+
+def both_errors(row: pd.Series, what: str) -> str:
+    """A mean with its standard errors over networks and over examples."""
+    errors = [float(row[f"{what}_error_{over}"]) for over in ("networks", "examples")]
+    if not np.isfinite(errors).all():
+        return f"{row[what]:.4f}"
+    return f"{row[what]:.4f} ± {errors[0]:.4f} ± {errors[1]:.4f}"
 
 
 def moments_table(moments: pd.DataFrame) -> str:

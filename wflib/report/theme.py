@@ -13,27 +13,14 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from wflib.models import METHODS
+
 __all__ = ["COLOURS", "INK", "LABELS", "colour", "label", "log_scale", "ordered", "svg_bytes", "theme"]
 
-# Okabe and Ito's palette: told apart with every common form of colour blindness.
-COLOURS = {
-    "samples": "#D55E00",
-    "zoo": "#0072B2",
-    "held-out": "#56B4E9",
-    "average": "#009E73",
-    "gaussian-diagonal": "#E69F00",
-    "gaussian-full": "#555555",
-    "training-noise": "#CC79A7",
-}
-LABELS = {
-    "samples": "samples",
-    "zoo": "zoo",
-    "held-out": "held-out",
-    "average": "average network",
-    "gaussian-diagonal": "diagonal Gaussian",
-    "gaussian-full": "full Gaussian",
-    "training-noise": "training + noise",
-}
+# Okabe and Ito's palette for what is always there: told apart with every common form of colour blindness.
+OURS = {"samples": "#D55E00", "zoo": "#0072B2", "held-out": "#56B4E9"}
+COLOURS = OURS | {name: method.colour for name, method in METHODS.items()}
+LABELS = {name: name for name in OURS} | {name: method.label for name, method in METHODS.items()}
 INK = "#333333"
 OTHER = "#999999"
 

@@ -5,6 +5,7 @@ from wflib.zoo.checks import require_same_architecture
 from wflib.zoo.initial import INITS, initial_moments, initialize
 from wflib.zoo.networks import network_for
 from wflib.zoo.own import zoo_from_networks
+from wflib.zoo.steps import full_batch_steps
 from wflib.zoo.training import train_zoo
 from wflib.zoo.zoo import Zoo, canonical_zoo, load_zoo, save_zoo
 
@@ -14,6 +15,7 @@ __all__ = [
     "Zoo",
     "align_zoo",
     "canonical_zoo",
+    "full_batch_steps",
     "initial_moments",
     "initialize",
     "load_zoo",

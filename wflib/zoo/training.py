@@ -26,10 +26,13 @@ MOMENTUM = 0.1
 """How far running statistics move towards those of a batch, as in torch."""
 
 
-def batch_losses(architecture: Architecture, weights: Weights, split: Split) -> tuple[Tensor, dict[str, Tensor]]:
+def batch_losses(
+    architecture: Architecture, weights: Weights, split: Split, momentum: float = MOMENTUM
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Losses of networks in training mode, and their running statistics after these examples.
 
-    Statistics are measured rather than learned: they move towards a batch's mean and unbiased variance.
+    Statistics are measured rather than learned: they move towards a batch's mean and unbiased variance, all the way with a
+    momentum of one.
     """
     if not architecture.statistics:
         return network_losses(Networks.unchecked(architecture, weights), split), {}
@@ -40,8 +43,8 @@ def batch_losses(architecture: Architecture, weights: Weights, split: Split) -> 
     for operation in measured:
         count = examples * values[operation.inputs[0]][0, 0, 0].numel()
         mean, variance = values[operation.output].detach().unbind(1)
-        found[operation.mean] = weights[operation.mean].lerp(mean, MOMENTUM)
-        found[operation.variance] = weights[operation.variance].lerp(variance * (count / max(count - 1, 1)), MOMENTUM)
+        found[operation.mean] = weights[operation.mean].lerp(mean, momentum)
+        found[operation.variance] = weights[operation.variance].lerp(variance * (count / max(count - 1, 1)), momentum)
     return output_losses(architecture.task_type, values[training.operations[-1].output], split.targets).mean(1), found
 
 
@@ -145,5 +148,11 @@ def train_zoo(
         held_out=kept_out.repeat_interleave(count),
         form="trained",
         initial=start.to("cpu"),
-        metadata={"task": dataset.task, "seed": config.seed, **declared, "provenance": "wflib train-zoo"},
+        metadata={
+            "task": dataset.task,
+            "seed": config.seed,
+            **declared,
+            "provenance": "wflib train-zoo",
+            "recipe": config.model_dump(mode="json"),
+        },
     )

@@ -1,0 +1,101 @@
+"""Quality on all parts, and which simpler models beat the samples."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from wflib.architecture import mlp
+from wflib.evaluation import Rival, beaten, part_quality, rivals
+from wflib.evaluation.parts import PART_SCHEMA
+from wflib.networks import Networks, network_losses
+from wflib.rng import generator
+from wflib.tasks import Dataset, Split
+
+ARCHITECTURE = mlp([2, 3, 2])
+
+
+def points(name: str, count: int) -> Split:
+    random = generator(0, name)
+    inputs = torch.randn(count, 2, generator=random)
+    return Split(inputs, (inputs.sum(1) + 0.5 * torch.randn(count, generator=random) > 0).long())
+
+
+TASK = Dataset("line", "classification", 2, points("train", 300), points("validation", 80), points("test", 20))
+
+
+def networks(scale: float, count: int = 60, noise: float = 0.0) -> Networks:
+    """Networks that decide by the sum of the inputs, with more or less noise on their weights."""
+    weights = {
+        "linear1.weight": torch.tensor([[1.0, 1.0], [-1.0, -1.0], [0.0, 0.0]]),
+        "linear1.bias": torch.zeros(3),
+        "linear2.weight": scale * torch.tensor([[-1.0, 1.0, 0.0], [1.0, -1.0, 0.0]]),
+        "linear2.bias": torch.zeros(2),
+    }
+    random = generator(1, "noise", noise)
+    many = {name: tensor.expand(count, *tensor.shape) for name, tensor in weights.items()}
+    return Networks(ARCHITECTURE, {n: t + noise * torch.randn(t.shape, generator=random) for n, t in many.items()})
+
+
+def test_each_part_has_its_own_numbers_and_two_errors():
+    some = networks(1.0, noise=0.3)
+    table = part_quality("samples", some, TASK, generator(0, "parts"), examples=100)
+    assert list(table.columns) == list(PART_SCHEMA)
+    assert table["part"].tolist() == ["train", "validation", "test"]
+    assert table["examples"].tolist() == [100, 80, 20]
+    row = table.set_index("part").loc["test"]
+    losses = network_losses(some, TASK.test).double()
+    assert row["nll"] == pytest.approx(losses.mean().item(), rel=1e-5)
+    assert row["nll_error_networks"] == pytest.approx(losses.std().item() / math.sqrt(60), rel=1e-4)
+    assert row["nll_error_examples"] > table.set_index("part").loc["train", "nll_error_examples"]
+    again = part_quality("samples", some, TASK, generator(0, "parts"), examples=100)
+    assert again.equals(table)
+
+
+def test_snapshots_of_one_trajectory_count_once():
+    some = networks(1.0, count=20, noise=0.3)
+    copies = some[torch.arange(20).repeat_interleave(10)]
+    tables = [
+        part_quality("zoo", copies, TASK, generator(0, "parts"), trajectory)
+        for trajectory in (torch.arange(20).repeat_interleave(10), None)
+    ]
+    known, ignored = (table["nll_error_networks"].mean() for table in tables)
+    assert known == pytest.approx(
+        part_quality("zoo", some, TASK, generator(0, "parts"))["nll_error_networks"].mean(), rel=0.01
+    )
+    assert ignored < 0.4 * known
+
+
+def test_a_single_network_has_no_errors():
+    table = part_quality("average", networks(1.0, count=1), TASK, generator(0, "parts"))
+    assert table["nll_error_networks"].isna().all()
+    assert table["nll"].notna().all()
+
+
+def test_a_better_and_as_novel_model_beats_the_samples_and_no_other_does():
+    groups = {
+        "samples": networks(1.0, noise=0.3),
+        "few-steps": networks(2.0, noise=0.1),
+        "training-noise": networks(2.0, noise=0.11),
+        "gaussian-full": networks(1.0, noise=0.9),
+        "memorizer": networks(1.0, noise=0.31),
+        "average": networks(2.0, count=1),
+    }
+    ratios = dict.fromkeys(groups, 1.0) | {"training-noise": 0.87, "samples": 1.001}
+    found = rivals(groups, ratios, TASK.train)
+    assert [rival.source for rival in found][-1] == "gaussian-full"
+    assert {rival.source for rival in found} == set(groups) - {"samples", "average"}
+    assert {rival.source for rival in found if rival.beats()} == {"few-steps"}
+    sentence = beaten(found, {"few-steps": "few steps of training"})
+    assert "beaten in loss, at equal novelty, by 1 of 4 simpler models: few steps of training" in sentence
+    sentence = beaten([rival for rival in found if rival.source != "few-steps"], {})
+    assert sentence.startswith("samples: no simpler model (training-noise, ")
+
+
+def test_many_rivals_are_not_said_to_be_better_by_chance():
+    one = Rival("a", 0.1, 0.2, 0.03, 1.0, 1.0)
+    assert "beaten" in beaten([one], {})
+    others = [Rival(name, 0.2, 0.2, 0.9, 1.0, 1.0) for name in "bcd"]
+    assert "no simpler model" in beaten([one, *others], {})

@@ -1,0 +1,28 @@
+"""What networks cost, and from how many on drawing pays."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from wflib.report import Cost, cost_of_run
+
+SECONDS = {"fetch-data": 1, "train-zoo": 60, "align": 6, "canonicalize": 3, "train-flow": 420, "sample": 13, "evaluate": 99}
+
+
+def test_drawing_pays_from_where_both_cost_the_same():
+    cost = cost_of_run(SECONDS | {"sample": 2.0}, drawn=1000, trained=16_000)
+    assert cost == Cost(490, 0.002, 60 / 16_000)
+    number = cost.pays_from
+    assert cost.before + number * cost.draw == pytest.approx(number * cost.training)
+    assert "drawing pays from 280,000 networks on" in cost.sentence()
+    assert cost.metrics["pays_from"] == number
+
+
+def test_drawing_that_costs_more_than_training_never_pays():
+    cost = cost_of_run(SECONDS, drawn=1000, trained=16_000)
+    assert math.isinf(cost.pays_from)
+    assert "13 ms, training one anew 3.75 ms" in cost.sentence()
+    assert "drawing never pays" in cost.sentence()
+    assert "pays_from" not in cost.metrics

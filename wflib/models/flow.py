@@ -1,0 +1,95 @@
+"""A flow as one of the models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from wflib.config import FlowConfig, SampleConfig, Section, TrainingConfig, VelocityConfig
+from wflib.flow import (
+    DIVERGED,
+    AddedNoise,
+    Flow,
+    FlowTrainer,
+    Guidance,
+    TaskLoss,
+    diffusion_of,
+    flow_for_zoo,
+    sample,
+    save_flow,
+)
+from wflib.models.model import GenerativeModel
+from wflib.networks import Networks, require_finite
+from wflib.tasks import Dataset, Split
+from wflib.zoo import Zoo
+
+__all__ = ["FlowModel"]
+
+
+@dataclass(frozen=True, eq=False)
+class FlowModel(GenerativeModel):
+    """An ordinary differential equation from a prior to the zoo, and how it is drawn from.
+
+    Attributes:
+        flow: The trained flow.
+        sampling: Solver, steps, guidance, noise.
+        train: Training examples, which guidance descends the loss of; None where there is no guidance.
+    """
+
+    name, label, colour = "flow", "samples", "#D55E00"
+    flow: Flow
+    sampling: SampleConfig
+    train: Split | None = None
+
+    class Settings(Section):
+        """The sections of the pipeline's settings that make a flow."""
+
+        task: str
+        flow: FlowConfig
+        velocity: VelocityConfig
+        training: TrainingConfig
+        sample: SampleConfig
+
+    @classmethod
+    def fit(cls, zoo: Zoo, task: Dataset, settings: Settings, generator: torch.Generator | None = None) -> FlowModel:
+        """Train a flow on the zoo's training part; random numbers come from ``training.seed`` alone."""
+        flow = flow_for_zoo(settings, zoo, task.train)
+        return cls(FlowTrainer(flow, zoo, settings.training, task.train).run(), settings.sample, task.train)
+
+    def draw(self, networks: int, generator: torch.Generator, progress: Callable[[int], None] | None = None) -> Networks:
+        """So many networks in the flow's form, on its device; ``progress`` is called with the number drawn so far.
+
+        Raises:
+            ValueError: Some ran to NaN or infinity on the way, or guidance without training examples.
+        """
+        config, guidance, stochastic = self.sampling, None, None
+        if config.guidance > 0:
+            if self.train is None:
+                raise ValueError("flow: sample.guidance needs the task's training examples.")
+            loss = TaskLoss(self.train, config.guidance_batch, generator)
+            guidance = Guidance(self.flow, loss, config.guidance, config.guidance_schedule, config.guidance_point)
+        if config.noise > 0:
+            stochastic = AddedNoise(config.noise, generator, tuple(config.noise_interval))
+        elif config.diffusion > 0:
+            stochastic = diffusion_of(self.flow, config.diffusion, generator)
+        drawn = sample(
+            self.flow,
+            networks,
+            config.steps,
+            generator,
+            guidance,
+            config.solver,
+            stochastic,
+            config.condition,
+            config.condition_strength,
+            progress=progress,
+        )
+        require_finite({"coordinates": drawn}, "draws", DIVERGED)
+        return self.flow.coordinates.decode_state(drawn)
+
+    def save(self, path: str | Path) -> None:
+        """Write the flow; how it is drawn from is said anew by whoever loads it."""
+        save_flow(path, self.flow)

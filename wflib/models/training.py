@@ -1,0 +1,96 @@
+"""What any generator of networks must be cheaper than: training, by the zoo's recipe or by a few full-batch steps."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from wflib.config import Section, ZooConfig
+from wflib.flow.initial import initialization_of
+from wflib.flow.prior import Prior, build_prior
+from wflib.models.model import CoordinateModel
+from wflib.networks import network_losses
+from wflib.tasks import Dataset, Split
+from wflib.zoo import Zoo, full_batch_steps, train_zoo
+
+__all__ = ["FewSteps", "TrainedAnew"]
+
+
+class TrainedAnew(CoordinateModel):
+    """Networks trained by the recipe of the zoo, each from a random snapshot of a run of its own."""
+
+    name, label, colour = "trained-anew", "trained anew", "#1B7837"
+    fewest = 1
+
+    class Settings(Section):
+        """How they are trained."""
+
+        recipe: ZooConfig | None = Field(default=None, description="Section zoo; null for what the zoo says of itself.")
+
+    @classmethod
+    def completed(cls, settings: Section, zoo: Zoo) -> Section:
+        """With the zoo's own recipe, where none is given.
+
+        Raises:
+            ValueError: Nobody says one.
+        """
+        if settings.recipe is not None:
+            return settings
+        if "recipe" not in zoo.metadata:
+            raise ValueError("trained-anew: the zoo does not say how it was trained; give models.trained-anew.recipe.")
+        return settings.model_copy(update={"recipe": ZooConfig.model_validate(zoo.metadata["recipe"])})
+
+    @classmethod
+    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+        return {"inputs": train.inputs, "targets": train.targets}
+
+    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+        ordinary = self.space.architecture.ordinary_form()
+        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+        recipe = self.settings.recipe.model_copy(update={"networks": max(networks, 2), "seed": seed})
+        train = Split(self.state["inputs"], self.state["targets"])
+        # Training reads its own part only; there are no others here.
+        task = Dataset(self.metadata["task"], ordinary.task_type, ordinary.groups[-1].size, train, train, train)
+        zoo = train_zoo(ordinary, task, recipe, train.inputs.device)
+        snapshots = len(zoo) // recipe.networks
+        chosen = torch.randint(snapshots, (networks,), generator=generator, device=generator.device).cpu()
+        return self.space.encode(zoo.networks[torch.arange(networks) * snapshots + chosen]).to(train.inputs.device)
+
+
+class FewSteps(CoordinateModel):
+    """Draws from the flows' prior after a few full-batch steps of Adam, their size chosen on validation examples."""
+
+    name, label, colour = "few-steps", "few steps of training", "#66A61E"
+    fewest = 1
+
+    class Settings(Section):
+        """How many steps, and among which sizes."""
+
+        steps: Annotated[int, Field(ge=0, strict=True)] = 20
+        learning_rates: Annotated[tuple[float, ...], Field(min_length=1)] = (0.003, 0.01, 0.03)
+        examples: Annotated[int, Field(ge=1, strict=True, description="Training examples of a step, all at most.")] = 2048
+        tried: Annotated[int, Field(ge=1, strict=True, description="Networks by which the size is chosen.")] = 100
+
+    @classmethod
+    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+        chosen = torch.randperm(len(train.targets), generator=generator, device=generator.device)[: settings.examples].cpu()
+        split = Split(train.inputs[chosen], train.targets[chosen])
+        initialization, _ = initialization_of(training, space)
+        prior = build_prior(space.manifold, space.architecture, initialization)
+        start, losses = space.decode(prior.sample(settings.tried, generator).cpu()), []
+        for rate in settings.learning_rates:
+            (moved,) = full_batch_steps(start, split, settings.steps, rate)
+            losses.append(network_losses(moved, validation, chunk=256).mean())
+        best = settings.learning_rates[int(torch.stack(losses).nan_to_num(torch.inf).argmin())]
+        found = {"inputs": split.inputs, "targets": split.targets, "learning_rate": torch.tensor(best)}
+        return found | {"mean": prior.mean, "std": prior.std}
+
+    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+        mean, std = self.state["mean"], self.state["std"]
+        start = Prior(self.space.manifold, mean, std, torch.zeros_like(mean, dtype=torch.bool)).sample(networks, generator)
+        split, rate = Split(self.state["inputs"], self.state["targets"]), self.state["learning_rate"].item()
+        (moved,) = full_batch_steps(self.space.decode(start), split, self.settings.steps, rate)
+        return self.space.encode(moved)
