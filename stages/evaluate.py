@@ -132,6 +132,7 @@ def main(
                     reference,
                     trajectory=trajectory,
                     unseen=held_out if trajectory is None else None,
+                    novelty_networks=config.novelty_networks,
                 )
                 rows.append(table)
                 records.append(record)

@@ -114,13 +114,13 @@ def test_the_shift_is_that_of_the_tensor_most_off():
     deviation = (zoo.weights["linear2.bias"] - zoo.weights["linear2.bias"].mean(0)).square().mean(0).sqrt()
     moved.weights["linear2.bias"] += 0.7 * deviation
     moved.weights["linear1.bias"] += 0.001
-    _, group, _ = evaluate(moved, zoo, with_novelty=False)
+    _, group, _ = evaluate(moved, zoo, novelty_networks=0)
     assert group["mean_shift"] == pytest.approx(0.7, abs=1e-4)
 
 
 def test_one_network_has_no_spread_and_novelty_can_be_left_out():
     zoo = toy_zoo()
-    rows, group, moments = evaluate(zoo.networks[:1], zoo, with_novelty=False)
+    rows, group, moments = evaluate(zoo.networks[:1], zoo, novelty_networks=0)
     undefined = {name for name, value in group.items() if isinstance(value, float) and math.isnan(value)}
     novelty = {"nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "copying_ratio"} | {
         "error_overlap_mean"
@@ -143,3 +143,16 @@ def test_caller_mistakes_are_errors():
         evaluate(zoo.networks[:0], zoo)
     with pytest.raises(ValueError, match="trajectory expected"):
         evaluate(zoo.networks, zoo, trajectory=zoo.trajectory[:1])
+
+
+def test_novelty_may_be_of_the_first_networks_only():
+    zoo = toy_zoo()
+    drawn = zoo.networks.map(lambda tensor: tensor + 0.01)
+    whole, group, _ = evaluate(drawn, zoo)
+    part, few, _ = evaluate(drawn, zoo, novelty_networks=3)
+    assert (group["novelty_networks"], few["novelty_networks"]) == (len(drawn), 3)
+    assert part["nearest_distance"].notna().tolist() == [True] * 3 + [False] * (len(drawn) - 3)
+    assert part["nearest_distance"][:3].tolist() == pytest.approx(whole["nearest_distance"][:3].tolist())
+    assert few["nearest_distance_mean"] == pytest.approx(whole["nearest_distance"][:3].mean())
+    assert few["nearest_distance_min"] == pytest.approx(whole["nearest_distance"][:3].min())
+    assert few["accuracy_mean"] == group["accuracy_mean"]

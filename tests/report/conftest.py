@@ -50,6 +50,7 @@ def make_groups() -> pd.DataFrame:
             {
                 "source": source,
                 "networks": count,
+                "novelty_networks": count,
                 "accuracy_mean": accuracy,
                 "accuracy_std": 0.0 if single else 0.02,
                 "nll_mean": nll,

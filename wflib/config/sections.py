@@ -207,6 +207,9 @@ class EvaluateConfig(Section):
 
     seed: Seed
     zoo_networks: Annotated[int, Field(ge=2, strict=True, description="Zoo networks evaluated beside the samples.")]
+    novelty_networks: Annotated[
+        int, Field(ge=0, strict=True, description="Networks of each set whose nearest training network is looked for.")
+    ]
     barrier_networks: Annotated[int, Field(ge=2, strict=True, description="Last snapshots in the barrier matrices.")]
     calibration_bins: Count
     models: list[str] = Field(description="Simpler models that samples are compared with, by their names in wflib.models.")

@@ -32,6 +32,7 @@ NETWORK_SCHEMA: dict[str, str] = {
 GROUP_SCHEMA: dict[str, str] = {
     "source": "str",
     "networks": "int64",
+    "novelty_networks": "int64",
     **dict.fromkeys(
         [
             *("accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "ece_mean", "brier_mean"),
@@ -44,6 +45,7 @@ GROUP_SCHEMA: dict[str, str] = {
 }
 """Column → dtype of the table with one row per source; what compares networks is NaN for a single one.
 
+``novelty_networks`` is how many of them have a nearest distance.
 ``mean_shift`` is the largest of :func:`~wflib.evaluation.moments.tensor_moments` over tensors, ``copying_ratio`` that of
 :func:`copying_ratio`.
 """
@@ -150,7 +152,7 @@ def evaluate_networks(
     snapshots: int = 2,
     shortlist: int = NEIGHBOURS,
     diversity_networks: int = 100,
-    with_novelty: bool = True,
+    novelty_networks: int | None = None,
 ) -> tuple[pd.DataFrame, dict[str, str | int | float], pd.DataFrame]:
     """Align networks to the zoo's reference and measure quality, averaging, diversity, spread and novelty.
 
@@ -171,7 +173,8 @@ def evaluate_networks(
             nearest trajectory are compared afterwards.
         shortlist: Neighbours that are matched, the most promising first.
         diversity_networks: Diversity is the mean over pairs of at most this many networks, a random subset of them.
-        with_novelty: False leaves ``nearest_distance``, ``error_overlap`` and ``copying_ratio`` NaN.
+        novelty_networks: How many networks, the first ones, have ``nearest_distance`` and ``error_overlap``, the costliest
+            columns, and a part in ``copying_ratio``; None for all. The others' are NaN.
 
     Returns:
         Rows with the columns of ``NETWORK_SCHEMA``, one record with the keys of ``GROUP_SCHEMA``, and rows with the columns
@@ -197,13 +200,15 @@ def evaluate_networks(
     log_probabilities = predict(aligned, split.inputs)
     columns = score(log_probabilities, split.targets, bins)
     columns |= {name: torch.full((count,), math.nan) for name in ("nearest_distance", "error_overlap")}
-    if with_novelty:
-        distance, index = novelty(aligned, training, generator, trajectory, snapshots, shortlist)
+    asked = count if novelty_networks is None else min(novelty_networks, count)
+    if asked:
+        own = None if trajectory is None else trajectory[:asked]
+        distance, index = novelty(aligned[:asked], training, generator, own, snapshots, shortlist)
         nearest = training.networks[index.clamp_min(0)].to(device)
         theirs = wrong_predictions(predict(nearest, split.inputs), split.targets)
-        overlap = error_overlap(wrong_predictions(log_probabilities, split.targets), theirs).diagonal()
-        columns["nearest_distance"] = distance.masked_fill(index < 0, math.nan)
-        columns["error_overlap"] = overlap.masked_fill(index < 0, math.nan)
+        overlap = error_overlap(wrong_predictions(log_probabilities[:asked], split.targets), theirs).diagonal()
+        columns["nearest_distance"][:asked] = distance.masked_fill(index < 0, math.nan).cpu()
+        columns["error_overlap"][:asked] = overlap.masked_fill(index < 0, math.nan).cpu()
     rows = pd.DataFrame(
         {
             "source": source,
@@ -211,26 +216,27 @@ def evaluate_networks(
             **{name: values.double().cpu().numpy() for name, values in columns.items()},
         }
     )
-    summary = {name: mean_and_std(values.double()) for name, values in columns.items()}
+    novel = {name: columns[name][: max(asked, 1)] for name in ("nearest_distance", "error_overlap")}
+    summary = {name: mean_and_std(values.double()) for name, values in (columns | novel).items()}
     average = score(bayesian_model_average(log_probabilities)[None], split.targets, bins)
     subset = torch.randperm(count, generator=generator, device=generator.device)[:diversity_networks].to(device)
     several = count > 1
     moments = pd.DataFrame(columns=list(MOMENT_SCHEMA)).astype(MOMENT_SCHEMA)
     if several:
         moments = tensor_moments(source, networks, training.networks)
-    nearest = columns["nearest_distance"].double()
     group = {
         "source": source,
         "networks": count,
         **{f"{name}_mean": summary[name][0] for name in columns},
         **{f"{name}_std": summary[name][1] for name in ("accuracy", "nll", "nearest_distance")},
-        "nearest_distance_min": nearest.min().item(),
+        "novelty_networks": asked,
+        "nearest_distance_min": novel["nearest_distance"].double().min().item(),
         "copying_ratio": math.nan,
         **{f"bma_{name}": value.item() for name, value in average.items()},
         "diversity": jensen_shannon_diversity(log_probabilities[subset]) if several else math.nan,
         "variance_ratio": variance_ratio(aligned.flat, training.networks.flat).mean if several else math.nan,
         "mean_shift": moments["shift"].max(),
     }
-    if with_novelty and unseen is not None:
-        group["copying_ratio"] = copying_ratio(aligned, training, unseen, generator, shortlist)
+    if asked and unseen is not None:
+        group["copying_ratio"] = copying_ratio(aligned[:asked], training, unseen, generator, shortlist)
     return rows.astype(NETWORK_SCHEMA), {name: group[name] for name in GROUP_SCHEMA}, moments

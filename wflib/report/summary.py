@@ -135,7 +135,7 @@ def distance(groups: pd.DataFrame) -> str | None:
     samples, unseen = groups.loc["samples"], groups.loc["held-out"]
     ours, theirs = (mean_and_error(row, "nearest_distance") for row in (samples, unseen))
     # The error of the difference if samples spread like held-out networks: copies must not widen what they are judged by.
-    error = unseen["nearest_distance_std"] * np.sqrt(1 / samples["networks"] + 1 / unseen["networks"])
+    error = unseen["nearest_distance_std"] * np.sqrt(1 / samples["novelty_networks"] + 1 / unseen["novelty_networks"])
     if samples["nearest_distance_min"] < unseen["nearest_distance_min"] / 2:
         closest, least = (fixed(row["nearest_distance_min"]) for row in (samples, unseen))
         verdict = (

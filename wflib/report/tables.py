@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 NOTHING = "–"
+NETWORKS_OF = {"nearest_distance": "novelty_"}
+"""Metrics of fewer networks than the others → the column's prefix."""
 
 
 def quality_table(groups: pd.DataFrame) -> str:
@@ -156,7 +158,7 @@ def mean_std(row: pd.Series, metric: str) -> str:
 
 def mean_and_error(row: pd.Series, metric: str) -> str:
     """``mean ± standard error`` of a metric, as exactly as the error allows; without an error three significant digits."""
-    mean, error = row[f"{metric}_mean"], row[f"{metric}_std"] / np.sqrt(row["networks"])
+    mean, error = row[f"{metric}_mean"], row[f"{metric}_std"] / np.sqrt(row[f"{NETWORKS_OF.get(metric, '')}networks"])
     if not np.isfinite([mean, error]).all() or error <= 0:
         return number(mean)
     digits = min(max(0, 1 - int(np.floor(np.log10(error)))), 6)
