@@ -1,6 +1,7 @@
 """Evaluation: quality, averages, calibration, diversity, spread, barriers, novelty, and tests with power of networks."""
 
 from wflib.evaluation.audit import Audit, audit_examples, audit_networks, enough_for_an_audit
+from wflib.evaluation.averages import average_curve
 from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers
 from wflib.evaluation.classifier import ClassifierTest, classifier_test
 from wflib.evaluation.clusters import clustered_difference, holm, one_per_cluster
@@ -56,6 +57,7 @@ __all__ = [
     "audit_copying",
     "audit_examples",
     "audit_networks",
+    "average_curve",
     "barrier_table",
     "bayesian_model_average",
     "beaten",

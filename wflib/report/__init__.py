@@ -8,6 +8,7 @@ from wflib.report.abilities import (
     samplers_figure,
     save_study,
 )
+from wflib.report.audit import audit_figure, audit_markdown, audit_table
 from wflib.report.barriers import barrier_matrix, mean_excess
 from wflib.report.cost import Cost, cost_of_run
 from wflib.report.curves import learning_rate, quality_by_steps, training_loss
@@ -34,6 +35,9 @@ __all__ = [
     "ReportData",
     "ReportFigure",
     "alignment_figure",
+    "audit_figure",
+    "audit_markdown",
+    "audit_table",
     "barrier_matrix",
     "calibration",
     "cost_of_run",

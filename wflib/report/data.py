@@ -15,17 +15,8 @@ __all__ = ["COLUMNS", "ReportData"]
 COLUMNS: dict[str, tuple[str, ...]] = {
     "networks": ("source", "network", "accuracy", "nll", "ece", "brier", "nearest_distance", "error_overlap"),
     "groups": (
-        *(
-            "source",
-            "networks",
-            "novelty_networks",
-            "accuracy_mean",
-            "accuracy_std",
-            "nll_mean",
-            "nll_std",
-            "ece_mean",
-            "brier_mean",
-        ),
+        *("source", "networks", "novelty_networks"),
+        *("accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "ece_mean", "brier_mean"),
         *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier", "diversity", "variance_ratio", "mean_shift"),
         *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "copying_ratio", "error_overlap_mean"),
     ),

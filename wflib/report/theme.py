@@ -19,8 +19,10 @@ __all__ = ["COLOURS", "INK", "LABELS", "colour", "label", "log_scale", "ordered"
 
 # Okabe and Ito's palette for what is always there: told apart with every common form of colour blindness.
 OURS = {"samples": "#D55E00", "zoo": "#0072B2", "held-out": "#56B4E9"}
-COLOURS = OURS | {name: method.colour for name, method in METHODS.items()}
-LABELS = {name: name for name in OURS} | {name: method.label for name, method in METHODS.items()}
+COLOURS = (
+    OURS | {"flow": OURS["samples"], "training": OURS["zoo"]} | {name: method.colour for name, method in METHODS.items()}
+)
+LABELS = {name: name for name in (*OURS, "flow", "training")} | {name: method.label for name, method in METHODS.items()}
 INK = "#333333"
 OTHER = "#999999"
 
