@@ -110,6 +110,10 @@ class WithLogDensity:
         """Follow a tangent vector, and add up its last entry."""
         return torch.cat([self.geometry.step(x[:, :-1], tangent[:, :-1]), x[:, -1:] + tangent[:, -1:]], 1)
 
+    def nearby(self, x: Tensor, vector: Tensor) -> Tensor:
+        """Put x + vector where points lie, and add up its last entry."""
+        return torch.cat([self.geometry.nearby(x[:, :-1], vector[:, :-1]), x[:, -1:] + vector[:, -1:]], 1)
+
     def tangent(self, x: Tensor, vector: Tensor) -> Tensor:
         """Project all but the last entry."""
         return torch.cat([self.geometry.tangent(x[:, :-1], vector[:, :-1]), vector[:, -1:]], 1)

@@ -41,7 +41,7 @@ def integrate(
         x_0: Starting points, (batch, D).
         steps: K, at least one; with ``dopri5`` only where trajectories are kept.
         guidance: Extra velocity; projected on the tangent space.
-        solver: ``euler``, ``heun``, ``rk4`` or ``dopri5``; the last two in flat space.
+        solver: ``euler``, ``heun``, ``rk4`` or ``dopri5``; the last in flat space.
         stochastic: Noise, or a diffusion, which goes with ``euler`` only.
         keep: Whether to return the points after every step, too.
 
