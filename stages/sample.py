@@ -63,7 +63,7 @@ def main(
         if config.noise > 0:
             stochastic = AddedNoise(config.noise, random, tuple(config.noise_interval))
         elif config.diffusion > 0:
-            stochastic = diffusion_of(model, config.diffusion, random)
+            stochastic = diffusion_of(model, config.diffusion, random, config.diffusion_schedule)
         with progress_bar(config.networks, f"draw {config.networks} networks", "network") as bar:
             drawn = sample(
                 model,

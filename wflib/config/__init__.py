@@ -16,6 +16,7 @@ from wflib.config.sections import (
     TrainingConfig,
     VelocityConfig,
     ZooConfig,
+    require_start_from_prior,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "VelocityConfig",
     "ZooConfig",
     "load_settings",
+    "require_start_from_prior",
 ]

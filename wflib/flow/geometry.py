@@ -64,7 +64,7 @@ class Geometry(ABC):
         return vector
 
     def nearby(self, x_t: Tensor, vector: Tensor) -> Tensor:
-        """The point of the space nearest to x_t + vector, for an ambient vector, such as a sum of several points' tangents."""
+        """The point nearest to x_t + vector, for an ambient vector such as a sum of tangents of several points."""
         return x_t + vector
 
     def angles(self, x_0: Tensor, x_1: Tensor) -> Tensor:

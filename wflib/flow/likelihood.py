@@ -132,7 +132,7 @@ def log_likelihood(
     """log p_1 of points, in nats.
 
     Args:
-        field: A flow (``prior`` is its prior, then), or another field with a geometry.
+        field: A flow (``prior`` is its ``start``, then), or another field with a geometry.
         prior: The base density: a prior, or log p_0 as a function (batch, D) → (batch,).
         x_1: Points where the flow ends, (batch, D).
         steps: Steps of the solver.

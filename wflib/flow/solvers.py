@@ -8,11 +8,12 @@
 | ``dopri5`` | Dormand and Prince's adaptive pair, by torchdiffeq | adaptive | 5 | flat |
 
 In flat space exp_x(v) = x + v and P_x, the projection on the tangent space at x, does nothing. On spheres P_x w differs from
-the parallel transport of w by O(h²), so that a step of ``heun`` is off by O(h³) as it must be. On spheres ``rk4`` follows the
-field x ↦ u_t(x / |x|) in the space around them: it is smooth near the sphere and tangent on it, so that a solution that starts
-on the sphere stays there and is the flow's own. Velocities of different points are vectors of that space and may be added, and
-putting the end back moves it by no more than the step is off, O(h⁵) (Hairer, Lubich and Wanner, "Geometric Numerical
-Integration" (2006), section IV.4).
+the parallel transport of w by O(h²), so that a step of ``heun`` is off by O(h³) as it must be.
+
+On spheres ``rk4`` follows the field x ↦ u_t(x / |x|) of the space around them. It is smooth near the sphere and tangent on
+it, so that a solution that starts on the sphere stays there and is the flow's own. Velocities of different points are
+vectors of that space and may be added, and putting the end back moves it by no more than the step is off, O(h⁵) (Hairer,
+Lubich and Wanner, "Geometric Numerical Integration" (2006), section IV.4).
 """
 
 from __future__ import annotations
