@@ -32,7 +32,7 @@ class PairSource:
 
     Raises:
         ValueError: The zoo's networks are not what the flow's are, or the coupling needs initial weights that the zoo does
-            not have, or that are the same for all networks.
+            not have, that are the same for all networks, or that are of another prior.
     """
 
     def __init__(self, flow: Flow, zoo: Zoo) -> None:
