@@ -44,6 +44,7 @@ from wflib.evaluation import (
     enough_for_an_audit,
     evaluate_networks,
     sampling_quality,
+    training_mistakes,
     verdict,
 )
 from wflib.flow import Guidance, TaskLoss, load_flow, sample
@@ -113,6 +114,7 @@ def main(
             few = Split(dataset.test.inputs[:FUNCTIONS], dataset.test.targets[:FUNCTIONS])
             audit = audit_networks("samples", networks, training, held_out, examples, random, novelty_split=few)
         rows, records, moments = [], [], []
+        mistakes = training_mistakes(training.networks.to(device), dataset.test)
         points = [(steps, strength) for strength in config.guidance for steps in config.steps]
         with progress_bar(len(groups) + len(points), "evaluate", "set") as bar:
             for name, (networks, trajectory) in groups.items():
@@ -127,6 +129,7 @@ def main(
                     reference,
                     trajectory=trajectory,
                     unseen=held_out if trajectory is None else None,
+                    mistakes=mistakes,
                 )
                 rows.append(table)
                 records.append(record)

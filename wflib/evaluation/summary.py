@@ -8,7 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from wflib.evaluation.copying import detectable_by_ratio, ratio_with_error
 from wflib.evaluation.diversity import jensen_shannon_diversity
+from wflib.evaluation.function_novelty import largest_error_overlap
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.novelty import NEIGHBOURS, error_overlap, nearest_candidate, nearest_distance, thin_trajectories
 from wflib.evaluation.quality import bayesian_model_average, brier_score, expected_calibration_error, mean_and_std
@@ -18,16 +20,30 @@ from wflib.symmetry import permute, weight_matching
 from wflib.tasks import Split
 from wflib.zoo import Zoo
 
-__all__ = ["CURVE_SCHEMA", "GROUP_SCHEMA", "NETWORK_SCHEMA", "copying_ratio", "evaluate_networks", "sampling_quality"]
+__all__ = [
+    "CURVE_SCHEMA",
+    "GROUP_SCHEMA",
+    "NETWORK_SCHEMA",
+    "copying_ratio",
+    "evaluate_networks",
+    "sampling_quality",
+    "training_mistakes",
+]
 
 QUALITIES = ("accuracy", "nll", "ece", "brier")
+NOVELTIES = ("nearest_distance", "error_overlap", "largest_error_overlap")
+COPYING = ("copying_ratio", "copying_ratio_error", "detectable_by_ratio")
 
 NETWORK_SCHEMA: dict[str, str] = {
     "source": "str",
     "network": "int64",
-    **dict.fromkeys([*QUALITIES, "nearest_distance", "error_overlap"], "float64"),
+    **dict.fromkeys([*QUALITIES, *NOVELTIES], "float64"),
 }
-"""Column → dtype of the table with one row per network; novelty is NaN where it does not apply."""
+"""Column → dtype of the table with one row per network; novelty is NaN where it does not apply.
+
+``error_overlap`` is that with the training network nearest in weights, ``largest_error_overlap`` the largest with any, as in
+:func:`~wflib.evaluation.function_novelty.largest_error_overlap`.
+"""
 
 GROUP_SCHEMA: dict[str, str] = {
     "source": "str",
@@ -36,16 +52,16 @@ GROUP_SCHEMA: dict[str, str] = {
         [
             *("accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "ece_mean", "brier_mean"),
             *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier"),
-            *("diversity", "variance_ratio", "mean_shift", "error_overlap_mean"),
-            *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "copying_ratio"),
+            *("diversity", "variance_ratio", "mean_shift", "error_overlap_mean", "largest_error_overlap_mean"),
+            *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", *COPYING),
         ],
         "float64",
     ),
 }
 """Column → dtype of the table with one row per source; what compares networks is NaN for a single one.
 
-``mean_shift`` is the largest of :func:`~wflib.evaluation.moments.tensor_moments` over tensors, ``copying_ratio`` that of
-:func:`copying_ratio`.
+``mean_shift`` is the largest of :func:`~wflib.evaluation.moments.tensor_moments` over tensors, ``copying_ratio``, its error
+and the share of copies that it would find are those of :func:`copying_ratio`.
 """
 
 CURVE_SCHEMA: dict[str, str] = {
@@ -106,32 +122,45 @@ def novelty(
 
 def copying_ratio(
     networks: Networks, training: Zoo, unseen: Zoo, generator: torch.Generator, shortlist: int = NEIGHBOURS
-) -> float:
+) -> dict[str, float]:
     """Mean distance to the nearest training network over that to the nearest of as many networks never learned from.
 
     Last snapshots of as many trajectories on both sides. One for networks of any distribution that know nothing of the
     training networks in particular, below one for copies: unlike a comparison with held-out networks' own distances it does
-    not confuse copying with a distribution that is narrower or wider than the zoo's.
+    not confuse copying with a distribution that is narrower or wider than the zoo's. A ratio of means has little power: few
+    copies hardly move it, and those of trajectories that are not among the chosen ones not at all.
 
     Args:
         networks: In any neuron order.
         training: The part of the zoo that was learned from.
         unseen: The part that was held out.
-        generator: Chooses trajectories.
+        generator: Chooses trajectories and resamples.
         shortlist: Neighbours that are matched.
 
     Returns:
-        The ratio; NaN where either part is empty.
+        ``copying_ratio``; ``copying_ratio_error``, its standard error over networks; ``detectable_by_ratio``, the share of
+        verbatim copies that it finds with 95 %. NaN where either part is empty or all distances are zero, errors also for
+        one network, and the share where not even copies alone are found.
     """
     sides = [part[thin_trajectories(part, 1)] for part in (training, unseen)]
     count = min(map(len, sides))
     if count == 0:
-        return math.nan
-    means = []
+        return dict.fromkeys(COPYING, math.nan)
+    distances = []
     for part in sides:
         some = part.networks[torch.randperm(len(part), generator=generator)[:count]].to(networks.device)
-        means.append(nearest_distance(networks, some, generator, shortlist)[0].double().mean().item())
-    return means[0] / means[1]
+        distances.append(nearest_distance(networks, some, generator, shortlist)[0].double().cpu())
+    seen, other = distances
+    if len(networks) == 1:
+        return dict.fromkeys(COPYING, math.nan) | {"copying_ratio": (seen / other).item()}
+    found = ratio_with_error(seen, other, generator)
+    detectable = detectable_by_ratio(seen, other, count / len(sides[0]), generator)
+    return dict(zip(COPYING, (found.ratio, found.error, detectable), strict=True))
+
+
+def training_mistakes(networks: Networks, split: Split, chunk: int = 256) -> Tensor:
+    """Which examples each of many networks predicts wrongly, (networks, examples) bool, without keeping predictions."""
+    return torch.cat([wrong_predictions(predict(part, split.inputs), split.targets) for part in networks.split(chunk)])
 
 
 @torch.no_grad()
@@ -146,6 +175,7 @@ def evaluate_networks(
     *,
     trajectory: Tensor | None = None,
     unseen: Zoo | None = None,
+    mistakes: Tensor | None = None,
     restarts: int = 3,
     snapshots: int = 2,
     shortlist: int = NEIGHBOURS,
@@ -166,12 +196,14 @@ def evaluate_networks(
         trajectory: Training run of each network, (networks,), when these are networks of the zoo: training networks of
             the same run then do not count as neighbours. None for drawn networks.
         unseen: The held-out part of the zoo, for the ``copying_ratio`` of drawn networks; None leaves it NaN.
+        mistakes: :func:`training_mistakes` of the training networks, where several sources are compared with them; None
+            computes them.
         restarts: Starts of the alignment to the reference.
         snapshots: Training networks per trajectory that compete for the shortlist of neighbours; all snapshots of the
             nearest trajectory are compared afterwards.
         shortlist: Neighbours that are matched, the most promising first.
         diversity_networks: Diversity is the mean over pairs of at most this many networks, a random subset of them.
-        with_novelty: False leaves ``nearest_distance``, ``error_overlap`` and ``copying_ratio`` NaN.
+        with_novelty: False leaves distances, error overlaps and ``copying_ratio`` NaN.
 
     Returns:
         Rows with the columns of ``NETWORK_SCHEMA``, one record with the keys of ``GROUP_SCHEMA``, and rows with the columns
@@ -196,14 +228,17 @@ def evaluate_networks(
     aligned = permute(networks, weight_matching(reference.to(device), networks, generator, restarts))
     log_probabilities = predict(aligned, split.inputs)
     columns = score(log_probabilities, split.targets, bins)
-    columns |= {name: torch.full((count,), math.nan) for name in ("nearest_distance", "error_overlap")}
+    columns |= {name: torch.full((count,), math.nan) for name in NOVELTIES}
     if with_novelty:
         distance, index = novelty(aligned, training, generator, trajectory, snapshots, shortlist)
         nearest = training.networks[index.clamp_min(0)].to(device)
-        theirs = wrong_predictions(predict(nearest, split.inputs), split.targets)
-        overlap = error_overlap(wrong_predictions(log_probabilities, split.targets), theirs).diagonal()
-        columns["nearest_distance"] = distance.masked_fill(index < 0, math.nan)
-        columns["error_overlap"] = overlap.masked_fill(index < 0, math.nan)
+        ours = wrong_predictions(log_probabilities, split.targets)
+        overlap = error_overlap(ours, wrong_predictions(predict(nearest, split.inputs), split.targets)).diagonal()
+        everyone = training_mistakes(training.networks.to(device), split) if mistakes is None else mistakes.to(device)
+        runs = [None, None] if trajectory is None else [each.to(device) for each in (trajectory, training.trajectory)]
+        largest = largest_error_overlap(ours, everyone, *runs)
+        for name, values in zip(NOVELTIES, (distance, overlap, largest), strict=True):
+            columns[name] = values.masked_fill(index < 0, math.nan)
     rows = pd.DataFrame(
         {
             "source": source,
@@ -225,12 +260,12 @@ def evaluate_networks(
         **{f"{name}_mean": summary[name][0] for name in columns},
         **{f"{name}_std": summary[name][1] for name in ("accuracy", "nll", "nearest_distance")},
         "nearest_distance_min": nearest.min().item(),
-        "copying_ratio": math.nan,
+        **dict.fromkeys(COPYING, math.nan),
         **{f"bma_{name}": value.item() for name, value in average.items()},
         "diversity": jensen_shannon_diversity(log_probabilities[subset]) if several else math.nan,
         "variance_ratio": variance_ratio(aligned.flat, training.networks.flat).mean if several else math.nan,
         "mean_shift": moments["shift"].max(),
     }
     if with_novelty and unseen is not None:
-        group["copying_ratio"] = copying_ratio(aligned, training, unseen, generator, shortlist)
+        group |= copying_ratio(aligned, training, unseen, generator, shortlist)
     return rows.astype(NETWORK_SCHEMA), {name: group[name] for name in GROUP_SCHEMA}, moments
