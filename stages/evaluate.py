@@ -47,6 +47,7 @@ from wflib.evaluation import (
     part_quality,
     rivals,
     sampling_quality,
+    training_mistakes,
     verdict,
 )
 from wflib.flow import Guidance, TaskLoss, load_flow, sample
@@ -118,6 +119,7 @@ def main(
             few = Split(dataset.test.inputs[:FUNCTIONS], dataset.test.targets[:FUNCTIONS])
             audit = audit_networks("samples", networks, training, held_out, examples, random, novelty_split=few)
         rows, records, moments, parts = [], [], [], []
+        mistakes = training_mistakes(training.networks.to(device), dataset.test)
         points = [(steps, strength) for strength in config.guidance for steps in config.steps]
         with progress_bar(len(groups) + len(points), "evaluate", "set") as bar:
             for name, (networks, trajectory) in groups.items():
@@ -133,6 +135,7 @@ def main(
                     trajectory=trajectory,
                     unseen=held_out if trajectory is None else None,
                     novelty_networks=config.novelty_networks,
+                    mistakes=mistakes,
                 )
                 rows.append(table)
                 records.append(record)

@@ -131,6 +131,14 @@ WRONG = {
     ],
     "training:\n  ema_decay: 1": ["training.ema_decay", "1", "less than 1"],
     "training:\n  function_floor: 2": ["training.function_floor", "2", "less than or equal to 1"],
+    "velocity: {identities: true}": ["settings", "flow.coupling: initialization", "choose flow.coupling: independent or ot"],
+    "flow: {coupling: equivariant-ot}\nvelocity: {identities: true}": [
+        "settings",
+        "flow.coupling: equivariant-ot",
+        "velocity.identities: false",
+    ],
+    "sample: {diffusion: 0.5, condition_strength: 2.0}": ["sample", "diffusion (0.5)", "condition_strength (2.0)", "to 0"],
+    "sample:\n  diffusion_schedule: sideways": ["sample.diffusion_schedule", "'sideways'", "'constant'", "'falling'"],
     "sample:\n  condition: .nan": ["sample.condition", "nan", "finite"],
     "sample:\n  noise_interval: [0.5, 0.0]": ["sample", "noise_interval ([0.5, 0.0])", "the earlier time first"],
     "evaluate:\n  guidance: [0.1, -1]": ["evaluate.guidance.1", "-1", "greater than or equal to 0"],
@@ -156,6 +164,7 @@ RIGHT = [
     "zoo:\n  device: cuda:1",
     "velocity:\n  heads: 8",
     "sample:\n  condition: 1",
+    "sample: {diffusion: 0.5, diffusion_schedule: constant, condition: 0.1}",
     "sample:\n  noise_interval: [0.5, 0.5]",
 ]
 
@@ -165,6 +174,12 @@ def test_settings_at_the_edge_of_what_is_allowed_are_accepted(tmp_path, text):
     ((section, values),) = YAML(typ="safe").load(text).items()
     settings = settings_with(tmp_path, f"task: wdbc\n{text}\n").model_dump()
     assert settings[section].items() >= values.items()
+
+
+def test_identities_go_with_couplings_that_leave_x_0_in_its_order():
+    for coupling in ("independent", "ot"):
+        settings = load_settings(changes=[f"flow.coupling={coupling}", "velocity.identities=true"])
+        assert settings.velocity.identities
 
 
 def test_every_wrong_key_is_listed_at_once(tmp_path):

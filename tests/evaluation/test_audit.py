@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cache
 
@@ -80,6 +81,44 @@ def test_sentences_say_the_numbers():
     assert f"total variation of {found.novelty.nearest:.4f}" in said[3]
     assert f"{found.norms.relative[found.norms.largest]:+.1%} in {found.norms.largest}" in said[1]
     assert found.p_values.keys() >= found.rejected().keys()
+
+
+def all_equal(training: bool, held_out: bool) -> Audit:
+    """Networks that are all the same, beside training and held-out ones that are the same too, or not."""
+    family = zoo(60, 30, 1, 0)
+    same = replace(family, networks=family.networks[torch.zeros(90, dtype=torch.int64)])
+    parts = (same if training else family).training_part, (same if held_out else family).held_out_part
+    return audit_networks("same", same.networks[:40], *parts, examples(60), generator(0, "same"), **QUICK)
+
+
+def test_where_all_networks_are_equal_nothing_is_said_of_copies_and_no_test_is_wrong():
+    found = all_equal(training=True, held_out=True)
+    said = verdict(found)
+    assert said[0].startswith("same: no test can say whether there are copies")
+    assert "no test tells 40 networks from 30 held-out ones" in said[1]
+    assert found.loss.difference == 0
+    assert found.loss.p_networks == found.loss.p_both == 1
+    assert not any("nan" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_one_network_drawn_again_and_again_is_a_copy_without_nan(training):
+    found = all_equal(training=training, held_out=False)
+    said = verdict(found)
+    assert "copies or near-copies" in said[0]
+    assert (found.copying.ratio.ratio == 0) == training
+    assert not any("nan" in sentence for sentence in said)
+    assert all(math.isfinite(value) or name.startswith("detectable_by") for name, value in found.figures.items())
+
+
+def test_the_sentence_on_copies_says_error_power_and_the_smallest_distance():
+    found = audit_of("a tenth of copies")
+    said, figures = verdict(found)[0], found.figures
+    assert f"{figures['copying_ratio']:.4f} ± {figures['copying_ratio_error']:.4f} over networks" in said
+    assert f"smallest distance to one over that to a held-out one {figures['smallest_closeness']:.3f}" in said
+    share = figures["detectable_by_ratio"]
+    assert ("no share of copies" if math.isnan(share) else f"copies of {share:.0%} or more with 95 %") in said
+    assert figures["smallest_closeness"] < 0.01 < 0.5 < figures["smallest_closeness_held_out"]
 
 
 def test_what_cannot_be_audited_is_refused():

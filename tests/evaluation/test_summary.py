@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from wflib.architecture import mlp
-from wflib.evaluation import GROUP_SCHEMA, MOMENT_SCHEMA, NETWORK_SCHEMA, evaluate_networks, tensor_moments
+from wflib.evaluation import (
+    GROUP_SCHEMA,
+    MOMENT_SCHEMA,
+    NETWORK_SCHEMA,
+    evaluate_networks,
+    tensor_moments,
+    training_mistakes,
+)
 from wflib.networks import Networks, accuracy, predict
 from wflib.rng import generator
 from wflib.storage import load_table, save_table
@@ -81,7 +88,7 @@ def test_own_trajectories_do_not_count_when_they_are_named():
     single = zoo[zoo.trajectory == 0]
     nobody, group, _ = evaluate(single.networks, single, trajectory=single.trajectory)
     assert nobody.nearest_distance.isna().all()
-    assert nobody.error_overlap.isna().all()
+    assert nobody[["error_overlap", "largest_error_overlap"]].isna().all(axis=None)
     assert math.isnan(group["nearest_distance_mean"])
 
 
@@ -106,6 +113,31 @@ def test_the_copying_ratio_tells_copies_from_a_narrow_distribution():
     assert found[1]["nearest_distance_mean"] < 0.9 * found[0]["nearest_distance_mean"]
     assert [group["copying_ratio"] for group in found[:2]] == pytest.approx([1, 1], abs=0.05)
     assert found[2]["copying_ratio"] < 0.5
+    for group in found[:2]:
+        assert 0 < group["copying_ratio_error"] < 0.05
+        assert 0 < group["detectable_by_ratio"] < 1
+    one = evaluate(drawn[0][:1], training, unseen=unseen)[1]
+    assert math.isfinite(one["copying_ratio"])
+    assert math.isnan(one["copying_ratio_error"])
+    assert math.isnan(one["detectable_by_ratio"])
+
+
+def test_the_published_error_overlap_is_the_largest_with_any_training_network():
+    zoo, count = toy_zoo(), 30
+    fresh = Networks.from_flat(ARCHITECTURE, torch.randn(count, ARCHITECTURE.dimension, generator=generator(0, "fresh")))
+    wrong, theirs = (predict(networks, SPLIT.inputs).argmax(-1) != SPLIT.targets for networks in (fresh, zoo.networks))
+    both = (wrong[:, None] & theirs[None]).sum(-1) / (wrong[:, None] | theirs[None]).sum(-1).clamp_min(1)
+    rows, group, _ = evaluate(fresh, zoo)
+    assert rows.largest_error_overlap.tolist() == pytest.approx(both.amax(1).tolist())
+    assert group["largest_error_overlap_mean"] == pytest.approx(both.amax(1).mean().item())
+    assert (rows.largest_error_overlap >= rows.error_overlap).all()
+    assert (rows.largest_error_overlap > rows.error_overlap + 1e-3).any()  # another one than the nearest in weights
+    given, *_ = evaluate(fresh, zoo, mistakes=training_mistakes(zoo.networks, SPLIT, chunk=7))
+    pd.testing.assert_frame_equal(given, rows)
+    own, *_ = evaluate(zoo.networks, zoo, trajectory=zoo.trajectory)
+    alike = zoo.trajectory[:, None] == zoo.trajectory[None]
+    pairs = (theirs[:, None] & theirs[None]).sum(-1) / (theirs[:, None] | theirs[None]).sum(-1).clamp_min(1)
+    assert own.largest_error_overlap.tolist() == pytest.approx(pairs.masked_fill(alike, 0).amax(1).tolist())
 
 
 def test_the_shift_is_that_of_the_tensor_most_off():
@@ -122,12 +154,12 @@ def test_one_network_has_no_spread_and_novelty_can_be_left_out():
     zoo = toy_zoo()
     rows, group, moments = evaluate(zoo.networks[:1], zoo, novelty_networks=0)
     undefined = {name for name, value in group.items() if isinstance(value, float) and math.isnan(value)}
-    novelty = {"nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "copying_ratio"} | {
-        "error_overlap_mean"
+    novelty = {"nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "error_overlap_mean"} | {
+        *("largest_error_overlap_mean", "copying_ratio", "copying_ratio_error", "detectable_by_ratio")
     }
     assert undefined == {"accuracy_std", "nll_std", "diversity", "variance_ratio", "mean_shift"} | novelty
     assert group["bma_accuracy"] == pytest.approx(group["accuracy_mean"])
-    assert rows[["nearest_distance", "error_overlap"]].isna().all(axis=None)
+    assert rows[["nearest_distance", "error_overlap", "largest_error_overlap"]].isna().all(axis=None)
     assert moments.empty
 
 

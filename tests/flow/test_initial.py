@@ -165,6 +165,56 @@ def test_one_initialization_for_all_is_refused(dataset, noise):
     assert math.isfinite(trainer.step())
 
 
+def orthogonal(runs: int) -> dict:
+    """Normal weights, but for a first layer of orthonormal rows with the prior's deviation."""
+    initial = drawn(lambda name, normal: STD * normal, runs)
+    square = torch.randn(runs, 6, 6, generator=generator(0, "square"))
+    rotation, upper = torch.linalg.qr(square)
+    uniformly = rotation * upper.diagonal(dim1=1, dim2=2).sign()[:, None]  # as torch.nn.init.orthogonal_ draws them
+    return initial | {"linear1.weight": STD * math.sqrt(6) * uniformly[:, :5]}
+
+
+OTHER_PRIORS = {
+    "orthogonal rows": (orthogonal, "linear1.weight with entries that depend on each other"),
+    "columns of different deviations": (
+        lambda runs: drawn(lambda name, normal: STD * normal * torch.linspace(0.5, 2, normal.shape[-1]), runs),
+        "linear1.weight with an entry that deviates by",
+    ),
+    "one network with noise": (
+        lambda runs: drawn(lambda name, normal: STD * (normal + 0.6 * normal[:1]), runs),
+        "linear1.weight with an entry whose mean over networks is",
+    ),
+    "networks of different scales": (
+        lambda runs: drawn(
+            lambda name, normal: STD * normal * (0.5 + uniform((runs,))).view(-1, *[1] * (normal.ndim - 1)), runs
+        ),
+        "linear1.weight with entries that depend on each other",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_PRIORS)
+@pytest.mark.parametrize("runs", [150, 2_000])
+@pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
+def test_initial_weights_of_another_prior_are_refused(kind, runs, geometry, dataset):
+    draw, complaint = OTHER_PRIORS[kind]
+    zoo = zoo_of(draw(runs))
+    zoo = canonical_zoo(zoo) if geometry != "euclidean" else zoo
+    flow = flow_for_zoo(settings(geometry), zoo, dataset.train)
+    with pytest.raises(ValueError, match=rf"distributed as the prior.*{complaint}.*choose flow\.coupling: independent"):
+        PairSource(flow, zoo)
+
+
+@pytest.mark.parametrize("runs", [2, 3, 8, 30, 150])
+def test_initial_weights_of_few_networks_are_not_refused_by_chance(runs):
+    for seed in range(200):
+        flat = STD * torch.randn(runs, ARCHITECTURE.dimension, generator=generator(seed, "few"))
+        zoo = zoo_of(ARCHITECTURE.unflatten(flat))
+        standard_initial(zoo, STD)
+        twice = zoo_of({name: tensor.repeat_interleave(2, 0) for name, tensor in zoo.initial.weights.items()})
+        standard_initial(twice, STD)
+
+
 def test_the_prior_comes_from_what_is_known(dataset):
     initial, flat = drawn(lambda name, normal: STD * normal), Coordinates(ARCHITECTURE)
     for declared, expected in ((STD, (STD, None)), (8 * STD, (STD, "initial weights")), (None, (STD, "initial weights"))):

@@ -104,13 +104,14 @@ def test_sensitivity_is_that_of_linear_outputs_and_ignores_neuron_order():
     linear = mlp([3, 2])
     inputs = torch.randn(30, 3, generator=generator(0, "inputs"))
     flat = torch.randn(2, linear.dimension, generator=generator(0, "linear"))
-    found = linear.unflatten(function_sensitivity(linear, linear.unflatten(flat), inputs)[None])
+    found = linear.unflatten(function_sensitivity(Networks.from_flat(linear, flat), inputs)[None])
     for row in found["linear1.weight"][0]:
         assert torch.allclose(row, inputs.square().mean(0), atol=1e-5)
     assert torch.allclose(found["linear1.bias"], torch.ones(1, 2))
-    weights = ARCHITECTURE.unflatten(torch.randn(3, ARCHITECTURE.dimension, generator=generator(0, "w")))
-    shuffled = permute(Networks(ARCHITECTURE, weights), random_permutations(ARCHITECTURE, 3, generator(0, "p"))).weights
-    before, after = (function_sensitivity(ARCHITECTURE, side, inputs) for side in (weights, shuffled))
+    flat = torch.randn(3, ARCHITECTURE.dimension, generator=generator(0, "w"))
+    networks = Networks.from_flat(ARCHITECTURE, flat)
+    shuffled = permute(networks, random_permutations(ARCHITECTURE, 3, generator(0, "p")))
+    before, after = (function_sensitivity(side, inputs) for side in (networks, shuffled))
     assert torch.allclose(before, after, rtol=1e-4)
 
 

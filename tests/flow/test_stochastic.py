@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from tests.flow.test_solvers import FLAT, MEAN, SIGMA_0, SIGMA_1, gaussian
 from wflib.flow import AddedNoise, Diffusion, diffusion_of, integrate, sample
+from wflib.flow.guidance import SCHEDULES
 from wflib.rng import generator
 
 FIELD = SimpleNamespace(geometry=FLAT, velocity=gaussian)
@@ -19,15 +24,17 @@ def starts(count: int = 30_000) -> Tensor:
     return SIGMA_0 * torch.randn(count, 2, generator=generator(0, "starts"), dtype=torch.float64)
 
 
-def diffusion(strength: float, deviation: float = SIGMA_0, kind: type[Diffusion] = Diffusion) -> Diffusion:
-    return kind(strength, generator(0, "noise"), torch.zeros(2), torch.full((2,), deviation))
+def diffusion(strength: float, schedule: str = "falling", deviation: float = SIGMA_0) -> Diffusion:
+    return Diffusion(strength, generator(0, "noise"), torch.zeros(2), torch.full((2,), deviation), SCHEDULES[schedule])
 
 
+@dataclass(frozen=True)
 class Undirected(Diffusion):
-    """Noise without the drift that balances it."""
+    """Noise without the drift that balances it: Euler's step, and the variance ∫ g² dt over it."""
 
-    def drift(self, velocity: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        return velocity
+    def step(self, x: Tensor, velocity: Tensor, t: float, h: float) -> Tensor:
+        added = self.strength * ((1 - t) ** 2 - (1 - t - h) ** 2) / 2
+        return x + h * velocity + added**0.5 * self.deviation * torch.randn(x.shape, generator=self.generator)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 2.0])
@@ -35,6 +42,90 @@ def test_deterministic_and_diffusion_samples_have_the_right_mean_and_variance(st
     end = integrate(FIELD, starts(), 128, stochastic=diffusion(strength) if strength else None)
     assert end.mean().item() == pytest.approx(MEAN, rel=0.05)
     assert end.var().item() == pytest.approx(SIGMA_1**2, rel=0.05)
+
+
+def moments(
+    steps: int, g_squared: Callable[[Tensor], Tensor], times: tuple[float, ...] = (1.0,), field: Callable = gaussian
+) -> list[tuple[float, float]]:
+    """Mean and variance of the diffusion's draws at some times, without drawing: its steps on Gaussian fields are affine."""
+    random, nothing = generator(0, "n"), torch.zeros(1)
+    still = Diffusion(1.0, random, nothing, nothing, lambda t: g_squared(t) / SIGMA_0**2)
+    mean, variance, found = 0.0, SIGMA_0**2, []
+    for index in range(steps):
+        t, h = index / steps, 1 / steps
+        points = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+        offset, one = still.step(points, field(points, torch.full((2,), t, dtype=torch.float64)), t, h).flatten().tolist()
+        mean = offset + (one - offset) * mean
+        variance = (one - offset) ** 2 * variance + still.share(t, h) * SIGMA_0**2
+        if any(abs(t + h - time) < 1e-9 for time in times):
+            found.append((mean, variance))
+    return found
+
+
+RATES = {
+    "one": torch.ones_like,
+    "four": lambda t: 4 + 0 * t,
+    "rising": lambda t: t,
+    "a wave": lambda t: 1 + torch.sin(9 * t),
+    "a jump": lambda t: (t > 0.5).double(),
+}
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_any_rate_of_noise_keeps_every_marginal_with_errors_that_fall(rate):
+    times = (0.25, 0.5, 0.75, 1.0)
+    exact = [(t * MEAN, (1 - t) ** 2 * SIGMA_0**2 + t**2 * SIGMA_1**2) for t in times]
+    counts = [32, 64, 128, 256]
+    errors = np.array([np.abs(np.array(moments(steps, RATES[rate], times)) - exact).max() for steps in counts])
+    assert (errors[1:] < 0.65 * errors[:-1]).all()  # order one
+    assert errors[-1] < 0.03
+    assert -np.polyfit(np.log2(counts), np.log2(errors), 1)[0] == pytest.approx(1, abs=0.2)
+
+
+def test_with_a_rate_of_one_draws_are_what_the_moments_say():
+    drawn = integrate(FIELD, starts(), 32, stochastic=diffusion(SIGMA_0**-2, "constant"))
+    mean, variance = moments(32, RATES["one"])[0]
+    assert drawn.mean().item() == pytest.approx(mean, abs=0.03)
+    assert drawn.var().item() == pytest.approx(variance, rel=0.03)
+
+
+@pytest.mark.parametrize("steps", [8, 64, 512])
+def test_narrow_data_needs_no_shorter_steps(monkeypatch, steps):
+    narrow = 1e-3
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        t = t[:, None]
+        variance = (1 - t).square() * SIGMA_0**2 + t.square() * narrow**2
+        return MEAN + (t * narrow**2 - (1 - t) * SIGMA_0**2) / variance * (x - t * MEAN)
+
+    mean, variance = moments(steps, RATES["one"], field=field)[0]
+    assert mean == pytest.approx(MEAN, abs=1e-6)
+    assert variance < 2 * narrow**2
+    monkeypatch.setattr(Diffusion, "share", lambda self, t, h: h / SIGMA_0**2)  # all of it, whatever a step can carry
+    assert moments(steps, RATES["one"], field=field)[0][1] > 1e2 * narrow**2
+
+
+def test_schedules_are_checked(make_flow):
+    flow, _ = make_flow()
+    assert diffusion_of(flow, 1.0, generator(0, "n"), "constant").schedule is SCHEDULES["constant"]
+    with pytest.raises(
+        ValueError, match=r"diffusion_schedule: expected a function or one of constant, rising, falling, got"
+    ):
+        diffusion_of(flow, 1.0, generator(0, "n"), "upwards")
+    with pytest.raises(ValueError, match=r"at least 0, got -0\.[0-9]+ between t = 0\.75 and 1|between t = 0\.5 and 0\.75"):
+        integrate(FIELD, starts(5), 4, stochastic=replace(diffusion(1.0), schedule=lambda t: 0.5 - t))
+    with pytest.raises(ValueError, match=r"finite strength of at least 0, got nan"):
+        diffusion(math.nan)
+
+
+@pytest.mark.parametrize("strength", [0.5, -0.5])
+def test_a_field_stronger_than_asked_has_no_diffusion(make_flow, randomized, strength):
+    flow, _ = make_flow(condition="loss")
+    randomized(flow.network)
+    draw = {"stochastic": diffusion_of(flow, 1.0, generator(0, "n")), "condition": 0.3}
+    with pytest.raises(ValueError, match=r"condition_strength: -?0\.5 makes a field that has none.*condition_strength: 0"):
+        sample(flow, 3, 2, generator(0, "s"), condition_strength=strength, **draw)
+    assert torch.isfinite(sample(flow, 3, 2, generator(0, "s"), **draw)).all()
 
 
 def test_the_diffusion_forgets_where_it_started():
@@ -59,15 +150,18 @@ def test_guidance_is_added_once_whatever_the_diffusion(strength):
     for index in range(steps):
         t = torch.full((len(x_0),), index / steps, dtype=torch.float64)
         pull = gaussian(plain[index] + gap, t) - gaussian(plain[index], t)
-        gap = gap + (pull + strength / 2 * (t[:, None] * pull - gap) + push) / steps
+        left = 1 - index / steps
+        share = strength * (left**2 - (left - 1 / steps) ** 2) / 2 if index + 1 < steps else 0.0
+        gap = gap + (pull + push) / steps + share / 2 * (t[:, None] * pull - gap) / left
         torch.testing.assert_close(guided[index + 1] - plain[index + 1], gap)
     assert gap.abs().min() > 0.05
 
 
 def test_a_drift_of_another_prior_or_no_drift_gives_a_wrong_variance():
-    wrong = integrate(FIELD, starts(), 128, stochastic=diffusion(2.0, 3 * SIGMA_0))
+    wrong = integrate(FIELD, starts(), 128, stochastic=diffusion(2.0, deviation=3 * SIGMA_0))
     assert abs(wrong.var().item() / SIGMA_1**2 - 1) > 0.1
-    blind = integrate(FIELD, starts(), 128, stochastic=diffusion(2.0, kind=Undirected))
+    right = diffusion(2.0)
+    blind = integrate(FIELD, starts(), 128, stochastic=Undirected(2.0, right.generator, right.mean, right.deviation))
     assert blind.var().item() / SIGMA_1**2 > 1.1
 
 

@@ -37,6 +37,7 @@ def make_networks() -> pd.DataFrame:
             "brier": nll / 2 * np.exp(0.2 * noise[3]),
             "nearest_distance": distance + 0.3 * noise[4],
             "error_overlap": np.clip(overlap + 0.05 * noise[5], 0, 1),
+            "largest_error_overlap": np.clip(overlap + 0.2 + 0.05 * noise[5], 0, 1),
         }
         tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True)
@@ -70,7 +71,10 @@ def make_groups() -> pd.DataFrame:
                 "nearest_distance_std": np.nan if single else 0.3,
                 "nearest_distance_min": distance - 0.7,
                 "copying_ratio": {"samples": 1.001, "training-noise": 0.89}.get(source, np.nan),
+                "copying_ratio_error": {"samples": 0.0021, "training-noise": 0.004}.get(source, np.nan),
+                "detectable_by_ratio": {"samples": 0.321}.get(source, np.nan),
                 "error_overlap_mean": overlap,
+                "largest_error_overlap_mean": min(1.0, overlap + 0.2),
             }
         )
     return pd.DataFrame(rows)

@@ -107,7 +107,7 @@ def test_tables_have_the_numbers_of_the_run(written):
     text = (written / "report.md").read_text()
     assert "| Tensor | samples: shift | samples: spread | held-out: shift | held-out: spread |" in text
     assert "| log\\_scale | 0.050 | 0.900 | 0.040 | 0.900 |" in text
-    assert "| 12.300 ± 0.037 | 1.00 | 0.370 |" in text
+    assert "| 12.300 ± 0.037 | 11.6 | 1.0010 ± 0.0021 | 0.321 | 0.370 | 0.570 |" in text
 
 
 def test_optional_tables_may_be_missing(run, make_run, tmp_path):

@@ -52,7 +52,7 @@ def test_cells_and_their_table(project, invoke):
 def test_another_alignment_feeds_another_flow(project, invoke):
     assert invoke(study.app, "align", "zoos/none", "--set", "align.method=none").exit_code == 0
     places = ["--aligned", "zoos/none/aligned.safetensors", "--canonical", "zoos/none/canonical.safetensors"]
-    flat = ["--set", "flow.geometry=euclidean", "--set", "velocity.identities=true"]
+    flat = ["--set", "flow.geometry=euclidean", "--set", "flow.coupling=independent", "--set", "velocity.identities=true"]
     assert invoke(study.app, "cell", "one.csv", *flat, *LABELS).exit_code == 0
     assert invoke(study.app, "cell", "other.csv", *flat, *LABELS, *places).exit_code == 0
     losses = [pd.read_csv(project / name).validation_loss[0] for name in ("one.csv", "other.csv")]

@@ -60,7 +60,7 @@ def written(result, name: str) -> tuple[pd.DataFrame, str]:
 
 def test_samplers_of_a_curved_flow_say_why_there_is_no_diffusion(study):
     rows, text = written(study("samplers", "--networks", "3"), "samplers")
-    assert set(rows[rows.kind == "solver"].sampler) == {"euler", "heun"}
+    assert set(rows[rows.kind == "solver"].sampler) == {"euler", "heun", "rk4"}
     assert rows[rows.kind == "diffusion"].nll_mean.isna().all()
     assert "diffusion: impossible, see below" in text
     assert "No diffusion for flow: sample.diffusion: on geodesics" in text

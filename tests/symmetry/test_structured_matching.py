@@ -49,6 +49,15 @@ def test_matching_keeps_functions_and_refuses_no_descent():
         weight_matching(reference, networks, generator(0, "match"), restarts=0)
 
 
+def test_progress_is_told_after_each_start():
+    architecture, lines = traced("transformer")[1], []
+    reference, networks = random_networks(architecture, 1), random_networks(architecture)
+    found = weight_matching(reference, networks, generator(0, "match"), restarts=3, progress=lines.append)
+    distance = squared_distance(reference, permute(networks, found)).mean()
+    assert [line.rsplit(" ", 1)[0] for line in lines] == [f"start {n}/3: mean squared distance" for n in (1, 2, 3)]
+    assert float(lines[-1].rsplit(" ", 1)[1]) == pytest.approx(distance.item(), abs=1e-4)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_matching_by_own_weights_gives_the_same_networks_for_every_order_given(name):
     architecture = KINDS[name]()

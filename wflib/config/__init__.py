@@ -17,6 +17,7 @@ from wflib.config.sections import (
     TrainingConfig,
     VelocityConfig,
     ZooConfig,
+    require_start_from_prior,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "VelocityConfig",
     "ZooConfig",
     "load_settings",
+    "require_start_from_prior",
 ]

@@ -17,6 +17,7 @@ __all__ = [
     "TrainingConfig",
     "VelocityConfig",
     "ZooConfig",
+    "require_start_from_prior",
 ]
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -103,7 +104,9 @@ class FlowConfig(Section):
     geometry: Literal["euclidean", "normalized", "geometric"]
     coupling: Literal["independent", "ot", "equivariant-ot", "initialization"]
     time_distribution: Literal["beta", "uniform"] = Field(description="t ~ Beta(1, 2) or uniform.")
-    path_noise: NonNegative = Field(description="Standard deviation σ of noise added to x_t.")
+    path_noise: NonNegative = Field(
+        description="Deviation σ of noise that moves both ends of a path: prior and samples are blurred by it."
+    )
     prediction: Literal["end-point", "velocity"] = Field(description="What the network predicts: x̂_1, or the velocity.")
     condition: Literal["none", "loss", "accuracy"] = Field(
         description="Figure of a network on training examples that samples can be asked for."
@@ -135,6 +138,27 @@ class VelocityConfig(Section):
         if self.dimension % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide dimension ({self.dimension})")
         return self
+
+
+def require_start_from_prior(flow: FlowConfig, velocity: VelocityConfig) -> None:
+    """Refuse couplings whose x_0 is no draw from the prior for a network that knows neurons by identity.
+
+    Two couplings order the neurons of x_0 by x_1. Modulo permutations x_0 is still a draw from the prior, which is all that
+    an equivariant network sees. With one random order for both ends x_0 would be a draw for every network, but the zoo would
+    not be aligned any more, and identities would say nothing.
+
+    Raises:
+        ValueError: Names both settings and what to choose instead.
+    """
+    ordered = {
+        "equivariant-ot": "permutes the neurons of the prior's draws to match each network's",
+        "initialization": "permutes the neurons of each network's initial weights as alignment did those of the network",
+    }
+    if velocity.identities and flow.coupling in ordered:
+        raise ValueError(
+            f"flow.coupling: {flow.coupling} {ordered[flow.coupling]}, which velocity.identities: true would see: x_0 is "
+            "then no draw from the prior; choose flow.coupling: independent or ot, or velocity.identities: false"
+        )
 
 
 class TrainingConfig(Section):
@@ -180,6 +204,9 @@ class SampleConfig(Section):
         description="Times between which that noise is added."
     )
     diffusion: NonNegative = Field(description="Strength η of diffusion that keeps the marginals; euler, euclidean only.")
+    diffusion_schedule: Literal["constant", "rising", "falling"] = Field(
+        description="g²(t) = η σ_0² times 1, t, or 1 − t, σ_0 the prior's deviations."
+    )
     condition: Finite | None = Field(description="Wished-for figure, for flows with a condition; null for any.")
     condition_strength: NonNegative = Field(description="Classifier-free guidance w: v = (1 + w) v_asked − w v_any.")
     guidance: NonNegative = Field(description="Strength λ of descent along task gradients while sampling.")
@@ -195,6 +222,11 @@ class SampleConfig(Section):
             raise ValueError(f"noise ({self.noise}) and diffusion ({self.diffusion}) exclude each other; set one to 0")
         if self.diffusion > 0 and self.solver != "euler":
             raise ValueError(f"diffusion ({self.diffusion}) needs solver euler, got {self.solver}")
+        if self.diffusion > 0 and self.condition_strength > 0:
+            raise ValueError(
+                f"diffusion ({self.diffusion}) keeps the marginals of a flow, and condition_strength "
+                f"({self.condition_strength}) makes a field that has none; set one to 0"
+            )
         if self.noise > 0 and self.solver == "dopri5":
             raise ValueError(f"noise ({self.noise}) needs steps of fixed length; choose solver euler, heun or rk4")
         if self.noise_interval[0] > self.noise_interval[1]:
@@ -234,6 +266,12 @@ class Settings(Section):
     models: dict[str, dict[str, Any]] = Field(
         description="Settings of single models where they are not their own defaults, such as training-noise: {noise: 0.1}."
     )
+
+    @model_validator(mode="after")
+    def start_seen_as_the_prior(self) -> Settings:
+        """A network that tells neurons apart sees the order of x_0's."""
+        require_start_from_prior(self.flow, self.velocity)
+        return self
 
     @model_validator(mode="after")
     def distance_of_an_end_point(self) -> Settings:

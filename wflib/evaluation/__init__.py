@@ -31,6 +31,7 @@ from wflib.evaluation.summary import (
     copying_ratio,
     evaluate_networks,
     sampling_quality,
+    training_mistakes,
 )
 from wflib.evaluation.symmetry import SYMMETRY_SCHEMA, symmetry_distances
 from wflib.evaluation.two_sample import density_coverage, kernel_test, loss_test, norm_test
@@ -100,6 +101,7 @@ __all__ = [
     "symmetry_distances",
     "tensor_moments",
     "thin_trajectories",
+    "training_mistakes",
     "variance_ratio",
     "verdict",
 ]

@@ -97,7 +97,8 @@ def scored(
     from sklearn.decomposition import PCA  # slow to import, and few evaluations need it
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    reduced = PCA(min(components, *function[learned].shape), svd_solver="covariance_eigh").fit(function[learned])
+    with np.errstate(invalid="ignore"):  # Networks may all be equal: shares of no variance, which nothing uses.
+        reduced = PCA(min(components, *function[learned].shape), svd_solver="covariance_eigh").fit(function[learned])
     features = np.concatenate([reduced.transform(function), summaries], 1)
     # No early stopping: it would set networks apart by chance, and a few hundred of them need no more than 100 small trees.
     model = HistGradientBoostingClassifier(max_iter=rounds, max_leaf_nodes=15, early_stopping=False, random_state=0)

@@ -14,6 +14,9 @@ from torch import Tensor
 
 __all__ = ["ClusteredDifference", "clustered_difference", "clustered_mean", "holm", "one_per_cluster", "permutation_p_value"]
 
+ROUNDING = 1e-12
+"""Relative difference of two means of the same number in double precision, at most."""
+
 
 @dataclass(frozen=True)
 class ClusteredDifference:
@@ -102,13 +105,15 @@ def clustered_difference(
         their_clusters: Of the second ones.
 
     Returns:
-        A difference for each column; p-values are one where neither side varies and means are equal.
+        A difference for each column, zero where it is one of rounding; p-values are one where means are equal.
     """
     from scipy.stats import t  # slow to import, and few evaluations need it
 
     mean_a, error_a, groups_a = clustered_mean(ours, our_clusters)
     mean_b, error_b, groups_b = clustered_mean(theirs, their_clusters)
     difference, variance = mean_a - mean_b, error_a.square() + error_b.square()
+    # Means of equal numbers over different counts differ by rounding, which has no error to be measured by.
+    difference = torch.where(difference.abs() <= ROUNDING * torch.maximum(mean_a.abs(), mean_b.abs()), 0.0, difference)
     parts = error_a.pow(4) / (groups_a - 1) + error_b.pow(4) / (groups_b - 1)
     tiny = torch.finfo(variance.dtype).tiny
     freedom = torch.where(parts > 0, variance.square() / parts.clamp_min(tiny), groups_a + groups_b - 2)

@@ -157,7 +157,8 @@ def detectable_by_ratio(
     training, unseen = require_pairs(training, unseen, "detectable_by_ratio")
     networks, choice = len(unseen), error_of_choice(training, unseen)
     choice = 0.0 if math.isnan(choice) else choice
-    near = training[0] * (unseen.mean() / training[0].mean())
+    mean = training[0].mean()
+    near = training[0] * (unseen.mean() / mean) if mean > 0 else unseen
     drawn = torch.randint(networks, (simulations, networks), generator=generator)
     far, near = unseen[drawn], near[drawn]
     uniform = torch.rand(simulations, networks, generator=generator, dtype=torch.float64)

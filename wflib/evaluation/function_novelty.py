@@ -15,10 +15,14 @@ ELEMENTS = 2**23
 
 
 def foreign_tiles(
-    rows: int, columns: int, clusters: Tensor | None, training_clusters: Tensor | None
+    rows: int, columns: int, clusters: Tensor | None, training_clusters: Tensor | None, length: int = 1
 ) -> Iterator[tuple[slice, Tensor | None]]:
-    """Rows that are compared with all columns at once, and which of those pairs are of one trajectory, None for none."""
-    height = max(1, ELEMENTS // max(1, columns))
+    """Rows that are compared with all columns at once, and which of those pairs are of one trajectory, None for none.
+
+    Yields:
+        As many rows as have ``ELEMENTS`` pairs, and as many numbers of their own, of rows of the given length.
+    """
+    height = max(1, ELEMENTS // max(1, columns, length))
     for start in range(0, rows, height):
         part = slice(start, min(rows, start + height))
         own = None
@@ -74,6 +78,8 @@ def largest_error_overlap(
 ) -> Tensor:
     """Maximum over all training networks of the overlap (intersection over union) of wrongly predicted examples.
 
+    By matrix products of tiles, so that memory is bounded however many networks and examples there are.
+
     The definition of Zeng et al. 2025, "Generative Modeling of Weights: Generalization or Memorization?". Unlike the overlap
     with the one nearest in weights, it is large where any training network makes the same mistakes: read it beside held-out
     networks', as many training networks and few mistakes make it large for all.
@@ -85,12 +91,14 @@ def largest_error_overlap(
         training_clusters: Trajectory of each training network; those of a network's own do not count.
 
     Returns:
-        (networks,), between 0 and 1.
+        (networks,), between 0 and 1; 0 without a foreign training network.
     """
-    return torch.cat(
-        [
-            (overlap if own is None else overlap.masked_fill(own, 0)).amax(1)
-            for part, own in foreign_tiles(len(wrong), len(training_wrong), clusters, training_clusters)
-            for overlap in [error_overlap(wrong[part], training_wrong)]
-        ]
-    )
+    largest, examples = torch.zeros(len(wrong), device=wrong.device), wrong.shape[-1]
+    for columns in torch.arange(len(training_wrong)).split(max(1, ELEMENTS // max(1, examples))):
+        some = slice(int(columns[0]), int(columns[-1]) + 1)
+        theirs, runs = training_wrong[some], None if training_clusters is None else training_clusters[some]
+        for part, own in foreign_tiles(len(wrong), len(theirs), clusters, runs, examples):
+            overlap = error_overlap(wrong[part], theirs)
+            overlap = overlap if own is None else overlap.masked_fill(own, 0)
+            largest[part] = torch.maximum(largest[part], overlap.amax(1))
+    return largest

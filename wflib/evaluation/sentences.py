@@ -37,16 +37,32 @@ def told_p(p_value: float) -> str:
     return "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
 
 
+def copying_ratio(audit: Audit) -> str:
+    """The ratio with its errors, and the share of copies that it would find."""
+    ratio, detectable = audit.copying.ratio, audit.copying.detectable_by_ratio
+    if not math.isfinite(ratio.ratio):
+        return "copying ratio undefined, as every distance to held-out networks is zero"
+    told = f"copying ratio {ratio.ratio:.4f} ± {ratio.error:.4f} over networks"
+    if not math.isnan(ratio.error_trajectories):
+        told += f" ± {ratio.error_trajectories:.4f} over trajectories"
+    share = "no share of copies" if math.isnan(detectable) else f"copies of {detectable:.0%} or more"
+    return f"{told}, which would find {share} with 95 %"
+
+
 def copies(audit: Audit, found: list[str], rejected: dict[str, float]) -> str:
     """The sentence on copies."""
-    close, share, ratio = audit.copying.close, audit.copying.share, audit.copying.ratio
+    close, share = audit.copying.close, audit.copying.share
+    if math.isnan(audit.copying.ratio.ratio):
+        return (
+            f"{audit.source}: no test can say whether there are copies: the {audit.networks} networks, training networks "
+            "and held-out ones are all the same, every distance is zero."
+        )
     numbers = (
-        f"{close.count} of {audit.networks} are nearer to a training network than any held-out one is, nearest neighbours "
-        f"of {share.share:.1%} are training networks where {share.expected:.1%} ± {share.error:.1%} are expected, "
-        f"copying ratio {ratio.ratio:.4f} ± {ratio.error:.4f} over networks"
+        f"{close.count} of {audit.networks} are nearer to a training network than any held-out one is (smallest distance to "
+        f"one over that to a held-out one {close.smallest:.3f}, of held-out networks {close.smallest_unseen:.3f}), nearest "
+        f"neighbours of {share.share:.1%} are training networks where {share.expected:.1%} ± {share.error:.1%} are "
+        f"expected, {copying_ratio(audit)}"
     )
-    if not math.isnan(ratio.error_trajectories):
-        numbers += f" ± {ratio.error_trajectories:.4f} over trajectories"
     if found:
         worst = min(rejected[name] for name in found)
         return f"{audit.source}: knows training networks in particular, copies or near-copies ({told_p(worst)}): {numbers}."

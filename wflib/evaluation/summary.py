@@ -8,7 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from wflib.evaluation.copying import detectable_by_ratio, ratio_with_error
 from wflib.evaluation.diversity import jensen_shannon_diversity
+from wflib.evaluation.function_novelty import largest_error_overlap
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.novelty import NEIGHBOURS, error_overlap, nearest_candidate, nearest_distance, thin_trajectories
 from wflib.evaluation.quality import bayesian_model_average, brier_score, expected_calibration_error, mean_and_std
@@ -18,16 +20,30 @@ from wflib.symmetry import permute, weight_matching
 from wflib.tasks import Split
 from wflib.zoo import Zoo
 
-__all__ = ["CURVE_SCHEMA", "GROUP_SCHEMA", "NETWORK_SCHEMA", "copying_ratio", "evaluate_networks", "sampling_quality"]
+__all__ = [
+    "CURVE_SCHEMA",
+    "GROUP_SCHEMA",
+    "NETWORK_SCHEMA",
+    "copying_ratio",
+    "evaluate_networks",
+    "sampling_quality",
+    "training_mistakes",
+]
 
 QUALITIES = ("accuracy", "nll", "ece", "brier")
+NOVELTIES = ("nearest_distance", "error_overlap", "largest_error_overlap")
+COPYING = ("copying_ratio", "copying_ratio_error", "detectable_by_ratio")
 
 NETWORK_SCHEMA: dict[str, str] = {
     "source": "str",
     "network": "int64",
-    **dict.fromkeys([*QUALITIES, "nearest_distance", "error_overlap"], "float64"),
+    **dict.fromkeys([*QUALITIES, *NOVELTIES], "float64"),
 }
-"""Column → dtype of the table with one row per network; novelty is NaN where it does not apply."""
+"""Column → dtype of the table with one row per network; novelty is NaN where it does not apply.
+
+``error_overlap`` is that with the training network nearest in weights, ``largest_error_overlap`` the largest with any, as in
+:func:`~wflib.evaluation.function_novelty.largest_error_overlap`.
+"""
 
 GROUP_SCHEMA: dict[str, str] = {
     "source": "str",
@@ -37,8 +53,8 @@ GROUP_SCHEMA: dict[str, str] = {
         [
             *("accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "ece_mean", "brier_mean"),
             *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier"),
-            *("diversity", "variance_ratio", "mean_shift", "error_overlap_mean"),
-            *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "copying_ratio"),
+            *("diversity", "variance_ratio", "mean_shift", "error_overlap_mean", "largest_error_overlap_mean"),
+            *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", *COPYING),
         ],
         "float64",
     ),
@@ -46,8 +62,8 @@ GROUP_SCHEMA: dict[str, str] = {
 """Column → dtype of the table with one row per source; what compares networks is NaN for a single one.
 
 ``novelty_networks`` is how many of them have a nearest distance.
-``mean_shift`` is the largest of :func:`~wflib.evaluation.moments.tensor_moments` over tensors, ``copying_ratio`` that of
-:func:`copying_ratio`.
+``mean_shift`` is the largest of :func:`~wflib.evaluation.moments.tensor_moments` over tensors, ``copying_ratio``, its error
+and the share of copies that it would find are those of :func:`copying_ratio`.
 """
 
 CURVE_SCHEMA: dict[str, str] = {
@@ -108,32 +124,45 @@ def novelty(
 
 def copying_ratio(
     networks: Networks, training: Zoo, unseen: Zoo, generator: torch.Generator, shortlist: int = NEIGHBOURS
-) -> float:
+) -> dict[str, float]:
     """Mean distance to the nearest training network over that to the nearest of as many networks never learned from.
 
     Last snapshots of as many trajectories on both sides. One for networks of any distribution that know nothing of the
     training networks in particular, below one for copies: unlike a comparison with held-out networks' own distances it does
-    not confuse copying with a distribution that is narrower or wider than the zoo's.
+    not confuse copying with a distribution that is narrower or wider than the zoo's. A ratio of means has little power: few
+    copies hardly move it, and those of trajectories that are not among the chosen ones not at all.
 
     Args:
         networks: In any neuron order.
         training: The part of the zoo that was learned from.
         unseen: The part that was held out.
-        generator: Chooses trajectories.
+        generator: Chooses trajectories and resamples.
         shortlist: Neighbours that are matched.
 
     Returns:
-        The ratio; NaN where either part is empty.
+        ``copying_ratio``; ``copying_ratio_error``, its standard error over networks; ``detectable_by_ratio``, the share of
+        verbatim copies that it finds with 95 %. NaN where either part is empty or all distances are zero, errors also for
+        one network, and the share where not even copies alone are found.
     """
     sides = [part[thin_trajectories(part, 1)] for part in (training, unseen)]
     count = min(map(len, sides))
     if count == 0:
-        return math.nan
-    means = []
+        return dict.fromkeys(COPYING, math.nan)
+    distances = []
     for part in sides:
         some = part.networks[torch.randperm(len(part), generator=generator)[:count]].to(networks.device)
-        means.append(nearest_distance(networks, some, generator, shortlist)[0].double().mean().item())
-    return means[0] / means[1]
+        distances.append(nearest_distance(networks, some, generator, shortlist)[0].double().cpu())
+    seen, other = distances
+    if len(networks) == 1:
+        return dict.fromkeys(COPYING, math.nan) | {"copying_ratio": (seen / other).item()}
+    found = ratio_with_error(seen, other, generator)
+    detectable = detectable_by_ratio(seen, other, count / len(sides[0]), generator)
+    return dict(zip(COPYING, (found.ratio, found.error, detectable), strict=True))
+
+
+def training_mistakes(networks: Networks, split: Split, chunk: int = 256) -> Tensor:
+    """Which examples each of many networks predicts wrongly, (networks, examples) bool, without keeping predictions."""
+    return torch.cat([wrong_predictions(predict(part, split.inputs), split.targets) for part in networks.split(chunk)])
 
 
 @torch.no_grad()
@@ -148,6 +177,7 @@ def evaluate_networks(
     *,
     trajectory: Tensor | None = None,
     unseen: Zoo | None = None,
+    mistakes: Tensor | None = None,
     restarts: int = 3,
     snapshots: int = 2,
     shortlist: int = NEIGHBOURS,
@@ -168,13 +198,15 @@ def evaluate_networks(
         trajectory: Training run of each network, (networks,), when these are networks of the zoo: training networks of
             the same run then do not count as neighbours. None for drawn networks.
         unseen: The held-out part of the zoo, for the ``copying_ratio`` of drawn networks; None leaves it NaN.
+        mistakes: :func:`training_mistakes` of the training networks, where several sources are compared with them; None
+            computes them.
         restarts: Starts of the alignment to the reference.
         snapshots: Training networks per trajectory that compete for the shortlist of neighbours; all snapshots of the
             nearest trajectory are compared afterwards.
         shortlist: Neighbours that are matched, the most promising first.
         diversity_networks: Diversity is the mean over pairs of at most this many networks, a random subset of them.
-        novelty_networks: How many networks, the first ones, have ``nearest_distance`` and ``error_overlap``, the costliest
-            columns, and a part in ``copying_ratio``; None for all. The others' are NaN.
+        novelty_networks: How many networks, the first ones, have distances and error overlaps, the costliest columns, and a
+            part in ``copying_ratio``; None for all. The others' are NaN.
 
     Returns:
         Rows with the columns of ``NETWORK_SCHEMA``, one record with the keys of ``GROUP_SCHEMA``, and rows with the columns
@@ -199,16 +231,19 @@ def evaluate_networks(
     aligned = permute(networks, weight_matching(reference.to(device), networks, generator, restarts))
     log_probabilities = predict(aligned, split.inputs)
     columns = score(log_probabilities, split.targets, bins)
-    columns |= {name: torch.full((count,), math.nan) for name in ("nearest_distance", "error_overlap")}
+    columns |= {name: torch.full((count,), math.nan) for name in NOVELTIES}
     asked = count if novelty_networks is None else min(novelty_networks, count)
     if asked:
         own = None if trajectory is None else trajectory[:asked]
         distance, index = novelty(aligned[:asked], training, generator, own, snapshots, shortlist)
         nearest = training.networks[index.clamp_min(0)].to(device)
-        theirs = wrong_predictions(predict(nearest, split.inputs), split.targets)
-        overlap = error_overlap(wrong_predictions(log_probabilities[:asked], split.targets), theirs).diagonal()
-        columns["nearest_distance"][:asked] = distance.masked_fill(index < 0, math.nan).cpu()
-        columns["error_overlap"][:asked] = overlap.masked_fill(index < 0, math.nan).cpu()
+        ours = wrong_predictions(log_probabilities[:asked], split.targets)
+        overlap = error_overlap(ours, wrong_predictions(predict(nearest, split.inputs), split.targets)).diagonal()
+        everyone = training_mistakes(training.networks.to(device), split) if mistakes is None else mistakes.to(device)
+        runs = [None, None] if own is None else [each.to(device) for each in (own, training.trajectory)]
+        largest = largest_error_overlap(ours, everyone, *runs)
+        for name, values in zip(NOVELTIES, (distance, overlap, largest), strict=True):
+            columns[name][:asked] = values.masked_fill(index < 0, math.nan).cpu()
     rows = pd.DataFrame(
         {
             "source": source,
@@ -216,7 +251,7 @@ def evaluate_networks(
             **{name: values.double().cpu().numpy() for name, values in columns.items()},
         }
     )
-    novel = {name: columns[name][: max(asked, 1)] for name in ("nearest_distance", "error_overlap")}
+    novel = {name: columns[name][: max(asked, 1)] for name in NOVELTIES}
     summary = {name: mean_and_std(values.double()) for name, values in (columns | novel).items()}
     average = score(bayesian_model_average(log_probabilities)[None], split.targets, bins)
     subset = torch.randperm(count, generator=generator, device=generator.device)[:diversity_networks].to(device)
@@ -231,12 +266,12 @@ def evaluate_networks(
         **{f"{name}_std": summary[name][1] for name in ("accuracy", "nll", "nearest_distance")},
         "novelty_networks": asked,
         "nearest_distance_min": novel["nearest_distance"].double().min().item(),
-        "copying_ratio": math.nan,
+        **dict.fromkeys(COPYING, math.nan),
         **{f"bma_{name}": value.item() for name, value in average.items()},
         "diversity": jensen_shannon_diversity(log_probabilities[subset]) if several else math.nan,
         "variance_ratio": variance_ratio(aligned.flat, training.networks.flat).mean if several else math.nan,
         "mean_shift": moments["shift"].max(),
     }
     if asked and unseen is not None:
-        group["copying_ratio"] = copying_ratio(aligned[:asked], training, unseen, generator, shortlist)
+        group |= copying_ratio(aligned[:asked], training, unseen, generator, shortlist)
     return rows.astype(NETWORK_SCHEMA), {name: group[name] for name in GROUP_SCHEMA}, moments

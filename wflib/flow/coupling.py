@@ -5,9 +5,10 @@
   or drawn twice), with the geometry's squared distance as cost.
 - ``equivariant-ot``: the same, and then the hidden neurons of each x_0 are permuted to match its x_1 (Klein et al. 2023;
   Song et al. 2023, for atoms). x_0 is then a draw from the prior modulo permutations, which is all that an equivariant
-  velocity network sees; one that knows neurons by identity must not be trained with it.
+  velocity network sees; with one that knows neurons by identity it is refused.
 - ``initialization``: the weights each network's own training started from. They are draws from the prior, training
-  already transports them to the zoo, and the paths are short.
+  already transports them to the zoo, and the paths are short. Alignment has permuted them with their network, by the
+  network's weights: they, too, are draws modulo permutations, and refused with neuron identities.
 """
 
 from __future__ import annotations

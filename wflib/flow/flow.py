@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture import Architecture
-from wflib.config import FlowConfig, Settings, VelocityConfig
+from wflib.config import FlowConfig, Settings, VelocityConfig, require_start_from_prior
 from wflib.flow.conditioning import Condition
 from wflib.flow.coordinates import Coordinates, input_basis
 from wflib.flow.geometry import build_geometry
@@ -65,11 +65,7 @@ class Flow(nn.Module):
             raise ValueError(
                 f"Flow: geometry {config.geometry} works on {expected} networks; the coordinates are not of such."
             )
-        if config.coupling == "equivariant-ot" and velocity_config.identities:
-            raise ValueError(
-                "flow.coupling: equivariant-ot permutes the prior's draws, which velocity.identities: true would see; "
-                "choose another coupling, or velocity.identities: false."
-            )
+        require_start_from_prior(config, velocity_config)
         if (examples is None) == (velocity_config.gradient_examples > 0):
             expected = "no examples" if examples is not None else "the task's training examples"
             raise ValueError(f"Flow: velocity.gradient_examples: {velocity_config.gradient_examples} needs {expected}.")
@@ -77,7 +73,7 @@ class Flow(nn.Module):
         self.coordinates, self.initialization, self.metadata = coordinates, initialization, dict(metadata or {})
         self.geometry = build_geometry(config.geometry, coordinates.manifold)
         architecture = coordinates.architecture
-        self.preconditioner = Preconditioner(architecture, config.path_noise, velocity_config.identities)
+        self.preconditioner = Preconditioner(architecture, velocity_config.identities)
         seen, places = coordinates.leading(velocity_config.directions)
         self.register_buffer("places", places, persistent=False)
         self.jumps = jumps
@@ -98,6 +94,11 @@ class Flow(nn.Module):
     def prior(self) -> Prior:
         """The prior, on the flow's device."""
         return self._prior.to(self.device)
+
+    @property
+    def start(self) -> Prior:
+        """Where x_t begins: the prior, blurred by path noise where there is any."""
+        return self.prior.blurred(self.config.path_noise)
 
     @property
     def examples(self) -> Split | None:
@@ -211,7 +212,7 @@ class Flow(nn.Module):
         (mean, width, fresh), (new_mean, new_width, _) = (
             [
                 pool(value.double(), flow.preconditioner.index)
-                for value in (flow.prior.mean, flow.prior.width, flow.prior.fresh)
+                for value in (flow.start.mean, flow.start.width, flow.start.fresh)
             ]
             for flow in (self, other)
         )

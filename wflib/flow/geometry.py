@@ -63,6 +63,10 @@ class Geometry(ABC):
         """Project an ambient vector on what :meth:`step` accepts."""
         return vector
 
+    def nearby(self, x_t: Tensor, vector: Tensor) -> Tensor:
+        """The point nearest to x_t + vector, for an ambient vector such as a sum of tangents of several points."""
+        return x_t + vector
+
     def angles(self, x_0: Tensor, x_1: Tensor) -> Tensor:
         """Mean angle travelled by each coordinate's sphere, zero where paths are straight: (D,)."""
         return x_0.new_zeros(x_0.shape[1])
@@ -126,6 +130,9 @@ class Geometric(Geometry):
 
     def tangent(self, x_t: Tensor, vector: Tensor) -> Tensor:
         return self.manifold.proju(x_t, vector)
+
+    def nearby(self, x_t: Tensor, vector: Tensor) -> Tensor:
+        return self.manifold.projx(x_t + vector)
 
     def squared_distances(self, x_0: Tensor, x_1: Tensor) -> Tensor:
         return self.manifold.squared_distances(x_0, x_1)

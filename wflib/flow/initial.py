@@ -3,8 +3,10 @@
 A zoo may say with which deviation its weights were drawn, but its own initial weights are what counts. Where they look like
 N(0, prior_std²), as train-zoo's do, they are taken as they are. Where they do not (PyTorch's default, He's, Glorot's;
 uniform, truncated, shifted), each tensor is mapped to normal scores, Φ⁻¹ of its entries' ranks over all networks: the
-monotone map that makes any distribution of independent entries the prior's. A tensor that is the same for all networks, such
-as biases of zero, says nothing about where training went and is drawn anew.
+monotone map that makes any distribution of independent entries the prior's. Entries of one tensor that differ in their
+means or deviations, or depend on each other (orthogonal matrices, pretrained weights with noise, networks of different
+scales), are of another prior, and refused. A tensor that is the same for all networks, such as biases of zero, says nothing
+about where training went and is drawn anew.
 
 Where all weights begin as N(0, σ²), σ is all that a prior needs. Otherwise it has a mean and a deviation of each tensor:
 those of the initial weights where there are any that vary, else those of the zoo's own networks.
@@ -95,6 +97,48 @@ def normal_scores(tensor: Tensor, random: torch.Generator) -> Tensor:
     return scores.view(tensor.shape).to(tensor.dtype)
 
 
+def cube_root_score(ratio: Tensor, error: float) -> Tensor:
+    """Standard score of a mean of squares over its expectation, of a given relative standard error (Wilson and Hilferty)."""
+    return (ratio.pow(1 / 3) - (1 - error**2 / 9)) / (error / 3)
+
+
+def require_standard(found: StandardInitial, distinct: int) -> None:
+    """Refuse weights that are no independent draws from N(0, 1), entry by entry of each tensor, over networks.
+
+    Each entry has the mean zero and the deviation one, and the mean square of a network's m entries varies by 2 / m.
+
+    Args:
+        found: What is to be draws.
+        distinct: How many different networks there are.
+
+    Raises:
+        ValueError: Names the tensor and what is wrong with it.
+    """
+    for name, tensor in found.networks.weights.items():
+        if name in found.fresh:
+            continue
+        squares = (values := tensor.double().flatten(1) / found.std).square()
+        entries, error = values.shape[1], math.sqrt(2 / distinct)
+        mean, square = values.mean(0).abs().max().item(), squares.mean(0)
+        scores = torch.where(square.log().abs() / 2 > SAME_DEVIATION, cube_root_score(square, error).abs(), 0.0)
+        spread = squares.mean(1).var(correction=0) * entries / 2
+        score = cube_root_score(spread, math.sqrt((2 + 12 / entries) / distinct)).abs().item()
+        wrong = ""
+        if mean > max(SAME_MEAN, ERRORS / math.sqrt(distinct)):
+            wrong = f"an entry whose mean over networks is {mean:.3g} of the prior's deviations"
+        elif scores.max() > ERRORS:
+            wrong = f"an entry that deviates by {square[scores.argmax()].sqrt().item():.3g} of the prior's deviations"
+        elif abs(spread.item() - 1) > SAME_KURTOSIS and score > ERRORS:
+            wrong = (
+                f"entries that depend on each other (networks' mean squares vary {spread.item():.3g} times as they should)"
+            )
+        if wrong:
+            raise ValueError(
+                "flow.coupling: initialization expected initial weights distributed as the prior, with independent entries "
+                f"that are alike in each tensor; found {name} with {wrong}; choose flow.coupling: independent or ot."
+            )
+
+
 def standard_initial(zoo: Zoo, initialization: float | Moments) -> StandardInitial:
     """Initial weights as draws from N(0, 1): as they are, over the prior's σ, or by normal scores of each tensor.
 
@@ -106,7 +150,7 @@ def standard_initial(zoo: Zoo, initialization: float | Moments) -> StandardIniti
         The networks, what to divide their weights by, and which tensors to draw anew.
 
     Raises:
-        ValueError: No initial weights, or the same ones for all networks.
+        ValueError: No initial weights, the same ones for all networks, or ones of another prior.
     """
     if zoo.initial is None:
         raise ValueError(
@@ -124,12 +168,17 @@ def standard_initial(zoo: Zoo, initialization: float | Moments) -> StandardIniti
             f"found {len(values)} of nearly the same: {name} deviates by {between:.3g} between networks, by "
             f"{values.std(correction=0).item():.3g} between all its entries; choose flow.coupling: independent."
         )
+    distinct = len(torch.unique(zoo.initial.flat.sum(1)))
     one_deviation = isinstance(initialization, float) and not same
     if one_deviation and all(is_normal(tensor, initialization) for tensor in initial.values()):
-        return StandardInitial(zoo.initial, initialization, same)
+        found = StandardInitial(zoo.initial, initialization, same)
+        require_standard(found, distinct)
+        return found
     random = generator(0, "flow", "initial")
     scores = {name: tensor if name in same else normal_scores(tensor, random) for name, tensor in initial.items()}
-    return StandardInitial(zoo.initial.with_weights(scores), 1.0, same)
+    found = StandardInitial(zoo.initial.with_weights(scores), 1.0, same)
+    require_standard(found, distinct)
+    return found
 
 
 def initialization_of(zoo: Zoo, coordinates: Coordinates) -> tuple[float | Moments, str | None]:

@@ -110,6 +110,10 @@ class WithLogDensity:
         """Follow a tangent vector, and add up its last entry."""
         return torch.cat([self.geometry.step(x[:, :-1], tangent[:, :-1]), x[:, -1:] + tangent[:, -1:]], 1)
 
+    def nearby(self, x: Tensor, vector: Tensor) -> Tensor:
+        """Put x + vector where points lie, and add up its last entry."""
+        return torch.cat([self.geometry.nearby(x[:, :-1], vector[:, :-1]), x[:, -1:] + vector[:, -1:]], 1)
+
     def tangent(self, x: Tensor, vector: Tensor) -> Tensor:
         """Project all but the last entry."""
         return torch.cat([self.geometry.tangent(x[:, :-1], vector[:, :-1]), vector[:, -1:]], 1)
@@ -128,7 +132,7 @@ def log_likelihood(
     """log p_1 of points, in nats.
 
     Args:
-        field: A flow (``prior`` is its prior, then), or another field with a geometry.
+        field: A flow (``prior`` is its ``start``, then), or another field with a geometry.
         prior: The base density: a prior, or log p_0 as a function (batch, D) → (batch,).
         x_1: Points where the flow ends, (batch, D).
         steps: Steps of the solver.

@@ -11,6 +11,7 @@ from wflib.config import TrainingConfig
 from wflib.distributed import average
 from wflib.flow.flow import Flow
 from wflib.flow.objective import flow_matching_error, function_change, function_sensitivity, weighted_mean_square
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.tasks import Split
 from wflib.zoo import Zoo
@@ -81,8 +82,9 @@ class FlowMatchingLoss:
         self.inputs = coordinates.rotate_inputs(inputs)
         chosen = torch.randperm(len(zoo), generator=random)[:SENSITIVITY_NETWORKS]
         examples = torch.randperm(len(self.inputs), generator=random)[:SENSITIVITY_EXAMPLES]
-        weights = coordinates.chart.unflatten(coordinates.encode(zoo[chosen].networks).to(self.inputs.dtype))
-        sensitivity = function_sensitivity(coordinates.chart, weights, self.inputs[examples]).to(flow.device)
+        encoded = coordinates.encode(zoo[chosen].networks).to(self.inputs.dtype)
+        networks = Networks.from_flat(coordinates.chart, encoded)
+        sensitivity = function_sensitivity(networks, self.inputs[examples]).to(flow.device)
         self.unexplained = flow.preconditioner(torch.zeros(1, device=flow.device)).output_scale.squeeze(0)
         self.share = sensitivity * self.unexplained.square()
         if config.loss == "function":

@@ -28,8 +28,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights
+from wflib.architecture import Architecture
 from wflib.flow.geometry import Geometry
+from wflib.networks import Networks
 from wflib.symmetry import pool, pooling_index
 
 __all__ = ["flow_matching_error", "function_change", "function_sensitivity", "sample_times", "weighted_mean_square"]
@@ -71,19 +72,19 @@ def weighted_mean_square(error: Tensor, output_scale: Tensor | None, weight: Ten
     return (squared if weight is None else squared * weight).mean()
 
 
-def function_sensitivity(architecture: Architecture, weights: Weights, inputs: Tensor) -> Tensor:
+def function_sensitivity(networks: Networks, inputs: Tensor) -> Tensor:
     """How strongly outputs feel each coordinate: the diagonal of the mean Gauss–Newton matrix, pooled over permutations.
 
     h_i = mean over networks and examples of Σ_c (∂f_c / ∂θ_i)², by reverse-mode differentiation of per-example outputs.
 
     Args:
-        architecture: What a network is.
-        weights: A few tens of networks, tensors of shape (networks, *shape).
+        networks: A few tens.
         inputs: Training examples (examples, *shape), a few hundred.
 
     Returns:
         (D,).
     """
+    architecture = networks.architecture
 
     def outputs(flat: Tensor, example: Tensor) -> Tensor:
         network = {name: tensor.unsqueeze(0) for name, tensor in architecture.unflatten(flat).items()}
@@ -91,10 +92,10 @@ def function_sensitivity(architecture: Architecture, weights: Weights, inputs: T
 
     jacobian = torch.func.vmap(torch.func.jacrev(outputs), in_dims=(None, 0))
     total = torch.zeros(architecture.dimension, device=inputs.device)
-    for flat in architecture.flatten(weights):
+    for flat in networks.flat:
         total += jacobian(flat, inputs).square().sum(1).mean(0)
     index = pooling_index(architecture).to(inputs.device)
-    return pool(total / len(architecture.flatten(weights)), index)[index]
+    return pool(total / len(networks), index)[index]
 
 
 def function_change(architecture: Architecture, x: Tensor, error: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:

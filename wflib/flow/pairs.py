@@ -1,4 +1,11 @@
-"""Batches of coupled pairs (x_0, x_1) from a zoo."""
+"""Batches of coupled pairs (x_0, x_1) from a zoo.
+
+With ``flow.path_noise`` σ > 0 both ends of a path are moved by the same noise, x ← x + σ ε, and put back on the manifold
+where they must lie on it. In flat space x_t is then (1 − t) x_0 + t x_1 + σ ε, as in Tong et al. 2024, and the velocity
+between moved ends is E[x_1 − x_0 | x_t], as it must be: with the zoo's own x_1, (x̂_1 − x_t) / (1 − t) takes the noise out
+again on the way and does not generate p_t. Whatever the coupling, the prediction and the geometry, the flow so runs between
+both sides blurred by σ: from :attr:`~wflib.flow.Flow.start` to networks of the zoo with noise.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +32,7 @@ class PairSource:
 
     Raises:
         ValueError: The zoo's networks are not what the flow's are, or the coupling needs initial weights that the zoo does
-            not have, or that are the same for all networks.
+            not have, that are the same for all networks, or that are of another prior.
     """
 
     def __init__(self, flow: Flow, zoo: Zoo) -> None:
@@ -46,7 +53,7 @@ class PairSource:
         return self.draw_chosen(count, generator)[1:]
 
     def draw_chosen(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch of pairs, and which networks they lead to.
+        """A batch of pairs, moved by path noise, and which networks they lead to.
 
         Args:
             count: Pairs.
@@ -55,6 +62,14 @@ class PairSource:
         Returns:
             Indices of the networks (count,), and x_0 and x_1 on the flow's device, both (count, D).
         """
+        chosen, x_0, x_1 = self.draw_unmoved(count, generator)
+        if sigma := self.flow.config.path_noise:
+            noise = sigma * torch.randn(x_1.shape, generator=generator).to(x_1)
+            x_0, x_1 = (self.flow.geometry.project_prediction(side + noise) for side in (x_0, x_1))
+        return chosen, x_0, x_1
+
+    def draw_unmoved(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`draw_chosen`, of the prior and the zoo themselves."""
         flow, device = self.flow, self.flow.device
         chosen = torch.randint(len(self.x_1), (count,), generator=generator)
         x_1 = self.x_1[chosen].to(device)

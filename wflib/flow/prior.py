@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -52,6 +52,13 @@ class Prior:
             if sphere:
                 width[where] = shape[1] ** -0.5
         return width
+
+    def blurred(self, deviation: float) -> Prior:
+        """The distribution of its points after noise N(0, deviation²) that is put back on the manifold.
+
+        On spheres a uniform distribution stays one, elsewhere variances add up.
+        """
+        return replace(self, std=self.std.square().add(deviation**2).sqrt()) if deviation > 0 else self
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw (count, D) points; random numbers come from the generator's device."""

@@ -41,7 +41,7 @@ def integrate(
         x_0: Starting points, (batch, D).
         steps: K, at least one; with ``dopri5`` only where trajectories are kept.
         guidance: Extra velocity; projected on the tangent space.
-        solver: ``euler``, ``heun``, ``rk4`` or ``dopri5``; the last two in flat space.
+        solver: ``euler``, ``heun``, ``rk4`` or ``dopri5``; the last in flat space.
         stochastic: Noise, or a diffusion, which goes with ``euler`` only.
         keep: Whether to return the points after every step, too.
 
@@ -56,13 +56,16 @@ def integrate(
     if stochastic is not None and solver == "dopri5":
         raise ValueError("integrate: noise changes the path that dopri5 adapts its steps to; choose another solver.")
     if isinstance(stochastic, Diffusion) and solver != "euler":
-        raise ValueError(f"integrate: a diffusion takes Euler–Maruyama steps; choose solver: euler, not {solver}.")
+        raise ValueError(f"integrate: a diffusion takes steps of its own, of order one; choose solver: euler, not {solver}.")
+    if isinstance(stochastic, Diffusion) and isinstance(field, Asked) and field.strength != 0:
+        raise ValueError(
+            f"integrate: a diffusion keeps the marginals of a flow, and condition_strength: {field.strength:g} makes a "
+            "field that has none, whose score is not known; choose condition_strength: 0, or noise in the diffusion's place."
+        )
     geometry, step = field.geometry, solver_step(solver, field.geometry)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         found = field.velocity(x, t)
-        if isinstance(stochastic, Diffusion):
-            found = stochastic.drift(found, x, t)  # of the field alone: guidance is no part of the score
         return found if guidance is None else found + geometry.tangent(x, guidance(x, t))
 
     if solver == "dopri5":
@@ -73,9 +76,12 @@ def integrate(
             x = points[-1]
             if isinstance(stochastic, AddedNoise):
                 x = stochastic.before(geometry, x, index / steps)
-            x = step(velocity, geometry, x, x.new_full((len(x),), index / steps), h)
+            t = x.new_full((len(x),), index / steps)
             if isinstance(stochastic, Diffusion):
-                x = stochastic.after(x, index / steps, h)
+                moved = stochastic.step(x, field.velocity(x, t), index / steps, h)
+                x = moved if guidance is None else moved + h * guidance(x, t)  # which is no part of the score
+            else:
+                x = step(velocity, geometry, x, t, h)
             points = [*points, x] if keep else [x]
     points[-1] = geometry.project_prediction(points[-1])
     return torch.stack(points) if keep else points[-1]
@@ -128,7 +134,7 @@ def sample(
         raise ValueError(f"sample: expected one condition or {networks}, one for each network, got {condition.numel()}.")
     if condition is None and condition_strength != 0:
         raise ValueError("sample: condition_strength needs a condition to be strong about.")
-    x_0 = flow.prior.sample(networks, generator)
+    x_0 = flow.start.sample(networks, generator)
     drawn: list[Tensor] = []
     done = 0
     for start in x_0.split(chunk):

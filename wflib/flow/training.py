@@ -128,9 +128,6 @@ class FlowTrainer:
         chosen, x_0, x_1 = pairs.draw_chosen(count, random)
         t = sample_times(self.flow.config.time_distribution, count, random).to(x_1)
         x_t = self.flow.geometry.interpolate(x_0, x_1, t)
-        if self.flow.config.path_noise > 0:
-            noise = torch.randn(x_t.shape, generator=random).to(x_t) * self.flow.config.path_noise
-            x_t = self.flow.geometry.step(x_t, self.flow.geometry.tangent(x_t, noise))
         condition = self.figures[pairs]
         if condition is not None:
             told = torch.rand(count, generator=random) >= self.config.condition_dropout

@@ -74,7 +74,7 @@ class FlowModel(GenerativeModel):
         if config.noise > 0:
             stochastic = AddedNoise(config.noise, generator, tuple(config.noise_interval))
         elif config.diffusion > 0:
-            stochastic = diffusion_of(self.flow, config.diffusion, generator)
+            stochastic = diffusion_of(self.flow, config.diffusion, generator, config.diffusion_schedule)
         drawn = sample(
             self.flow,
             networks,

@@ -13,12 +13,23 @@ from wflib.report.cost import Cost
 __all__ = ["COLUMNS", "ReportData"]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "networks": ("source", "network", "accuracy", "nll", "ece", "brier", "nearest_distance", "error_overlap"),
+    "networks": (
+        "source",
+        "network",
+        "accuracy",
+        "nll",
+        "ece",
+        "brier",
+        "nearest_distance",
+        "error_overlap",
+        "largest_error_overlap",
+    ),
     "groups": (
         *("source", "networks", "novelty_networks"),
         *("accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "ece_mean", "brier_mean"),
         *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier", "diversity", "variance_ratio", "mean_shift"),
-        *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "copying_ratio", "error_overlap_mean"),
+        *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "error_overlap_mean"),
+        *("largest_error_overlap_mean", "copying_ratio", "copying_ratio_error", "detectable_by_ratio"),
     ),
     "moments": ("source", "tensor", "shift", "spread"),
     "barriers": ("stage", "i", "j", "midpoint", "excess", "maximal"),

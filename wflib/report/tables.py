@@ -51,21 +51,24 @@ def quality_table(groups: pd.DataFrame) -> str:
 
 def novelty_table(groups: pd.DataFrame) -> str:
     """Diversity and novelty, one row a source; empty where no source has any."""
-    columns = ["diversity", "variance_ratio", "mean_shift", "nearest_distance_mean", "copying_ratio", "error_overlap_mean"]
-    head = [
-        "Source",
-        "Diversity [nats]",
-        "Variance ratio",
-        "Mean shift",
-        "Nearest distance",
-        "Copying ratio",
-        "Error overlap",
-    ]
+    heads = {
+        "diversity": "Diversity [nats]",
+        "variance_ratio": "Variance ratio",
+        "mean_shift": "Mean shift",
+        "nearest_distance_mean": "Nearest distance",
+        "nearest_distance_min": "Smallest",
+        "copying_ratio": "Copying ratio",
+        "detectable_by_ratio": "Copies it finds",
+        "error_overlap_mean": "Error overlap",
+        "largest_error_overlap_mean": "Largest overlap",
+    }
     rows = []
-    for row in sorted_rows(groups.dropna(subset=columns, how="all")):
-        cells = {column: number(row[column]) for column in columns}
+    for row in sorted_rows(groups.dropna(subset=[*heads], how="all")):
+        cells = {column: number(row[column]) for column in heads}
         cells["nearest_distance_mean"] = mean_and_error(row, "nearest_distance")
+        cells["copying_ratio"] = with_error(row["copying_ratio"], row["copying_ratio_error"])
         rows.append([named(row), *cells.values()])
+    head = ["Source", *heads.values()]
     return markdown_table(head, rows)
 
 
@@ -158,7 +161,12 @@ def mean_std(row: pd.Series, metric: str) -> str:
 
 def mean_and_error(row: pd.Series, metric: str) -> str:
     """``mean ± standard error`` of a metric, as exactly as the error allows; without an error three significant digits."""
-    mean, error = row[f"{metric}_mean"], row[f"{metric}_std"] / np.sqrt(row[f"{NETWORKS_OF.get(metric, '')}networks"])
+    networks = row[f"{NETWORKS_OF.get(metric, '')}networks"]
+    return with_error(row[f"{metric}_mean"], row[f"{metric}_std"] / np.sqrt(networks))
+
+
+def with_error(mean: float, error: float) -> str:
+    """``mean ± error``, as exactly as the error allows; without an error three significant digits."""
     if not np.isfinite([mean, error]).all() or error <= 0:
         return number(mean)
     digits = min(max(0, 1 - int(np.floor(np.log10(error)))), 6)

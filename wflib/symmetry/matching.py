@@ -17,7 +17,7 @@ from wflib.networks import Networks
 from wflib.symmetry.assignment import solve_assignments
 from wflib.symmetry.distance import squared_distance
 from wflib.symmetry.permutation import Permutations, identity, permute, permute_tensor, random_permutations
-from wflib.symmetry.structured_matching import own_order, structured_matching
+from wflib.symmetry.structured_matching import START_DONE, own_order, structured_matching
 
 __all__ = ["order_free_matching", "weight_matching"]
 
@@ -114,7 +114,7 @@ def weight_matching(
     if len(reference) not in (1, count):
         raise ValueError(f"weight_matching: expected 1 reference or one for each of {count} networks, got {len(reference)}.")
     if not is_perceptron(architecture):
-        return structured_matching(reference, networks, generator, restarts, max_sweeps, first)
+        return structured_matching(reference, networks, generator, restarts, max_sweeps, first, progress)
     reference = reference.map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
     best, best_distance = identity(architecture, count), None
     for restart in range(restarts):
@@ -133,7 +133,7 @@ def weight_matching(
             best = {name: torch.where(better[:, None], found[name], best[name]) for name in best}
             best_distance = torch.minimum(distance, best_distance)
         if progress is not None:
-            progress(f"start {restart + 1}/{restarts}: mean squared distance {best_distance.mean():.4f}")
+            progress(START_DONE.format(restart + 1, restarts, best_distance.mean()))
     return best
 
 

@@ -20,6 +20,8 @@ from wflib.symmetry.permutation import Permutations, identity, permute, permute_
 
 __all__ = ["own_order", "structured_matching"]
 
+START_DONE = "start {}/{}: mean squared distance {:.4f}"
+"""What is said after each start: its number, of how many, and how near the best so far are."""
 Pairs = Iterator[tuple[Block, Tensor, Tensor]]
 """Blocks of a group, with both sides' tensors whose first axis after the networks is the block's."""
 
@@ -31,6 +33,7 @@ def structured_matching(
     restarts: int,
     max_sweeps: int,
     first: Permutations | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Permutations:
     """Permutations that (locally) minimize ‖θ_reference − π(θ)‖² over all parameters for every network.
 
@@ -44,6 +47,7 @@ def structured_matching(
         restarts: Number of descents, at least one; each network keeps its best.
         max_sweeps: Bound on sweeps over the groups of one descent.
         first: Where the first descent starts, to sweep from the last group to the first; None for the identity.
+        progress: Called with a line of text after each start.
 
     Returns:
         Indices per group, to be applied with :func:`~wflib.symmetry.permutation.permute`; no worse than where the first
@@ -68,6 +72,8 @@ def structured_matching(
             name: torch.where(better.view(-1, *(1 for _ in new.shape[1:])), new, best[name]) for name, new in current.items()
         }
         lowest = torch.minimum(found, lowest)
+        if progress is not None:
+            progress(START_DONE.format(restart + 1, restarts, lowest.mean()))
     return best
 
 

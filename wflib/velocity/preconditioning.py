@@ -3,9 +3,9 @@
 With x_t = a x_0 + b x_1 (a = 1 − t, b = t on straight paths; sine ratios of the mean angle on spheres) and, per pool of
 coordinates, means μ_0, μ_1, deviations s_0, s_1 and covariance s_01 of the coupling in use:
 
-    c² = a² s_0² + 2 a b s_01 + b² s_1² + σ²                  variance of x_t
+    c² = a² s_0² + 2 a b s_01 + b² s_1²                       variance of x_t
     k  = (a s_01 + b s_1²) / c²                               regression of x_1 on x_t
-    o² = (a² (s_0² s_1² − s_01²) + σ² s_1²) / c²              what is left of x_1's variance
+    o² = a² (s_0² s_1² − s_01²) / c²                          what is left of x_1's variance
     x̂_1 = μ_1 + k (x_t − a μ_0 − b μ_1) + o F((x_t − a μ_0 − b μ_1) / c, t)
 
 F = 0 is the posterior mean of the Gaussian model; k → 1 and o → 0 as t → 1, so x̂_1 → x_t there. After Karras et al.,
@@ -44,15 +44,13 @@ class Preconditioner(nn.Module):
 
     Args:
         architecture: Architecture of the flow's coordinates.
-        path_noise: Standard deviation σ of noise on x_t.
         identities: Whether every coordinate has statistics of its own, rather than one with those it can be permuted with.
     """
 
     STATISTICS = ("mean_0", "mean_1", "deviation_0", "deviation_1", "covariance", "angle")
 
-    def __init__(self, architecture: Architecture, path_noise: float = 0.0, identities: bool = False) -> None:
+    def __init__(self, architecture: Architecture, identities: bool = False) -> None:
         super().__init__()
-        self.path_noise = path_noise
         self.register_buffer("index", pooling_index(architecture, identities), persistent=False)
         pools = int(self.index.max()) + 1
         for name in self.STATISTICS:
@@ -121,10 +119,9 @@ class Preconditioner(nn.Module):
         """Coefficients at times (batch,)."""
         t = t[:, None]
         a, b = sine_ratio(1 - t, self.angle), sine_ratio(t, self.angle)
-        noise = self.path_noise**2
         s_0, s_1, s_01 = self.deviation_0.square(), self.deviation_1.square(), self.covariance
-        variance = a.square() * s_0 + 2 * a * b * s_01 + b.square() * s_1 + noise
-        left = (a.square() * (s_0 * s_1 - s_01.square()) + noise * s_1) / variance
+        variance = a.square() * s_0 + 2 * a * b * s_01 + b.square() * s_1
+        left = a.square() * (s_0 * s_1 - s_01.square()) / variance
         parts = (a * self.mean_0 + b * self.mean_1, variance.rsqrt(), (a * s_01 + b * s_1) / variance, left.sqrt())
         return Coefficients(*(part[:, self.index] for part in parts))
 
