@@ -38,11 +38,13 @@ from wflib.evaluation import (
     GROUP_SCHEMA,
     MOMENT_SCHEMA,
     NETWORK_SCHEMA,
+    NO_EXAMPLES,
     audit_examples,
     audit_networks,
     barrier_table,
     enough_for_an_audit,
     evaluate_networks,
+    evaluate_weights,
     sampling_quality,
     verdict,
 )
@@ -107,27 +109,30 @@ def main(
             count = min(len(drawn), BASELINE_NETWORKS)
             groups[name] = (draw(training, count, generator(config.seed, "evaluate", name), config.noise), None)
         audit = None
-        if enough_for_an_audit(drawn.networks, training, held_out):
+        if dataset.has_examples and enough_for_an_audit(drawn.networks, training, held_out):
             random = generator(config.seed, "evaluate", "audit")
             examples, networks = audit_examples(dataset, random), drawn.networks.to(device)
             few = Split(dataset.test.inputs[:FUNCTIONS], dataset.test.targets[:FUNCTIONS])
             audit = audit_networks("samples", networks, training, held_out, examples, random, novelty_split=few)
         rows, records, moments = [], [], []
-        points = [(steps, strength) for strength in config.guidance for steps in config.steps]
+        points = (
+            [] if not dataset.has_examples else [(steps, strength) for strength in config.guidance for steps in config.steps]
+        )
         with progress_bar(len(groups) + len(points), "evaluate", "set") as bar:
             for name, (networks, trajectory) in groups.items():
                 bar.set_postfix_str(name)
-                table, record, moved = evaluate_networks(
-                    name,
-                    networks.to(device),
-                    dataset.test,
-                    training,
-                    config.calibration_bins,
+                random, unseen = (
                     generator(config.seed, "evaluate", name, "matching"),
-                    reference,
-                    trajectory=trajectory,
-                    unseen=held_out if trajectory is None else None,
+                    held_out if trajectory is None else None,
                 )
+                some_of, facts_of = (name, networks.to(device)), {"trajectory": trajectory, "unseen": unseen}
+                if dataset.has_examples:
+                    bins = config.calibration_bins
+                    table, record, moved = evaluate_networks(
+                        *some_of, dataset.test, training, bins, random, reference, **facts_of
+                    )
+                else:
+                    table, record, moved = evaluate_weights(*some_of, training, random, reference, **facts_of)
                 rows.append(table)
                 records.append(record)
                 moments.append(moved)
@@ -145,16 +150,18 @@ def main(
                 quality = sampling_quality(model.coordinates.decode_state(x), dataset.test)
                 curve.append({"steps": steps, "guidance": strength, **quality})
                 bar.update()
-        barriers = pd.concat(
-            barrier_table(name, part.networks[: config.barrier_networks], dataset.test)
-            for name, part in (("unaligned", before), ("aligned", after))
-        )
+        barriers = pd.DataFrame(columns=list(BARRIER_SCHEMA)).astype(BARRIER_SCHEMA)
+        if dataset.has_examples:
+            barriers = pd.concat(
+                barrier_table(name, part.networks[: config.barrier_networks], dataset.test)
+                for name, part in (("unaligned", before), ("aligned", after))
+            )
         summary = pd.DataFrame(records)
         save_table(out / "networks.parquet", pd.concat(rows), NETWORK_SCHEMA)
         save_table(out / "groups.parquet", summary, GROUP_SCHEMA)
         save_table(out / "moments.parquet", pd.concat(moments), MOMENT_SCHEMA)
         save_table(out / "barriers.parquet", barriers, BARRIER_SCHEMA)
-        save_table(out / "curve.parquet", pd.DataFrame(curve), CURVE_SCHEMA)
+        save_table(out / "curve.parquet", pd.DataFrame(curve, columns=list(CURVE_SCHEMA)), CURVE_SCHEMA)
         different = barriers[barriers.i != barriers.j].groupby("stage")[["midpoint", "excess", "maximal"]].mean()
         found: dict[str, object] = {
             str(record["source"]): {key: value for key, value in record.items() if is_number(value)} for record in records
@@ -163,8 +170,10 @@ def main(
         if audit is not None:
             found["audit"] = {key: value for key, value in audit.figures.items() if is_number(value)}
         save_json(metrics, found)
-        said = [NO_AUDIT] if audit is None else verdict(audit)
-        facts |= {"accuracy": records[0]["accuracy_mean"], "nll": records[0]["nll_mean"], "verdict": said}
+        said = [f"samples: {NO_EXAMPLES}"] if not dataset.has_examples else [NO_AUDIT] if audit is None else verdict(audit)
+        if dataset.has_examples:
+            facts |= {"accuracy": records[0]["accuracy_mean"], "nll": records[0]["nll_mean"]}
+        facts["verdict"] = said
 
 
 def is_number(value: object) -> bool:

@@ -33,6 +33,7 @@ from wflib.evaluation.summary import (
 from wflib.evaluation.symmetry import SYMMETRY_SCHEMA, symmetry_distances
 from wflib.evaluation.two_sample import density_coverage, kernel_test, loss_test, norm_test
 from wflib.evaluation.variance import VarianceRatio, variance_ratio
+from wflib.evaluation.weight_space import NO_EXAMPLES, evaluate_weights
 
 __all__ = [
     "BARRIER_SCHEMA",
@@ -40,6 +41,7 @@ __all__ = [
     "GROUP_SCHEMA",
     "MOMENT_SCHEMA",
     "NETWORK_SCHEMA",
+    "NO_EXAMPLES",
     "SYMMETRY_SCHEMA",
     "Audit",
     "Barriers",
@@ -69,6 +71,7 @@ __all__ = [
     "error_overlap",
     "estimate_mean",
     "evaluate_networks",
+    "evaluate_weights",
     "expected_calibration_error",
     "holm",
     "jensen_shannon_diversity",

@@ -17,6 +17,7 @@ from wflib.storage.atomic import atomic_path
 __all__ = [
     "FORMAT_VERSION",
     "ArtifactError",
+    "header_text",
     "load_artifact",
     "load_tensors",
     "read_header",
@@ -117,6 +118,19 @@ def load_tensors(path: str | Path, remedy: str) -> tuple[dict[str, Tensor], dict
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"{path}: expected a safetensors file, found a damaged one ({error}); {remedy}.") from error
+
+
+def header_text(path: str | Path) -> dict[str, str]:
+    """The header of any safetensors file, without its tensors.
+
+    Raises:
+        ArtifactError: The file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path}: expected a safetensors file, found a damaged one ({error}).") from error
 
 
 def read_header(path: str | Path, header: Mapping[str, str], remedy: str) -> tuple[str, dict[str, Any]]:

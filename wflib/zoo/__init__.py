@@ -5,12 +5,15 @@ from wflib.zoo.checks import require_same_architecture
 from wflib.zoo.initial import INITS, initial_moments, initialize
 from wflib.zoo.networks import network_for
 from wflib.zoo.own import zoo_from_networks
+from wflib.zoo.sources import FORMATS, Collection, read
 from wflib.zoo.training import train_zoo
 from wflib.zoo.zoo import Zoo, canonical_zoo, load_zoo, save_zoo
 
 __all__ = [
+    "FORMATS",
     "INITS",
     "Aligner",
+    "Collection",
     "Zoo",
     "align_zoo",
     "canonical_zoo",
@@ -18,6 +21,7 @@ __all__ = [
     "initialize",
     "load_zoo",
     "network_for",
+    "read",
     "require_same_architecture",
     "save_zoo",
     "train_zoo",
