@@ -21,9 +21,11 @@ from wflib.zoo.sources.base import Contents, Request, Source, canonical_figures,
 from wflib.zoo.sources.files import read_json, read_lines, stacked_files
 from wflib.zoo.sources.shapes import convolutional
 
-__all__ = ["CHECKPOINT", "ModelZoo"]
+__all__ = ["ARCHITECTURE", "CHECKPOINT", "ModelZoo", "models"]
 
 CHECKPOINT = re.compile(r"checkpoint_([0-9]+)")
+ARCHITECTURE = "wflib::architecture"
+"""Key of ``params.json`` in zoos that wflib has written."""
 SIZES = {
     "CNN": {"side": 28, "strides": (1, 1, 1), "paddings": (0, 0, 0), "pools": (2, 2, 1), "mean": False},
     "CNN3": {"side": 32, "strides": (1, 1, 1), "paddings": (0, 0, 0), "pools": (2, 2, 2), "mean": False},
@@ -51,6 +53,8 @@ class ModelZoo(Source):
             name = folder.relative_to(request.path).as_posix()
             found.leave_out("last lines of result.json that were cut off", [name] if cut else [])
             kind, activation = settings.get("model::type"), settings.get("model::nlin")
+            if ARCHITECTURE in settings:
+                kind, activation = settings[ARCHITECTURE], "that of its architecture"
             for step, place in steps.items():
                 labels = {"run": name, "step": step, "initial": step == 0, "place": place}
                 labels |= {"kind": str(kind), "activation": activation}
@@ -68,6 +72,8 @@ class ModelZoo(Source):
     def architecture(self, request: Request, contents: Contents, first: Mapping[str, Tensor]) -> Architecture:
         """CNN-s and CNN-l by ``model::type``, with ``model::nlin``; others are the user's to say."""
         kind = contents.rows["kind"].iloc[0]
+        if kind.startswith("{"):
+            return Architecture.from_json(kind)
         require(
             request,
             kind in SIZES,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from wflib.architecture import Architecture
 from wflib.config import ReadConfig
-from wflib.networks import Networks
+from wflib.networks import Networks, tied_names
 from wflib.networks.names import listed, natural_order
 from wflib.zoo.own import zoo_from_networks
 from wflib.zoo.sources.assembly import BROKEN, DIVERGED, OTHER, assemble, with_one_architecture
@@ -32,7 +32,7 @@ from wflib.zoo.sources.state_dicts import StateDicts
 from wflib.zoo.sources.wild_park import WildPark
 from wflib.zoo.zoo import Zoo
 
-__all__ = ["FORMATS", "Collection", "read", "recognized"]
+__all__ = ["FORMATS", "Collection", "read", "read_settings", "recognized"]
 
 FORMATS: dict[str, type[Source]] = {
     source.name: source for source in (Own, SmallCNNZoo, GPT, ModelZoo, WildPark, HDF5, INR, StateDicts)
@@ -157,7 +157,7 @@ def read(
         ValueError: What the source holds cannot be read or does not suffice; names the file, what was expected and found,
             and the option that helps.
     """
-    path, config = Path(path), settings(config, options)
+    path, config = Path(path), read_settings(options, config)
     if format not in ("auto", *FORMATS):
         raise ValueError(f"zoo.format: expected auto or one of {listed(FORMATS)}, got {format!r}.")
     kind = recognized(path)
@@ -171,7 +171,9 @@ def read(
     contents = source.contents(request)
     rows = with_one_architecture(source, request, contents, select(path, contents, config))
     wanted = with_initial(contents, rows)
-    made, weights, wanted = assemble(source, request, contents, wanted, architecture, aliases(instance))
+    made, weights, wanted = assemble(
+        source, request, contents, wanted, architecture, {} if instance is None else tied_names(instance)
+    )
     networks, chosen, initial = separated(Networks.unchecked(made, weights), wanted, rows)
     warn_of(path, contents)
     runs = {name: number for number, name in enumerate(sorted(chosen["run"].unique(), key=natural_order))}
@@ -188,8 +190,8 @@ def read(
     )
 
 
-def settings(config: ReadConfig | None, options: Mapping[str, Any]) -> ReadConfig:
-    """Settings with changes.
+def read_settings(options: Mapping[str, Any], config: ReadConfig | None = None) -> ReadConfig:
+    """Settings of reading by name, on top of others.
 
     Raises:
         ValueError: An unknown option, or a value that is none of its own; says what is allowed.
@@ -204,17 +206,7 @@ def settings(config: ReadConfig | None, options: Mapping[str, Any]) -> ReadConfi
                 f"; options are {listed(sorted(ReadConfig.model_fields), 30)}" if item["type"] == "extra_forbidden" else ""
             )
             told.append(f"{name}: {item['msg'].removeprefix('Value error, ')}, got {item['input']!r}{allowed}")
-        raise ValueError(f"wflib.zoo.read: {'; '.join(told)}.") from error
-
-
-def aliases(module: nn.Module | None) -> dict[str, str]:
-    """Names of tensors that a class ties to others → the first of their names."""
-    found: dict[str, str] = {}
-    first: dict[int, str] = {}
-    for name, tensor in () if module is None else module.named_parameters(remove_duplicate=False):
-        if first.setdefault(id(tensor), name) != name:
-            found[name] = first[id(tensor)]
-    return found
+        raise ValueError(f"zoo.read: {'; '.join(told)}.") from error
 
 
 def with_initial(contents: Contents, rows: pd.DataFrame) -> pd.DataFrame:
