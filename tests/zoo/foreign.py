@@ -266,6 +266,7 @@ def state_dicts(
     made = {}
     for number in range(count):
         file = folder / name.format(number)
+        file.parent.mkdir(parents=True, exist_ok=True)
         network = made[Path(name.format(number)).with_suffix("").as_posix()] = seeded(make, number)
         torch.save(network.state_dict(), file)
     return made

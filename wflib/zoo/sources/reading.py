@@ -83,7 +83,7 @@ class Collection:
         chosen: float | Tensor = held_out
         if self.held_out_runs is not None:
             where = str(self.provenance["source"])
-            chosen = torch.from_numpy(held_out_by_name(where, self.table["run"], list(self.held_out_runs)).to_numpy())
+            chosen = torch.tensor(held_out_by_name(where, self.table["run"], list(self.held_out_runs)).tolist())
         elif self.trajectory.max() == 0:
             raise ValueError(
                 f"{self.provenance['source']}: expected at least two runs, of which one can be held out whole, found one "
@@ -177,14 +177,14 @@ def read(
     networks, chosen, initial = separated(Networks.unchecked(made, weights), wanted, rows)
     warn_of(path, contents)
     runs = {name: number for number, name in enumerate(sorted(chosen["run"].unique(), key=natural_order))}
-    named = names(chosen)
+    origin = provenance(path, source, contents, config, len(networks), len(runs))
     return Collection(
-        networks=Networks(made, networks.weights, named, {"source": str(path), "format": source.name}),
+        networks=Networks(made, networks.weights, names(chosen), {"provenance": origin}),
         trajectory=torch.tensor([runs[run] for run in chosen["run"]]),
         step=torch.tensor(chosen["step"].tolist()),
         initial=initial,
         table=chosen.drop(columns=[name for name in LABELS[2:] if name in chosen]).reset_index(drop=True),
-        provenance=provenance(path, source, contents, config, len(networks), len(runs)),
+        provenance=origin,
         left_out=contents.left_out,
         held_out_runs=config.held_out_runs,
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 from wflib.architecture import Architecture
 from wflib.networks.names import natural_order
 from wflib.networks.reading import SUFFIXES, network_files
-from wflib.zoo.sources.base import Contents, Request, Source, require
+from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, require
 from wflib.zoo.sources.files import is_shard_index, shard_files, stacked_files
 from wflib.zoo.sources.shapes import perceptron
 
@@ -25,6 +25,9 @@ __all__ = ["StateDicts"]
 
 FINE_TUNED = re.compile(r"(?P<step>\d+)_acc(?P<test_accuracy>[0-9.]+)_(?P<seed>seed\d+)_.*")
 """Names of p-diff and RPG: checkpoints of one fine-tuned run."""
+PREPROCESSED = (
+    "Collections that others have preprocessed pickle classes of their own: give the raw folder of checkpoints behind it."
+)
 REMEDY = (
     "the kind of network does not follow from its tensors (strides, pooling, norms, order of layers do not "
     "show in them); give "
@@ -61,8 +64,17 @@ class StateDicts(Source):
         return found
 
     def load(self, request: Request, places: Sequence[Path]) -> Mapping[str, Tensor]:
-        """A file's state dict."""
-        return stacked_files(places, request.config.key)
+        """A file's state dict.
+
+        Raises:
+            BrokenFileError: It cannot be read.
+        """
+        try:
+            return stacked_files(places, request.config.key)
+        except BrokenFileError as error:
+            if not places[0].name.startswith(("dataset", "data.")):
+                raise
+            raise BrokenFileError(f"{error} {PREPROCESSED}") from error
 
     def architecture(self, request: Request, contents: Contents, first: Mapping[str, Tensor]) -> Architecture:
         """A perceptron by its shapes, whose activation must be said."""
