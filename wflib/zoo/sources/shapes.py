@@ -11,7 +11,7 @@ from torch import Tensor
 from wflib.architecture import Architecture
 from wflib.architecture.draft import Draft
 from wflib.architecture.operations import Elementwise, Multiple, Pool, Reduce, Reshape
-from wflib.networks.names import listed, natural_order, units
+from wflib.networks.names import WRAPPERS, listed, natural_order, units
 
 __all__ = ["affine_layers", "convolutional", "perceptron"]
 
@@ -25,7 +25,7 @@ def affine_layers(first: Mapping[str, Tensor]) -> list[tuple[str, tuple[int, ...
     Raises:
         ValueError: A module has other tensors than a weight and a bias.
     """
-    found = []
+    found, first = [], plainly_named(first)
     modules = units(first)
     for name in sorted(modules, key=natural_order):
         roles = modules[name]
@@ -37,6 +37,14 @@ def affine_layers(first: Mapping[str, Tensor]) -> list[tuple[str, tuple[int, ...
             raise ValueError(f"{roles['weight']} is not named as torch names weights")
         found.append((name, tuple(first[roles["weight"]].shape[1:]), "bias" in roles))
     return found
+
+
+def plainly_named(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors without what torch.compile and wrappers for many processes put into their names."""
+    bare = {".".join(part for part in name.split(".") if part not in WRAPPERS): tensor for name, tensor in tensors.items()}
+    while bare and all(name.startswith("module.") for name in bare):
+        bare = {name.removeprefix("module."): tensor for name, tensor in bare.items()}
+    return bare if len(bare) == len(tensors) else dict(tensors)
 
 
 def perceptron(
