@@ -22,6 +22,8 @@ from wflib.zoo.sources.shapes import perceptron
 
 __all__ = ["INR"]
 
+FIRST = 5
+"""Files that are looked into to tell the format."""
 FREQUENCY = 30.0
 LABEL = re.compile(r"_(\d+)(?:_\d+)?s?/")
 NAMES = {"dwsnets": r"seq\.\d+\.(weight|bias)", "nfn": r"net\.\d+\.(linear\.)?(weight|bias)"}
@@ -35,13 +37,16 @@ class INR(Source):
     what = "implicit neural representations of DWSNets and NFN: one file a signal"
 
     def recognizes(self, path: Path) -> bool:
-        """The first file has names of DWSNets or NFN, and coordinates of at most three dimensions go in."""
-        files = network_files(path)[0] if path.is_dir() else []
-        try:
-            tensors = read_state(files[0], None).tensors if files else {}
+        """The first file that can be read has names of DWSNets or NFN, and at most three coordinates go in."""
+        for file in network_files(path)[0][:FIRST] if path.is_dir() else []:
+            try:
+                tensors = read_state(file, None).tensors
+            except BrokenFileError:
+                continue
+            except ValueError:
+                return False
             return made_by(tensors) is not None and next(iter(tensors.values())).shape[-1] <= 3
-        except ValueError:
-            return False
+        return False
 
     def contents(self, request: Request) -> Contents:
         """One row a file, with its label."""
