@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from tests.stages.test_pipeline_end_to_end import ROOT, run
 from tests.zoo import foreign
+from wflib.flow import load_flow
 from wflib.networks import Networks
 from wflib.zoo import load_zoo, read, write
 
@@ -33,6 +34,7 @@ def project(tmp_path, monkeypatch):
     """An empty project with the presets, which is the working directory."""
     shutil.copytree(ROOT / "stages/presets", tmp_path / "stages/presets")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("wflib.flow.training.MOMENT_PAIRS", 256)  # thousands of pairs take seconds, and no test needs them
     return tmp_path
 
 
@@ -92,6 +94,7 @@ def test_signals_go_through_all_stages(project):
     foreign.inr(project / "theirs")
     settings(flow={"geometry": "normalized"})
     run_all(*STAGES[:7])
+    assert load_flow("data/flow.safetensors").metadata["initialization_from"] == "weights"  # nobody knows how these began
     drawn_into(foreign.Sines(), (2,))
 
 

@@ -243,20 +243,23 @@ def wild_park(folder: Path, configs: tuple[dict, ...] = (WILD,), runs: int = 4) 
     return made
 
 
-def mnist_perceptron(sizes: tuple[int, ...] = (784, 32, 32, 10)) -> nn.Module:
+class Perceptron(nn.Module):
     """DeepWeightFlow's: fc1, fc2, fc3."""
-    module = nn.Module()
-    for index, pair in enumerate(pairwise(sizes), 1):
-        setattr(module, f"fc{index}", nn.Linear(*pair))
 
-    def forward(x: Tensor) -> Tensor:
-        for index in range(1, len(sizes)):
-            x = getattr(module, f"fc{index}")(x)
-            x = functional.relu(x) if index < len(sizes) - 1 else x
-        return x
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.count = len(sizes) - 1
+        for index, pair in enumerate(pairwise(sizes), 1):
+            setattr(self, f"fc{index}", nn.Linear(*pair))
 
-    module.forward = forward
-    return module
+    def forward(self, x: Tensor) -> Tensor:
+        for index in range(1, self.count):
+            x = functional.relu(getattr(self, f"fc{index}")(x))
+        return getattr(self, f"fc{self.count}")(x)
+
+
+def mnist_perceptron(sizes: tuple[int, ...] = (784, 32, 32, 10)) -> nn.Module:
+    return Perceptron(sizes)
 
 
 def state_dicts(

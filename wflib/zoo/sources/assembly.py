@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture, Weights
-from wflib.networks import finite_networks
+from wflib.networks import finite_networks, tied_names
 from wflib.networks.names import check_orientation, listed, match
-from wflib.networks.states import check_floating
+from wflib.networks.states import check_floating, is_counter
 from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source
 from wflib.zoo.sources.files import total_bytes
 
@@ -42,12 +42,14 @@ class Assembly:
         architecture: Of every network.
         weights: (networks, *shape).
         aliases: Names of tensors that the user's class ties to others, which are left aside.
+        constants: Buffers of the user's class that are part of the architecture, which must be the same in every network.
         mappings: Names and shapes of a network's tensors → the architecture's name → theirs.
     """
 
     architecture: Architecture
     weights: Weights
     aliases: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
     mappings: dict[Signature, dict[str, str]] = field(default_factory=dict)
 
     def mapping(self, tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -59,7 +61,8 @@ class Assembly:
         key = signature(tensors)
         if key not in self.mappings:
             check_floating(tensors)
-            shapes = {name: shape for name, shape in key if name not in self.aliases or self.aliases[name] not in tensors}
+            aside = {name for name, first in self.aliases.items() if first in tensors} | set(self.constants)
+            shapes = {name: shape for name, shape in key if name not in aside}
             found = match(self.architecture, shapes)
             check_orientation(self.architecture, found)
             self.mappings[key] = found
@@ -71,6 +74,9 @@ class Assembly:
         Raises:
             ValueError: They do not fit the architecture or the precision.
         """
+        for name, constant in self.constants.items():
+            if name in tensors and not torch.equal(tensors[name], constant.expand_as(tensors[name])):
+                raise ValueError(f"{name} is a constant of the class, whose numbers are others in the file")
         for name, given in self.mapping(tensors).items():
             target, found = self.weights[name][start : start + len(tensors[given])], tensors[given]
             target.copy_(found)
@@ -86,7 +92,7 @@ def signature(tensors: Mapping[str, Tensor]) -> Signature:
 
 
 def assemble(
-    source: Source, request: Request, contents: Contents, rows: pd.DataFrame, architecture: Architecture | None, aliases: Any
+    source: Source, request: Request, contents: Contents, rows: pd.DataFrame
 ) -> tuple[Architecture, Weights, pd.DataFrame]:
     """Read networks; what cannot be read or is not finite is left out and counted in ``contents``.
 
@@ -95,8 +101,6 @@ def assemble(
         request: What is asked for.
         contents: All networks.
         rows: Those to read.
-        architecture: What they are, where the caller knows.
-        aliases: Names that the caller's class ties to others.
 
     Returns:
         The architecture, tensors (networks, *shape), and the rows that were read.
@@ -105,23 +109,29 @@ def assemble(
         ValueError: A broken file (without ``skip_broken``), a network of another architecture, more than memory holds, or
             nothing left.
     """
-    assembly, kept, first = None, [], None
+    assembly, kept, first, architecture = None, [], None, request.architecture
     places, done = rows["place"].tolist(), 0
     for chosen, tensors in parts(source, request, contents, rows, places):
         if assembly is None:
             first = chosen[0]
             architecture = architecture or source.architecture(request, contents, tensors)
-            assembly = Assembly(architecture, allocate(request, architecture, tensors, len(places)), aliases)
+            assembly = Assembly(
+                architecture, allocate(request, architecture, tensors, len(places)), *set_aside(request, architecture)
+            )
         try:
-            assembly.fill(done, tensors)
+            assembly.mapping(tensors)
         except ValueError as error:
             names = f"{told(rows, chosen[0])}: {error}"
-            if len(assembly.mappings) and first != chosen[0]:
+            if assembly.mappings:
                 names += f" {told(rows, first)} is of another architecture, with {shapes_text(assembly.architecture)}."
             raise ValueError(
                 f"{request.path}: {names.rstrip('.')}. zoo.read.other_architectures: leave-out keeps the most frequent "
                 "architecture only, zoo.read.module says what the networks are."
             ) from error
+        try:
+            assembly.fill(done, tensors)
+        except ValueError as error:
+            raise ValueError(f"{request.path}: {told(rows, chosen[0])}: {error}.") from error
         kept += chosen
         done += len(chosen)
     if assembly is None:
@@ -161,6 +171,15 @@ def parts(
             contents.leave_out(BROKEN, (told(rows, place) for place in chosen))
             continue
         yield chosen, tensors
+
+
+def set_aside(request: Request, architecture: Architecture) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What a user's class has besides the architecture's tensors: names tied to others, and constants."""
+    if request.module is None:
+        return {}, {}
+    tied, known = tied_names(request.module), dict(architecture.shapes)
+    rest = {name: tensor for name, tensor in request.module.state_dict().items() if name not in known and name not in tied}
+    return tied, {name: tensor for name, tensor in rest.items() if not is_counter(name, tensor)}
 
 
 def allocate(request: Request, architecture: Architecture, first: Mapping[str, Tensor], count: int) -> Weights:

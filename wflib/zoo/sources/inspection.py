@@ -15,7 +15,6 @@ from torch import nn
 
 from wflib.architecture import Architecture
 from wflib.config import ReadConfig
-from wflib.networks import tied_names
 from wflib.networks.names import listed
 from wflib.storage import ArtifactError, header_text, read_header
 from wflib.symmetry import Symmetries
@@ -87,10 +86,9 @@ def inspect(
     try:
         rows = with_one_architecture(source, request, contents, rows)
         some = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, SAMPLE).round().astype(int))].reset_index(drop=True)
-        ties = {} if instance is None else tied_names(instance)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            architecture, weights, kept = assemble(source, request, contents, some, architecture, ties)
+            architecture, weights, kept = assemble(source, request, contents, some)
         looked = ("looked into", f"{len(some)} networks, {len(kept)} of them readable and finite")
         lines += [*described(architecture, weights), looked]
     except ValueError as error:

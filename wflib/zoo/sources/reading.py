@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from wflib.architecture import Architecture
 from wflib.config import ReadConfig
-from wflib.networks import Networks, tied_names
+from wflib.networks import Networks
 from wflib.networks.names import listed, natural_order
 from wflib.zoo.own import zoo_from_networks
 from wflib.zoo.sources.assembly import BROKEN, DIVERGED, OTHER, assemble, with_one_architecture
@@ -171,9 +171,7 @@ def read(
     contents = source.contents(request)
     rows = with_one_architecture(source, request, contents, select(path, contents, config))
     wanted = with_initial(contents, rows)
-    made, weights, wanted = assemble(
-        source, request, contents, wanted, architecture, {} if instance is None else tied_names(instance)
-    )
+    made, weights, wanted = assemble(source, request, contents, wanted)
     networks, chosen, initial = separated(Networks.unchecked(made, weights), wanted, rows)
     warn_of(path, contents)
     runs = {name: number for number, name in enumerate(sorted(chosen["run"].unique(), key=natural_order))}
