@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -435,3 +436,16 @@ def test_more_than_memory_is_refused_before_it_is_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sysconf", lambda name: 16)
     with pytest.raises(ValueError, match=r"5 networks of 26 numbers take 0.0 GB.*snapshots: last, every or first_runs"):
         read(tmp_path / "zoo", **RELU)
+
+
+@pytest.mark.parametrize(("package", "extra"), [("lmdb", "gpt"), ("h5py", "hdf5")])
+def test_a_missing_package_is_named_with_its_extra(package, extra, tmp_path, monkeypatch):
+    path = tmp_path / "zoo.h5"
+    if package == "lmdb":
+        path = tmp_path / "zoo"
+        foreign.gpt(path, runs=1)
+    else:
+        foreign.hdf5(path, turned=True)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=rf"need the package {package}: pip install wflib\[{extra}\]"):
+        read(path, **(FLAT if package == "h5py" else {}))
