@@ -49,13 +49,14 @@ def main(
                 ("curve", CURVE_SCHEMA),
             )
         }
+        unused = {"zoo": {"read": True}} if settings.zoo.source == "train" else {}
         write_report(
             out,
             ReportData(
                 **tables,
                 history=pd.read_csv(history),
                 stages=pd.DataFrame([{"stage": stage, "seconds": fact(stage, "seconds")} for stage in STAGES]),
-                settings=settings.model_dump(exclude={"task"}),
+                settings=settings.model_dump(exclude={"task": True, **unused}),
                 verdict=fact("evaluate", "verdict"),
                 facts={
                     "task": settings.task,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -104,6 +105,25 @@ def test_a_zoo_of_a_known_task_is_judged_on_its_examples(project):
     run_all(*STAGES[:7])
     metrics = json.loads(Path("reports/metrics.json").read_text())
     assert 0 <= metrics["samples"]["accuracy_mean"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("make", "source", "options"),
+    [
+        (foreign.wild_park, "theirs", {}),
+        (foreign.small_cnn_zoo, "cifar10", {}),
+        (
+            partial(foreign.hdf5, turned=False),
+            "theirs.h5",
+            {"layers": [784, 16, 10], "activation": "relu", "orientation": "out-in"},
+        ),
+    ],
+)
+def test_other_formats_are_aligned_and_canonical_too(project, make, source, options):
+    make(project / source)
+    settings(zoo={"source": source, "read": options})
+    run_all(*STAGES[:4])
+    assert load_zoo("data/zoo/canonical.safetensors", "canonical").architecture.canonical
 
 
 def test_a_source_and_a_format_may_be_named_on_the_command_line(project):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from wflib.architecture import Architecture, cnn, mlp, resnet
 from wflib.networks import Networks, states_for
 from wflib.networks.names import natural_order
 from wflib.zoo import WRITERS, canonical_zoo, read, write, zoo_from_networks
+
+pytest.importorskip("lmdb", reason="the extra wflib[gpt] is not installed")
+pytest.importorskip("h5py", reason="the extra wflib[hdf5] is not installed")
 
 ARCHITECTURES = {"mlp": mlp([3, 4, 2], "tanh"), "cnn": cnn((1, 6, 6), [3], 2), "resnet": resnet((1, 6, 6), [2, 4], 3)}
 
@@ -54,18 +58,27 @@ def test_what_is_written_comes_back_to_the_bit(name, format, tmp_path):
         assert (again.trajectory.tolist(), again.step.tolist()) == (zoo.trajectory.tolist(), zoo.step.tolist())
 
 
-MAKERS: dict[str, Callable[[Path], dict[str, nn.Module]]] = {
-    "modelzoo": foreign.modelzoo, "wild-park": foreign.wild_park, "inr": foreign.inr, "state-dicts": foreign.state_dicts,
-}  # fmt: skip
+FLAT = {"layers": [784, 16, 10], "activation": "relu", "orientation": "in-out"}
+MAKERS: dict[str, tuple[Callable[[Path], dict[str, nn.Module]], str, dict]] = {
+    "modelzoo": (foreign.modelzoo, "theirs", {}),
+    "gpt": (foreign.gpt, "theirs", {}),
+    "small-cnn-zoo": (foreign.small_cnn_zoo, "cifar10", {}),
+    "wild-park": (foreign.wild_park, "theirs", {}),
+    "inr": (foreign.inr, "theirs", {}),
+    "state-dicts": (foreign.state_dicts, "theirs", {"activation": "relu"}),
+    "hdf5": (partial(foreign.hdf5, turned=True), "theirs.h5", FLAT),
+}
 
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_foreign_zoos_go_out_as_they_came_in(kind, tmp_path):
-    made = MAKERS[kind](tmp_path / "theirs")
-    found = read(tmp_path / "theirs", **({"activation": "relu"} if kind == "state-dicts" else {}))
+    make, folder, options = MAKERS[kind]
+    made = make(tmp_path / folder)
+    found = read(tmp_path / folder, **options)
     write(tmp_path / "out", found, "modelzoo")
     again = read(tmp_path / "out")
     assert torch.equal(again.networks.flat, found.networks.flat)
+    assert again.networks.architecture == found.networks.architecture
     for name in ("step", "test_accuracy", "validation_loss"):
         if name in found.table:
             assert again.table[name].tolist() == pytest.approx(found.table[name].tolist(), nan_ok=True)

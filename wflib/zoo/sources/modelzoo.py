@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,20 @@ class ModelZoo(Source):
         return convolutional(first, request.inputs or (channels, side, side), settings["model::nlin"], **sizes)
 
 
-def models(path: Path, file: str) -> Any:
-    """Folders with checkpoints → step → file, in natural order; links to folders are not followed."""
-    for root, folders, _ in os.walk(path):
+def models(path: Path, file: str) -> Iterator[tuple[Path, dict[int, Path]]]:
+    """Folders with checkpoints → step → file, in natural order; links to folders are not followed.
+
+    Yields:
+        A folder, and its files by step.
+
+    Raises:
+        ValueError: A folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise ValueError(f"{error.filename}: expected a folder that can be read, {error.strerror}.") from error
+
+    for root, folders, _ in os.walk(path, onerror=refuse):
         folders[:] = sorted(
             (f for f in folders if not f.startswith(".") and not (Path(root) / f).is_symlink()), key=natural_order
         )

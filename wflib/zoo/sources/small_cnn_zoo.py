@@ -27,6 +27,7 @@ from wflib.zoo.sources.shapes import convolutional
 
 __all__ = ["SmallCNNZoo"]
 
+MOST_TENSORS = 1000
 SIDES = {"mnist": 28, "fashion_mnist": 28, "cifar10": 32, "svhn_cropped": 32}
 """Folder of the published zoo → side of its images."""
 
@@ -120,7 +121,10 @@ def layout(path: Path, columns: int) -> dict[str, tuple[slice, tuple[int, ...]]]
         BrokenFileError: Columns that do not fit shapes, or shapes that are no numbers.
     """
     found: dict[str, tuple[slice, tuple[int, ...]]] = {}
-    table: Any = pd.read_csv(path)
+    try:
+        table: Any = pd.read_csv(io.StringIO(read_table_text(path, MOST_TENSORS)))
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise BrokenFileError(f"{path}: expected a table, found a damaged one ({error}).") from error
     if not {"varname", "start_idx", "end_idx", "shape"} <= set(table):
         raise BrokenFileError(
             f"{path}: expected columns varname, start_idx, end_idx, shape, found {', '.join(table.columns)}."
