@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.zoo import foreign
-from wflib.zoo import read
+from wflib.zoo import FORMATS, read
 
 pytest.importorskip("lmdb", reason="the extra wflib[gpt] is not installed")
 h5py = pytest.importorskip("h5py", reason="the extra wflib[hdf5] is not installed")
@@ -409,6 +409,14 @@ def test_dirt_works_or_is_told(name, tmp_path):
 
 def test_there_are_as_many_cases_as_dirt_has_kinds():
     assert len(CASES) > 60
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "state-dicts"])
+def test_a_format_that_it_is_not_is_told(format, tmp_path):
+    with pytest.raises(ValueError, match="expected"):
+        read(plain(tmp_path / "zoo"), format, **{**FLAT, "module": small, "inputs": (3,)})
+    with pytest.raises(ValueError, match="expected"):
+        read(plain(tmp_path / "more") / "net_0.pt", format, **FLAT)
 
 
 def test_what_is_left_out_is_warned_of(tmp_path):

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensorMode
 
 __all__ = ["BrokenFileError", "declared_content", "refuse_expanded", "refuse_more_than_held"]
 
@@ -65,6 +64,8 @@ def declared_content(path: Path) -> Any:
     Raises:
         Exception: Whatever torch says of files that it cannot read.
     """
+    from torch._subclasses import FakeTensorMode  # slow to import, and only files of the old format need it
+
     with FakeTensorMode():
         return torch.load(path, map_location="cpu", weights_only=True)
 

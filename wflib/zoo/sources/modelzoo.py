@@ -59,6 +59,10 @@ class ModelZoo(Source):
                 labels = {"run": name, "step": step, "initial": step == 0, "place": place}
                 labels |= {"kind": str(kind), "activation": activation}
                 rows.append(labels | figures.get(step, {}))
+        if not rows:
+            raise ValueError(
+                f"{request.path}: expected folders with checkpoint_<n>/checkpoints, found none that can be read."
+            )
         found.rows = pd.DataFrame(rows)
         found.facts["settings"] = {"model::nlin": only_activation(request, found)}
         if bare := preprocessed(request.path):

@@ -101,20 +101,29 @@ def recognized(path: Path) -> type[Source]:
     Raises:
         ValueError: Nothing is there, or nothing that can be read; says what helps.
     """
+    require_networks(path)
+    for source in FORMATS.values():
+        if source().recognizes(path):
+            return source
+    known = "; ".join(f"{name}: {source.what}" for name, source in FORMATS.items())
+    raise ValueError(f"{path}: expected networks in a format that is known, found none. Known are {known}.")
+
+
+def require_networks(path: Path) -> None:
+    """Refuse what is not there, and what no format is.
+
+    Raises:
+        ValueError: Says what helps.
+    """
     if not path.exists():
         raise ValueError(f"{path}: expected a file or a folder of networks, found neither; look at zoo.source.")
     if path.is_file() and path.suffix.lower() in ARCHIVES:
         raise ValueError(f"{path}: expected networks, found an archive; unpack it, and name the folder.")
     if path.is_file() and path.suffix.lower() in FOREIGN:
         raise ValueError(
-            f"{path}: expected networks, found {FOREIGN[path.suffix.lower()]}; save state dicts with "
-            f"torch.save or safetensors."
+            f"{path}: expected networks, found {FOREIGN[path.suffix.lower()]}; save state dicts with torch.save or as "
+            "safetensors."
         )
-    for source in FORMATS.values():
-        if source().recognizes(path):
-            return source
-    known = "; ".join(f"{name}: {source.what}" for name, source in FORMATS.items())
-    raise ValueError(f"{path}: expected networks in a format that is known, found none. Known are {known}.")
 
 
 def read(
@@ -160,8 +169,8 @@ def read(
     path, config = Path(path), read_settings(options, config)
     if format not in ("auto", *FORMATS):
         raise ValueError(f"zoo.format: expected auto or one of {listed(FORMATS)}, got {format!r}.")
-    kind = recognized(path)
-    source = (kind if format == "auto" else FORMATS[format])()
+    require_networks(path)
+    source = (recognized(path) if format == "auto" else FORMATS[format])()
     shape = tuple(inputs or config.inputs or ()) or None
     instance = None
     if module is not None or config.module is not None:

@@ -63,6 +63,10 @@ class WildPark(Source):
                 labels = {"run": name, "step": step, "initial": step == 0, "place": place}
                 kind = json.dumps({key: content["config"][key] for key in SETTINGS})
                 rows.append(labels | {"kind": kind} | canonical_figures(content.get("last_result") or {}))
+        if not rows:
+            raise ValueError(
+                f"{request.path}: expected folders with checkpoint_<n>/checkpoint.pt, found none that can be read."
+            )
         found.rows = pd.DataFrame(rows)
         return found
 
