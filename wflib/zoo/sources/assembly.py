@@ -16,7 +16,7 @@ from torch import Tensor
 from wflib.architecture import Architecture, Weights
 from wflib.networks import finite_networks, tied_names
 from wflib.networks.names import check_orientation, listed, match
-from wflib.networks.states import check_floating, is_counter
+from wflib.networks.states import is_counter
 from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source
 from wflib.zoo.sources.files import total_bytes
 
@@ -60,7 +60,6 @@ class Assembly:
         """
         key = signature(tensors)
         if key not in self.mappings:
-            check_floating(tensors)
             aside = {name for name, first in self.aliases.items() if first in tensors} | set(self.constants)
             shapes = {name: shape for name, shape in key if name not in aside}
             found = match(self.architecture, shapes)
@@ -135,9 +134,7 @@ def assemble(
         kept += chosen
         done += len(chosen)
     if assembly is None:
-        raise ValueError(
-            f"{request.path}: none of {len(rows)} networks could be read: {listed(contents.left_out.get(BROKEN, ()), 5)}."
-        )
+        raise ValueError(f"{request.path}: none of {len(rows)} networks could be read; the first: {contents.first_error}")
     weights = {name: tensor[:done] for name, tensor in assembly.weights.items()}
     finite = finite_networks(weights)
     rows = rows.iloc[kept]
@@ -169,6 +166,7 @@ def parts(
             if not request.config.skip_broken:
                 raise ValueError(f"{error} zoo.read.skip_broken: true leaves such files out and counts them.") from error
             contents.leave_out(BROKEN, (told(rows, place) for place in chosen))
+            contents.first_error = contents.first_error or str(error)
             continue
         yield chosen, tensors
 

@@ -79,11 +79,13 @@ class Contents:
             figures of merit.
         facts: Format, licence, reference and settings: JSON-serializable.
         left_out: Reason → what was left out for it.
+        first_error: What was said of the first file that could not be read.
     """
 
     rows: pd.DataFrame
     facts: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    first_error: str | None = None
 
     def leave_out(self, reason: str, names: Iterable[str]) -> None:
         """Remember what does not come along."""

@@ -178,9 +178,21 @@ def untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def stacked_files(paths: Sequence[Path], key: str | None) -> dict[str, Tensor]:
-    """One network's tensors (1, *shape), of one file."""
+    """One network's tensors (1, *shape), of one file.
+
+    Raises:
+        BrokenFileError: It cannot be read, or holds something else than a network.
+    """
     (path,) = paths
-    return {name: tensor[None] for name, tensor in untied(read_state(path, key).tensors).items()}
+    try:
+        tensors = untied(read_state(path, key).tensors)
+    except ValueError as error:
+        raise BrokenFileError(str(error)) from error
+    try:
+        check_floating(tensors)
+    except ValueError as error:
+        raise BrokenFileError(f"{path}: {error}") from error
+    return {name: tensor[None] for name, tensor in tensors.items()}
 
 
 def total_bytes(shapes: Sequence[tuple[int, ...]], count: int, dtype: torch.dtype) -> int:

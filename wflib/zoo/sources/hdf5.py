@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture, mlp
+from wflib.networks.names import listed
 from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, require
 
 __all__ = ["HDF5"]
@@ -93,8 +94,10 @@ def data_set(path: Path, file: Any) -> Any:
     """
     import h5py
 
-    if not isinstance(file.get("dataset", getlink=True), h5py.HardLink) or not isinstance(file["dataset"], h5py.Dataset):
-        raise BrokenFileError(f"{path}: expected the data set 'dataset' in the file, found {', '.join(file) or 'nothing'}.")
+    link = file.get("dataset", getlink=True)
+    if not isinstance(link, h5py.HardLink) or not isinstance(file["dataset"], h5py.Dataset):
+        seen = "a link to elsewhere" if isinstance(link, (h5py.ExternalLink, h5py.SoftLink)) else listed(file) or "nothing"
+        raise BrokenFileError(f"{path}: expected the data set 'dataset' in the file, found {seen}.")
     found = file["dataset"]
     if found.external or found.is_virtual:
         raise BrokenFileError(f"{path}: its data set takes numbers from other files, which are not read; copy them into it.")
