@@ -62,7 +62,7 @@ def main(
                 bar.refresh()
 
             aligned = align_zoo(trained, settings.align, dataset, advance, folder)
-        assert_same_function(trained.networks, aligned.networks, dataset.validation.inputs, 1e-4)
+        assert_same_function(trained.networks, aligned.networks, dataset.probes(trained.architecture), 1e-4)
         save_zoo(out, aligned)
         shutil.rmtree(folder, ignore_errors=True)
         for name, part in (("distance_before", trained), ("distance_after", aligned)):

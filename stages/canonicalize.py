@@ -38,7 +38,7 @@ def main(
         aligned = load_zoo(zoo, "aligned")
         dataset = load_dataset(data).for_networks(aligned.architecture, f"{zoo}")
         canonical = canonical_zoo(aligned, config.norm)
-        assert_same_function(aligned.networks, canonical.networks, dataset.validation.inputs, 1e-3)
+        assert_same_function(aligned.networks, canonical.networks, dataset.probes(aligned.architecture), 1e-3)
         save_zoo(out, canonical)
         facts |= {
             "norm": config.norm,

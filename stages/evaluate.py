@@ -29,7 +29,7 @@ from stages.common import (
     running,
     zoo_of_flow,
 )
-from wflib.config import load_settings
+from wflib.config import Settings, load_settings
 from wflib.device import resolve_device
 from wflib.evaluation import (
     BARRIER_SCHEMA,
@@ -37,34 +37,48 @@ from wflib.evaluation import (
     GROUP_SCHEMA,
     MOMENT_SCHEMA,
     NETWORK_SCHEMA,
+    NO_EXAMPLES,
     PART_SCHEMA,
+    Audit,
     audit_examples,
     audit_networks,
     barrier_table,
     beaten,
     enough_for_an_audit,
     evaluate_networks,
+    evaluate_weights,
     part_quality,
     rivals,
     sampling_quality,
     training_mistakes,
     verdict,
 )
-from wflib.flow import Guidance, TaskLoss, load_flow, sample
+from wflib.flow import Flow, Guidance, TaskLoss, load_flow, sample
 from wflib.models import METHODS, check_methods, method_settings
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.storage import save_json, save_table
-from wflib.tasks import Split, load_dataset
-from wflib.zoo import load_zoo, require_same_architecture
+from wflib.tasks import Dataset, Split, load_dataset
+from wflib.zoo import Zoo, load_zoo, require_same_architecture
 
 MODEL_NETWORKS = 250
 """Most networks of a simpler model: enough to tell Gaussian fits from the zoo, and copies with noise by their distances."""
-
 FUNCTIONS = 2000
 """Most test examples on which all training networks' functions are compared with each network's."""
 NO_AUDIT = (
     "samples: not audited; tests against held-out networks need classifiers and 20 independent networks on both sides."
 )
+SCHEMAS = {
+    "networks": NETWORK_SCHEMA,
+    "groups": GROUP_SCHEMA,
+    "moments": MOMENT_SCHEMA,
+    "barriers": BARRIER_SCHEMA,
+    "curve": CURVE_SCHEMA,
+    "parts": PART_SCHEMA,
+}
+"""Table → its columns."""
+Sets = dict[str, tuple[Networks, torch.Tensor | None]]
+"""Source → networks, and their trajectories where they are of the zoo."""
 
 app = application("evaluate")
 
@@ -88,11 +102,12 @@ def main(
     and moments tensor by tensor, in the coordinates the flow works in; loss barriers of the zoo before and after alignment;
     quality of samples against Euler steps with and without guidance. Tests on training and validation examples, which are
     more, say whether samples are like held-out networks and whether some are copies: the verdict comes first in the report.
+    Where the task has no examples, networks are compared in their weights alone.
     """
     with running("evaluate") as facts:
         settings = load_settings(params, presets)
         check_methods(settings)
-        config, device = settings.evaluate, resolve_device(settings.evaluate.device)
+        device = resolve_device(settings.evaluate.device)
         dataset, model, drawn = load_dataset(data), load_flow(flow, device), load_zoo(samples, "sampled")
         zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical)
         before, after = load_zoo(trained, "trained").last_snapshots, load_zoo(aligned, "aligned").last_snapshots
@@ -100,86 +115,129 @@ def main(
             dataset = dataset.for_networks(networks.architecture, f"{path}")
         require_same_architecture(drawn.architecture, model.architecture, f"{samples}", f"{flow}")
         zoo.require_both_parts("evaluate")
-        training, held_out, reference = zoo.training_part, zoo.held_out_part, zoo.reference
+        sets = sets_to_compare(settings, zoo, drawn.networks, dataset)
+        examples = None
+        if dataset.has_examples:
+            examples = audit_examples(dataset, generator(settings.evaluate.seed, "evaluate", "examples"))
+        audit = audited(settings, zoo, drawn.networks.to(device), dataset, examples)
+        tables = measured(settings, sets, zoo, dataset, device)
+        tables["barriers"], tables["curve"] = [], []
+        if dataset.has_examples:
+            chosen = (("unaligned", before), ("aligned", after))
+            some = settings.evaluate.barrier_networks
+            tables["barriers"] = [barrier_table(name, part.networks[:some], dataset.test) for name, part in chosen]
+            tables["curve"] = quality_curve(settings, model, dataset)
+        joined = {name: table_of(tables[name], schema) for name, schema in SCHEMAS.items()}
+        for name, schema in SCHEMAS.items():
+            save_table(out / f"{name}.parquet", joined[name], schema)
+        save_json(metrics, figures(joined, audit))
+        samples_row = joined["groups"].set_index("source").loc["samples"]
+        if examples is None:
+            said = [f"samples: {NO_EXAMPLES}"]
+        else:
+            facts |= {"accuracy": float(samples_row["accuracy_mean"]), "nll": float(samples_row["nll_mean"])}
+            ratios = joined["groups"].set_index("source")["copying_ratio"].to_dict()
+            independent = {name: networks for name, (networks, trajectory) in sets.items() if trajectory is None}
+            labels = {name: METHODS[name].label for name in settings.evaluate.models}
+            said = [NO_AUDIT] if audit is None else verdict(audit)
+            said.append(beaten(rivals(independent, ratios, examples), labels))
+        facts["verdict"] = said
 
-        def some(part, name: str):
-            chosen = torch.randperm(len(part), generator=generator(config.seed, "evaluate", name))
-            return part[chosen[: config.zoo_networks]]
 
-        groups = {"samples": (drawn.networks, None)}
-        for name, part in (("zoo", some(training, "zoo")), ("held-out", some(held_out, "held-out"))):
-            groups[name] = (part.networks, part.trajectory)
-        for name in config.models:
-            random = generator(config.seed, "evaluate", name)
-            simpler = METHODS[name].fit(zoo, dataset, method_settings(settings.models, name), random)
-            groups[name] = (simpler.draw(min(len(drawn), MODEL_NETWORKS), random), None)
-        examples, audit = audit_examples(dataset, generator(config.seed, "evaluate", "examples")), None
-        if enough_for_an_audit(drawn.networks, training, held_out):
-            random, networks = generator(config.seed, "evaluate", "audit"), drawn.networks.to(device)
-            few = Split(dataset.test.inputs[:FUNCTIONS], dataset.test.targets[:FUNCTIONS])
-            audit = audit_networks("samples", networks, training, held_out, examples, random, novelty_split=few)
-        rows, records, moments, parts = [], [], [], []
-        mistakes = training_mistakes(training.networks.to(device), dataset.test)
-        points = [(steps, strength) for strength in config.guidance for steps in config.steps]
-        with progress_bar(len(groups) + len(points), "evaluate", "set") as bar:
-            for name, (networks, trajectory) in groups.items():
-                bar.set_postfix_str(name)
-                table, record, moved = evaluate_networks(
-                    name,
-                    networks.to(device),
-                    dataset.test,
-                    training,
-                    config.calibration_bins,
-                    generator(config.seed, "evaluate", name, "matching"),
-                    reference,
-                    trajectory=trajectory,
-                    unseen=held_out if trajectory is None else None,
-                    novelty_networks=config.novelty_networks,
-                    mistakes=mistakes,
+def sets_to_compare(settings: Settings, zoo: Zoo, drawn: Networks, dataset: Dataset) -> Sets:
+    """Samples, random networks of both parts of the zoo, and draws of the simpler models."""
+    config = settings.evaluate
+    sets: Sets = {"samples": (drawn, None)}
+    for name, part in (("zoo", zoo.training_part), ("held-out", zoo.held_out_part)):
+        chosen = torch.randperm(len(part), generator=generator(config.seed, "evaluate", name))[: config.zoo_networks]
+        sets[name] = (part.networks[chosen], part.trajectory[chosen])
+    for name in config.models:
+        random = generator(config.seed, "evaluate", name)
+        model = METHODS[name].fit(zoo, dataset, method_settings(settings.models, name), random)
+        sets[name] = (model.draw(min(len(drawn), MODEL_NETWORKS), random), None)
+    return sets
+
+
+def audited(settings: Settings, zoo: Zoo, drawn: Networks, dataset: Dataset, examples: Split | None) -> Audit | None:
+    """Tests of the samples against held-out networks, where there are enough of both and examples."""
+    training, held_out = zoo.training_part, zoo.held_out_part
+    if examples is None or not enough_for_an_audit(drawn, training, held_out):
+        return None
+    random = generator(settings.evaluate.seed, "evaluate", "audit")
+    few = Split(dataset.test.inputs[:FUNCTIONS], dataset.test.targets[:FUNCTIONS])
+    return audit_networks("samples", drawn, training, held_out, examples, random, novelty_split=few)
+
+
+def measured(settings: Settings, sets: Sets, zoo: Zoo, dataset: Dataset, device: torch.device) -> dict[str, list]:
+    """Rows of the tables that compare sets of networks."""
+    config, training = settings.evaluate, zoo.training_part
+    tables: dict[str, list] = {"networks": [], "groups": [], "moments": [], "parts": []}
+    mistakes = training_mistakes(training.networks.to(device), dataset.test) if dataset.has_examples else None
+    with progress_bar(len(sets), "evaluate", "set") as bar:
+        for name, (networks, trajectory) in sets.items():
+            bar.set_postfix_str(name)
+            random, there = generator(config.seed, "evaluate", name, "matching"), networks.to(device)
+            common = {
+                "trajectory": trajectory,
+                "unseen": zoo.held_out_part if trajectory is None else None,
+                "novelty_networks": config.novelty_networks,
+            }
+            if dataset.has_examples:
+                bins = config.calibration_bins
+                rows, record, moments = evaluate_networks(
+                    name, there, dataset.test, training, bins, random, zoo.reference, mistakes=mistakes, **common
                 )
-                rows.append(table)
-                records.append(record)
-                moments.append(moved)
-                random = generator(config.seed, "evaluate", "parts")
-                parts.append(part_quality(name, networks.to(device), dataset, random, trajectory))
-                bar.update()
-            curve = []
-            for steps, strength in points:
-                bar.set_postfix_str(f"{steps} steps, guidance {strength:g}")
-                guidance = None
-                if strength > 0:
-                    random = generator(config.seed, "evaluate", "guidance")
-                    loss = TaskLoss(dataset.train, settings.sample.guidance_batch, random)
-                    schedule, point = settings.sample.guidance_schedule, settings.sample.guidance_point
-                    guidance = Guidance(model, loss, strength, schedule, point)
-                x = sample(model, config.curve_networks, steps, generator(config.seed, "evaluate", "curve"), guidance)
-                quality = sampling_quality(model.coordinates.decode_state(x), dataset.test)
-                curve.append({"steps": steps, "guidance": strength, **quality})
-                bar.update()
-        barriers = pd.concat(
-            barrier_table(name, part.networks[: config.barrier_networks], dataset.test)
-            for name, part in (("unaligned", before), ("aligned", after))
-        )
-        summary = pd.DataFrame(records)
-        save_table(out / "networks.parquet", pd.concat(rows), NETWORK_SCHEMA)
-        save_table(out / "groups.parquet", summary, GROUP_SCHEMA)
-        save_table(out / "moments.parquet", pd.concat(moments), MOMENT_SCHEMA)
-        save_table(out / "barriers.parquet", barriers, BARRIER_SCHEMA)
-        save_table(out / "parts.parquet", pd.concat(parts), PART_SCHEMA)
-        save_table(out / "curve.parquet", pd.DataFrame(curve), CURVE_SCHEMA)
-        different = barriers[barriers.i != barriers.j].groupby("stage")[["midpoint", "excess", "maximal"]].mean()
-        found: dict[str, object] = {
-            str(record["source"]): {key: value for key, value in record.items() if is_number(value)} for record in records
-        }
-        found["barrier"] = {stage: row.to_dict() for stage, row in different.iterrows()}
-        if audit is not None:
-            found["audit"] = {key: value for key, value in audit.figures.items() if is_number(value)}
-        save_json(metrics, found)
-        ratios = {str(record["source"]): float(record["copying_ratio"]) for record in records}
-        compared = rivals({name: groups[name][0] for name in ("samples", *config.models)}, ratios, examples)
-        labels = {name: METHODS[name].label for name in config.models}
-        said = [*([NO_AUDIT] if audit is None else verdict(audit)), beaten(compared, labels)]
-        facts |= {"accuracy": records[0]["accuracy_mean"], "nll": records[0]["nll_mean"], "verdict": said}
+                chosen = generator(config.seed, "evaluate", "parts")
+                tables["parts"].append(part_quality(name, there, dataset, chosen, trajectory))
+            else:
+                rows, record, moments = evaluate_weights(name, there, training, random, zoo.reference, **common)
+            tables["networks"].append(rows)
+            tables["groups"].append(record)
+            tables["moments"].append(moments)
+            bar.update()
+    return tables
+
+
+def quality_curve(settings: Settings, model: Flow, dataset: Dataset) -> list[dict[str, float]]:
+    """Quality of the flow's samples for every number of Euler steps and strength of guidance."""
+    config, drawing, rows = settings.evaluate, settings.sample, []
+    points = [(steps, strength) for strength in config.guidance for steps in config.steps]
+    with progress_bar(len(points), "quality against steps", "point") as bar:
+        for steps, strength in points:
+            guidance = None
+            if strength > 0:
+                random = generator(config.seed, "evaluate", "guidance")
+                loss = TaskLoss(dataset.train, drawing.guidance_batch, random)
+                guidance = Guidance(model, loss, strength, drawing.guidance_schedule, drawing.guidance_point)
+            x = sample(model, config.curve_networks, steps, generator(config.seed, "evaluate", "curve"), guidance)
+            quality = sampling_quality(model.coordinates.decode_state(x), dataset.test)
+            rows.append({"steps": steps, "guidance": strength, **quality})
+            bar.update()
+    return rows
+
+
+def table_of(rows: list, schema: dict[str, str]) -> pd.DataFrame:
+    """One table of a list of tables or records, which may be empty."""
+    if rows and isinstance(rows[0], pd.DataFrame):
+        return pd.concat(rows)
+    return pd.DataFrame(rows, columns=list(schema)).astype(schema)
+
+
+def figures(tables: dict[str, pd.DataFrame], audit: Audit | None) -> dict[str, dict[str, object]]:
+    """What a JSON file of metrics holds: defined numbers of every set, mean barriers, the audit's numbers."""
+
+    def defined(values: dict[str, object]) -> dict[str, object]:
+        return {key: value for key, value in values.items() if is_number(value)}
+
+    found: dict[str, dict[str, object]] = {
+        str(record["source"]): defined(record) for record in tables["groups"].to_dict("records")
+    }
+    barriers = tables["barriers"]
+    different = barriers[barriers.i != barriers.j].groupby("stage")[["midpoint", "excess", "maximal"]].mean()
+    found["barrier"] = {str(stage): row.to_dict() for stage, row in different.iterrows()}
+    if audit is not None:
+        found["audit"] = defined(audit.figures)
+    return found
 
 
 def is_number(value: object) -> bool:

@@ -51,15 +51,18 @@ def main(
             )
         }
         seconds = {stage: fact(stage, "seconds") for stage in STAGES}
-        cost = cost_of_run(seconds, fact("sample", "networks"), fact("train-zoo", "trajectories"))
-        save_json(out / "cost.json", cost.metrics)
+        cost = None
+        if settings.zoo.source == "train":  # of networks that others trained nobody knows what they cost
+            cost = cost_of_run(seconds, fact("sample", "networks"), fact("train-zoo", "trajectories"))
+        save_json(out / "cost.json", {} if cost is None else cost.metrics)
+        unused = {"zoo": {"read": True}} if settings.zoo.source == "train" else {}
         write_report(
             out,
             ReportData(
                 **tables,
                 history=pd.read_csv(history),
                 stages=pd.DataFrame(seconds.items(), columns=["stage", "seconds"]),
-                settings=settings.model_dump(exclude={"task"}),
+                settings=settings.model_dump(exclude={"task": True, **unused}),
                 verdict=fact("evaluate", "verdict"),
                 cost=cost,
                 facts={

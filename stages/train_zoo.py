@@ -1,20 +1,30 @@
-"""train-zoo: train many networks at once and keep snapshots of their trajectories."""
+"""train-zoo: train many networks at once and keep snapshots of their trajectories, or read those of others."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stages.common import DATASET, PARAMS, PRESETS, ZOO, DatasetFile, Params, Presets, application, progress_bar, running
-from wflib.config import load_settings
+from wflib.config import Settings, load_settings
 from wflib.device import resolve_device
 from wflib.networks import network_losses
-from wflib.tasks import load_dataset
-from wflib.zoo import network_for, save_zoo, train_zoo
+from wflib.storage import save_table
+from wflib.tasks import Dataset, load_dataset
+from wflib.zoo import Zoo, network_for, read, save_zoo, train_zoo
 
 app = application("train-zoo")
+
+FIGURES = "figures.parquet"
+Source = Annotated[
+    str | None, typer.Option(help="train, or a file or folder of networks that others have trained; else zoo.source.")
+]
+Format = Annotated[
+    str | None, typer.Option(help="How these lie there: auto, modelzoo, gpt, small-cnn-zoo, …; else zoo.format.")
+]
 
 
 @app.command()
@@ -22,34 +32,63 @@ def main(
     params: Params = PARAMS,
     presets: Presets = PRESETS,
     data: DatasetFile = DATASET,
+    source: Source = None,
+    format: Format = None,
     out: Annotated[Path, typer.Option(help="Zoo to write.")] = ZOO,
 ) -> None:
-    """Train all networks of the zoo as slices of the same batched matrices.
+    """Train all networks of the zoo as slices of the same batched matrices, or read networks that others have trained.
 
-    Every network has its own initialization and order of examples. After the skipped epochs a snapshot of all networks is
-    kept every few iterations; a share of the trajectories is held out from the flow.
+    With zoo.source: train every network has its own initialization and order of examples. After the skipped epochs a
+    snapshot of all networks is kept every few iterations. Any other zoo.source is a file or folder of networks, in a format
+    that is recognized or that zoo.format names; zoo.read says which of them are taken and how, and figures.parquet beside
+    the zoo holds the figures of merit that the source gives. Of both, a share of the trajectories is held out from the flow.
     """
     with running("train-zoo") as facts:
-        settings = load_settings(params, presets)
-        dataset, device = load_dataset(data), resolve_device(settings.zoo.device)
-        architecture = network_for(settings.zoo, dataset)
-        dataset = dataset.for_networks(architecture, "train-zoo")
-        with progress_bar(settings.zoo.epochs, f"train {settings.zoo.networks} networks", "epoch") as bar:
-
-            def advance(epoch: int, epochs: int, loss: float) -> None:
-                bar.set_postfix(loss=f"{loss:.4f}")
-                bar.update()
-
-            zoo = train_zoo(architecture, dataset, settings.zoo, device, advance)
+        chosen = {"zoo.source": source, "zoo.format": format}
+        changes = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+        settings = load_settings(params, presets, changes)
+        dataset = load_dataset(data)
+        own = settings.zoo.source == "train"
+        zoo = trained(settings, dataset) if own else imported(settings, out.parent / FIGURES)
+        dataset = dataset.for_networks(zoo.architecture, "train-zoo" if own else settings.zoo.source)
         save_zoo(out, zoo)
-        losses = network_losses(zoo.last_snapshots.networks, dataset.validation)
         facts |= {
             "networks": len(zoo),
-            "trajectories": settings.zoo.networks,
-            "weights": architecture.dimension,
-            "last_validation_nll": losses.mean().item(),
+            "trajectories": len(zoo.last_snapshots),
+            "weights": zoo.architecture.dimension,
         }
+        if dataset.has_examples:
+            losses = network_losses(zoo.last_snapshots.networks, dataset.validation)
+            facts["last_validation_nll"] = losses.mean().item()
 
 
-if __name__ == "__main__":
-    app()
+def trained(settings: Settings, dataset: Dataset) -> Zoo:
+    """A zoo of networks trained here.
+
+    Raises:
+        ValueError: The task has no examples to train on.
+    """
+    if not dataset.has_examples:
+        raise ValueError("task: none has no examples to train on; name a file or folder of networks in zoo.source.")
+    architecture = network_for(settings.zoo, dataset)
+    dataset, device = dataset.for_networks(architecture, "train-zoo"), resolve_device(settings.zoo.device)
+    with progress_bar(settings.zoo.epochs, f"train {settings.zoo.networks} networks", "epoch") as bar:
+
+        def advance(epoch: int, epochs: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.4f}")
+            bar.update()
+
+        return train_zoo(architecture, dataset, settings.zoo, device, advance)
+
+
+def imported(settings: Settings, figures: Path) -> Zoo:
+    """A zoo of networks trained elsewhere; its figures of merit are written, and what was left out is said."""
+    config = settings.zoo
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they say is said below
+        found = read(config.source, config.format, config=config.read)
+    for reason, names in found.left_out.items():
+        typer.secho(f"train-zoo: left out {len(names)}: {reason}.", fg="yellow", err=True)
+    zoo = found.zoo(config.held_out, config.seed, {"task": settings.task, "seed": config.seed})
+    save_table(figures, found.table, found.table.dtypes.astype(str).to_dict())
+    return zoo

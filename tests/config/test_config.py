@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from wflib.config import SettingsError, load_settings
+from wflib.config import ReadConfig, SettingsError, load_settings
 
 PRESETS = Path(__file__).resolve().parents[2] / "stages" / "presets"
 
@@ -23,6 +23,7 @@ def settings_with(folder: Path, text: str):
 def test_null_means_as_the_preset_says(tmp_path):
     preset = YAML(typ="safe").load((PRESETS / "wdbc.yaml").read_text())
     settings = settings_with(tmp_path, "task: wdbc\nflow:\n  geometry: null\nzoo: null\n")
+    preset["zoo"]["read"] = ReadConfig().model_dump()  # whose settings presets leave out
     assert settings.model_dump() == {"task": "wdbc", **{key: preset[key] for key in preset if key != "geometries"}}
     assert settings == settings_with(tmp_path, "task: wdbc\n")
 
@@ -259,3 +260,19 @@ def test_networks_may_have_settings_of_their_own(tmp_path):
 def test_wrong_settings_of_networks_are_refused(tmp_path, sections, message):
     with pytest.raises(SettingsError, match=message):
         load_settings(presets=with_networks(tmp_path, **sections))
+
+
+def test_settings_inside_settings_are_joined_one_by_one(tmp_path):
+    settings = settings_with(tmp_path, "task: wdbc\nzoo:\n  source: mine\n  read:\n    activation: null\n    every: 3\n")
+    assert (settings.zoo.read.every, settings.zoo.read.activation, settings.zoo.read.snapshots) == (3, None, "all")
+    params = tmp_path / "params.yaml"
+    changed = load_settings(params, PRESETS, ["zoo.read.activation=tanh", "zoo.read.where=[step > 3]"])
+    assert changed.zoo.read == ReadConfig(every=3, activation="tanh", where=["step > 3"])
+    for change, sentence in {
+        "zoo.read.evry=2": r"zoo.read.evry: got 2; unknown setting; allowed: activation, every, ",
+        "zoo.read.every=0": r"zoo.read.every: got 0",
+        "zoo.read.=2": "expected section.key=value",
+        "zoo.read=3": r"zoo.read: got 3",
+    }.items():
+        with pytest.raises(SettingsError, match=sentence):
+            load_settings(params, PRESETS, [change])

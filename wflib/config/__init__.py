@@ -6,6 +6,7 @@ was given and what is allowed.
 """
 
 from wflib.config.loading import SettingsError, load_settings
+from wflib.config.reading import ReadConfig
 from wflib.config.sections import (
     AlignConfig,
     CanonicalizeConfig,
@@ -25,6 +26,7 @@ __all__ = [
     "CanonicalizeConfig",
     "EvaluateConfig",
     "FlowConfig",
+    "ReadConfig",
     "SampleConfig",
     "Section",
     "Settings",

@@ -49,10 +49,13 @@ def load_settings(
     chosen = without_nulls(str(params), overrides, ("task", *SECTIONS))
     for change in changes:
         name, _, text = change.partition("=")
-        section, _, key = name.partition(".")
-        if not (key and text and section in SECTIONS):
+        section, *keys = name.split(".")
+        if not (all(keys) and keys and text and section in SECTIONS):
             raise SettingsError(f"{change}: expected section.key=value, the section one of {', '.join(SECTIONS)}.")
-        chosen[section] = chosen.get(section, {}) | {key: read_yaml(change, text)}
+        value = read_yaml(change, text)
+        for key in reversed(keys):
+            value = {key: value}
+        chosen[section] = joined(chosen.get(section, {}), value)
     network = str(chosen.get("zoo", {}).get("network", preset["zoo"]["network"]))
     geometry = str(chosen.get("flow", {}).get("geometry", preset["flow"]["geometry"]))
     base, different = (of_network(part, network) for part in (preset, geometries.get(geometry, {})))
@@ -126,11 +129,25 @@ def validated(where: str, task: str, preset: dict[str, Any], *changes: dict[str,
     """A preset with changes, later ones first in rank."""
     merged = {"task": task} | preset
     for change in changes:
-        merged |= {section: merged[section] | values for section, values in change.items()}
+        merged |= {section: joined(merged[section], values) for section, values in change.items()}
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
         raise SettingsError("\n".join(describe(where, item) for item in error.errors())) from error
+
+
+def joined(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings with changes; what is a mapping in both is joined likewise."""
+    both = {
+        key for key in settings.keys() & changes.keys() if isinstance(settings[key], dict) and isinstance(changes[key], dict)
+    }
+    return settings | changes | {key: joined(settings[key], changes[key]) for key in both}
+
+
+def not_null(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings other than null, in mappings among them, too."""
+    inner = {key: not_null(value) if isinstance(value, dict) else value for key, value in settings.items()}
+    return {key: value for key, value in inner.items() if value is not None}
 
 
 def without_nulls(where: str, sections: Any, allowed: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -143,7 +160,7 @@ def without_nulls(where: str, sections: Any, allowed: Sequence[str]) -> dict[str
             raise SettingsError(f"{where}: {section}: unknown section; allowed: {', '.join(allowed)}.")
         if not isinstance(values, (dict, type(None))):
             raise SettingsError(f"{where}: {section}: expected a mapping of settings, got {values!r}.")
-        found[section] = {key: value for key, value in (values or {}).items() if value is not None}
+        found[section] = not_null(values or {})
     return found
 
 
@@ -170,8 +187,10 @@ def describe(where: str, item: Any) -> str:
     key = ".".join(map(str, item["loc"])) or "settings"
     message = item["msg"].removeprefix("Value error, ").replace("Input should be", "allowed:")
     if item["type"] == "extra_forbidden":
-        section = Settings.model_fields.get(str(item["loc"][0]))
-        allowed = sorted(section.annotation.model_fields) if section and len(item["loc"]) > 1 else []
+        section = Settings
+        for name in item["loc"][:-1]:
+            section = section.model_fields[str(name)].annotation
+        allowed = sorted(section.model_fields) if section is not Settings else []
         message = f"unknown setting; allowed: {', '.join(allowed)}"
     given = "" if isinstance(item["input"], dict) else f" got {item['input']!r};"
     return f"{where}: {key}:{given} {message}."

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from wflib.config.base import Count, Device, Finite, Fraction, NonNegative, Positive, Section, Seed, Time
+from wflib.config.reading import ReadConfig
 
 __all__ = [
     "AlignConfig",
@@ -20,27 +23,17 @@ __all__ = [
     "require_start_from_prior",
 ]
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
-Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-
-
-Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
-Time = Annotated[float, Field(ge=0, le=1, strict=True)]
-
-
-class Section(BaseModel):
-    """Settings that belong together: frozen, and unknown names are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
 
 class ZooConfig(Section):
-    """How base networks are trained."""
+    """How base networks are trained, or where they come from."""
 
+    source: Annotated[str, Field(min_length=1)] = Field(
+        "train", description="train, or a file or folder of networks that others have trained."
+    )
+    format: Literal["auto", "modelzoo", "gpt", "small-cnn-zoo", "state-dicts", "inr", "wild-park", "hdf5", "wflib"] = Field(
+        "auto", description="How they lie there; auto looks."
+    )
+    read: ReadConfig = ReadConfig()
     seed: Seed
     network: Literal["mlp", "cnn", "resnet", "vit"] = Field(description="What kind of network; all but mlp take images.")
     widths: Annotated[list[Count], Field(min_length=1)] = Field(
@@ -281,4 +274,25 @@ class Settings(Section):
                 "training.distance: geodesic needs flow.prediction: end-point, got velocity; "
                 "set flow.prediction to end-point or training.distance to tangent"
             )
+        return self
+
+    @model_validator(mode="after")
+    def what_needs_examples(self) -> Settings:
+        """The task ``none`` has no examples."""
+        if self.task != "none":
+            return self
+        method, objective = self.align.method, self.align.objective
+        wrong = {
+            "align.method: activation-matching (choose weight-matching)": method == "activation-matching",
+            f"align.objective: {objective} (choose l2)": method == "sinkhorn" and objective != "l2",
+            "align.reference: best (choose first, medoid or mean)": self.align.reference == "best",
+            f"training.loss: {self.training.loss} (choose standardized)": self.training.loss in ("function", "gauss-newton"),
+            "velocity.basis: data (choose none)": self.velocity.basis == "data",
+            "velocity.gradient_examples above 0 (choose 0)": self.velocity.gradient_examples > 0,
+            f"flow.condition: {self.flow.condition} (choose none)": self.flow.condition != "none",
+            "sample.guidance above 0 (choose 0.0)": self.sample.guidance > 0,
+            "evaluate.guidance above 0 (choose [0.0])": max(self.evaluate.guidance) > 0,
+        }
+        if found := [what for what, given in wrong.items() if given]:
+            raise ValueError(f"task: none has no examples, which these need: {'; '.join(found)}")
         return self

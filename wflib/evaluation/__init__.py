@@ -36,6 +36,7 @@ from wflib.evaluation.summary import (
 from wflib.evaluation.symmetry import SYMMETRY_SCHEMA, symmetry_distances
 from wflib.evaluation.two_sample import density_coverage, kernel_test, loss_test, norm_test
 from wflib.evaluation.variance import VarianceRatio, variance_ratio
+from wflib.evaluation.weight_space import NO_EXAMPLES, evaluate_weights
 
 __all__ = [
     "BARRIER_SCHEMA",
@@ -43,6 +44,7 @@ __all__ = [
     "GROUP_SCHEMA",
     "MOMENT_SCHEMA",
     "NETWORK_SCHEMA",
+    "NO_EXAMPLES",
     "PART_SCHEMA",
     "SYMMETRY_SCHEMA",
     "Audit",
@@ -76,6 +78,7 @@ __all__ = [
     "error_overlap",
     "estimate_mean",
     "evaluate_networks",
+    "evaluate_weights",
     "expected_calibration_error",
     "holm",
     "jensen_shannon_diversity",

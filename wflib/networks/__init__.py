@@ -13,6 +13,7 @@ from wflib.networks.scoring import (
     wrong_predictions,
 )
 from wflib.networks.stacked_module import StackedModule
+from wflib.networks.templates import states_for, tied_names
 
 __all__ = [
     "LEAVE_OUT",
@@ -27,5 +28,7 @@ __all__ = [
     "predict",
     "require_classification",
     "require_finite",
+    "states_for",
+    "tied_names",
     "wrong_predictions",
 ]

@@ -13,6 +13,8 @@ __all__ = ["LEAVE_OUT", "broken_networks", "finite_networks", "require_finite", 
 
 LEAVE_OUT = "leave those networks out with wflib.networks.finite_networks"
 """What to do about them."""
+CHUNK = 1024
+"""Networks that are looked at together: looking at all at once would take as much memory as they do."""
 
 
 def finite_networks(weights: Mapping[str, Tensor]) -> Tensor:
@@ -24,16 +26,20 @@ def finite_networks(weights: Mapping[str, Tensor]) -> Tensor:
     Returns:
         (networks,) bool.
     """
-    return torch.stack([tensor.isfinite().unsqueeze(-1).flatten(1).all(1) for tensor in weights.values()]).all(0)
+    return torch.stack(
+        [
+            torch.cat([part.isfinite().unsqueeze(-1).flatten(1).all(1) for part in tensor.split(CHUNK)])
+            for tensor in weights.values()
+        ]
+    ).all(0)
 
 
 def broken_networks(weights: Mapping[str, Tensor]) -> dict[int, list[str]]:
     """Networks with NaN or infinity → names of the tensors that hold it."""
     found: dict[int, list[str]] = {}
     for name, tensor in weights.items():
-        if not bool(tensor.isfinite().all()):
-            for index in (~finite_networks({name: tensor})).nonzero().flatten().tolist():
-                found.setdefault(index, []).append(name)
+        for index in (~finite_networks({name: tensor})).nonzero().flatten().tolist():
+            found.setdefault(index, []).append(name)
     return dict(sorted(found.items()))
 
 

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from wflib.architecture import Architecture, Weights
 from wflib.networks.checks import check_architecture
+from wflib.networks.guards import BrokenFileError, refuse_expanded, refuse_more_than_held
 from wflib.networks.names import listed, natural_order
 from wflib.networks.stacking import stack
 from wflib.networks.states import plain_state
 from wflib.storage import ArtifactError, load_tensors, read_header
 
-__all__ = ["read_networks"]
+__all__ = ["SUFFIXES", "StateFile", "network_files", "read_file", "read_networks"]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 ELSEWHERE = {
@@ -32,10 +33,6 @@ ELSEWHERE = {
 
 ORDINARY = ("trained", "aligned")
 """Forms of zoos whose networks have no scale of outputs of their own."""
-
-
-class BrokenFileError(ValueError):
-    """A file that cannot be read at all, which ``skip_broken`` leaves out."""
 
 
 @dataclass(frozen=True)
@@ -201,14 +198,19 @@ def read_file(path: Path, key: str | None) -> StateFile:
 
 def located(path: Path, content: Any, key: str | None) -> dict[str, Tensor]:
     try:
-        return plain_state(content, key)
+        tensors = plain_state(content, key)
+        refuse_expanded(tensors)
+        return tensors
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def read_torch_file(path: Path) -> Any:
     try:
+        refuse_more_than_held(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except BrokenFileError:
+        raise
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"{found[1]}, which is no tensor" if found else "no readable torch file"

@@ -33,13 +33,19 @@ from wflib.storage import atomic_path
 
 __all__ = ["write_report"]
 
+BLANK = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" width="480" height="60"><text x="12" y="36" font-family="sans-serif" '
+    b'font-size="14">Needs examples, which the task none does not have.</text></svg>\n'
+)
+"""In place of a figure that needs examples: the pipeline's outputs are the same for every task."""
 PARAGRAPH = ["paragraph_open", "inline", "paragraph_close"]
 
 
 def write_report(folder: str | Path, data: ReportData) -> list[Path]:
     """Write ``report.md`` with ``figures/*.svg``, and ``report.html`` with everything inside and no external requests.
 
-    The same data give the same bytes. Figures whose tables have no rows are left out.
+    The same data give the same bytes. Figures whose tables have no rows are left out; with the task ``none`` their files
+    are there for the pipeline, and say so.
 
     Args:
         folder: Where to write; made if needed.
@@ -52,7 +58,13 @@ def write_report(folder: str | Path, data: ReportData) -> list[Path]:
     drawn = draw_figures(data)
     markdown = render_markdown(data, list(drawn))
     images = {f"figures/{name}.svg": content for name, content in drawn.items()}
-    contents = {**images, "report.md": markdown.encode(), "report.html": render_html(markdown, images).encode()}
+    empty = {f"figures/{plot.name}.svg": BLANK for plot in FIGURES if plot.name not in drawn}
+    contents = {
+        **images,
+        **(empty if data.facts.get("task") == "none" else {}),
+        "report.md": markdown.encode(),
+        "report.html": render_html(markdown, images).encode(),
+    }
     for name, content in contents.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_bytes(content)

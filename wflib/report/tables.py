@@ -32,7 +32,9 @@ NETWORKS_OF = {"nearest_distance": "novelty_"}
 
 
 def quality_table(groups: pd.DataFrame) -> str:
-    """Quality of single networks and of their model average, one row a source."""
+    """Quality of single networks and of their model average, one row a source; empty where no source has any."""
+    if groups["accuracy_mean"].isna().all():
+        return ""
     head = ["Source", "Networks", "Accuracy", "NLL [nats]", "ECE", "Brier"]
     head += [f"Average: {score}" for score in ("accuracy", "NLL", "ECE", "Brier")]
     columns = ("ece_mean", "brier_mean", "bma_accuracy", "bma_nll", "bma_ece", "bma_brier")

@@ -2,6 +2,7 @@
 
 from wflib.storage.artifact import (
     ArtifactError,
+    header_text,
     load_artifact,
     load_tensors,
     read_header,
@@ -17,6 +18,7 @@ __all__ = [
     "ArtifactError",
     "atomic_folder",
     "atomic_path",
+    "header_text",
     "load_artifact",
     "load_json",
     "load_table",

@@ -17,6 +17,7 @@ from wflib.storage.atomic import atomic_path
 __all__ = [
     "FORMAT_VERSION",
     "ArtifactError",
+    "header_text",
     "load_artifact",
     "load_tensors",
     "read_header",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 2
+CHUNK = 2**22
 
 
 class ArtifactError(ValueError):
@@ -119,6 +121,19 @@ def load_tensors(path: str | Path, remedy: str) -> tuple[dict[str, Tensor], dict
         raise ArtifactError(f"{path}: expected a safetensors file, found a damaged one ({error}); {remedy}.") from error
 
 
+def header_text(path: str | Path) -> dict[str, str]:
+    """The header of any safetensors file, without its tensors.
+
+    Raises:
+        ArtifactError: The file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path}: expected a safetensors file, found a damaged one ({error}).") from error
+
+
 def read_header(path: str | Path, header: Mapping[str, str], remedy: str) -> tuple[str, dict[str, Any]]:
     """Kind and metadata out of an artifact's header.
 
@@ -145,7 +160,8 @@ def read_header(path: str | Path, header: Mapping[str, str], remedy: str) -> tup
 
 def refuse_non_finite(path: str | Path, tensors: Mapping[str, Tensor], remedy: str) -> None:
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        parts = tensor.flatten().split(CHUNK)  # the whole at once would take as much memory as the tensor does
+        if tensor.is_floating_point() and not all(bool(torch.isfinite(part).all()) for part in parts):
             count = int((~torch.isfinite(tensor)).sum())
             raise ArtifactError(f"{path}: expected finite numbers, found {count} NaN or infinite ones in {name}; {remedy}.")
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
+from wflib.rng import generator
 from wflib.storage import ArtifactError, load_artifact, save_artifact
 from wflib.tasks.images import fetch_images, read_idx
 
@@ -23,6 +24,7 @@ __all__ = ["TASKS", "Dataset", "Split", "load_dataset", "load_digits", "load_ima
 
 PARTS = ("train", "validation", "test")
 VALIDATION_IMAGES = 5000
+PROBES = 64
 FLAT_IMAGES = {"mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28)}
 """Tasks that are kept as flat features → the shape of their images."""
 
@@ -49,6 +51,17 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether there are any: the task ``none`` has none, for networks whose data nobody has at hand."""
+        return len(self.train.inputs) > 0
+
+    def probes(self, architecture: Architecture) -> Tensor:
+        """Inputs on which networks' functions are compared: the validation part's, else 64 draws from N(0, 1)."""
+        if self.has_examples:
+            return self.validation.inputs
+        return torch.randn(PROBES, *architecture.inputs, generator=generator(0, "tasks", "probes"))
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -96,6 +109,8 @@ class Dataset:
             ValueError: Networks of another task: inputs, outputs or the kind of task differ.
         """
         inputs, outputs = architecture.inputs, architecture.groups[-1].size
+        if not self.has_examples:
+            return replace(no_examples(inputs), task_type=architecture.task_type, outputs=outputs)
         if (math.prod(inputs), outputs, architecture.task_type) != (self.features, self.outputs, self.task_type) or (
             inputs != self.inputs and min(len(inputs), len(self.inputs)) > 1
         ):
@@ -106,6 +121,12 @@ class Dataset:
                 "trained on."
             )
         return self if inputs == self.inputs else self.shaped(inputs)
+
+
+def no_examples(inputs: tuple[int, ...] = (0,)) -> Dataset:
+    """The task of networks without data: they are looked at as weights alone."""
+    empty = Split(torch.zeros(0, *inputs), torch.zeros(0, dtype=torch.int64))
+    return Dataset("none", "classification", 0, empty, empty, empty)
 
 
 def load_wdbc() -> Dataset:
@@ -184,6 +205,7 @@ def load_images(task: str) -> Dataset:
 
 
 TASKS: dict[str, Callable[[], Dataset]] = {
+    "none": no_examples,
     "wdbc": load_wdbc,
     "digits": load_digits,
     "mnist": partial(load_images, "mnist"),
@@ -216,6 +238,8 @@ def load_dataset(path: str | Path) -> Dataset:
     except KeyError as error:
         found = sorted([*tensors, *metadata])
         raise ArtifactError(f"{path}: expected {error}, found {found}; rerun fetch-data.") from error
+    if task == "none":
+        return no_examples()
     for part, split in splits.items():
         if split.inputs.ndim < 2 or len(split.inputs) != len(split.targets) or len(split.inputs) == 0:
             shapes = f"inputs {tuple(split.inputs.shape)} and targets {tuple(split.targets.shape)}"

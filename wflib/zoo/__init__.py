@@ -5,23 +5,32 @@ from wflib.zoo.checks import require_same_architecture
 from wflib.zoo.initial import INITS, initial_moments, initialize
 from wflib.zoo.networks import network_for
 from wflib.zoo.own import zoo_from_networks
+from wflib.zoo.sources import FORMATS, WRITERS, Collection, Inspection, inspect, read, read_settings, write
 from wflib.zoo.steps import full_batch_steps
 from wflib.zoo.training import train_zoo
 from wflib.zoo.zoo import Zoo, canonical_zoo, load_zoo, save_zoo
 
 __all__ = [
+    "FORMATS",
     "INITS",
+    "WRITERS",
     "Aligner",
+    "Collection",
+    "Inspection",
     "Zoo",
     "align_zoo",
     "canonical_zoo",
     "full_batch_steps",
     "initial_moments",
     "initialize",
+    "inspect",
     "load_zoo",
     "network_for",
+    "read",
+    "read_settings",
     "require_same_architecture",
     "save_zoo",
     "train_zoo",
+    "write",
     "zoo_from_networks",
 ]

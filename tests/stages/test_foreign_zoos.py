@@ -1,0 +1,197 @@
+"""Zoos that others have made, through every stage and out again; without examples only weights are compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from tests.stages.test_pipeline_end_to_end import ROOT, run
+from tests.zoo import foreign
+from wflib.flow import load_flow
+from wflib.networks import Networks
+from wflib.zoo import load_zoo, read, write
+
+pytest.importorskip("lmdb", reason="the extra wflib[gpt] is not installed")
+
+TINY = {
+    "align": {"restarts": 1},
+    "velocity": {"dimension": 8, "edge_dimension": 4, "layers": 1, "heads": 2},
+    "training": {"iterations": 2, "batch_size": 128, "validate_every": 2, "checkpoint_every": 2, "precision": "float32"},
+    "sample": {"networks": 3, "steps": 1},
+    "evaluate": {"zoo_networks": 4, "barrier_networks": 2, "steps": [1], "curve_networks": 2},
+}
+STAGES = ("fetch_data", "train_zoo", "align", "canonicalize", "train_flow", "sample", "evaluate", "report")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project with the presets, which is the working directory."""
+    shutil.copytree(ROOT / "stages/presets", tmp_path / "stages/presets")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("wflib.flow.training.MOMENT_PAIRS", 256)  # thousands of pairs take seconds, and no test needs them
+    return tmp_path
+
+
+def settings(task: str = "none", zoo: dict | None = None, **sections: dict) -> None:
+    content = {"task": task, "zoo": {"held_out": 0.4, "source": "theirs", **(zoo or {})}, **TINY, **sections}
+    with Path("params.yaml").open("w") as file:
+        YAML().dump(content, file)
+
+
+def run_all(*stages: str) -> None:
+    for stage in stages:
+        result = run(stage)
+        assert result.exit_code == 0, f"{stage}: {result.output} {result.exception!r}"
+
+
+def drawn_into(module: torch.nn.Module, inputs: tuple[int, ...]) -> None:
+    """Drawn networks, written for their authors' class, are what the class computes with."""
+    networks = Networks.load("data/networks.safetensors")
+    write("out", networks, module=module)
+    for place, file in enumerate(sorted(Path("out").iterdir())):
+        module.load_state_dict(torch.load(file, weights_only=True), strict=True)
+        x = torch.randn(3, *inputs, dtype=torch.float64)
+        with torch.no_grad():
+            theirs = module.double()(x)
+        torch.testing.assert_close(theirs, networks[place : place + 1].to(torch.float64).forward(x)[0])
+        module.float()
+
+
+def test_a_convolutional_zoo_goes_through_all_stages_without_examples(project):
+    foreign.modelzoo(project / "theirs")
+    settings(zoo={"read": {"snapshots": "last"}}, flow={"geometry": "geometric"})
+    run_all(*STAGES)
+    zoo = load_zoo("data/zoo/trained.safetensors", "trained")
+    assert zoo.step.tolist() == [10] * 4
+    assert zoo.metadata["provenance"]["left_out"] == {"other steps": 8}
+    assert pd.read_parquet("data/zoo/figures.parquet")["test_accuracy"].notna().all()
+    metrics = json.loads(Path("reports/metrics.json").read_text())
+    assert metrics["samples"]["variance_ratio"] > 0
+    assert metrics["samples"]["nearest_distance_mean"] > 0
+    assert not [name for name in metrics["samples"] if "accuracy" in name or "nll" in name]
+    report = Path("reports/report.md").read_text()
+    assert "the task none has no examples" in report
+    assert "Accuracy" not in report
+    assert "Needs examples" in Path("reports/figures/quality.svg").read_text()
+    drawn_into(foreign.cnn_small(), (1, 28, 28))
+
+
+def test_runs_whose_beginning_is_known_are_coupled_with_it(project):
+    foreign.gpt(project / "theirs")
+    settings(flow={"coupling": "initialization"}, zoo={"read": {"where": ["step > 0"]}})
+    run_all(*STAGES[:3], *STAGES[4:6])
+    assert len(load_zoo("data/zoo/aligned.safetensors", "aligned").initial) == 4
+    drawn_into(foreign.GPTPerceptron(), (784,))
+
+
+def test_signals_go_through_all_stages(project):
+    foreign.inr(project / "theirs")
+    settings(flow={"geometry": "normalized"})
+    run_all(*STAGES[:7])
+    assert load_flow("data/flow.safetensors").metadata["initialization_from"] == "weights"  # nobody knows how these began
+    drawn_into(foreign.Sines(), (2,))
+
+
+def test_a_zoo_of_a_known_task_is_judged_on_its_examples(project):
+    foreign.state_dicts(project / "theirs", lambda: foreign.mnist_perceptron((30, 4, 2)), 6)
+    settings("wdbc", {"read": {"activation": "relu"}}, flow={"coupling": "independent"})
+    run_all(*STAGES[:7])
+    metrics = json.loads(Path("reports/metrics.json").read_text())
+    assert 0 <= metrics["samples"]["accuracy_mean"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("make", "source", "options"),
+    [
+        (foreign.wild_park, "theirs", {}),
+        (foreign.small_cnn_zoo, "cifar10", {}),
+        (
+            partial(foreign.hdf5, turned=False),
+            "theirs.h5",
+            {"layers": [784, 16, 10], "activation": "relu", "orientation": "out-in"},
+        ),
+    ],
+)
+def test_other_formats_are_aligned_and_canonical_too(project, make, source, options):
+    make(project / source)
+    settings(zoo={"source": source, "read": options})
+    run_all(*STAGES[:4])
+    assert load_zoo("data/zoo/canonical.safetensors", "canonical").architecture.canonical
+
+
+def test_a_source_and_a_format_may_be_named_on_the_command_line(project):
+    foreign.inr(project / "signals")
+    settings(zoo={"source": "gone"})
+    run_all("fetch_data")
+    result = run("train_zoo", "--source", "signals", "--format", "inr")
+    assert result.exit_code == 0, result.output
+    assert len(load_zoo("data/zoo/trained.safetensors", "trained")) == 6
+
+
+def test_what_was_left_out_is_said(project):
+    foreign.inr(project / "theirs")
+    (project / "theirs/broken.pth").write_bytes(b"PK")
+    settings(zoo={"read": {"skip_broken": True}})
+    run_all("fetch_data")
+    result = run("train_zoo")
+    assert result.exit_code == 0, result.output
+    assert "left out 1: files that cannot be read" in result.output
+
+
+REFUSED = [
+    ("none", {"source": "train"}, {}, "train_zoo", "task: none has no examples to train on; name a file or folder"),
+    ("none", {}, {"flow": {"coupling": "initialization"}}, "train_flow", "choose flow.coupling: independent or ot"),
+    ("none", {}, {"training": {"loss": "function"}}, "train_zoo", "training.loss: function (choose standardized)"),
+    ("none", {}, {"align": {"method": "activation-matching"}}, "train_zoo", "(choose weight-matching)"),
+    ("none", {}, {"sample": {"guidance": 0.1}}, "train_zoo", "sample.guidance above 0 (choose 0.0)"),
+    ("wdbc", {}, {}, "train_zoo", "expected networks for wdbc (30 inputs"),
+    (
+        "none",
+        {"read": {"snapshot": "last"}},
+        {},
+        "train_zoo",
+        "zoo.read.snapshot: got 'last'; unknown setting; allowed: activation",
+    ),
+    ("none", {"format": "lmdb"}, {}, "train_zoo", "zoo.format: got 'lmdb'"),
+    ("none", {"read": {"held_out_runs": ["gone"]}}, {}, "train_zoo", "held_out_runs: gone fits none of the runs"),
+]
+
+
+@pytest.mark.parametrize(("task", "zoo", "sections", "stage", "sentence"), REFUSED)
+def test_what_does_not_go_together_is_refused(project, task, zoo, sections, stage, sentence):
+    foreign.inr(project / "theirs")
+    settings()
+    run_all("fetch_data", "train_zoo", "align")
+    if task != "none":
+        settings(task)
+        run_all("fetch_data")
+    settings(task, zoo, **{name: TINY.get(name, {}) | values for name, values in sections.items()})
+    result = run(stage)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert sentence in result.output
+
+
+def test_inspect_says_what_a_path_is(project):
+    foreign.modelzoo(project / "theirs")
+    (project / "theirs" / foreign.RUNS[0] / "checkpoint_000005/checkpoints").write_bytes(b"PK")
+    result = run("inspect", "theirs")
+    assert result.exit_code == 0, result.output
+    for words in ("modelzoo", "12", "4, 3 to 3", "1 × 28 × 28 inputs, 10 outputs", "2,464 in float32", "24 signs"):
+        assert words in result.output
+    assert "12 networks, 11 of them readable and finite" in result.output
+    assert "0.25 … 0.39 … 0.53" in result.output
+    foreign.state_dicts(project / "own", count=3)
+    assert "zoo.read.activation" in run("inspect", "own").output
+    assert "26,506 in float32" in run("inspect", "own", "--read", "activation=relu").output
+    write("own.safetensors", read("own", activation="relu"), "stacked")
+    assert "wflib: a zoo or stacked networks" in run("inspect", "own.safetensors").output
+    gone = run("inspect", "gone")
+    assert (gone.exit_code, "found neither" in gone.output) == (1, True)

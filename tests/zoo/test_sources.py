@@ -1,0 +1,207 @@
+"""Every format goes in with its exact shape, computes what a plain torch module computes, and is chosen from by figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.zoo import foreign
+from wflib.zoo import FORMATS, Collection, load_zoo, read, save_zoo
+
+pytest.importorskip("lmdb", reason="the extra wflib[gpt] is not installed")
+pytest.importorskip("h5py", reason="the extra wflib[hdf5] is not installed")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A folder, what is asked for, and what must be found."""
+
+    make: Callable[[Path], dict[str, nn.Module]]
+    inputs: tuple[int, ...]
+    format: str
+    weights: int
+    runs: int
+    networks: int
+    options: dict = field(default_factory=dict)
+    name: str = "zoo"
+    initial: bool = False
+    figures: tuple[str, ...] = ()
+
+
+FLAT = {"layers": [784, 16, 10], "activation": "relu"}
+CASES = {
+    "modelzoo": Case(
+        foreign.modelzoo, (1, 28, 28), "modelzoo", 2464, 4, 12, initial=True, figures=("test_accuracy", "test_loss")
+    ),
+    "modelzoo with three channels": Case(
+        partial(foreign.modelzoo, make=partial(foreign.cnn_small, 3)), (3, 28, 28), "modelzoo", 2864, 4, 12, initial=True
+    ),
+    "modelzoo with dropout": Case(
+        partial(foreign.modelzoo, make=partial(foreign.cnn_small, dropout=True)), (1, 28, 28), "modelzoo", 2464, 4, 12,
+        initial=True,
+    ),
+    "modelzoo, large": Case(
+        partial(foreign.modelzoo, make=foreign.cnn_large, kind="CNN3", nlin="relu", epochs=(5, 20), digits=1), (3, 32, 32),
+        "modelzoo", 10853, 4, 8,
+    ),
+    "G.pt": Case(foreign.gpt, (784,), "gpt", 7960, 4, 12, initial=True, figures=("test_accuracy", "epoch")),
+    "G.pt, fused": Case(partial(foreign.gpt, fused=True), (784,), "gpt", 7960, 4, 12, initial=True, figures=("test_loss",)),
+    "G.pt, convolutions": Case(
+        partial(foreign.gpt, make=foreign.GPTConvolutions), (3, 32, 32), "gpt", 5370, 4, 12, initial=True
+    ),
+    "small CNN zoo": Case(
+        foreign.small_cnn_zoo, (1, 32, 32), "small-cnn-zoo", 4970, 4, 12, name="cifar10", initial=True,
+        figures=("test_accuracy",),
+    ),
+    "small CNN zoo, one of two activations": Case(
+        partial(foreign.small_cnn_zoo, activations=("relu", "tanh")), (1, 28, 28), "small-cnn-zoo", 4970, 2, 6,
+        {"activation": "tanh", "inputs": [1, 28, 28]}, initial=True,
+    ),
+    "state dicts of a perceptron": Case(foreign.state_dicts, (784,), "state-dicts", 26506, 6, 6, {"activation": "relu"}),
+    "state dicts of a class": Case(
+        partial(foreign.state_dicts, make=foreign.cnn_small), (1, 28, 28), "state-dicts", 2464, 6, 6,
+        {"module": foreign.cnn_small, "inputs": (1, 28, 28)},
+    ),
+    "DWSNets": Case(foreign.inr, (2,), "inr", 1185, 6, 6, figures=("label",)),
+    "NFN": Case(partial(foreign.inr, nfn=True, outputs=3), (2,), "inr", 1251, 6, 6, figures=("label",)),
+    "wild park": Case(foreign.wild_park, (3, 32, 32), "wild-park", 1974, 4, 8, figures=("test_accuracy",)),
+    "HDF5 (inputs, outputs)": Case(
+        partial(foreign.hdf5, turned=True), (784,), "hdf5", 12730, 6, 6, {**FLAT, "orientation": "in-out"}, name="zoo.h5"
+    ),
+    "HDF5 (outputs, inputs)": Case(
+        partial(foreign.hdf5, turned=False), (784,), "hdf5", 12730, 6, 6, {**FLAT, "orientation": "out-in"}, name="zoo.h5"
+    ),
+}  # fmt: skip
+
+
+def difference(found: Collection, made: dict[str, nn.Module], inputs: tuple[int, ...]) -> float:
+    """Largest difference between outputs of what was read and of the modules of the same names."""
+    x = torch.randn(5, *inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    outputs = found.networks.to(torch.float64).forward(x)
+    pairs = zip(found.networks.names, outputs, strict=True)
+    with torch.no_grad():
+        return max(float((made[name].double()(x) - ours).abs().max()) for name, ours in pairs)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_read_computes_what_its_authors_networks_do(name, tmp_path):
+    case = CASES[name]
+    made = case.make(tmp_path / case.name)
+    found = read(tmp_path / case.name, **case.options)
+    assert found.provenance["format"] == case.format
+    assert (len(found), found.networks.architecture.dimension) == (case.networks, case.weights)
+    assert len(torch.unique(found.trajectory)) == found.table["run"].nunique() == case.runs
+    assert found.table["step"].tolist() == found.step.tolist()
+    assert set(case.figures) <= set(found.table)
+    assert set(found.networks.names) <= set(made)
+    assert difference(found, made, case.inputs) < 1e-9
+    zoo = found.zoo(0.3)
+    assert (zoo.initial is not None) == case.initial
+    if case.initial:
+        first = found.step == found.step.min()
+        assert torch.equal(zoo.initial.flat, found.networks[first].flat)
+    save_zoo(tmp_path / "zoo.safetensors", zoo)
+    assert load_zoo(tmp_path / "zoo.safetensors", "trained").metadata["provenance"]["format"] == case.format
+
+
+def test_every_format_has_a_case():
+    assert {case.format for case in CASES.values()} | {"wflib"} == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", ["HDF5 (inputs, outputs)", "small CNN zoo, one of two activations"])
+def test_the_wrong_word_gives_other_functions(name, tmp_path):
+    """The control of the comparison above: it sees transposed weights and another activation."""
+    case = CASES[name]
+    made = case.make(tmp_path / case.name)
+    wrong = {"orientation": "out-in"} if "orientation" in case.options else {"activation": "relu"}
+    found = read(tmp_path / case.name, **{**case.options, **wrong})
+    others = dict(
+        zip(found.networks.names, [made[n] for n in read(tmp_path / case.name, **case.options).networks.names], strict=True)
+    )
+    assert difference(found, others, case.inputs) > 1e-3
+
+
+def test_ours_are_read_like_any_other(tmp_path):
+    foreign.modelzoo(tmp_path / "theirs")
+    zoo = read(tmp_path / "theirs").zoo(0.3)
+    save_zoo(tmp_path / "zoo.safetensors", zoo)
+    again = read(tmp_path / "zoo.safetensors")
+    assert torch.equal(again.networks.flat, zoo.networks.flat)
+    assert (again.trajectory.tolist(), again.step.tolist()) == (zoo.trajectory.tolist(), zoo.step.tolist())
+    zoo.networks.save(tmp_path / "stacked.safetensors")
+    assert torch.equal(read(tmp_path / "stacked.safetensors").networks.flat, zoo.networks.flat)
+
+
+SELECTIONS = [
+    ({"snapshots": "last"}, [10] * 4),
+    ({"every": 2}, [0, 10] * 4),
+    ({"steps": [5]}, [5] * 4),
+    ({"first_runs": 2, "steps": [0, 5]}, [0, 5] * 2),
+    ({"where": ["test_accuracy >= 0.5"]}, [10] * 4),
+    ({"where": ["test_accuracy > 0.26", "step < 10"]}, [5] * 2),
+    ({"settled": 0.5, "settled_by": "validation_loss"}, [10] * 4),
+    ({"settled": 1.0}, [5, 10] * 4),
+    ({"snapshots": "last", "where": ["step == 5"], "steps": [0, 5]}, [5] * 4),
+]
+
+
+@pytest.mark.parametrize(("options", "steps"), SELECTIONS)
+def test_networks_are_chosen_by_steps_and_figures(options, steps, tmp_path):
+    foreign.modelzoo(tmp_path / "zoo")
+    found, again = (read(tmp_path / "zoo", **options) for _ in range(2))
+    assert found.step.tolist() == steps
+    assert torch.equal(found.networks.flat, again.networks.flat)
+    assert sum(found.provenance["left_out"].values()) == 12 - len(steps)
+    assert found.initial is not None  # initial weights are read whatever is chosen
+    everything = read(tmp_path / "zoo")
+    places = [everything.networks.names.index(f"{run}@{step}") for run, step in found.table[["run", "step"]].to_numpy()]
+    assert torch.equal(found.networks.flat, everything.networks[places].flat)
+
+
+def test_runs_are_held_out_by_share_or_by_name(tmp_path):
+    foreign.modelzoo(tmp_path / "zoo")
+    named = read(tmp_path / "zoo", held_out_runs=["*_00001_*", "NN_tune_trainable_00010_3"]).zoo()
+    assert torch.unique(named.trajectory[named.held_out]).tolist() == [1, 3]
+    shares = [read(tmp_path / "zoo").zoo(0.5, seed).held_out for seed in (0, 0, 4)]
+    assert torch.equal(shares[0], shares[1])
+    assert int(shares[2].sum()) == 6
+    with pytest.raises(ValueError, match=r"held_out_runs: none\* fits none of the runs NN_tune"):
+        read(tmp_path / "zoo", held_out_runs=["none*"]).zoo()
+
+
+def test_runs_and_steps_stand_where_a_pattern_says(tmp_path):
+    foreign.state_dicts(tmp_path / "zoo", name="run_{0}/epoch_10_acc0.9{0}.pt", count=4)
+    pattern = r"run_(?P<run>\d+)/epoch_(?P<step>\d+)_acc(?P<test_accuracy>[\d.]+)\.pt"
+    found = read(tmp_path / "zoo", activation="relu", pattern=pattern, where=["test_accuracy > 0.91"])
+    assert found.table["run"].tolist() == ["2", "3"]
+    assert found.step.tolist() == [10, 10]
+
+
+def test_checkpoints_of_one_fine_tuned_run_are_one_trajectory(tmp_path):
+    foreign.state_dicts(tmp_path / "checkpoint", name="000{0}_acc0.901{0}_seed0001_tag.pth")
+    found = read(tmp_path / "checkpoint", activation="relu")
+    assert found.trajectory.tolist() == [0] * 6
+    assert found.table["test_accuracy"].iloc[2] == pytest.approx(0.9012)
+    with pytest.raises(
+        ValueError, match=r"found one .*; zoo.read.trajectories: each counts every network as a run of its own"
+    ):
+        found.zoo()
+    assert len(read(tmp_path / "checkpoint", activation="relu", trajectories="each").zoo().held_out_part) == 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "kept"), [("as-is", torch.float16), ("float32", torch.float32), ("float64", torch.float64)]
+)
+def test_half_precision_is_kept_or_raised_as_asked(precision, kept, tmp_path):
+    foreign.state_dicts(tmp_path / "zoo", make=lambda: foreign.mnist_perceptron().half())
+    found = read(tmp_path / "zoo", activation="relu", precision=precision)
+    assert found.networks.dtype == kept
+    assert found.zoo().networks.dtype == torch.float32
+    state = torch.load(tmp_path / "zoo/mlp_seed3.pt", weights_only=True)
+    assert torch.equal(found.networks[3]["fc2.weight"].half(), state["fc2.weight"])

@@ -1,0 +1,26 @@
+"""What sections of settings are made of: frozen models that know all their keys, and numbers with ranges."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Count", "Device", "Finite", "Fraction", "NonNegative", "Positive", "Section", "Seed", "Time"]
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Time = Annotated[float, Field(ge=0, le=1, strict=True)]
+
+
+class Section(BaseModel):
+    """Settings that belong together: frozen, and unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

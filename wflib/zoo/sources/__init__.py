@@ -1,0 +1,17 @@
+"""Zoos that others have made, one file a format; :func:`read` is the way in, :func:`write` the way out."""
+
+from wflib.zoo.sources.inspection import Inspection, inspect
+from wflib.zoo.sources.reading import FORMATS, Collection, read, read_settings, recognized
+from wflib.zoo.sources.writing import WRITERS, write
+
+__all__ = [
+    "FORMATS",
+    "WRITERS",
+    "Collection",
+    "Inspection",
+    "inspect",
+    "read",
+    "read_settings",
+    "recognized",
+    "write",
+]

@@ -1,0 +1,246 @@
+"""Networks of a source, one after the other, into stacked tensors of one architecture whose memory is taken once."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from wflib.architecture import Architecture, Weights
+from wflib.networks import finite_networks, tied_names
+from wflib.networks.names import check_orientation, listed, match
+from wflib.networks.states import is_counter
+from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source
+from wflib.zoo.sources.files import total_bytes
+
+__all__ = ["Assembly", "assemble", "with_one_architecture"]
+
+BROKEN, DIVERGED, OTHER = (
+    "files that cannot be read",
+    "networks that hold NaN or infinity",
+    "networks of another architecture",
+)
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+MEMORY_SHARE = 0.8
+"""Of the machine's memory that a zoo may take."""
+
+Signature = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass
+class Assembly:
+    """Stacked tensors while they are filled.
+
+    Attributes:
+        architecture: Of every network.
+        weights: (networks, *shape).
+        aliases: Names of tensors that the user's class ties to others, which are left aside.
+        constants: Buffers of the user's class that are part of the architecture, which must be the same in every network.
+        mappings: Names and shapes of a network's tensors → the architecture's name → theirs.
+    """
+
+    architecture: Architecture
+    weights: Weights
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
+    mappings: dict[Signature, dict[str, str]] = field(default_factory=dict)
+
+    def mapping(self, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+        """Which of a network's tensors is which of the architecture's.
+
+        Raises:
+            ValueError: They are other networks'.
+        """
+        key = signature(tensors)
+        if key not in self.mappings:
+            aside = {name for name, first in self.aliases.items() if first in tensors} | set(self.constants)
+            shapes = {name: shape for name, shape in key if name not in aside}
+            found = match(self.architecture, shapes)
+            check_orientation(self.architecture, found)
+            self.mappings[key] = found
+        return self.mappings[key]
+
+    def fill(self, start: int, tensors: Mapping[str, Tensor]) -> None:
+        """Put networks at some place.
+
+        Raises:
+            ValueError: They do not fit the architecture or the precision.
+        """
+        for name, constant in self.constants.items():
+            if name in tensors and not torch.equal(tensors[name], constant.expand_as(tensors[name])):
+                raise ValueError(f"{name} is a constant of the class, whose numbers are others in the file")
+        for name, given in self.mapping(tensors).items():
+            target, found = self.weights[name][start : start + len(tensors[given])], tensors[given]
+            target.copy_(found)
+            if target.dtype != found.dtype and not target.isfinite().all() and found.double().isfinite().all():
+                raise ValueError(
+                    f"{given}: numbers too large for {target.dtype}; read them with zoo.read.precision: float64"
+                )
+
+
+def signature(tensors: Mapping[str, Tensor]) -> Signature:
+    """Names and shapes of one network's tensors."""
+    return tuple((name, tuple(tensor.shape[1:])) for name, tensor in tensors.items())
+
+
+def assemble(
+    source: Source, request: Request, contents: Contents, rows: pd.DataFrame
+) -> tuple[Architecture, Weights, pd.DataFrame]:
+    """Read networks; what cannot be read or is not finite is left out and counted in ``contents``.
+
+    Args:
+        source: The format.
+        request: What is asked for.
+        contents: All networks.
+        rows: Those to read.
+
+    Returns:
+        The architecture, tensors (networks, *shape), and the rows that were read.
+
+    Raises:
+        ValueError: A broken file (without ``skip_broken``), a network of another architecture, more than memory holds, or
+            nothing left.
+    """
+    assembly, kept, first, architecture = None, [], None, request.architecture
+    places, done = rows["place"].tolist(), 0
+    for chosen, tensors in parts(source, request, contents, rows, places):
+        if assembly is None:
+            first = chosen[0]
+            architecture = architecture or source.architecture(request, contents, tensors)
+            assembly = Assembly(
+                architecture, allocate(request, architecture, tensors, len(places)), *set_aside(request, architecture)
+            )
+        try:
+            assembly.mapping(tensors)
+        except ValueError as error:
+            names = f"{told(rows, chosen[0])}: {error}"
+            if assembly.mappings:
+                names += f" {told(rows, first)} is of another architecture, with {shapes_text(assembly.architecture)}."
+            raise ValueError(
+                f"{request.path}: {names.rstrip('.')}. zoo.read.other_architectures: leave-out keeps the most frequent "
+                "architecture only, zoo.read.module says what the networks are."
+            ) from error
+        try:
+            assembly.fill(done, tensors)
+        except ValueError as error:
+            raise ValueError(f"{request.path}: {told(rows, chosen[0])}: {error}.") from error
+        kept += chosen
+        done += len(chosen)
+    if assembly is None:
+        raise ValueError(f"{request.path}: none of {len(rows)} networks could be read; the first: {contents.first_error}")
+    weights = {name: tensor[:done] for name, tensor in assembly.weights.items()}
+    finite = finite_networks(weights)
+    rows = rows.iloc[kept]
+    if not bool(finite.all()):
+        contents.leave_out(DIVERGED, (told(rows, place) for place in (~finite).nonzero().flatten().tolist()))
+        weights = {name: tensor[finite] for name, tensor in weights.items()}
+        rows = rows[finite.numpy()]
+    if not len(rows):
+        raise ValueError(f"{request.path}: all {done} networks hold NaN or infinity; nothing is left.")
+    return assembly.architecture, weights, rows
+
+
+def parts(
+    source: Source, request: Request, contents: Contents, rows: pd.DataFrame, places: Sequence[Any]
+) -> Iterator[tuple[list[int], Mapping[str, Tensor]]]:
+    """So many networks at a time as a source likes, without those that cannot be read.
+
+    Yields:
+        Their places in ``rows``, and tensors (networks, *shape).
+
+    Raises:
+        ValueError: A file cannot be read, and is not to be left out; names it.
+    """
+    numbers = iter(range(len(places)))
+    while chosen := list(islice(numbers, source.chunk)):
+        try:
+            tensors = source.load(request, [places[place] for place in chosen])
+        except BrokenFileError as error:
+            if not request.config.skip_broken:
+                raise ValueError(f"{error} zoo.read.skip_broken: true leaves such files out and counts them.") from error
+            contents.leave_out(BROKEN, (told(rows, place) for place in chosen))
+            contents.first_error = contents.first_error or str(error)
+            continue
+        yield chosen, tensors
+
+
+def set_aside(request: Request, architecture: Architecture) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What a user's class has besides the architecture's tensors: names tied to others, and constants."""
+    if request.module is None:
+        return {}, {}
+    tied, known = tied_names(request.module), dict(architecture.shapes)
+    rest = {name: tensor for name, tensor in request.module.state_dict().items() if name not in known and name not in tied}
+    return tied, {name: tensor for name, tensor in rest.items() if not is_counter(name, tensor)}
+
+
+def allocate(request: Request, architecture: Architecture, first: Mapping[str, Tensor], count: int) -> Weights:
+    """Memory for all networks.
+
+    Raises:
+        ValueError: More than the machine has; says how much, and how to ask for less.
+    """
+    asked = request.config.precision
+    dtype = DTYPES.get(asked)
+    if dtype is None:
+        dtype = next(iter(first.values())).dtype
+        for tensor in first.values():
+            dtype = torch.promote_types(dtype, tensor.dtype)
+    needed = total_bytes([shape for _, shape in architecture.shapes], count, dtype)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > MEMORY_SHARE * there:
+        raise ValueError(
+            f"{request.path}: {count:,} networks of {architecture.dimension:,} numbers take "
+            f"{needed / 1e9:.1f} GB in {dtype}, "
+            f"of {there / 1e9:.1f} GB that this machine has; read fewer with zoo.read.snapshots: last, every or first_runs."
+        )
+    return {name: torch.empty(count, *shape, dtype=dtype) for name, shape in architecture.shapes}
+
+
+def with_one_architecture(source: Source, request: Request, contents: Contents, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of networks that are alike: all, or the most frequent ones where others are to be left out.
+
+    Raises:
+        ValueError: Several kinds, and others are not to be left out; names two networks.
+    """
+    leave_out = request.config.other_architectures == "leave-out"
+    if "kind" in rows:
+        kinds = rows["kind"].tolist()
+    elif leave_out:
+        kinds = [""] * len(rows)
+        for chosen, tensors in parts(source, request, contents, rows, rows["place"].tolist()):
+            for place in chosen:
+                kinds[place] = str(sorted(shape for _, shape in signature(tensors)))
+    else:
+        return rows
+    counts = Counter(kind for kind in kinds if kind)
+    if len(counts) < 2:
+        return rows
+    if not leave_out:
+        other = next(place for place, kind in enumerate(kinds) if kind != kinds[0])
+        raise ValueError(
+            f"{request.path}: expected networks of one architecture, found {len(counts)}: {told(rows, 0)} is {kinds[0]}, "
+            f"{told(rows, other)} is {kinds[other]}; zoo.read.other_architectures: leave-out keeps the most frequent one."
+        )
+    keep = pd.Series([kind == counts.most_common(1)[0][0] for kind in kinds], index=rows.index)
+    contents.leave_out(OTHER, (told(rows, place) for place in (~keep).to_numpy().nonzero()[0].tolist()))
+    if "kind" in rows:
+        contents.rows = contents.rows[contents.rows["kind"] == counts.most_common(1)[0][0]]
+    return rows[keep].reset_index(drop=True)
+
+
+def told(rows: pd.DataFrame, place: int) -> str:
+    """A network for a sentence: its run, and its step where that tells it apart."""
+    row = rows.iloc[place]
+    return f"{row['run']}, step {row['step']}" if row["step"] else str(row["run"])
+
+
+def shapes_text(architecture: Architecture) -> str:
+    """Tensors and their shapes."""
+    return listed((f"{name} {shape}" for name, shape in architecture.shapes), 8)

@@ -1,0 +1,267 @@
+"""One call from a folder of somebody else's to a zoo: look, choose, read."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from wflib.architecture import Architecture
+from wflib.config import ReadConfig
+from wflib.networks import Networks
+from wflib.networks.names import listed, natural_order
+from wflib.zoo.own import zoo_from_networks
+from wflib.zoo.sources.assembly import BROKEN, DIVERGED, OTHER, assemble, with_one_architecture
+from wflib.zoo.sources.base import LABELS, Contents, Request, Source
+from wflib.zoo.sources.gpt import GPT
+from wflib.zoo.sources.hdf5 import HDF5
+from wflib.zoo.sources.inr import INR
+from wflib.zoo.sources.modelzoo import ModelZoo
+from wflib.zoo.sources.modules import module_and_inputs, traced
+from wflib.zoo.sources.own import Own
+from wflib.zoo.sources.selection import held_out_by_name, select
+from wflib.zoo.sources.small_cnn_zoo import SmallCNNZoo
+from wflib.zoo.sources.state_dicts import StateDicts
+from wflib.zoo.sources.wild_park import WildPark
+from wflib.zoo.zoo import Zoo
+
+__all__ = ["FORMATS", "Collection", "read", "read_settings", "recognized"]
+
+FORMATS: dict[str, type[Source]] = {
+    source.name: source for source in (Own, SmallCNNZoo, GPT, ModelZoo, WildPark, HDF5, INR, StateDicts)
+}
+"""Name → format, in the order in which ``auto`` looks; the last takes any folder of state dicts."""
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+FOREIGN = {".npz": "arrays", ".pkl": "a pickle, which could run code", ".pickle": "a pickle, which could run code"}
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Networks that others have trained.
+
+    Attributes:
+        networks: In the precision asked for.
+        trajectory: Training run of each, counted in the order of ``table``'s runs, (networks,) int64.
+        step: When in its run, as the source counts, (networks,) int64.
+        initial: What training began with, one network for each run; None where the source does not have all of them.
+        table: A row for each network: run, step, and the figures of merit that the source gives.
+        provenance: Source, format, reference, settings, what was asked for, and how many networks were left out why.
+        left_out: Reason → what was left out.
+        held_out_runs: Names of runs that nothing may learn from, with * and ?; None for a share.
+    """
+
+    networks: Networks
+    trajectory: Tensor
+    step: Tensor
+    initial: Networks | None
+    table: pd.DataFrame
+    provenance: dict[str, Any]
+    left_out: Mapping[str, Sequence[str]]
+    held_out_runs: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.networks)
+
+    def zoo(self, held_out: float = 0.1, seed: int = 0, metadata: Mapping[str, Any] | None = None) -> Zoo:
+        """The same as the pipeline takes them, in float32.
+
+        Args:
+            held_out: Share of runs that no flow sees, drawn by the seed, unless ``held_out_runs`` names them.
+            seed: Of that choice.
+            metadata: Further facts, JSON-serializable.
+
+        Raises:
+            ValueError: One run alone, of which none can be held out, or names that fit no run.
+        """
+        chosen: float | Tensor = held_out
+        if self.held_out_runs is not None:
+            where = str(self.provenance["source"])
+            chosen = torch.tensor(held_out_by_name(where, self.table["run"], list(self.held_out_runs)).tolist())
+        elif self.trajectory.max() == 0:
+            raise ValueError(
+                f"{self.provenance['source']}: expected at least two runs, of which one can be held out whole, found one "
+                f"({self.table['run'].iloc[0]}); zoo.read.trajectories: each counts every network as a run of its own."
+            )
+        facts = {"provenance": self.provenance, **(metadata or {})}
+        return zoo_from_networks(
+            self.networks, self.trajectory, self.step, chosen, initial=self.initial, seed=seed, metadata=facts
+        )
+
+
+def recognized(path: Path) -> type[Source]:
+    """The format of a file or folder.
+
+    Raises:
+        ValueError: Nothing is there, or nothing that can be read; says what helps.
+    """
+    require_networks(path)
+    for source in FORMATS.values():
+        if source().recognizes(path):
+            return source
+    known = "; ".join(f"{name}: {source.what}" for name, source in FORMATS.items())
+    raise ValueError(f"{path}: expected networks in a format that is known, found none. Known are {known}.")
+
+
+def require_networks(path: Path) -> None:
+    """Refuse what is not there, and what no format is.
+
+    Raises:
+        ValueError: Says what helps.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: expected a file or a folder of networks, found neither; look at zoo.source.")
+    if path.is_file() and path.suffix.lower() in ARCHIVES:
+        raise ValueError(f"{path}: expected networks, found an archive; unpack it, and name the folder.")
+    if path.is_file() and path.suffix.lower() in FOREIGN:
+        raise ValueError(
+            f"{path}: expected networks, found {FOREIGN[path.suffix.lower()]}; save state dicts with torch.save or as "
+            "safetensors."
+        )
+
+
+def read(
+    path: str | Path,
+    format: str = "auto",
+    *,
+    architecture: Architecture | None = None,
+    module: nn.Module | Any | None = None,
+    inputs: Sequence[int] | None = None,
+    config: ReadConfig | None = None,
+    **options: Any,
+) -> Collection:
+    """Read networks that others have trained, with runs, steps, figures of merit and where they come from.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import torch
+    >>> from torch import nn
+    >>> folder = TemporaryDirectory()
+    >>> make = lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    >>> for seed in range(5):
+    ...     torch.save(make().state_dict(), f"{folder.name}/net_{seed}.pt")
+    >>> zoo = read(folder.name, module=make, inputs=(3,)).zoo()
+    >>> len(zoo.training_part), len(zoo.held_out_part)
+    (4, 1)
+    >>> folder.cleanup()
+
+    Args:
+        path: File or folder.
+        format: A key of ``FORMATS``, or ``auto`` to look.
+        architecture: What the networks are, where you know.
+        module: An instance of their class, a function that makes one, or ``"package:function"``; it is traced.
+        inputs: Shape of one example, for tracing, and for formats that do not say it.
+        config: Further settings, as ``zoo.read`` of ``params.yaml`` has them.
+        options: The same one by one, such as ``activation="relu"``, ``snapshots="last"`` or ``skip_broken=True``.
+
+    Returns:
+        The networks. Warns of what is broken, not finite or of another architecture.
+
+    Raises:
+        ValueError: What the source holds cannot be read or does not suffice; names the file, what was expected and found,
+            and the option that helps.
+    """
+    path, config = Path(path), read_settings(options, config)
+    if format not in ("auto", *FORMATS):
+        raise ValueError(f"zoo.format: expected auto or one of {listed(FORMATS)}, got {format!r}.")
+    require_networks(path)
+    source = (recognized(path) if format == "auto" else FORMATS[format])()
+    shape = tuple(inputs or config.inputs or ()) or None
+    instance = None
+    if module is not None or config.module is not None:
+        instance, shape = module_and_inputs(module if module is not None else config.module, shape)
+        architecture = architecture or traced(instance, shape, config.task_type)
+    request = Request(path, config, architecture, instance, shape)
+    contents = source.contents(request)
+    rows = with_one_architecture(source, request, contents, select(path, contents, config))
+    wanted = with_initial(contents, rows)
+    made, weights, wanted = assemble(source, request, contents, wanted)
+    networks, chosen, initial = separated(Networks.unchecked(made, weights), wanted, rows)
+    warn_of(path, contents)
+    runs = {name: number for number, name in enumerate(sorted(chosen["run"].unique(), key=natural_order))}
+    origin = provenance(path, source, contents, config, len(networks), len(runs))
+    return Collection(
+        networks=Networks(made, networks.weights, names(chosen), {"provenance": origin}),
+        trajectory=torch.tensor([runs[run] for run in chosen["run"]]),
+        step=torch.tensor(chosen["step"].tolist()),
+        initial=initial,
+        table=chosen.drop(columns=[name for name in LABELS[2:] if name in chosen]).reset_index(drop=True),
+        provenance=origin,
+        left_out=contents.left_out,
+        held_out_runs=config.held_out_runs,
+    )
+
+
+def read_settings(options: Mapping[str, Any], config: ReadConfig | None = None) -> ReadConfig:
+    """Settings of reading by name, on top of others.
+
+    Raises:
+        ValueError: An unknown option, or a value that is none of its own; says what is allowed.
+    """
+    try:
+        return ReadConfig(**{**(config.model_dump() if config else {}), **options})
+    except ValidationError as error:
+        told = []
+        for item in error.errors():
+            name = ".".join(map(str, item["loc"]))
+            allowed = (
+                f"; options are {listed(sorted(ReadConfig.model_fields), 30)}" if item["type"] == "extra_forbidden" else ""
+            )
+            told.append(f"{name}: {item['msg'].removeprefix('Value error, ')}, got {item['input']!r}{allowed}")
+        raise ValueError(f"zoo.read: {'; '.join(told)}.") from error
+
+
+def with_initial(contents: Contents, rows: pd.DataFrame) -> pd.DataFrame:
+    """The chosen rows, and those of what their runs began with, where all runs have that."""
+    began = contents.rows[contents.rows["initial"].astype(bool) & contents.rows["run"].isin(rows["run"])]
+    if set(began["run"]) != set(rows["run"]) or began["run"].duplicated().any():
+        return rows.assign(initial=False, chosen=True)
+    keys = set(zip(rows["run"], rows["step"], strict=True))
+    more = began[[key not in keys for key in zip(began["run"], began["step"], strict=True)]]
+    return pd.concat([rows.assign(chosen=True), more.assign(chosen=False)], ignore_index=True)
+
+
+def separated(
+    everything: Networks, wanted: pd.DataFrame, rows: pd.DataFrame
+) -> tuple[Networks, pd.DataFrame, Networks | None]:
+    """The chosen networks, their rows, and what their runs began with, in the order of runs."""
+    chosen = torch.tensor(wanted["chosen"].tolist())
+    kept = wanted[chosen.numpy()].drop(columns="chosen")
+    if not len(kept):
+        raise ValueError("zoo.read: none of the chosen networks could be read; nothing is left.")
+    places = {run: place for place, (run, first) in enumerate(zip(wanted["run"], wanted["initial"], strict=True)) if first}
+    order = sorted(kept["run"].unique(), key=natural_order)
+    initial = everything[[places[run] for run in order]] if all(run in places for run in order) else None
+    return (everything if bool(chosen.all()) else everything[chosen]), kept, initial
+
+
+def names(rows: pd.DataFrame) -> tuple[str, ...] | None:
+    """Runs, with steps where a run has several networks; None where these are not distinct."""
+    several = rows["run"].duplicated().any()
+    found = [f"{run}@{step}" if several else run for run, step in zip(rows["run"], rows["step"], strict=True)]
+    return tuple(found) if len(set(found)) == len(found) else None
+
+
+def warn_of(path: Path, contents: Contents) -> None:
+    """Say what one would not expect to be left out."""
+    for reason in (BROKEN, DIVERGED, OTHER):
+        if left := contents.left_out.get(reason):
+            warnings.warn(f"{path}: left out {len(left)} {reason}: {listed(left, 5)}.", stacklevel=3)
+
+
+def provenance(
+    path: Path, source: Source, contents: Contents, config: ReadConfig, networks: int, runs: int
+) -> dict[str, Any]:
+    """Where networks come from, for the header of a zoo."""
+    licence = next((file for file in sorted(path.glob("LICEN[CS]E*")) if file.is_file()), None) if path.is_dir() else None
+    with_text = {} if licence is None else {"licence": licence.read_text(errors="replace").strip().partition("\n")[0][:200]}
+    return {
+        "source": str(path), "format": source.name, **contents.facts, **with_text, "networks": networks, "runs": runs,
+        "read": config.model_dump(exclude_defaults=True),
+        "left_out": {reason: len(found) for reason, found in contents.left_out.items()},
+    }  # fmt: skip

@@ -1,0 +1,133 @@
+"""Folders of state dicts as people keep them, one file a network: DeepWeightFlow, p-diff, RPG, one's own.
+
+What the networks are comes from a class (``zoo.read.module``), or for perceptrons from shapes and an asked-for activation.
+``zoo.read.pattern`` says where runs, steps and figures of merit stand in paths; without one each file is a run of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from wflib.architecture import Architecture
+from wflib.networks.names import natural_order
+from wflib.networks.reading import SUFFIXES, network_files
+from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, require
+from wflib.zoo.sources.files import is_shard_index, shard_files, stacked_files
+from wflib.zoo.sources.shapes import perceptron
+
+__all__ = ["StateDicts"]
+
+FINE_TUNED = re.compile(r"(?P<step>\d+)_acc(?P<test_accuracy>[0-9.]+)_(?P<seed>seed\d+)_.*")
+"""Names of p-diff and RPG: checkpoints of one fine-tuned run."""
+PREPROCESSED = (
+    "Collections that others have preprocessed pickle classes of their own: give the raw folder of checkpoints behind it."
+)
+REMEDY = (
+    "the kind of network does not follow from its tensors (strides, pooling, norms, order of layers do not "
+    "show in them); give "
+    "its class as package:function, which makes an instance"
+)
+
+
+class StateDicts(Source):
+    """See the module."""
+
+    name = "state-dicts"
+    what = "a folder of state dicts, one file a network (.pt, .pth, .ckpt, .bin, .safetensors, shards with an index)"
+
+    def recognizes(self, path: Path) -> bool:
+        """A file of networks, or a folder with some."""
+        if path.is_file():
+            return path.suffix.lower() in SUFFIXES or is_shard_index(path)
+        return path.is_dir() and any(
+            name.lower().endswith(SUFFIXES) for _, _, names in os.walk(path) for name in names if not name.startswith(".")
+        )
+
+    def contents(self, request: Request) -> Contents:
+        """One row a file, or an index of shards."""
+        root, (files, left_out) = request.path, ([request.path], [])
+        if root.is_dir():
+            files, left_out = network_files(root)
+        indices = [root / name for name in left_out if is_shard_index(root / name)]
+        parts = {part for index in indices for part in shard_files(index)}
+        files = sorted((*(f for f in files if f not in parts), *indices), key=lambda file: natural_order(file.as_posix()))
+        names = [file.relative_to(root).as_posix() if root.is_dir() else file.name for file in files]
+        rows = labels(root, names, files, request.config.pattern)
+        found = Contents(rows)
+        found.leave_out("files that are no networks", (name for name in left_out if root / name not in indices))
+        return found
+
+    def load(self, request: Request, places: Sequence[Path]) -> Mapping[str, Tensor]:
+        """A file's state dict.
+
+        Raises:
+            BrokenFileError: It cannot be read.
+        """
+        try:
+            return stacked_files(places, request.config.key)
+        except BrokenFileError as error:
+            if not places[0].name.startswith(("dataset", "data.")):
+                raise
+            raise BrokenFileError(f"{error} {PREPROCESSED}") from error
+
+    def architecture(self, request: Request, contents: Contents, first: Mapping[str, Tensor]) -> Architecture:
+        """A perceptron by its shapes, whose activation must be said."""
+        activation = request.activation
+        try:
+            found = perceptron(first, activation or "relu", request.config.task_type or "classification")
+        except ValueError as error:
+            require(request, False, f"{REMEDY} (no perceptron: {error})", "module")
+        require(
+            request,
+            activation is not None,
+            "the tensors are a perceptron's, whose activation they do not show",
+            "activation",
+        )
+        return found
+
+
+def labels(root: Path, names: Sequence[str], files: Sequence[Path], pattern: str | None) -> pd.DataFrame:
+    """Runs, steps and figures of merit by what paths say.
+
+    Raises:
+        ValueError: No regular expression, or one that does not fit a path.
+    """
+    try:
+        given = None if pattern is None else re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"zoo.read.pattern: expected a regular expression, got {pattern!r} ({error}).") from error
+    rows = []
+    for name, file in zip(names, files, strict=True):
+        plain = re.sub(r"\.(safetensors|bin)\.index\.json$", "", name)
+        plain = plain if plain != name else Path(name).with_suffix("").as_posix()
+        row = {"run": plain, "step": 0, "initial": False, "place": file}
+        fine_tuned = FINE_TUNED.fullmatch(Path(plain).name) if given is None else None
+        match = fine_tuned if given is None else given.search(name)
+        if match is None and given is not None:
+            raise ValueError(f"{root}: zoo.read.pattern {pattern!r} does not fit {name}; change it, or move that file away.")
+        if match is not None:
+            told = {key: value for key, value in match.groupdict().items() if value is not None}
+            run, step = told.pop("run", ""), told.pop("step", "0")
+            told.pop("seed", None)
+            if not step.isdigit():
+                raise ValueError(
+                    f"{root}: zoo.read.pattern: expected the group step to be a number, got {step!r} of {name}."
+                )
+            run = run or (str(Path(plain).parent) if fine_tuned else plain)
+            row |= {"run": run, "step": int(step)} | {key: number(value) for key, value in told.items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def number(text: str) -> float | str:
+    """A figure of merit, or a label that is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
