@@ -143,10 +143,11 @@ def report(
 ) -> None:
     """Compare networks from anywhere with a zoo and its held-out part: one page, and what the tests say.
 
-    A canonical zoo (data/zoo/canonical.safetensors) compares modulo scalings of neurons: then the networks are canonicalized,
-    too, as networks of normalized and geometric flows should be compared.
+    A canonical zoo (data/zoo/canonical.safetensors) compares modulo scalings of neurons: then the networks are
+    canonicalized, too, as networks of normalized and geometric flows should be compared.
     """
     with clear_errors("report"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the demonstration
         from wflib.comparison import compare_networks, write_page
         from wflib.networks import Networks
         from wflib.symmetry import canonicalize

@@ -1,6 +1,7 @@
 """One call for what takes three: alignment of networks to one of them, and the loss on the way between two.
 
-``wflib.align`` and ``wflib.barrier`` are these; :mod:`wflib.symmetry` and :mod:`wflib.evaluation` hold what they are made of.
+``wflib.align`` and ``wflib.barrier`` are these; what they are made of is in :mod:`wflib.symmetry` and
+:mod:`wflib.evaluation`.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ __all__ = ["DemoResult", "demo_settings", "run_demo"]
 
 TITLE = "wflib in one minute: networks drawn from a flow"
 INTRODUCTION = (
-    "A zoo of small classifiers was trained on UCI Breast Cancer Diagnostic, a flow learned their distribution, and drew new "
-    "ones (the samples). Everything here was computed just now, by a flow far smaller and shorter trained than the "
+    "A zoo of small classifiers was trained on UCI Breast Cancer Diagnostic, a flow learned their distribution, and drew "
+    "new ones (the samples). Everything here was computed just now, by a flow far smaller and shorter trained than the "
     "pipeline's: the page shows what is measured, and samples that tests can still tell from held-out networks."
 )
 
@@ -121,12 +121,12 @@ def told(
         tested = "too few networks to test."
     else:
         tested = (
-            f"a classifier tells drawn from held-out networks with an AUC of {comparison.auc:.2f} (0.50: not at all); copying "
-            f"ratio {number('samples', 'copying_ratio'):.2f} (below 1: copies)."
+            f"a classifier tells drawn from held-out networks with an AUC of {comparison.auc:.2f} (0.50: not at all); "
+            f"copying ratio {number('samples', 'copying_ratio'):.2f} (below 1: copies)."
         )
     return {
-        "train": f"{settings.zoo.networks} networks of {weights} weights, {snapshots} snapshots, in {seconds['train']:.0f} s; "
-        f"test accuracy {number('zoo', 'accuracy_mean'):.3f}.",
+        "train": f"{settings.zoo.networks} networks of {weights} weights, {snapshots} snapshots, in "
+        f"{seconds['train']:.0f} s; test accuracy {number('zoo', 'accuracy_mean'):.3f}.",
         "align": f"the loss halfway between two networks exceeds their own by {after:.3f} nats after permuting neurons, by "
         f"{before:.3f} before.",
         "learn": f"a flow from the prior to the zoo, {settings.training.iterations} iterations in {seconds['learn']:.0f} s.",
