@@ -21,8 +21,8 @@ __all__ = ["app"]
 app = typer.Typer(name="wflib", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 NetworksFile = Annotated[Path, typer.Argument(help="File or folder of networks, as wflib.Networks.load takes them.")]
-FORMS = {"trained": False, "aligned": False, "canonical": True}
-"""Form of a zoo → whether its networks are canonical."""
+FORMS = ("trained", "aligned", "canonical")
+"""What may have been done to a zoo that networks are compared with."""
 
 
 @app.callback()
@@ -157,7 +157,7 @@ def report(
         form = form_of(zoo)
         other = load_zoo(zoo, form)
         given = Networks.load(networks, other.architecture.ordinary_form())
-        if FORMS[form]:
+        if other.architecture.norm is not None:
             given = canonicalize(given, other.architecture.norm).networks
         comparison = compare_networks(given, other, load_dataset(data), seed=seed)
         introduction = f"{len(given)} networks of `{networks}` (samples) beside the zoo in `{zoo}`."
@@ -175,7 +175,7 @@ def form_of(zoo: Path) -> str:
 
     try:
         with safe_open(zoo, framework="pt") as file:
-            form = read_header(zoo, file.metadata() or {}, "name a zoo by --zoo")[1].get("form")
+            form = str(read_header(zoo, file.metadata() or {}, "name a zoo by --zoo")[1].get("form"))
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{zoo}: expected a zoo, found {error}; name one by --zoo.") from error
     if form not in FORMS:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from wflib.baselines import BASELINES
 from wflib.evaluation import (
@@ -96,7 +97,7 @@ def compare_networks(
     def some(part: Zoo, name: str) -> Zoo:
         return part[torch.randperm(len(part), generator=generator(seed, "comparison", name))[:most]]
 
-    groups = {"samples": (networks, None)}
+    groups: dict[str, tuple[Networks, Tensor | None]] = {"samples": (networks, None)}
     for name, part in (("zoo", some(training, "zoo")), ("held-out", some(held_out, "held-out"))):
         groups[name] = (part.networks, part.trajectory)
     for name in SHOWN:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from wflib.config.sections import FlowConfig, Settings, ZooConfig
 
@@ -171,7 +172,7 @@ def describe(where: str, item: Any) -> str:
     message = item["msg"].removeprefix("Value error, ").replace("Input should be", "allowed:")
     if item["type"] == "extra_forbidden":
         section = Settings.model_fields.get(str(item["loc"][0]))
-        allowed = sorted(section.annotation.model_fields) if section and len(item["loc"]) > 1 else []
+        allowed = sorted(getattr(section.annotation, "model_fields", ())) if section and len(item["loc"]) > 1 else []
         message = f"unknown setting; allowed: {', '.join(allowed)}"
     given = "" if isinstance(item["input"], dict) else f" got {item['input']!r};"
     return f"{where}: {key}:{given} {message}."

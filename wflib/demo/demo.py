@@ -82,7 +82,8 @@ def run_demo(
     Raises:
         ValueError: Settings of another geometry, or a task that is no classification.
     """
-    settings, folder, seconds = settings or demo_settings(), Path(folder), {}
+    settings, folder = settings or demo_settings(), Path(folder)
+    seconds: dict[str, float] = {}
     if settings.flow.geometry != "euclidean":
         raise ValueError(f"run_demo: flow.geometry expected euclidean, got {settings.flow.geometry}.")
     with timed(seconds, "train", say):
