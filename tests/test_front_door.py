@@ -19,7 +19,7 @@ def test_every_name_is_there(name):
 
 
 def test_others_are_not():
-    with pytest.raises(AttributeError, match="no attribute 'nothing'; it has Architecture, .* symmetries and"):
+    with pytest.raises(AttributeError, match=r"no attribute 'nothing'; it has Architecture, .* symmetries and"):
         wflib.nothing  # noqa: B018
 
 
