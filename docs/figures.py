@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 
 from wflib.baselines import BASELINES
+from wflib.evaluation import nearest_distance
 from wflib.flow import Flow, load_flow, sample
 from wflib.networks import Networks, accuracy, network_losses, predict
 from wflib.report import COLOURS, distribution, theme
@@ -30,6 +31,8 @@ POINTS = 21
 DRAWN = 200
 STEPS = 32
 TRACKS = 14
+RUNS = 8
+NEAR = 100
 
 
 def overview(demo: Path) -> Figure:
@@ -54,9 +57,9 @@ def overview(demo: Path) -> Figure:
 
 def segments(axes: Axes, aligned: Networks, unaligned: Networks, split: Split) -> None:
     """Loss on straight lines between networks, before and after alignment; means over pairs."""
-    share = torch.linspace(0, 1, POINTS)
+    share, pairs = torch.linspace(0, 1, POINTS), min(PAIRS, len(aligned) // 2)
     for networks, colour, name in ((unaligned, "#999999", "as trained"), (aligned, COLOURS["zoo"], "neurons in one order")):
-        start, end = networks[:PAIRS], networks[PAIRS : 2 * PAIRS]
+        start, end = networks[:pairs], networks[pairs : 2 * pairs]
         losses = torch.stack([network_losses(start.lerp(end, where), split) for where in share.tolist()])
         axes.plot(share, losses.mean(1), color=colour, label=name, linewidth=2)
     axes.set(title="1  align", xlabel="way from one network to another", ylabel="test loss [nats]")
@@ -75,6 +78,39 @@ def tracks(axes: Axes, flow: Flow, held_out: Networks, split: Split) -> None:
     axes.axhline(level, color=COLOURS["held-out"], linewidth=2, linestyle="--", label="held-out networks")
     axes.set(title="2  learn the way from the prior", xlabel="time t of the flow", ylabel="test loss [nats]", yscale="log")
     axes.legend(loc="upper right")
+
+
+def runs(demo: Path) -> Figure:
+    """Loss of some networks of the zoo over their training, whole runs of them held out."""
+    zoo, split = load_zoo(demo / "zoo/aligned.safetensors", "aligned"), load_dataset(demo / "dataset.safetensors").validation
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes, shown = figure.subplots(), {False: "seen by the flow", True: "held out"}
+    for held_out, name in shown.items():
+        colour = COLOURS["held-out" if held_out else "zoo"]
+        for trajectory in zoo.trajectory[zoo.held_out == held_out].unique()[:RUNS].tolist():
+            part = zoo[zoo.trajectory == trajectory]
+            networks = [zoo.initial[trajectory : trajectory + 1], part.networks]
+            losses = torch.cat([network_losses(some, split) for some in networks])
+            axes.plot([0, *part.step.tolist()], losses, "o-", color=colour, markersize=3.5, linewidth=1, label=name)
+            name = None
+    axes.set(xlabel="optimizer step", ylabel="validation loss [nats]", yscale="log")
+    axes.legend()
+    return figure
+
+
+def nearness(demo: Path) -> Figure:
+    """Distances to the nearest training network: drawn and held-out ones, and copies with noise."""
+    zoo, drawn = load_zoo(demo / "zoo/aligned.safetensors", "aligned"), Networks.load(demo / "networks.safetensors")
+    training, random = zoo.training_part, generator(0, "figures", "nearness")
+    copies = BASELINES["training-noise"](training, NEAR, random, 0.05)
+    sources = {"samples": drawn, "held-out": zoo.held_out_part.last_snapshots.networks, "training-noise": copies}
+    rows = [
+        pd.DataFrame({"source": name, "distance": nearest_distance(some[:NEAR], training.networks, random, 20)[0]})
+        for name, some in sources.items()
+    ]
+    figure = Figure(figsize=(6, 2.2), layout="constrained")
+    distribution(pd.concat(rows), "distance", figure.subplots(), text="distance to the nearest training network")
+    return figure
 
 
 def exchange() -> Figure:
@@ -130,9 +166,10 @@ def main(
     out: Annotated[Path, typer.Option(help="Where pictures go.")] = IMAGES,
 ) -> None:
     """Draw the pictures of README and documentation."""
-    for name, draw in (("overview", lambda: overview(demo)), ("exchange", exchange), ("ways", ways)):
+    of_demo = {"overview": overview, "runs": runs, "nearness": nearness}
+    for name, draw in (of_demo | {"exchange": exchange, "ways": ways}).items():
         with theme():
-            content = svg_bytes(draw())
+            content = svg_bytes(draw(demo) if name in of_demo else draw())
         with atomic_path(out / f"{name}.svg") as temporary:
             temporary.write_bytes(content)
 

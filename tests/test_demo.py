@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from wflib.flow import ordinary_architecture
 from wflib.symmetry import squared_distance
 from wflib.zoo import canonical_zoo, load_zoo, save_zoo
 
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
     "zoo": {"widths": [4], "networks": 60, "held_out": 0.4, "epochs": 3, "skip_epochs": 1, "snapshot_every": 7},
     "velocity": {"dimension": 16, "layers": 1, "edge_dimension": 8},
@@ -94,6 +96,13 @@ def test_the_shipped_settings_are_small():
     settings = demo_settings()
     assert settings.zoo.networks <= 1000
     assert settings.training.iterations <= 500
+
+
+def test_pictures_are_drawn_of_its_files(finished, tmp_path):
+    runpy.run_path(str(ROOT / "docs/figures.py"))["main"](finished[0].flow.parent, tmp_path)
+    drawn = {path.name for path in tmp_path.glob("*.svg")}
+    assert drawn == {f"{name}.svg" for name in ("overview", "runs", "nearness", "exchange", "ways")}
+    assert drawn <= {path.name for path in (ROOT / "docs/images").glob("*.svg")}
 
 
 def test_command_demo(monkeypatch, finished):
