@@ -1,16 +1,17 @@
-# Everything from a fresh checkout: `make repro` computes all results, `make test` checks the code.
+# Everything from a fresh checkout: `make demo` shows it within a minute, `make repro` computes all results, `make test` checks.
 # Another interpreter: make PYTHON=python3.12 test
 
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+DOCS := $(VENV)/.installed-docs
 
 # Stages run as `python -m stages.x`; the environment's Python must come first.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test bench lint format clean
+.PHONY: help setup demo repro test bench lint format docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +26,13 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/pip || "$(PYTHON)" -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+$(DOCS): $(STAMP)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	@touch $@
+
+demo: $(STAMP) ## a small zoo, a flow, drawn networks and a page, in under a minute
+	$(VENV)/bin/wflib demo
 
 repro: $(STAMP) ## run every stage of the pipeline that is not up to date
 	$(VENV)/bin/dvc repro
@@ -41,14 +49,19 @@ bench: $(STAMP) ## measure speed, memory and quality per minute; needs the artif
 	$(VENV)/bin/python -m benchmarks.report .benchmarks.json reports/benchmarks/quality.csv reports/benchmarks
 	rm -f .benchmarks.json
 
-lint: $(STAMP) ## check style and formatting
+lint: $(STAMP) ## check style, formatting and types
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
 
 format: $(STAMP) ## fix style and formatting where that can be done by a machine
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
+docs: $(DOCS) ## build the documentation into site/, without a network, warnings as errors
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo "Open site/index.html"
+
 clean: ## remove the environment and caches, but no results
-	rm -rf $(VENV) .pytest_cache .ruff_cache .benchmarks .hypothesis *.egg-info
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .benchmarks .hypothesis *.egg-info
 	find wflib stages tests -name __pycache__ -type d -prune -exec rm -rf {} +

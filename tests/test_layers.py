@@ -18,6 +18,10 @@ LAYERS = [
     {"models"},
     {"evaluation"},
     {"report"},
+    {"comparison", "shortcuts"},
+    {"demo"},
+    {"command"},
+    {"__main__"},
 ]
 RANK = {package: rank for rank, layer in enumerate(LAYERS) for package in layer}
 TESTING_RANK = RANK["flow"]

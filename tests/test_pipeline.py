@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+import wflib
 from tests.imports import imported_modules, is_empty, python_files, transitive_imports
 from wflib.config import load_settings
 
@@ -89,6 +91,19 @@ def test_deps_are_the_code_that_runs(pipeline):
         error for name, stage in stage_definitions(ROOT / pipeline).items() for error in dependency_errors(ROOT, name, stage)
     ]
     assert errors == [], f"{pipeline}:\n" + "\n".join(errors)
+
+
+def test_every_stage_of_the_pipeline_says_what_it_does():
+    assert [name for name, stage in stage_definitions(ROOT / "dvc.yaml").items() if not stage.get("desc")] == []
+
+
+def test_artifacts_are_outputs_that_the_library_reads():
+    pipeline = read_yaml(ROOT / "dvc.yaml")
+    outs = {out for stage in pipeline["stages"].values() for out in stage["outs"] if isinstance(out, str)}
+    assert {artifact["path"] for artifact in pipeline["artifacts"].values()} <= outs
+    for artifact in pipeline["artifacts"].values():
+        reader = re.search(r"wflib((?:\.\w+)+)", artifact["desc"])[1]
+        assert callable(attrgetter(reader[1:])(wflib))
 
 
 def test_every_stage_module_runs_somewhere():

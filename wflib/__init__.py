@@ -11,19 +11,34 @@ and say honestly how good the drawn networks are. Import from the packages, whic
 - ``wflib.evaluation``, ``wflib.report``: numbers, ink
 - ``wflib.testing``: checkers for functions and fields of your own
 
-``wflib.symmetries(module, example)`` says what the symmetries of any torch module are.
+A few names lie here, too, and load their package when they are first asked for: ``load_flow``, ``draw``, ``Networks``,
+``Architecture``, ``align``, ``canonicalize``, ``barrier``, ``symmetries``.
 """
 
 from importlib import import_module
 from typing import Any
 
-__all__ = ["symmetries"]  # noqa: F822 - by __getattr__
+__all__ = ["Architecture", "Networks", "align", "barrier", "canonicalize", "draw", "load_flow", "symmetries"]  # noqa: F822 - by __getattr__
 
-HOMES = {"symmetries": "wflib.symmetry"}
+HOMES = {
+    "Architecture": ("wflib.architecture", "Architecture"),
+    "Networks": ("wflib.networks", "Networks"),
+    "align": ("wflib.shortcuts", "align"),
+    "barrier": ("wflib.shortcuts", "barrier"),
+    "canonicalize": ("wflib.symmetry", "canonicalize"),
+    "draw": ("wflib.flow", "draw_networks"),
+    "load_flow": ("wflib.flow", "load_flow"),
+    "symmetries": ("wflib.symmetry", "symmetries"),
+}
 """Where a name of this package lives; imported when it is first asked for, so that stages load only what they use."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in HOMES:
         raise AttributeError(f"module 'wflib' has no attribute {name!r}; it has {', '.join(__all__)} and its packages.")
-    return getattr(import_module(HOMES[name]), name)
+    module, attribute = HOMES[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

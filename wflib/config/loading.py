@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from wflib.config.sections import FlowConfig, Settings, ZooConfig
 
@@ -187,7 +188,7 @@ def describe(where: str, item: Any) -> str:
     key = ".".join(map(str, item["loc"])) or "settings"
     message = item["msg"].removeprefix("Value error, ").replace("Input should be", "allowed:")
     if item["type"] == "extra_forbidden":
-        section = Settings
+        section: Any = Settings
         for name in item["loc"][:-1]:
             section = section.model_fields[str(name)].annotation
         allowed = sorted(section.model_fields) if section is not Settings else []

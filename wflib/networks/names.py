@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from wflib.architecture import Architecture
 
@@ -18,8 +19,8 @@ WRAPPERS = {"_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint
 
 def listed(names: Iterable[object], limit: int = 12) -> str:
     """Names for a sentence, the first few of many."""
-    names = [str(name) for name in names]
-    return ", ".join(names[:limit]) + (f", … ({len(names)} in all)" if len(names) > limit else "")
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:limit]) + (f", … ({len(texts)} in all)" if len(texts) > limit else "")
 
 
 def natural_order(name: str) -> tuple[list[str | int], str]:
@@ -136,8 +137,8 @@ def fits_transposed(architecture: Architecture, given: Mapping[str, str]) -> boo
     shapes = {layer.weight: architecture.shape(layer.weight) for layer in architecture.layers}
     if sorted(shapes.values()) != sorted(shape[::-1] for shape in shapes.values()):
         return False
-    uneven = [layer for layer in architecture.layers if layer.bias and len(set(shapes[layer.weight])) > 1]
-    return not any(place(given[layer.weight])[0] == place(given[layer.bias])[0] for layer in uneven)
+    uneven = [(layer.weight, layer.bias) for layer in architecture.layers if len(set(shapes[layer.weight])) > 1]
+    return not any(bias and place(given[weight])[0] == place(given[bias])[0] for weight, bias in uneven)
 
 
 def chosen_by(names: Mapping[str, str], shapes: Shapes, ours: Shapes) -> dict[str, str]:
@@ -189,7 +190,7 @@ def kind(roles: Mapping[str, str], shapes: Shapes) -> tuple[tuple[str, tuple[int
     return tuple(sorted((role, shapes[name]) for role, name in roles.items()))
 
 
-def assign(ours: Mapping[str, tuple], theirs: Mapping[str, tuple]) -> dict[str, str]:
+def assign(ours: Mapping[str, tuple[Any, ...]], theirs: Mapping[str, tuple[Any, ...]]) -> dict[str, str]:
     """Ours, in the order they run, → theirs of the same kind; kinds are the same in both."""
     found: dict[str, str] = {}
     numbered: set[str] = set()

@@ -73,13 +73,13 @@ class Networks(Sequence[dict[str, Tensor]]):
     def __getitem__(self, index: slice | Sequence[int] | Tensor) -> Networks: ...
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> dict[str, Tensor] | Networks:
-        if isinstance(index, bool) or not hasattr(type(index), "__index__") or getattr(index, "ndim", 0):
+        if isinstance(index, bool) or not hasattr(type(index), "__index__") or getattr(index, "ndim", False):
             chosen = places(index, len(self))
             weights = {name: tensor[chosen.to(tensor.device)] for name, tensor in self.weights.items()}
             names = None if self.names is None else tuple(self.names[place] for place in chosen.tolist())
             distinct = names is not None and len(set(names)) == len(names)
             return Networks.unchecked(self.architecture, weights, names if distinct else None, self.metadata)
-        if not -len(self) <= index < len(self):
+        if not -len(self) <= index < len(self):  # type: ignore[operator]
             raise IndexError(f"Networks: index {index} of {len(self)} networks.")
         return {name: tensor[index].detach().clone() for name, tensor in self.weights.items()}
 
@@ -90,8 +90,8 @@ class Networks(Sequence[dict[str, Tensor]]):
         """One state dict for each network, for ``architecture.module().load_state_dict``."""
         return list(self)
 
-    def modules(self) -> list[nn.Sequential]:
-        """One ``torch.nn.Sequential`` for each network."""
+    def modules(self) -> list[nn.Module]:
+        """One module for each network, ``torch.nn.Sequential`` for those in which one layer follows another."""
         made = []
         for state in self:
             module = self.architecture.module()

@@ -138,7 +138,8 @@ def network_files(folder: Path) -> tuple[list[Path], list[str]]:
             f"{error.filename}: expected a folder that can be read, {error.strerror}; make it readable or move it away."
         ) from error
 
-    files, left_out = [], []
+    files: list[str] = []
+    left_out: list[str] = []
     for root, folders, names in os.walk(folder, onerror=refuse):
         inside = Path(root).relative_to(folder)
         not_read = {name for name in folders if name.startswith(".") or (Path(root) / name).is_symlink()}

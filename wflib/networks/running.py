@@ -97,7 +97,7 @@ def by_order(architecture: Architecture, order: list[str], own_names: Mapping[st
     layers = [[layer.weight, *([layer.bias] if layer.bias else [])] for layer in architecture.layers]
     if len(order) != len(layers) or sum(map(len, given.values())) != len(own_names):
         return None
-    found = {}
+    found: dict[str, str] = {}
     for part, layer in zip(order, layers, strict=False):
         roles = next(iter(units(layer).values()))
         theirs = next(iter(units(given[part]).values()))

@@ -72,10 +72,10 @@ def own_tensors(content: Mapping[Any, Any]) -> dict[str, Tensor]:
         if isinstance(value, Tensor) and not is_counter(name, value):
             if not isinstance(name, str):
                 raise ValueError(f"expected names of tensors as text, found {name!r}; save model.state_dict().")
-            if isinstance(value, nn.parameter.UninitializedTensorMixin):
+            if isinstance(value, nn.parameter.UninitializedTensorMixin):  # type: ignore[attr-defined]
                 raise ValueError(f"{name}: expected numbers, found a lazy module's tensor without any; run the module once.")
             found[name] = value.detach()
-        elif type(value).__module__ == "numpy" and getattr(value, "ndim", 0):
+        elif type(value).__module__ == "numpy" and getattr(value, "ndim", False):
             raise ValueError(f"{name}: expected a tensor, found a numpy array; use torch.from_numpy.")
         elif isinstance(value, (list, tuple)) and value and place(str(name))[1]:
             raise ValueError(f"{name}: expected a tensor, found a {type(value).__name__}; use torch.tensor.")

@@ -99,7 +99,11 @@ def write(weights: Weights, side: Side, rows: Tensor) -> None:
 
 
 def random_gauge(
-    architecture: Architecture, networks: int, generator: torch.Generator, dtype=torch.float32, spread: float = 0.5
+    architecture: Architecture,
+    networks: int,
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float32,
+    spread: float = 0.5,
 ) -> Gauges:
     """Random invertible matrices A = O₁ diag(exp(spread · n)) O₂, O₁ and O₂ uniformly orthogonal and n ~ N(0, I).
 

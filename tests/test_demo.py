@@ -1,0 +1,163 @@
+"""The demonstration and the console command, small: files, sentences and pages that belong together."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import wflib
+from wflib.command import app
+from wflib.demo import DemoResult, demo_settings, run_demo
+from wflib.flow import ordinary_architecture
+from wflib.symmetry import squared_distance
+from wflib.zoo import canonical_zoo, load_zoo, save_zoo
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {
+    "zoo": {"widths": [4], "networks": 60, "held_out": 0.4, "epochs": 3, "skip_epochs": 1, "snapshot_every": 7},
+    "velocity": {"dimension": 16, "layers": 1, "edge_dimension": 8},
+    "training": {"iterations": 3, "batch_size": 8},
+    "sample": {"networks": 24, "steps": 2},
+    "evaluate": {"zoo_networks": 30},
+}
+
+
+def small_settings(**changes: dict[str, object]):
+    settings = demo_settings()
+    sections = SMALL | changes
+    return settings.model_copy(
+        update={name: getattr(settings, name).model_copy(update=values) for name, values in sections.items()}
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[DemoResult, list[str]]:
+    """A small demonstration, and the steps it said."""
+    folder, said = tmp_path_factory.mktemp("demo"), []
+    return run_demo(folder / "demo.html", folder / "data", small_settings(), said.append), said
+
+
+@pytest.fixture
+def data(finished, tmp_path, monkeypatch) -> Path:
+    """A copy of its files, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(finished[0].flow.parent, tmp_path / "data"))
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, arguments)
+
+
+def test_five_sentences_from_numbers(finished):
+    result, said = finished
+    assert said == ["train", "align", "learn", "draw", "compare"] == list(result.sentences)
+    assert f"{result.comparison.number('samples', 'accuracy_mean'):.3f}" in result.sentences["draw"]
+    assert f"AUC of {result.comparison.auc:.2f}" in result.sentences["compare"]
+
+
+def test_the_page_holds_everything_and_asks_no_host(finished):
+    page = finished[0].page.read_text()
+    assert not re.search(r"""(src|href)=["']https?://""", page)
+    assert page.count("data:image/svg+xml") == 3
+    for sentence in finished[0].sentences.values():
+        assert sentence[:40] in page
+    assert "What the tests say" in page
+
+
+def test_files_are_those_of_the_pipeline(finished):
+    result = finished[0]
+    networks = wflib.Networks.load(result.networks)
+    flow = wflib.load_flow(result.flow)
+    assert networks.architecture == ordinary_architecture(flow)
+    assert networks.metadata["task"] == "wdbc"
+    assert load_zoo(result.flow.parent / "zoo/aligned.safetensors", "aligned").held_out.any()
+
+
+def test_few_networks_are_not_tested(tmp_path):
+    zoo = SMALL["zoo"] | {"networks": 10}
+    result = run_demo(tmp_path / "demo.html", tmp_path, small_settings(zoo=zoo))
+    assert result.comparison.auc is None
+    assert "too few" in result.sentences["compare"]
+    assert "not tested" in result.page.read_text()
+
+
+def test_other_geometries_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"flow\.geometry expected euclidean, got geometric"):
+        run_demo(tmp_path / "demo.html", tmp_path, small_settings(flow={"geometry": "geometric"}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_shipped_settings_are_small():
+    settings = demo_settings()
+    assert settings.zoo.networks <= 1000
+    assert settings.training.iterations <= 500
+
+
+def test_pictures_are_drawn_of_its_files(finished, tmp_path):
+    runpy.run_path(str(ROOT / "docs/figures.py"))["main"](finished[0].flow.parent, tmp_path)
+    drawn = {path.name for path in tmp_path.glob("*.svg")}
+    assert drawn == {f"{name}.svg" for name in ("overview", "runs", "nearness", "exchange", "ways")}
+    assert drawn <= {path.name for path in (ROOT / "docs/images").glob("*.svg")}
+
+
+def test_command_demo(monkeypatch, finished):
+    monkeypatch.setattr("wflib.demo.run_demo", lambda page, folder, say: finished[0])
+    result = run("demo")
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) == 5
+
+
+def test_command_draw(data):
+    result = run("draw", "data/flow.safetensors", "--networks", "3", "--steps", "2", "--width", "hidden1=7", "--out", "mine")
+    assert result.exit_code == 0, result.output
+    assert len(list(Path("mine").glob("*.safetensors"))) == 3
+    run("draw", "data/flow.safetensors", "--networks", "2", "--out", "two.safetensors")
+    drawn = wflib.Networks.load("two.safetensors")
+    assert (len(drawn), drawn.metadata["geometry"]) == (2, "euclidean")
+
+
+def test_command_align(data):
+    result = run("align", "data/networks.safetensors", "--out", "aligned.safetensors")
+    assert result.exit_code == 0, result.output
+    before, after = (wflib.Networks.load(path) for path in ("data/networks.safetensors", "aligned.safetensors"))
+    assert squared_distance(before[:1], after).mean() < squared_distance(before[:1], before).mean()
+    before.save("folder")
+    assert run("align", "folder", "--sizes", "30,4,2", "--out", "again.safetensors").exit_code == 0
+
+
+@pytest.mark.parametrize("form", ["aligned", "canonical"])
+def test_command_report(data, form):
+    path = data / f"zoo/{form}.safetensors"
+    if form == "canonical":
+        save_zoo(path, canonical_zoo(load_zoo(data / "zoo/aligned.safetensors", "aligned")))
+    files = ("--zoo", str(path), "--data", "data/dataset.safetensors", "--page", "page.html")
+    result = run("report", "data/networks.safetensors", *files)
+    assert result.exit_code == 0, result.output
+    assert "held-out networks" in result.output
+    assert "not tested" not in result.output
+    assert Path("page.html").read_text().count("data:image/svg+xml") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("draw", "gone.safetensors"), "gone.safetensors"),
+        (("draw", "data/flow.safetensors", "--width", "hidden1"), "hidden1=32"),
+        (("draw", "data/flow.safetensors", "--solver", "leap"), "leap"),
+        (("align", "gone.safetensors"), "gone.safetensors"),
+        (("align", "data/networks.safetensors", "--sizes", "30,many"), "30,many"),
+        (("report", "data/networks.safetensors", "--zoo", "gone.safetensors"), "gone.safetensors"),
+        (("report", "data/networks.safetensors", "--zoo", "data/flow.safetensors"), "expected a zoo of form"),
+    ],
+)
+def test_bad_input_ends_in_a_sentence(data, arguments, complaint):
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert complaint in result.output
+    assert result.output.startswith(f"wflib {arguments[0]}: ")
+    assert "Traceback" not in result.output

@@ -1,0 +1,6 @@
+"""``python -m wflib``: the console command."""
+
+from wflib.command import app
+
+if __name__ == "__main__":
+    app()
