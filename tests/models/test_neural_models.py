@@ -46,10 +46,10 @@ def misses(model) -> list[str]:
 
 
 FLOW = {"width": 64, "layers": 2, "steps": 1000, "batch_size": 128, "learning_rate": 3e-3, "solver_steps": 10}
-DIFFUSION = {"width": 64, "latent": 12, "autoencoder_steps": 600, "steps": 1000, "learning_rate": 3e-3, "ema_decay": 0.99}
+DIFFUSION = {"width": 64, "latent": 12, "autoencoder_steps": 600, "steps": 3000, "learning_rate": 3e-3, "ema_decay": 0.99}
 CLUSTERS = {
     "flat-flow": (FlatFlow, FLOW),
-    "flat-flow, components": (FlatFlow, FLOW | {"components": 12}),
+    "flat-flow, components": (FlatFlow, FLOW | {"components": 12, "steps": 2000}),
     "latent-diffusion": (LatentDiffusion, DIFFUSION | {"batch_size": 128, "diffusion_steps": 100, "beta": (1e-3, 0.2)}),
 }
 
