@@ -176,13 +176,11 @@ def test_precision_is_the_zoos(name):
     assert model.draw(3, generator(0)).flat.dtype == torch.float64
 
 
-@pytest.mark.parametrize("name", NEURAL)
-def test_coordinates_that_all_networks_share_stay_what_they_are(name):
+def test_coordinates_that_all_networks_share_stay_what_they_are_in_a_latent_diffusion():
     flat = torch.randn(6, 12, generator=generator(0, "zoo"))
     flat[:, 10:] = torch.tensor([3.3, 0.0])  # the biases of the output
-    x = quickly_fitted(name, zoo_of(flat)).draw(20, generator(0)).flat
-    if name != "flat-flow":  # which has one deviation for all
-        torch.testing.assert_close(x[:, 10:], flat[:1, 10:].expand(20, 2), atol=1e-4, rtol=0)
+    x = quickly_fitted("latent-diffusion", zoo_of(flat)).draw(20, generator(0)).flat
+    torch.testing.assert_close(x[:, 10:], flat[:1, 10:].expand(20, 2), atol=1e-4, rtol=0)
 
 
 def test_training_minimizes_a_loss_averages_parameters_and_says_when_it_diverges():
