@@ -9,7 +9,7 @@ import torch
 
 from wflib.architecture import mlp
 from wflib.config import Section, SettingsError, load_settings
-from wflib.models import METHODS, check_methods, load_model, method_settings
+from wflib.models import METHODS, CoordinateModel, check_methods, load_model, method_settings
 from wflib.models.average import Average
 from wflib.models.gaussian import DiagonalGaussian, FullGaussian, LowRankGaussian, PrincipalComponents
 from wflib.models.kernel_density import KernelDensity
@@ -48,6 +48,26 @@ def zoo_of(flat: torch.Tensor) -> Zoo:
 def correlated() -> Zoo:
     """Six networks in twelve dimensions: correlated, and of rank five only."""
     return zoo_of(torch.randn(6, 12, generator=generator(0, "zoo")) + torch.arange(12))
+
+
+QUICK = {
+    "gaussian-mixture": {"clusters": 2},
+    "flat-flow": {"width": 16, "steps": 50, "solver_steps": 5},
+    "latent-diffusion": {
+        "width": 16,
+        "latent": 4,
+        "autoencoder_steps": 50,
+        "steps": 50,
+        "diffusion_steps": 20,
+        "beta": (0.01, 0.6),
+    },
+    "hyper-representation": {"token": 4, "latent": 2, "width": 16, "layers": 1, "steps": 50},
+}
+"""Settings for a handful of networks and a moment; methods that are not here are tested as they are by default."""
+
+
+def quickly_fitted(name: str, zoo: Zoo, task: Dataset = TASK) -> CoordinateModel:
+    return METHODS[name].fit(zoo, task, METHODS[name].Settings(**QUICK.get(name, {})))
 
 
 def drawn(method, zoo, count, seed="draw", **settings) -> torch.Tensor:
@@ -167,7 +187,7 @@ def test_training_anew_draws_what_train_zoo_trains():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_all_are_used_alike_keep_shapes_and_repeat_with_the_seed(name, correlated, tmp_path):
-    model = METHODS[name].fit(correlated, TASK)
+    model = quickly_fitted(name, correlated)
     first, again, other = (model.draw(7, generator(seed, name)) for seed in (0, 0, 1))
     assert first.architecture == ARCHITECTURE
     assert first.flat.shape == (1 if name == "average" else 7, 12)
@@ -184,7 +204,7 @@ def test_all_are_used_alike_keep_shapes_and_repeat_with_the_seed(name, correlate
 @pytest.mark.parametrize("name", METHODS)
 def test_every_draw_lies_on_the_zoos_manifold(name, correlated):
     zoo = canonical_zoo(correlated)
-    x = METHODS[name].fit(zoo, TASK).draw(7, generator(0, name))
+    x = quickly_fitted(name, zoo).draw(7, generator(0, name))
     assert x.architecture == zoo.architecture
 
     def off_the_spheres(networks: Networks) -> float:
@@ -203,10 +223,10 @@ def test_neither_held_out_networks_nor_test_examples_are_read(name, correlated):
     poisoned = {key: torch.where(held_out.view(-1, *(1 for _ in t.shape[1:])), t + 100, t) for key, t in zoo.weights.items()}
     other = replace(zoo, networks=zoo.networks.with_weights(poisoned))
     nothing = replace(TASK, test=Split(torch.full((40, 2), torch.nan), TASK.test.targets))
-    first, second = (METHODS[name].fit(*args).draw(5, generator(0)) for args in ((zoo, TASK), (other, nothing)))
+    first, second = (quickly_fitted(name, *args).draw(5, generator(0)) for args in ((zoo, TASK), (other, nothing)))
     assert torch.equal(first.flat, second.flat)
     if name not in ("few-steps", "trained-anew"):  # which do not look at networks
-        poisoned = METHODS[name].fit(replace(other, held_out=~held_out), TASK).draw(5, generator(0))
+        poisoned = quickly_fitted(name, replace(other, held_out=~held_out)).draw(5, generator(0))
         assert not torch.equal(first.flat, poisoned.flat)
 
 

@@ -6,10 +6,10 @@ Flows are one of them; the others are what a flow must beat. A model of your own
 >>> import torch
 >>> from wflib.architecture import mlp
 >>> from wflib.networks import Networks
->>> from wflib.tasks import load_wdbc
+>>> from wflib.tasks import TASKS
 >>> from wflib.zoo import zoo_from_networks
 >>> zoo = zoo_from_networks(Networks.from_flat(mlp([30, 4, 2]), torch.randn(40, 134)))
->>> model = METHODS["gaussian-diagonal"].fit(zoo, load_wdbc())
+>>> model = METHODS["gaussian-diagonal"].fit(zoo, TASKS["wdbc"]())
 >>> len(model.draw(5, torch.Generator().manual_seed(0)))
 5
 """
@@ -22,9 +22,13 @@ from pydantic import ValidationError
 
 from wflib.config import Section, Settings, SettingsError
 from wflib.models.average import Average, Interpolation
+from wflib.models.flat_flow import FlatFlow
 from wflib.models.flow import FlowModel
 from wflib.models.gaussian import DiagonalGaussian, FullGaussian, LowRankGaussian, PrincipalComponents
+from wflib.models.hyper_representation import HyperRepresentation
 from wflib.models.kernel_density import KernelDensity
+from wflib.models.latent_diffusion import LatentDiffusion
+from wflib.models.mixture import GaussianMixture
 from wflib.models.model import CoordinateModel, GenerativeModel
 from wflib.models.noise import Memorizer, TrainingNoise, noised, tensor_deviations
 from wflib.models.training import FewSteps, TrainedAnew
@@ -51,11 +55,15 @@ METHODS: dict[str, type[CoordinateModel]] = {
         LowRankGaussian,
         FullGaussian,
         PrincipalComponents,
+        GaussianMixture,
         KernelDensity,
         TrainingNoise,
         Memorizer,
         FewSteps,
         TrainedAnew,
+        FlatFlow,
+        LatentDiffusion,
+        HyperRepresentation,
     )
 }
 """Name → model, all but flows, which the pipeline trains in a stage of its own."""
