@@ -5,6 +5,7 @@ some geometries under ``geometries``. Unknown keys, wrong types and values out o
 was given and what is allowed.
 """
 
+from wflib.config.extras import EXTRAS, MissingExtra, extra_module
 from wflib.config.loading import SettingsError, load_settings
 from wflib.config.sections import (
     AlignConfig,
@@ -20,10 +21,12 @@ from wflib.config.sections import (
 )
 
 __all__ = [
+    "EXTRAS",
     "AlignConfig",
     "CanonicalizeConfig",
     "EvaluateConfig",
     "FlowConfig",
+    "MissingExtra",
     "SampleConfig",
     "Section",
     "Settings",
@@ -31,5 +34,6 @@ __all__ = [
     "TrainingConfig",
     "VelocityConfig",
     "ZooConfig",
+    "extra_module",
     "load_settings",
 ]

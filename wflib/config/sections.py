@@ -49,6 +49,9 @@ class ZooConfig(Section):
     activation: Literal["relu", "leaky_relu", "tanh", "softsign", "gelu", "silu", "smooth_relu", "identity"]
     networks: Annotated[int, Field(ge=2, strict=True, description="Training runs, two at least: one may be held out.")]
     held_out: Annotated[float, Field(gt=0, lt=1, strict=True, description="Share of training runs that no flow sees.")]
+    sampler: Literal["optimizer", "sgld", "hmc"] = Field(
+        default="optimizer", description="Train networks, or draw them from the posterior by chains (needs wflib[bayes])."
+    )
     optimizer: Literal["adam", "sgd"]
     learning_rate: Positive
     momentum: Fraction
@@ -68,6 +71,13 @@ class ZooConfig(Section):
         """Some epochs must be left after the skipped ones."""
         if self.skip_epochs >= self.epochs:
             raise ValueError(f"skip_epochs ({self.skip_epochs}) must be smaller than epochs ({self.epochs})")
+        return self
+
+    @model_validator(mode="after")
+    def has_a_prior(self) -> ZooConfig:
+        """A posterior needs a prior of positive deviations, N(0, init_std²)."""
+        if self.sampler != "optimizer" and self.init != "normal":
+            raise ValueError(f"sampler: {self.sampler} needs init: normal, the prior N(0, init_std²); got {self.init}")
         return self
 
     @model_validator(mode="after")

@@ -3,8 +3,10 @@
 from wflib.zoo.alignment import Aligner, align_zoo
 from wflib.zoo.checks import require_same_architecture
 from wflib.zoo.initial import INITS, initial_moments, initialize
+from wflib.zoo.minibatches import minibatches
 from wflib.zoo.networks import network_for
 from wflib.zoo.own import zoo_from_networks
+from wflib.zoo.posterior import Chains, Posterior, hamiltonian_chains, stochastic_gradient_chains
 from wflib.zoo.steps import full_batch_steps
 from wflib.zoo.training import train_zoo
 from wflib.zoo.zoo import Zoo, canonical_zoo, load_zoo, save_zoo
@@ -12,16 +14,21 @@ from wflib.zoo.zoo import Zoo, canonical_zoo, load_zoo, save_zoo
 __all__ = [
     "INITS",
     "Aligner",
+    "Chains",
+    "Posterior",
     "Zoo",
     "align_zoo",
     "canonical_zoo",
     "full_batch_steps",
+    "hamiltonian_chains",
     "initial_moments",
     "initialize",
     "load_zoo",
+    "minibatches",
     "network_for",
     "require_same_architecture",
     "save_zoo",
+    "stochastic_gradient_chains",
     "train_zoo",
     "zoo_from_networks",
 ]
