@@ -31,6 +31,18 @@ def points(name: str, count: int = 40) -> Split:
     return Split(torch.randn(count, 2, generator=random) + 3 * targets[:, None], targets)
 
 
+QUICK = {
+    "swag": {"runs": 2, "iterates": 4, "every": 1, "rank": 2},
+    "mc-dropout": {"runs": 2},
+    "mean-field": {"runs": 2, "steps": 3},
+    "laplace-last-layer": {"runs": 2, "steps": 3},
+    "sgld": {"chains": 2, "steps": 4, "warmup": 1, "every": 1},
+    "sghmc": {"chains": 2, "steps": 4, "warmup": 1, "every": 1},
+    "hmc": {"chains": 2, "warmup": 2, "draws": 3},
+}
+"""Settings of methods whose own take longer than a test of what all have in common should."""
+LOOK_AT_NO_NETWORKS = {"few-steps", "trained-anew", *QUICK}
+
 TASK = Dataset("clouds", "classification", 2, points("train"), points("validation"), points("test"))
 
 
@@ -48,6 +60,11 @@ def zoo_of(flat: torch.Tensor) -> Zoo:
 def correlated() -> Zoo:
     """Six networks in twelve dimensions: correlated, and of rank five only."""
     return zoo_of(torch.randn(6, 12, generator=generator(0, "zoo")) + torch.arange(12))
+
+
+def quick(name: str):
+    """Settings of a method with which a test of its interface is quick."""
+    return METHODS[name].Settings(**QUICK.get(name, {}))
 
 
 def drawn(method, zoo, count, seed="draw", **settings) -> torch.Tensor:
@@ -167,7 +184,7 @@ def test_training_anew_draws_what_train_zoo_trains():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_all_are_used_alike_keep_shapes_and_repeat_with_the_seed(name, correlated, tmp_path):
-    model = METHODS[name].fit(correlated, TASK)
+    model = METHODS[name].fit(correlated, TASK, quick(name))
     first, again, other = (model.draw(7, generator(seed, name)) for seed in (0, 0, 1))
     assert first.architecture == ARCHITECTURE
     assert first.flat.shape == (1 if name == "average" else 7, 12)
@@ -184,7 +201,7 @@ def test_all_are_used_alike_keep_shapes_and_repeat_with_the_seed(name, correlate
 @pytest.mark.parametrize("name", METHODS)
 def test_every_draw_lies_on_the_zoos_manifold(name, correlated):
     zoo = canonical_zoo(correlated)
-    x = METHODS[name].fit(zoo, TASK).draw(7, generator(0, name))
+    x = METHODS[name].fit(zoo, TASK, quick(name)).draw(7, generator(0, name))
     assert x.architecture == zoo.architecture
 
     def off_the_spheres(networks: Networks) -> float:
@@ -203,10 +220,10 @@ def test_neither_held_out_networks_nor_test_examples_are_read(name, correlated):
     poisoned = {key: torch.where(held_out.view(-1, *(1 for _ in t.shape[1:])), t + 100, t) for key, t in zoo.weights.items()}
     other = replace(zoo, networks=zoo.networks.with_weights(poisoned))
     nothing = replace(TASK, test=Split(torch.full((40, 2), torch.nan), TASK.test.targets))
-    first, second = (METHODS[name].fit(*args).draw(5, generator(0)) for args in ((zoo, TASK), (other, nothing)))
+    first, second = (METHODS[name].fit(*args, quick(name)).draw(5, generator(0)) for args in ((zoo, TASK), (other, nothing)))
     assert torch.equal(first.flat, second.flat)
-    if name not in ("few-steps", "trained-anew"):  # which do not look at networks
-        poisoned = METHODS[name].fit(replace(other, held_out=~held_out), TASK).draw(5, generator(0))
+    if name not in LOOK_AT_NO_NETWORKS:
+        poisoned = METHODS[name].fit(replace(other, held_out=~held_out), TASK, quick(name)).draw(5, generator(0))
         assert not torch.equal(first.flat, poisoned.flat)
 
 

@@ -83,7 +83,7 @@ class GradientSettings(BayesianSettings):
     steps: Annotated[int, Field(ge=1, strict=True, description="Of each chain, warm-up included.")] = 10_000
     warmup: Annotated[int, Field(ge=0, strict=True, description="Steps before the first draw.")] = 2000
     every: Annotated[int, Field(ge=1, strict=True, description="Steps between two draws.")] = 100
-    learning_rate: Positive = Field(default=1e-4, description="ε, for weights over their prior's deviation.")
+    learning_rate: Positive = Field(default=1e-3, description="ε, for weights over their prior's deviation.")
     batch_size: Count = 64
 
     @model_validator(mode="after")
@@ -129,5 +129,5 @@ class HamiltonianGradient(StochasticGradientModel):
     class Settings(GradientSettings):
         """Steps of momenta, and their friction."""
 
-        learning_rate: Positive = Field(default=1e-2, description="ε, for weights over their prior's deviation.")
+        learning_rate: Positive = Field(default=0.03, description="ε, for weights over their prior's deviation.")
         friction: Positive = Field(default=10.0, description="α: momenta are forgotten in 1/α of time, 1/(α ε) steps.")

@@ -31,7 +31,7 @@ class MeanField(BayesianModel):
         """Fits, which run together."""
 
         runs: Annotated[int, Field(ge=1, strict=True, description="Gaussians, each from a start of its own.")] = 4
-        steps: Annotated[int, Field(ge=1, strict=True)] = 5000
+        steps: Annotated[int, Field(ge=1, strict=True)] = 2000
         learning_rate: Annotated[float, Field(gt=0, description="Adam's, of weights over their prior's deviation.")] = 0.01
         batch_size: Annotated[int, Field(ge=1, strict=True)] = 512
         initial_std: Annotated[float, Field(gt=0, description="s at first, over the prior's deviation.")] = 0.1

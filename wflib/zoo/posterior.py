@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -198,25 +199,33 @@ def hamiltonian_chains(
     Returns:
         The draws.
     """
-    pyro_mcmc = extra_module("pyro.infer.mcmc", "hmc")
+    mcmc = extra_module("pyro.infer.mcmc", "hmc")
     kept, accepted, divergences = [], [], []
     with global_numbers_from(generator):
         for place, z in enumerate(start):
-            kernel = pyro_mcmc.HMC(
+            kernel = mcmc.HMC(
                 potential_fn=lambda values: -posterior.log_density(values["z"][None])[0],
                 step_size=0.05,
                 trajectory_length=trajectory,
                 adapt_mass_matrix=False,
                 target_accept_prob=acceptance,
             )
-            mcmc = pyro_mcmc.MCMC(
-                kernel, num_samples=draws * every, warmup_steps=warmup, initial_params={"z": z}, disable_progbar=True
+            facts: dict[str, Any] = {}
+            chain = mcmc.MCMC(
+                kernel,
+                num_samples=draws * every,
+                warmup_steps=warmup,
+                initial_params={"z": z},
+                # The kernel forgets its counts at the end; the package's own summary of a chain needs four draws.
+                hook_fn=lambda kernel, _values, stage, _iteration, facts=facts: (
+                    facts.update(kernel.diagnostics()) if stage.startswith("Sample") else None
+                ),
+                disable_progbar=True,
             )
-            mcmc.run()
-            kept.append(mcmc.get_samples()["z"][every - 1 :: every])
-            facts = mcmc.diagnostics()
-            accepted.append(facts["acceptance rate"]["chain 0"])
-            divergences.append(len(facts["divergences"]["chain 0"]))
+            chain.run()
+            kept.append(chain.get_samples()["z"][every - 1 :: every])
+            accepted.append(facts["acceptance rate"])
+            divergences.append(len(facts["divergences"]))
             if progress is not None:
                 progress(place + 1, kept[-1][-1:])
     return Chains(torch.stack(kept), torch.tensor(accepted), torch.tensor(divergences))
