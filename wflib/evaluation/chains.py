@@ -46,7 +46,7 @@ def chain_diagnostics(values: Tensor) -> ChainDiagnostics:
         values: (chains, draws, …): at least two chains of four draws.
 
     Returns:
-        The worst over quantities; R̂ is infinite where chains stand still at different values.
+        The worst over quantities; R̂ has no bound where chains stand still at different values.
 
     Raises:
         ValueError: Too few chains or draws, or values that are not finite.

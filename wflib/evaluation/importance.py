@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,8 @@ class ImportanceWeights:
     Attributes:
         log_weights: Pareto-smoothed and normalized, Σ exp = 1, (draws,).
         effective: 1 / Σ w², the number of equal draws that the average is worth.
-        pareto_k: Shape of the weights' tail: above one half they have no variance, above one no mean; see ``TRUSTED``.
+        pareto_k: Shape of the weights' tail: above one half they have no variance, above one no mean; see ``TRUSTED``. −∞
+            where all are equal.
     """
 
     log_weights: Tensor
@@ -50,8 +52,11 @@ def importance_weights(log_target: Tensor, log_proposal: Tensor) -> ImportanceWe
     ratio = log_target.detach().cpu().double() - log_proposal.detach().cpu().double()
     if not bool(ratio.isfinite().all()):
         raise ValueError("importance_weights: expected finite log-densities, found others; leave those draws out.")
+    if ratio.max() == ratio.min():  # no tail to fit
+        return ImportanceWeights(torch.zeros_like(ratio).log_softmax(0), float(len(ratio)), -math.inf)
     stats = extra_module("arviz_stats.base", "importance_weights").array_stats
-    smoothed, k = stats.psislw((ratio - ratio.max()).numpy())
+    # Made for leaving one out, where log-weights are minus log-likelihoods: it takes the latter.
+    smoothed, k = stats.psislw((ratio.max() - ratio).numpy())
     log_weights = torch.as_tensor(smoothed).log_softmax(0)
     return ImportanceWeights(log_weights, (-(2 * log_weights).logsumexp(0)).exp().item(), float(k))
 
