@@ -19,7 +19,7 @@ from wflib.models.swag import Swag
 from wflib.networks import Networks, network_losses
 from wflib.rng import generator, global_numbers_from
 from wflib.tasks import Dataset, Split
-from wflib.zoo import Zoo
+from wflib.zoo import Zoo, canonical_zoo
 
 STD = 0.5
 LINE = mlp([2, 1], task_type="regression")
@@ -126,6 +126,10 @@ def test_the_priors_deviation_is_the_declared_one_or_what_initial_weights_have()
     measured = prior_deviations(zoo := zoo_of(architecture, metadata={}), space)
     where = architecture.slices["linear1.weight"]
     assert measured[where].unique().item() == pytest.approx(zoo.networks.flat[:, where].square().mean().sqrt().item())
+    canonical = canonical_zoo(zoo_of(architecture, metadata={}))
+    again = prior_deviations(canonical, Coordinates(canonical.architecture))
+    assert again.shape == (architecture.dimension,)  # of ordinary networks
+    assert again[architecture.slices["linear2.weight"]].min() > 0
     with pytest.raises(ValueError, match="positive deviations"):
         METHODS["hmc"].fit(zoo_of(architecture), regression(), METHODS["hmc"].Settings.model_construct(prior_std=0.0))
 

@@ -6,10 +6,10 @@ Flows are one of them; the others are what a flow must beat. A model of your own
 >>> import torch
 >>> from wflib.architecture import mlp
 >>> from wflib.networks import Networks
->>> from wflib.tasks import load_wdbc
+>>> from wflib.tasks import TASKS
 >>> from wflib.zoo import zoo_from_networks
 >>> zoo = zoo_from_networks(Networks.from_flat(mlp([30, 4, 2]), torch.randn(40, 134)))
->>> model = METHODS["gaussian-diagonal"].fit(zoo, load_wdbc())
+>>> model = METHODS["gaussian-diagonal"].fit(zoo, TASKS["wdbc"]())
 >>> len(model.draw(5, torch.Generator().manual_seed(0)))
 5
 """
