@@ -16,6 +16,7 @@ import typer
 from tqdm import tqdm
 
 from wflib.architecture import Architecture
+from wflib.config import MissingExtra
 from wflib.distributed import rank
 from wflib.storage import save_json
 from wflib.zoo import Zoo, load_zoo, require_same_architecture
@@ -62,8 +63,9 @@ def application(stage: str) -> typer.Typer:
 def clear_errors(command: str) -> Iterator[None]:
     """One clear sentence that names the command, and exit code 1 (130 for an interrupt), in place of a traceback.
 
-    ValueError and OSError are what bad input raises. Anything else is a limit of the machine or a mistake of ours: its
-    sentence says so, and ``WFLIB_TRACEBACK=1`` in the environment lets the exception through, to look at.
+    ValueError and OSError are what bad input raises, MissingExtra says what to install. Anything else is a limit of the
+    machine or a mistake of ours: its sentence says so, and ``WFLIB_TRACEBACK=1`` in the environment lets the exception
+    through, to look at.
 
     Raises:
         Exit: The work failed; the sentence has been shown.
@@ -75,7 +77,7 @@ def clear_errors(command: str) -> Iterator[None]:
     except KeyboardInterrupt as error:
         cause, code = error, 130
         sentence = "interrupted; nothing half-written is left, and align and train-flow go on from what they have kept"
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MissingExtra) as error:
         cause, sentence = error, str(error)
     except Exception as error:
         if isinstance(error, (typer.Exit, typer.Abort)):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
-__all__ = ["generator"]
+__all__ = ["generator", "global_numbers_from"]
 
 
 def generator(seed: int, *names: str | int, device: str | torch.device = "cpu") -> torch.Generator:
@@ -28,3 +30,21 @@ def generator(seed: int, *names: str | int, device: str | torch.device = "cpu") 
     """
     digest = hashlib.sha256("/".join([str(seed), *map(str, names)]).encode()).digest()
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+@contextmanager
+def global_numbers_from(source: torch.Generator) -> Iterator[None]:
+    """For packages that draw from torch's global generator: inside, a seed drawn from ``source`` decides what they draw.
+
+    Outside, global numbers go on as if nothing had been drawn.
+
+    Args:
+        source: Advanced by one number.
+
+    Yields:
+        Nothing.
+    """
+    seed = int(torch.randint(2**62, (), generator=source, device=source.device))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -31,6 +31,31 @@ def points(name: str, count: int = 40) -> Split:
     return Split(torch.randn(count, 2, generator=random) + 3 * targets[:, None], targets)
 
 
+BAYESIAN = {
+    "swag": {"runs": 2, "iterates": 4, "every": 1, "rank": 2},
+    "mc-dropout": {"runs": 2},
+    "mean-field": {"runs": 2, "steps": 3},
+    "laplace-last-layer": {"runs": 2, "steps": 3},
+    "sgld": {"chains": 2, "steps": 4, "warmup": 1, "every": 1},
+    "sghmc": {"chains": 2, "steps": 4, "warmup": 1, "every": 1},
+    "hmc": {"chains": 2, "warmup": 2, "draws": 3},
+}
+QUICK = BAYESIAN | {
+    "gaussian-mixture": {"clusters": 2},
+    "flat-flow": {"width": 16, "steps": 50, "solver_steps": 5},
+    "latent-diffusion": {
+        "width": 16,
+        "latent": 4,
+        "autoencoder_steps": 50,
+        "steps": 50,
+        "diffusion_steps": 20,
+        "beta": (0.01, 0.6),
+    },
+    "hyper-representation": {"token": 4, "latent": 2, "width": 16, "layers": 1, "steps": 50},
+}
+"""Settings of methods whose own take longer than a test of what all have in common should."""
+LOOK_AT_NO_NETWORKS = {"few-steps", "trained-anew", *BAYESIAN}
+
 TASK = Dataset("clouds", "classification", 2, points("train"), points("validation"), points("test"))
 
 
@@ -50,23 +75,8 @@ def correlated() -> Zoo:
     return zoo_of(torch.randn(6, 12, generator=generator(0, "zoo")) + torch.arange(12))
 
 
-QUICK = {
-    "gaussian-mixture": {"clusters": 2},
-    "flat-flow": {"width": 16, "steps": 50, "solver_steps": 5},
-    "latent-diffusion": {
-        "width": 16,
-        "latent": 4,
-        "autoencoder_steps": 50,
-        "steps": 50,
-        "diffusion_steps": 20,
-        "beta": (0.01, 0.6),
-    },
-    "hyper-representation": {"token": 4, "latent": 2, "width": 16, "layers": 1, "steps": 50},
-}
-"""Settings for a handful of networks and a moment; methods that are not here are tested as they are by default."""
-
-
 def quickly_fitted(name: str, zoo: Zoo, task: Dataset = TASK) -> CoordinateModel:
+    """A model with settings with which a test of its interface is quick."""
     return METHODS[name].fit(zoo, task, METHODS[name].Settings(**QUICK.get(name, {})))
 
 
@@ -225,7 +235,7 @@ def test_neither_held_out_networks_nor_test_examples_are_read(name, correlated):
     nothing = replace(TASK, test=Split(torch.full((40, 2), torch.nan), TASK.test.targets))
     first, second = (quickly_fitted(name, *args).draw(5, generator(0)) for args in ((zoo, TASK), (other, nothing)))
     assert torch.equal(first.flat, second.flat)
-    if name not in ("few-steps", "trained-anew"):  # which do not look at networks
+    if name not in LOOK_AT_NO_NETWORKS:
         poisoned = quickly_fitted(name, replace(other, held_out=~held_out)).draw(5, generator(0))
         assert not torch.equal(first.flat, poisoned.flat)
 

@@ -47,10 +47,10 @@ def test_distribution_has_every_point_of_every_source_in_its_colour(run, axes):
 
 
 def test_distribution_leaves_out_sources_without_numbers_and_names_unknown_ones(run, axes):
-    table = run.networks.replace({"source": {"gaussian-full": "swag"}})
-    table.loc[table["source"] == "swag", "nearest_distance"] = 3.0
+    table = run.networks.replace({"source": {"gaussian-full": "somebodys-own"}})
+    table.loc[table["source"] == "somebodys-own", "nearest_distance"] = 3.0
     distribution(table, "nearest_distance", axes, text="distance")
-    assert ticks(axes) == ["samples", "held-out", "training + noise", "swag"]
+    assert ticks(axes) == ["samples", "held-out", "training + noise", "somebodys-own"]
 
 
 def test_log_axis_is_refused_where_a_value_is_not_positive(run, axes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_the_whole_pipeline(project, geometry):
     assert not re.search(r"""(src|href)=["']https?://""", page)
     assert geometry in page
     assert not Path("checkpoints").exists() or not list(Path("checkpoints").iterdir())
+
+
+def test_a_zoo_of_posterior_draws_goes_down_the_pipeline_and_a_missing_package_is_one_sentence(project, monkeypatch):
+    sampler = "zoo:\n  sampler: sgld\n  learning_rate: 0.001\n"
+    Path("params.yaml").write_text(f"task: wdbc\n{sampler}")
+    for stage in STAGES[:6]:
+        result = run(stage)
+        assert result.exit_code == 0, f"{stage}: {result.output} {result.exception}"
+    for name in [name for name in (*sys.modules, "posteriors") if name.partition(".")[0] == "posteriors"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    result = run("train_zoo")
+    assert result.exit_code == 1
+    assert "train-zoo: sgld needs posteriors, which is not installed: pip install 'wflib[bayes]'." in result.output
+    assert "stopped by" not in result.output
 
 
 def test_wrong_settings_fail_before_work_starts(project):

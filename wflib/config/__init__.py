@@ -5,27 +5,28 @@ some geometries under ``geometries``. Unknown keys, wrong types and values out o
 was given and what is allowed.
 """
 
+from wflib.config.base import Section
+from wflib.config.extras import EXTRAS, MissingExtra, extra_module
 from wflib.config.loading import SettingsError, load_settings
 from wflib.config.reading import ReadConfig
 from wflib.config.sections import (
-    AlignConfig,
-    CanonicalizeConfig,
     EvaluateConfig,
     FlowConfig,
     SampleConfig,
-    Section,
     Settings,
     TrainingConfig,
     VelocityConfig,
-    ZooConfig,
     require_start_from_prior,
 )
+from wflib.config.zoo import AlignConfig, CanonicalizeConfig, ZooConfig
 
 __all__ = [
+    "EXTRAS",
     "AlignConfig",
     "CanonicalizeConfig",
     "EvaluateConfig",
     "FlowConfig",
+    "MissingExtra",
     "ReadConfig",
     "SampleConfig",
     "Section",
@@ -34,6 +35,7 @@ __all__ = [
     "TrainingConfig",
     "VelocityConfig",
     "ZooConfig",
+    "extra_module",
     "load_settings",
     "require_start_from_prior",
 ]

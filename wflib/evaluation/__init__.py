@@ -1,8 +1,10 @@
 """Evaluation: quality, averages, calibration, diversity, spread, barriers, novelty, and tests with power of networks."""
 
+from wflib.evaluation.agreement import agreement, total_variation
 from wflib.evaluation.audit import Audit, audit_examples, audit_networks, enough_for_an_audit
 from wflib.evaluation.averages import average_curve
 from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers
+from wflib.evaluation.chains import ChainDiagnostics, chain_diagnostics, diagnose_networks
 from wflib.evaluation.classifier import ClassifierTest, classifier_test
 from wflib.evaluation.clusters import clustered_difference, holm, one_per_cluster
 from wflib.evaluation.copying import close_test, detectable_by_closeness, detectable_by_ratio, ratio_with_error, share_test
@@ -11,6 +13,7 @@ from wflib.evaluation.diversity import jensen_shannon_diversity
 from wflib.evaluation.draws import DrawQuality
 from wflib.evaluation.features import Features, network_features
 from wflib.evaluation.function_novelty import largest_error_overlap, nearest_function
+from wflib.evaluation.importance import ImportanceWeights, flow_importance, importance_weights, weighted_average
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.neighbours import CopyingAudit, audit_copying, nearest_of_sets
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
@@ -35,6 +38,12 @@ from wflib.evaluation.summary import (
 )
 from wflib.evaluation.symmetry import SYMMETRY_SCHEMA, symmetry_distances
 from wflib.evaluation.two_sample import density_coverage, kernel_test, loss_test, norm_test
+from wflib.evaluation.uncertainty import (
+    interval_coverage,
+    out_of_distribution_auroc,
+    predictive_entropy,
+    selective_accuracy,
+)
 from wflib.evaluation.variance import VarianceRatio, variance_ratio
 from wflib.evaluation.weight_space import NO_EXAMPLES, evaluate_weights
 
@@ -49,14 +58,17 @@ __all__ = [
     "SYMMETRY_SCHEMA",
     "Audit",
     "Barriers",
+    "ChainDiagnostics",
     "ClassifierTest",
     "CopyingAudit",
     "DrawQuality",
     "Features",
+    "ImportanceWeights",
     "MeanDifference",
     "MeanEstimate",
     "Rival",
     "VarianceRatio",
+    "agreement",
     "audit_copying",
     "audit_examples",
     "audit_networks",
@@ -65,6 +77,7 @@ __all__ = [
     "bayesian_model_average",
     "beaten",
     "brier_score",
+    "chain_diagnostics",
     "classifier_test",
     "close_test",
     "clustered_difference",
@@ -74,13 +87,17 @@ __all__ = [
     "density_table",
     "detectable_by_closeness",
     "detectable_by_ratio",
+    "diagnose_networks",
     "enough_for_an_audit",
     "error_overlap",
     "estimate_mean",
     "evaluate_networks",
     "evaluate_weights",
     "expected_calibration_error",
+    "flow_importance",
     "holm",
+    "importance_weights",
+    "interval_coverage",
     "jensen_shannon_diversity",
     "kernel_test",
     "largest_error_overlap",
@@ -93,18 +110,23 @@ __all__ = [
     "network_features",
     "norm_test",
     "one_per_cluster",
+    "out_of_distribution_auroc",
     "part_quality",
+    "predictive_entropy",
     "ranking_quality",
     "ratio_with_error",
     "response_summary",
     "response_tenths",
     "rivals",
     "sampling_quality",
+    "selective_accuracy",
     "share_test",
     "symmetry_distances",
     "tensor_moments",
     "thin_trajectories",
+    "total_variation",
     "training_mistakes",
     "variance_ratio",
     "verdict",
+    "weighted_average",
 ]

@@ -22,15 +22,20 @@ from pydantic import ValidationError
 
 from wflib.config import Section, Settings, SettingsError
 from wflib.models.average import Average, Interpolation
+from wflib.models.chains import Hamiltonian, HamiltonianGradient, Langevin
+from wflib.models.dropout import Dropout
 from wflib.models.flat_flow import FlatFlow
 from wflib.models.flow import FlowModel
 from wflib.models.gaussian import DiagonalGaussian, FullGaussian, LowRankGaussian, PrincipalComponents
 from wflib.models.hyper_representation import HyperRepresentation
 from wflib.models.kernel_density import KernelDensity
+from wflib.models.laplace import LastLayerLaplace
 from wflib.models.latent_diffusion import LatentDiffusion
+from wflib.models.mean_field import MeanField
 from wflib.models.mixture import GaussianMixture
 from wflib.models.model import CoordinateModel, GenerativeModel
 from wflib.models.noise import Memorizer, TrainingNoise, noised, tensor_deviations
+from wflib.models.swag import Swag
 from wflib.models.training import FewSteps, TrainedAnew
 from wflib.storage import ArtifactError, load_artifact
 
@@ -64,6 +69,13 @@ METHODS: dict[str, type[CoordinateModel]] = {
         FlatFlow,
         LatentDiffusion,
         HyperRepresentation,
+        Swag,
+        Dropout,
+        MeanField,
+        LastLayerLaplace,
+        Langevin,
+        HamiltonianGradient,
+        Hamiltonian,
     )
 }
 """Name → model, all but flows, which the pipeline trains in a stage of its own."""

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from wflib.architecture import Architecture
 from wflib.config import Section, ZooConfig
 from wflib.flow.initial import initialization_of
 from wflib.flow.prior import Prior, build_prior
@@ -16,22 +17,23 @@ from wflib.networks import network_losses
 from wflib.tasks import Dataset, Split
 from wflib.zoo import Zoo, full_batch_steps, train_zoo
 
-__all__ = ["FewSteps", "TrainedAnew"]
+__all__ = ["FewSteps", "RecipeSettings", "TrainedAnew", "TrainedByRecipe"]
 
 
-class TrainedAnew(CoordinateModel):
-    """Networks trained by the recipe of the zoo, each from a random snapshot of a run of its own."""
+class RecipeSettings(Section):
+    """How networks are trained."""
 
-    name, label, colour = "trained-anew", "trained anew", "#1B7837"
+    recipe: ZooConfig | None = Field(default=None, description="Section zoo; null for what the zoo says of itself.")
+
+
+class TrainedByRecipe(CoordinateModel):
+    """A model that trains networks of its own by the recipe of the zoo."""
+
     fewest = 1
-
-    class Settings(Section):
-        """How they are trained."""
-
-        recipe: ZooConfig | None = Field(default=None, description="Section zoo; null for what the zoo says of itself.")
+    Settings = RecipeSettings
 
     @classmethod
-    def completed(cls, settings: Section, zoo: Zoo) -> Section:
+    def completed(cls, settings: RecipeSettings, zoo: Zoo) -> RecipeSettings:
         """With the zoo's own recipe, where none is given.
 
         Raises:
@@ -40,8 +42,23 @@ class TrainedAnew(CoordinateModel):
         if settings.recipe is not None:
             return settings
         if "recipe" not in zoo.metadata:
-            raise ValueError("trained-anew: the zoo does not say how it was trained; give models.trained-anew.recipe.")
+            raise ValueError(f"{cls.name}: the zoo does not say how it was trained; give models.{cls.name}.recipe.")
         return settings.model_copy(update={"recipe": ZooConfig.model_validate(zoo.metadata["recipe"])})
+
+    @staticmethod
+    def trained(ordinary: Architecture, train: Split, recipe: ZooConfig, networks: int, generator: torch.Generator) -> Zoo:
+        """A zoo of so many runs, of two at least, by a recipe with a seed of its own."""
+        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+        recipe = recipe.model_copy(update={"networks": max(networks, 2), "seed": seed})
+        # Training reads its own part only; there are no others here.
+        task = Dataset("own", ordinary.task_type, ordinary.groups[-1].size, train, train, train)
+        return train_zoo(ordinary, task, recipe, train.inputs.device)
+
+
+class TrainedAnew(TrainedByRecipe):
+    """Networks trained by the recipe of the zoo, each from a random snapshot of a run of its own."""
+
+    name, label, colour = "trained-anew", "trained anew", "#1B7837"
 
     @classmethod
     def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
@@ -49,13 +66,9 @@ class TrainedAnew(CoordinateModel):
 
     def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
         ordinary = self.space.architecture.ordinary_form()
-        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-        recipe = self.settings.recipe.model_copy(update={"networks": max(networks, 2), "seed": seed})
         train = Split(self.state["inputs"], self.state["targets"])
-        # Training reads its own part only; there are no others here.
-        task = Dataset(self.metadata["task"], ordinary.task_type, ordinary.groups[-1].size, train, train, train)
-        zoo = train_zoo(ordinary, task, recipe, train.inputs.device)
-        snapshots = len(zoo) // recipe.networks
+        zoo = self.trained(ordinary, train, self.settings.recipe, networks, generator)
+        snapshots = len(zoo) // len(zoo.initial)
         chosen = torch.randint(snapshots, (networks,), generator=generator, device=generator.device).cpu()
         return self.space.encode(zoo.networks[torch.arange(networks) * snapshots + chosen]).to(train.inputs.device)
 

@@ -15,6 +15,7 @@ from wflib.networks import Networks, network_losses, output_losses
 from wflib.rng import generator
 from wflib.tasks import Dataset, Split
 from wflib.zoo.initial import initialize
+from wflib.zoo.posterior_draws import posterior_draws
 from wflib.zoo.zoo import Zoo
 
 __all__ = ["train_zoo"]
@@ -76,11 +77,14 @@ def train_zoo(
     device: str | torch.device = "cpu",
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Zoo:
-    """Train ``config.networks`` networks together and keep snapshots of their trajectories.
+    """Train ``config.networks`` networks together and keep snapshots of their trajectories, or draw them by Markov chains.
 
     Every network has its own initialization and its own order of examples; a GPU takes all through an epoch at once, a CPU
     as many as fit its cache. After ``skip_epochs`` epochs a snapshot of all networks is kept every ``snapshot_every``
     iterations. The last ``held_out`` share of trajectories is marked held out, one at least and never all.
+
+    With another ``sampler`` than the optimizer trajectories are chains and snapshots are draws from the posterior, see
+    :func:`~wflib.zoo.posterior_draws.posterior_draws`; an epoch of ``hmc`` is one iteration, a trajectory of its own.
 
     Args:
         architecture: What a network is. Batch norms are trained with the statistics of each batch.
@@ -97,7 +101,7 @@ def train_zoo(
     """
     inputs, targets = dataset.train.inputs.to(device), dataset.train.targets.to(device)
     examples, networks, size = len(inputs), config.networks, min(config.batch_size, len(inputs))
-    iterations = max(1, examples // config.batch_size)
+    iterations = 1 if config.sampler == "hmc" else max(1, examples // config.batch_size)
     kept_iterations = (config.epochs - config.skip_epochs) * iterations
     if kept_iterations < config.snapshot_every:
         raise ValueError(
@@ -108,10 +112,14 @@ def train_zoo(
     start = initialize(architecture, networks, config.init_std, drawn, config.init)
     shape, learned = dataset.inputs, [name for name in start.weights if name not in architecture.statistics]
     at_once = networks_at_once(architecture, size) if inputs.device.type == "cpu" else networks
-    trained = [part.map(torch.clone).weights for part in start.split(at_once)]
-    optimizers = [build_optimizer(config, [some[name].requires_grad_() for name in learned]) for some in trained]
     first = config.skip_epochs * iterations + config.snapshot_every
     steps = list(range(first, config.epochs * iterations + 1, config.snapshot_every))
+    if config.sampler != "optimizer":
+        drawn = generator(config.seed, "zoo", config.sampler, device=device)
+        flat = posterior_draws(start, Split(inputs, targets), config, steps, at_once, drawn, progress)
+        return zoo_of_runs(dataset, config, start, flat, steps)
+    trained = [part.map(torch.clone).weights for part in start.split(at_once)]
+    optimizers = [build_optimizer(config, [some[name].requires_grad_() for name in learned]) for some in trained]
     places = {step: place for place, step in enumerate(steps)}
     flat = torch.empty(networks, len(steps), architecture.dimension)
     shuffle = generator(config.seed, "zoo", "shuffle", device=device)
@@ -136,13 +144,18 @@ def train_zoo(
     diverged = ~torch.isfinite(flat).all(-1).all(-1)
     if bool(diverged.any()):
         raise ValueError(f"train_zoo: {int(diverged.sum())} of {networks} networks diverged; lower zoo.learning_rate.")
+    return zoo_of_runs(dataset, config, start, flat, steps)
+
+
+def zoo_of_runs(dataset: Dataset, config: ZooConfig, start: Networks, flat: Tensor, steps: list[int]) -> Zoo:
+    """The zoo of snapshots (networks, steps, D) of runs that began at ``start``."""
+    networks, count = flat.shape[:2]
     held_out = min(max(1, round(networks * config.held_out)), networks - 1)
     kept_out = torch.arange(networks) >= networks - held_out
-    count = len(steps)
     # One deviation describes initial weights of one distribution only.
     declared = {"init_std": config.init_std} if config.init == "normal" else {"init": config.init}
     return Zoo(
-        networks=Networks.from_flat(architecture, flat.flatten(0, 1)),
+        networks=Networks.from_flat(start.architecture, flat.flatten(0, 1)),
         trajectory=torch.arange(networks).repeat_interleave(count),
         step=torch.tensor(steps).repeat(networks),
         held_out=kept_out.repeat_interleave(count),

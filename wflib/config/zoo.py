@@ -1,0 +1,89 @@
+"""Settings of zoos: how networks are trained or read, aligned, and made canonical."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from wflib.config.base import Count, Device, Fraction, NonNegative, Positive, Section, Seed
+from wflib.config.reading import ReadConfig
+
+__all__ = ["AlignConfig", "CanonicalizeConfig", "ZooConfig"]
+
+
+class ZooConfig(Section):
+    """How base networks are trained, or where they come from."""
+
+    source: Annotated[str, Field(min_length=1)] = Field(
+        "train", description="train, or a file or folder of networks that others have trained."
+    )
+    format: Literal["auto", "modelzoo", "gpt", "small-cnn-zoo", "state-dicts", "inr", "wild-park", "hdf5", "wflib"] = Field(
+        "auto", description="How they lie there; auto looks."
+    )
+    read: ReadConfig = ReadConfig()
+    seed: Seed
+    network: Literal["mlp", "cnn", "resnet", "vit"] = Field(description="What kind of network; all but mlp take images.")
+    widths: Annotated[list[Count], Field(min_length=1)] = Field(
+        description="Neurons of each hidden layer; cnn: channels of each convolution; resnet: channels of each block; "
+        "vit: features of a token, then hidden neurons of each block."
+    )
+    activation: Literal["relu", "leaky_relu", "tanh", "softsign", "gelu", "silu", "smooth_relu", "identity"]
+    networks: Annotated[int, Field(ge=2, strict=True, description="Training runs, two at least: one may be held out.")]
+    held_out: Annotated[float, Field(gt=0, lt=1, strict=True, description="Share of training runs that no flow sees.")]
+    sampler: Literal["optimizer", "sgld", "hmc"] = Field(
+        default="optimizer", description="Train networks, or draw them from the posterior by chains (needs wflib[bayes])."
+    )
+    optimizer: Literal["adam", "sgd"]
+    learning_rate: Positive
+    momentum: Fraction
+    weight_decay: NonNegative
+    batch_size: Count
+    epochs: Count
+    skip_epochs: Annotated[int, Field(ge=0, strict=True, description="Epochs before the first snapshot.")]
+    snapshot_every: Count = Field(description="Iterations between two snapshots.")
+    init: Literal["normal", "torch", "he", "glorot"] = Field(
+        description="Deviation of initial weights: init_std for all, or of each tensor by its sizes."
+    )
+    init_std: Positive = Field(description="Standard deviation of initial weights with init: normal, the flows' prior too.")
+    device: Device
+
+    @model_validator(mode="after")
+    def leaves_snapshots(self) -> ZooConfig:
+        """Some epochs must be left after the skipped ones."""
+        if self.skip_epochs >= self.epochs:
+            raise ValueError(f"skip_epochs ({self.skip_epochs}) must be smaller than epochs ({self.epochs})")
+        return self
+
+    @model_validator(mode="after")
+    def has_a_prior(self) -> ZooConfig:
+        """A posterior needs a prior of positive deviations, N(0, init_std²)."""
+        if self.sampler != "optimizer" and self.init != "normal":
+            raise ValueError(f"sampler: {self.sampler} needs init: normal, the prior N(0, init_std²); got {self.init}")
+        return self
+
+    @model_validator(mode="after")
+    def enough_widths(self) -> ZooConfig:
+        """A transformer has features and at least one block."""
+        if self.network == "vit" and len(self.widths) < 2:
+            raise ValueError(f"network: vit needs widths of a token and of at least one block, got {self.widths}")
+        return self
+
+
+class AlignConfig(Section):
+    """How networks are aligned to one reference."""
+
+    seed: Seed
+    method: Literal["none", "weight-matching", "activation-matching", "sinkhorn"]
+    objective: Literal["l2", "midpoint", "random-point"] = Field(description="What sinkhorn makes small.")
+    reference: Literal["first", "best", "medoid", "mean"] = Field(description="The network that others are brought to.")
+    restarts: Count = Field(description="Starts of weight matching, whose answer sinkhorn starts from.")
+    iterations: Count = Field(description="Steps of sinkhorn's descent.")
+
+
+class CanonicalizeConfig(Section):
+    """How scalings of neurons are removed."""
+
+    norm: Literal["weights-and-bias", "weights"] = Field(
+        description="What of a neuron's incoming weights has norm one: with the bias, or without it as in the thesis."
+    )

@@ -1,0 +1,92 @@
+"""Laplace's approximation of the last layer, around networks of largest posterior density; by ``posteriors``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from wflib.config import extra_module
+from wflib.models.bayes import BayesianModel, BayesianSettings, one_of
+from wflib.models.model import standard_normal
+from wflib.networks import output_losses
+from wflib.zoo import Posterior
+
+__all__ = ["LastLayerLaplace", "most_probable"]
+
+
+def most_probable(posterior: Posterior, start: Tensor, steps: int, learning_rate: float) -> Tensor:
+    """Standard coordinates where −log p(z | D) is small, by so many full-batch steps of Adam from each start, (runs, D)."""
+    z = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([z], lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (-posterior.log_density(z).sum()).backward()
+        optimizer.step()
+        schedule.step()
+    return z.detach()
+
+
+class LastLayerLaplace(BayesianModel):
+    """N(θ_MAP, (G + σ⁻²)⁻¹) of the last layer's weights and bias, all others as they are in the network of largest density.
+
+    G is the generalized Gauss–Newton matrix Σ_i J_iᵀ H_i J_i of the loss over all training examples, divided by the
+    temperature. There are several such networks, each from a start of its own; a draw is around a random one.
+    """
+
+    name, label, colour = "laplace-last-layer", "last-layer Laplace", "#CCBB44"
+
+    class Settings(BayesianSettings):
+        """How networks of large density are found, all together."""
+
+        runs: Annotated[int, Field(ge=1, strict=True)] = 16
+        steps: Annotated[int, Field(ge=1, strict=True, description="Full-batch steps of Adam, its size falling to 0.")] = (
+            1000
+        )
+        learning_rate: Annotated[float, Field(gt=0, description="Of weights over their prior's deviation.")] = 0.02
+
+    @classmethod
+    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+        posterior = cls.posterior(space, training, train, settings)
+        architecture, last = posterior.architecture, posterior.architecture.output_layer
+        if last is None:
+            raise ValueError(
+                "laplace-last-layer: expected networks that end in a linear map of its own weights, got others; choose "
+                "mean-field or sgld."
+            )
+        ggn = extra_module("posteriors", cls.name).ggn
+        start = posterior.standard_normal(settings.runs, generator)
+        flat = most_probable(posterior, start, settings.steps, settings.learning_rate) * posterior.std
+        where = torch.cat([torch.arange(architecture.dimension)[architecture.slices[name]] for name in last.tensors])
+        features = architecture.run(architecture.unflatten(flat), train.inputs, {last.inputs[0]})[last.inputs[0]]
+        outputs, width = architecture.shape(last.weight)
+
+        def curvature(mean: Tensor, features: Tensor) -> Tensor:
+            """G of one network."""
+
+            def forward(layer: Tensor) -> Tensor:
+                found = features @ layer[: outputs * width].view(outputs, width).T
+                return found if last.bias is None else found + layer[outputs * width :]
+
+            def loss(found: Tensor) -> Tensor:
+                return output_losses(architecture.task_type, found[None], train.targets).sum() / posterior.temperature
+
+            return ggn(forward, loss, forward_has_aux=False, loss_has_aux=False, normalize=False)(mean)
+
+        curvatures = torch.func.vmap(curvature)(flat[:, where].double(), features.double())
+        std = torch.as_tensor(posterior.std, dtype=torch.float64).expand(architecture.dimension)[where]
+        lower = torch.linalg.cholesky(curvatures + std.pow(-2).diag())
+        # θ = mean + L⁻ᵀ ε has the covariance (L Lᵀ)⁻¹.
+        factor = torch.linalg.solve_triangular(lower, torch.eye(len(where), dtype=lower.dtype), upper=False)
+        return {"mean": flat, "where": where, "factor": factor.to(flat)}
+
+    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+        mean, where, factor = (self.state[name] for name in ("mean", "where", "factor"))
+        chosen = one_of(mean, networks, generator)
+        noise = standard_normal(networks, mean, generator, len(where))
+        flat = mean[chosen]
+        flat[:, where] += (noise[:, None] @ factor[chosen]).squeeze(1)
+        return self.encoded(flat)
