@@ -74,6 +74,15 @@ def test_a_single_network_has_no_errors():
     assert table["nll"].notna().all()
 
 
+def test_networks_of_one_trajectory_have_no_errors_and_are_no_error():
+    snapshots = networks(1.0, count=5, noise=0.3)
+    table = part_quality("held-out", snapshots, TASK, generator(0, "parts"), torch.zeros(5, dtype=torch.int64))
+    assert table["nll_error_networks"].isna().all()
+    independent = part_quality("held-out", snapshots, TASK, generator(0, "parts"), torch.arange(5))
+    assert independent["nll_error_networks"].notna().all()
+    assert table["nll"].equals(independent["nll"])
+
+
 def test_a_better_and_as_novel_model_beats_the_samples_and_no_other_does():
     groups = {
         "samples": networks(1.0, noise=0.3),
@@ -99,3 +108,13 @@ def test_many_rivals_are_not_said_to_be_better_by_chance():
     assert "beaten" in beaten([one], {})
     others = [Rival(name, 0.2, 0.2, 0.9, 1.0, 1.0) for name in "bcd"]
     assert "no simpler model" in beaten([one, *others], {})
+
+
+@pytest.mark.parametrize("unknown", [(math.nan, 1.0), (1.0, math.nan)])
+def test_where_novelty_is_unknown_nothing_is_said_of_equal_novelty(unknown):
+    better = Rival("a", 0.1, 0.2, 0.001, *unknown)
+    assert "beaten" in beaten([Rival("a", 0.1, 0.2, 0.001, 1.0, 1.0)], {})
+    for judged in ([], [better]):
+        assert beaten(judged, {}).startswith("samples: compared with no simpler model")
+    worse = Rival("b", 0.3, 0.2, 0.001, 1.0, 1.0)
+    assert beaten([better, worse], {}) == "samples: no simpler model (b) has a lower loss and is as novel, at 5%."

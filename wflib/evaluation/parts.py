@@ -24,7 +24,7 @@ PART_SCHEMA: dict[str, str] = {
         "float64",
     ),
 }
-"""Column → dtype of the table with one row per source and part of the data; errors are NaN for a single network."""
+"""Column → dtype of the table with one row per source and part of the data; errors are NaN for one trajectory's networks."""
 PARTS = ("train", "validation", "test")
 AS_NOVEL = 0.005
 """What copying ratios of two choices of a few hundred networks differ by."""
@@ -55,7 +55,7 @@ def part_quality(
         Three rows with the columns of ``PART_SCHEMA``.
     """
     require_classification(networks.architecture, "part_quality")
-    rows = []
+    rows, independent = [], len(networks) if trajectory is None else len(trajectory.unique())
     for part in PARTS:
         split: Split = getattr(dataset, part)
         chosen = torch.randperm(len(split.targets), generator=generator)[:examples]
@@ -64,7 +64,7 @@ def part_quality(
         right = (~wrong_predictions(log_probabilities, targets)).double()
         for name, values in (("accuracy", right), ("nll", example_losses(log_probabilities, targets))):
             found = {name: values.double().mean().item()}
-            if len(networks) > 1:
+            if independent > 1:
                 estimate = estimate_mean(values.cpu(), trajectory)
                 found[f"{name}_error_networks"] = estimate.error_networks
                 found[f"{name}_error_examples"] = estimate.error_examples
@@ -105,7 +105,7 @@ def rivals(groups: dict[str, Networks], copying_ratios: dict[str, float], split:
     Args:
         groups: ``"samples"`` and the models' networks, independent ones.
         copying_ratios: Of each of them.
-        split: Training and validation examples: what is compared is not chosen by them.
+        split: Training and validation examples. Some models choose a setting by the latter, none by test examples.
 
     Returns:
         One for each model of more than one network, the lowest loss first.

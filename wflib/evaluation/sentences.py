@@ -126,7 +126,13 @@ def beaten(rivals: list[Rival], labels: Mapping[str, str], level: float = 0.05) 
         rivals: From :func:`~wflib.evaluation.parts.rivals`; p-values are adjusted for their number (Holm).
         labels: Source → name for people.
         level: Probability that any is said to be better where none is.
+
+    Returns:
+        The sentence; models whose novelty or the samples' was not measured are not judged, and it says so of nobody left.
     """
+    rivals = [rival for rival in rivals if math.isfinite(rival.copying_ratio) and math.isfinite(rival.samples_copying_ratio)]
+    if not rivals:
+        return "samples: compared with no simpler model of which several networks were drawn and their novelty measured."
     adjusted = holm({rival.source: rival.p_value for rival in rivals})
     better = [rival for rival in rivals if replace(rival, p_value=adjusted[rival.source]).beats(level)]
     if not better:
