@@ -227,6 +227,19 @@ def test_every_draw_lies_on_the_zoos_manifold(name, correlated):
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("data", [torch.float32, torch.float64])
+def test_draws_have_the_zoos_precision_whatever_the_datas_is(name, data, correlated, tmp_path):
+    double = replace(correlated, networks=correlated.networks.to(torch.float64))
+    parts = {part: Split(points(part).inputs.to(data), points(part).targets) for part in ("train", "validation", "test")}
+    model = quickly_fitted(name, double, replace(TASK, **parts))
+    drawn = model.draw(3, generator(0, name))
+    assert drawn.dtype == torch.float64
+    model.save(tmp_path / "model.safetensors")
+    again = load_model(tmp_path / "model.safetensors").draw(3, generator(0, name))
+    torch.testing.assert_close(again.flat, drawn.flat, rtol=1e-12, atol=1e-12)  # layouts in memory may round otherwise
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_neither_held_out_networks_nor_test_examples_are_read(name, correlated):
     held_out = torch.arange(6) >= 4
     zoo = replace(correlated, held_out=held_out)

@@ -99,7 +99,9 @@ class CoordinateModel(GenerativeModel):
             )
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         settings, space = cls.completed(settings, zoo), Coordinates(zoo.architecture)
-        state = cls.learn(space, training, task.train, task.validation, settings, generator)
+        found, like = cls.learn(space, training, task.train, task.validation, settings, generator), zoo.networks.dtype
+        # What comes from the data has its precision, draws have the zoo's.
+        state = {name: tensor.to(like) if tensor.is_floating_point() else tensor for name, tensor in found.items()}
         return cls(space, settings, state, {"task": task.task})
 
     @classmethod

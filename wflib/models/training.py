@@ -70,7 +70,7 @@ class TrainedAnew(TrainedByRecipe):
         zoo = self.trained(ordinary, train, self.settings.recipe, networks, generator)
         snapshots = len(zoo) // len(zoo.initial)
         chosen = torch.randint(snapshots, (networks,), generator=generator, device=generator.device).cpu()
-        return self.space.encode(zoo.networks[torch.arange(networks) * snapshots + chosen]).to(train.inputs.device)
+        return self.space.encode(zoo.networks[torch.arange(networks) * snapshots + chosen]).to(train.inputs)
 
 
 class FewSteps(CoordinateModel):

@@ -87,7 +87,7 @@ class Posterior:
     def standard_normal(self, networks: int, generator: torch.Generator) -> Tensor:
         """Draws from the prior in standard coordinates, (networks, D)."""
         shape = (networks, self.architecture.dimension)
-        return torch.randn(shape, generator=generator, device=generator.device).to(self.train.inputs.device)
+        return torch.randn(shape, generator=generator, device=generator.device).to(self.train.inputs)
 
 
 @dataclass(frozen=True)
