@@ -139,7 +139,7 @@ def report(
         "data/dataset.safetensors"
     ),
     page: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("reports/networks.html"),
-    seed: Annotated[int, typer.Option(min=0, help="Of subsets, baselines and tests.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of subsets, simpler models and tests.")] = 0,
 ) -> None:
     """Compare networks from anywhere with a zoo and its held-out part: one page, and what the tests say.
 

@@ -49,7 +49,7 @@ class Comparison:
     """What :func:`compare_networks` returns.
 
     Attributes:
-        data: Tables of the report; sources are ``samples``, ``zoo``, ``held-out`` and baselines.
+        data: Tables of the report; sources are ``samples``, ``zoo``, ``held-out`` and simpler models.
         auc: Area under the curve of a classifier between the networks and held-out ones, 0.5 where it cannot tell them; None
             where there are too few to test.
     """

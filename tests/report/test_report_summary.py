@@ -88,7 +88,7 @@ def test_numbers_of_the_summary_are_those_of_the_tables(run):
     assert "0.983 ± 0.020" in sentence(run, "Samples reach")
 
 
-def test_noise_around_training_networks_is_no_baseline_to_beat(change_group):
+def test_noise_around_training_networks_is_no_simpler_model_to_beat(change_group):
     assert "training + noise" not in sentence(change_group("training-noise", accuracy_mean=1.0), "simpler models")
 
 
