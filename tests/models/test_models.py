@@ -18,7 +18,7 @@ from wflib.models.training import FewSteps, TrainedAnew
 from wflib.networks import Networks, network_losses
 from wflib.rng import generator
 from wflib.storage import ArtifactError
-from wflib.tasks import Dataset, Split
+from wflib.tasks import TASKS, Dataset, Split
 from wflib.zoo import Zoo, canonical_zoo, train_zoo
 
 ARCHITECTURE = mlp([2, 2, 2])  # 12 coordinates
@@ -260,6 +260,26 @@ def test_zoos_too_small_to_fit_and_settings_of_another_are_errors(name, correlat
         METHODS[name].fit(correlated[: fewest - 1], TASK)
     with pytest.raises(ValueError, match=f"{name}: expected settings"):
         METHODS[name].fit(correlated, TASK, load_settings().align)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_without_examples_weights_alone_are_learned_from_and_nothing_else_is(name, correlated):
+    nothing = TASKS["none"]().for_networks(ARCHITECTURE, "test")
+    if name in {*LOOK_AT_NO_NETWORKS, "hyper-representation"}:
+        with pytest.raises(ValueError, match=f"^{name}: expected a task with examples, .* got the task none; choose"):
+            quickly_fitted(name, correlated, nothing)
+    else:
+        fitted = [quickly_fitted(name, correlated, task) for task in (nothing, TASK)]
+        assert torch.equal(*(model.draw(3, generator(0, name)).flat for model in fitted))
+
+
+@pytest.mark.parametrize("method", [KernelDensity, METHODS["hyper-representation"]])
+def test_without_examples_none_is_the_best(method, correlated):
+    nothing, settings = TASKS["none"]().for_networks(ARCHITECTURE, "test"), QUICK.get(method.name, {})
+    everyone = method.fit(correlated, nothing, method.Settings(**settings | {"best": 1.0}))
+    assert len(everyone.draw(3, generator(0))) == 3
+    with pytest.raises(ValueError, match="expected a task with examples"):
+        method.fit(correlated, nothing, method.Settings(**settings | {"best": 0.5}))
 
 
 def test_settings_name_the_method_the_key_and_what_is_allowed():

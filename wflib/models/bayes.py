@@ -54,6 +54,10 @@ class BayesianModel(CoordinateModel):
     Settings = BayesianSettings
 
     @classmethod
+    def needs_examples(cls, settings: Section) -> bool:
+        return True
+
+    @classmethod
     def posterior(cls, space: Coordinates, training: Zoo, train: Split, settings: BayesianSettings) -> Posterior:
         """The posterior of ordinary networks of the zoo's kind.
 

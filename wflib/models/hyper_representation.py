@@ -104,6 +104,10 @@ class HyperRepresentation(CoordinateModel):
         return TokenAutoencoder(dimension, *sizes)
 
     @classmethod
+    def needs_examples(cls, settings: Settings) -> bool:
+        return settings.best < 1
+
+    @classmethod
     def learn(cls, space, training, train_split, validation, settings, generator) -> dict[str, Tensor]:
         weights = space.encode(training.networks)
         mean, deviation = standardization(weights, tensor_deviations(space.architecture, weights))

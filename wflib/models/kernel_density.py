@@ -35,6 +35,10 @@ class KernelDensity(CoordinateModel):
         best: Annotated[float, Field(gt=0, le=1, description="Share of training networks that have a kernel.")] = 1.0
 
     @classmethod
+    def needs_examples(cls, settings: Settings) -> bool:
+        return settings.best < 1
+
+    @classmethod
     def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
         x = space.encode(training.networks)
         deviations, rows = leading_directions(x, settings.rank)

@@ -84,7 +84,8 @@ class CoordinateModel(GenerativeModel):
         """As :meth:`GenerativeModel.fit`; default settings with None, a generator of seed 0 likewise.
 
         Raises:
-            ValueError: Too few networks that are not held out, or settings of another model.
+            ValueError: Too few networks that are not held out, settings of another model, or a task without examples where
+                this one needs them.
         """
         settings = cls.Settings() if settings is None else settings
         if type(settings) is not cls.Settings:
@@ -97,12 +98,22 @@ class CoordinateModel(GenerativeModel):
                 f"{cls.name}: expected at least {'one network' if cls.fewest == 1 else 'two networks'} to learn from, "
                 f"got {len(training)}; train more, or hold fewer out."
             )
+        if cls.needs_examples(settings) and not task.has_examples:
+            raise ValueError(
+                f"{cls.name}: expected a task with examples, which it learns or chooses by, got the task {task.task}; "
+                "choose a model that looks at weights alone, such as gaussian-full."
+            )
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         settings, space = cls.completed(settings, zoo), Coordinates(zoo.architecture)
         found, like = cls.learn(space, training, task.train, task.validation, settings, generator), zoo.networks.dtype
         # What comes from the data has its precision, draws have the zoo's.
         state = {name: tensor.to(like) if tensor.is_floating_point() else tensor for name, tensor in found.items()}
         return cls(space, settings, state, {"task": task.task})
+
+    @classmethod
+    def needs_examples(cls, settings: Section) -> bool:
+        """Whether a fit looks at the task's examples."""
+        return False
 
     @classmethod
     def completed(cls, settings: Section, zoo: Zoo) -> Section:

@@ -33,6 +33,10 @@ class TrainedByRecipe(CoordinateModel):
     Settings = RecipeSettings
 
     @classmethod
+    def needs_examples(cls, settings: Section) -> bool:
+        return True
+
+    @classmethod
     def completed(cls, settings: RecipeSettings, zoo: Zoo) -> RecipeSettings:
         """With the zoo's own recipe, where none is given.
 
@@ -86,6 +90,10 @@ class FewSteps(CoordinateModel):
         learning_rates: Annotated[tuple[float, ...], Field(min_length=1)] = (0.003, 0.01, 0.03)
         examples: Annotated[int, Field(ge=1, strict=True, description="Training examples of a step, all at most.")] = 2048
         tried: Annotated[int, Field(ge=1, strict=True, description="Networks by which the size is chosen.")] = 100
+
+    @classmethod
+    def needs_examples(cls, settings: Section) -> bool:
+        return True
 
     @classmethod
     def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
