@@ -9,6 +9,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,21 @@ def test_files_that_pages_name_exist():
     made = {"reports/demo.html", "reports/figures/", "reports/studies/samplers.md", "stages/presets/rings.yaml"}
     assert sorted(path for path in named - made if not (ROOT / path).exists()) == []
     assert len(named) > 20
+
+
+def test_the_table_of_extras_names_all_of_them_and_no_other():
+    text = (ROOT / "docs/getting-started.md").read_text()
+    named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*`[^|]*)\|", text, re.MULTILINE)))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(named) == set(project["optional-dependencies"])
+
+
+def test_settings_of_pages_are_settings(tmp_path):
+    found = [block for page in PAGES for block in blocks(page.read_text(), "yaml")]
+    assert found
+    for block in found:
+        (tmp_path / "params.yaml").write_text(block)
+        load_settings(tmp_path / "params.yaml", ROOT / "stages/presets")
 
 
 def test_readme_is_short():

@@ -296,6 +296,9 @@ def test_settings_name_the_method_the_key_and_what_is_allowed():
         ("evaluate.models=[flow]", "evaluate.models: flow: no such model; allowed: average"),
         ("models.few-steps={size: 3}", "models.few-steps: size: Extra inputs"),
         ("models.nothing={}", "models: nothing: no such model"),
+        ("models.few-steps={learning_rates: [-1]}", "models.few-steps: learning_rates.0: .*greater than 0"),
+        ("models.few-steps={learning_rates: [.nan]}", "models.few-steps: learning_rates.0: "),
+        ("models.hmc={trajectory: .inf}", "models.hmc: trajectory: .*finite"),
     ):
         with pytest.raises(SettingsError, match=complaint):
             check_methods(load_settings(changes=[change]))

@@ -21,6 +21,6 @@ Time = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
 class Section(BaseModel):
-    """Settings that belong together: frozen, and unknown names are errors."""
+    """Settings that belong together: frozen, unknown names are errors, and so are NaN and infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

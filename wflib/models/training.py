@@ -87,7 +87,7 @@ class FewSteps(CoordinateModel):
         """How many steps, and among which sizes."""
 
         steps: Annotated[int, Field(ge=0, strict=True)] = 20
-        learning_rates: Annotated[tuple[float, ...], Field(min_length=1)] = (0.003, 0.01, 0.03)
+        learning_rates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.003, 0.01, 0.03)
         examples: Annotated[int, Field(ge=1, strict=True, description="Training examples of a step, all at most.")] = 2048
         tried: Annotated[int, Field(ge=1, strict=True, description="Networks by which the size is chosen.")] = 100
 
