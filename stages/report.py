@@ -53,7 +53,8 @@ def main(
         seconds = {stage: fact(stage, "seconds") for stage in STAGES}
         cost = None
         if settings.zoo.source == "train":  # of networks that others trained nobody knows what they cost
-            cost = cost_of_run(seconds, fact("sample", "networks"), fact("train-zoo", "trajectories"))
+            made = "trajectories" if settings.zoo.sampler == "optimizer" else "networks"  # a chain gives many draws
+            cost = cost_of_run(seconds, fact("sample", "networks"), fact("train-zoo", made))
         save_json(out / "cost.json", {} if cost is None else cost.metrics)
         unused = {"zoo": {"read": True}} if settings.zoo.source == "train" else {}
         write_report(

@@ -22,7 +22,7 @@ class Cost:
     Attributes:
         before: All that comes before the first draw: the zoo, what is done to it, and the fit.
         draw: Of one network drawn.
-        training: Of one network trained anew by the zoo's recipe, as many at once as the zoo had.
+        training: Of one network made anew by the zoo's recipe, as many at once as the zoo had: a run, or a draw of chains.
     """
 
     before: float
@@ -57,7 +57,7 @@ def cost_of_run(seconds: Mapping[str, float], drawn: int, trained: int) -> Cost:
     Args:
         seconds: Stage → its seconds.
         drawn: Networks that the stage sample drew.
-        trained: Trajectories that the stage train-zoo trained.
+        trained: Trajectories that the stage train-zoo trained, or draws of its chains.
     """
     before = sum(seconds[stage] for stage in BEFORE_DRAWING)
     return Cost(before, seconds["sample"] / drawn, seconds["train-zoo"] / trained)
