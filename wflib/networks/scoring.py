@@ -97,15 +97,24 @@ def network_losses(networks: Networks, split: Split, chunk: int | None = None) -
         (networks,).
 
     Raises:
-        ValueError: Inputs of another shape, or ``chunk`` below one.
+        ValueError: Inputs or targets of another shape, or ``chunk`` below one.
     """
     kind, parts = networks.architecture.task_type, outputs_in_parts(networks, split.inputs, chunk)
     return torch.cat([output_losses(kind, outputs, split.targets).mean(1) for outputs in parts])
 
 
 def output_losses(task_type: str, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Loss of every network on every example, (networks, examples), from outputs (networks, examples, outputs)."""
+    """Loss of every network on every example, (networks, examples), from outputs (networks, examples, outputs).
+
+    Raises:
+        ValueError: Targets of another shape, which would be compared with outputs of other examples.
+    """
     if task_type == "regression":
+        if tuple(targets.shape) not in (outputs.shape, outputs.shape[1:]):
+            raise ValueError(
+                f"Shape mismatch: expected targets (examples, outputs) of a regression, {tuple(outputs.shape[1:])}, got "
+                f"{tuple(targets.shape)}; a single value needs a column of its own."
+            )
         return 0.5 * (outputs - targets.to(outputs.device)).square().mean(2)
     return example_losses(outputs.log_softmax(-1), targets)
 
