@@ -141,3 +141,16 @@ def test_thinned_chains_keep_every_so_many_draws():
     )
     assert every.z.shape == (2, 3, 1)
     assert torch.equal(every.z, all_draws.z[:, 1::2])
+
+
+def test_posteriors_of_nothing_and_chains_without_draws_are_refused():
+    with pytest.raises(ValueError, match="expected training examples"):
+        Posterior(LINE, Split(X[:0], Y[:0]), STD)
+    with pytest.raises(ValueError, match=r"expected one deviation or \(1,\), got \(3,\)"):
+        Posterior(LINE, TRAIN, torch.ones(3))
+    posterior = Posterior(LINE, TRAIN, torch.full((1,), STD))
+    start = posterior.standard_normal(2, generator(0))
+    arguments = {"every": 2, "learning_rate": 0.01, "batch_size": 4, "generator": generator(0)}
+    assert stochastic_gradient_chains(posterior, "sgld", start, 5, warmup=3, **arguments).z.shape == (2, 1, 1)
+    with pytest.raises(ValueError, match=r"steps to exceed warmup by every \(2\) at least, got 5 and 4"):
+        stochastic_gradient_chains(posterior, "sgld", start, 5, warmup=4, **arguments)

@@ -42,7 +42,7 @@ class Posterior:
         temperature: T of the likelihood.
 
     Raises:
-        ValueError: Another architecture, or no positive deviations and temperature.
+        ValueError: Another architecture, no examples, or no positive deviations, one or (D,), and temperature.
     """
 
     architecture: Architecture
@@ -56,6 +56,13 @@ class Posterior:
             raise ValueError(
                 f"Posterior: expected ordinary networks whose outputs depend on weights alone, got {found}; "
                 "decanonicalize them, or choose networks without batch norms."
+            )
+        if not self.examples:
+            raise ValueError("Posterior: expected training examples, which the likelihood is of, got none.")
+        if torch.as_tensor(self.std).shape not in ((), (self.architecture.dimension,)):
+            raise ValueError(
+                f"Shape mismatch: Posterior: expected one deviation or ({self.architecture.dimension},), got "
+                f"{tuple(torch.as_tensor(self.std).shape)}."
             )
         if not bool((torch.as_tensor(self.std) > 0).all()) or not self.temperature > 0:
             raise ValueError(
@@ -140,8 +147,10 @@ def stochastic_gradient_chains(
         (steps − warmup) // every draws of each chain.
 
     Raises:
-        ValueError: Another method, or a chain diverged.
+        ValueError: Another method, no draw would be kept, or a chain diverged.
     """
+    if steps - warmup < every:
+        raise ValueError(f"{method}: expected steps to exceed warmup by every ({every}) at least, got {steps} and {warmup}.")
     if method not in ("sgld", "sghmc"):
         raise ValueError(f"stochastic_gradient_chains: expected method sgld or sghmc, got {method!r}.")
     module = extra_module(f"posteriors.sgmcmc.{method}", method)

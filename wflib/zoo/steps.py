@@ -28,8 +28,10 @@ def full_batch_steps(networks: Networks, split: Split, steps: int | Sequence[int
         The networks after each number of steps, in the order given.
 
     Raises:
-        ValueError: Canonical networks, or a negative number of steps.
+        ValueError: Canonical networks or none, or a negative number of steps.
     """
+    if not len(networks):
+        raise ValueError("full_batch_steps: expected at least one network, got none.")
     if networks.architecture.canonical:
         raise ValueError("full_batch_steps: expected ordinary networks, got canonical ones; decanonicalize them first.")
     wanted = [steps] if isinstance(steps, int) else list(steps)
@@ -50,7 +52,7 @@ def steps_of_some(networks: Networks, split: Split, wanted: list[int], learning_
     learned = [weights[name].requires_grad_() for name in weights if name not in architecture.statistics]
     optimizer = torch.optim.Adam(learned, lr=learning_rate)
     if architecture.statistics:  # measured for each network on examples of its own
-        split = Split(split.inputs.expand(len(networks), *split.inputs.shape), split.targets.expand(len(networks), -1))
+        split = Split(*(part.expand(len(networks), *part.shape) for part in (split.inputs, split.targets)))
     kept: dict[int, Networks] = {}
     for step in range(max(wanted) + 1):
         if step in wanted:
