@@ -51,3 +51,18 @@ def test_barrier_is_that_of_the_evaluation():
     assert torch.equal(wflib.barrier(networks, inputs, targets, 3).maximal, expected.maximal)
     with pytest.raises(ValueError, match="at least two networks"):
         wflib.barrier(networks[:1], inputs, targets)
+
+
+def test_a_reference_of_another_precision_is_one():
+    networks = random_networks(ARCHITECTURE, 3)
+    aligned = wflib.align(networks, networks[:1].to(torch.float32))
+    assert aligned.dtype == torch.float64
+    assert torch.equal(aligned.flat, wflib.align(networks).flat)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (5, 4), (5,)])
+def test_inputs_that_say_nothing_of_neurons_are_refused(shape):
+    networks = random_networks(ARCHITECTURE, 3)
+    with pytest.raises(ValueError, match=r"expected inputs \(examples, 3\) of one example at least, got"):
+        wflib.align(networks, inputs=torch.zeros(shape, dtype=torch.float64))
+    assert len(wflib.align(networks, inputs=torch.ones(1, 3, dtype=torch.float64))) == 3

@@ -60,6 +60,7 @@ def align(
     if len(reference) != 1 or reference.architecture != networks.architecture:
         what = f"{len(reference)} networks" if len(reference) != 1 else "one of another architecture"
         raise ValueError(f"align: reference expected one network of the same architecture, got {what}.")
+    reference = reference.to(networks.dtype)
     if inputs is not None:
         return permute(networks, activation_matching(reference, networks, inputs))
     return permute(networks, weight_matching(reference, networks, generator(seed, "align"), restarts))

@@ -40,8 +40,15 @@ def activation_matching(reference: Networks, networks: Networks, inputs: Tensor,
         Indices per hidden group, to be applied with :func:`~wflib.symmetry.permutation.permute`.
 
     Raises:
-        ValueError: A network holds NaN or infinity, or no value holds the neurons of a group.
+        ValueError: A network holds NaN or infinity, inputs of another shape or none, or no value holds the neurons of a
+            group.
     """
+    expected = networks.architecture.inputs
+    if inputs.shape[1:] != expected or not len(inputs):
+        raise ValueError(
+            f"Shape mismatch: activation_matching expected inputs (examples, {', '.join(map(str, expected))}) of one example "
+            f"at least, got {tuple(inputs.shape)}."
+        )
     for side, name in ((networks, "weights"), (reference, "the reference")):
         side.require_finite(f"activation_matching: {name}")
     architecture = networks.architecture
