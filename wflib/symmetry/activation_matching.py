@@ -46,8 +46,8 @@ def activation_matching(reference: Networks, networks: Networks, inputs: Tensor,
     expected = networks.architecture.inputs
     if inputs.shape[1:] != expected or not len(inputs):
         raise ValueError(
-            f"Shape mismatch: activation_matching expected inputs (examples, {', '.join(map(str, expected))}) of one example "
-            f"at least, got {tuple(inputs.shape)}."
+            f"Shape mismatch: activation_matching expected inputs (examples, {', '.join(map(str, expected))}) of one "
+            f"example at least, got {tuple(inputs.shape)}."
         )
     for side, name in ((networks, "weights"), (reference, "the reference")):
         side.require_finite(f"activation_matching: {name}")
