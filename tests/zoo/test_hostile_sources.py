@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.zoo import foreign
-from wflib.zoo import FORMATS, read
+from wflib.zoo import FORMATS, inspect, read, read_settings
 
 pytest.importorskip("lmdb", reason="the extra wflib[gpt] is not installed")
 h5py = pytest.importorskip("h5py", reason="the extra wflib[hdf5] is not installed")
@@ -468,3 +468,13 @@ def test_a_missing_package_is_named_with_its_extra(package, extra, tmp_path, mon
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ValueError, match=rf"need the package {package}: pip install wflib\[{extra}\]"):
         read(path, **(FLAT if package == "h5py" else {}))
+
+
+@pytest.mark.parametrize("look", [read, inspect], ids=["read", "inspect"])
+def test_formats_and_paths_that_do_not_exist_are_told_from_those_that_do(look, tmp_path):
+    folder = plain(tmp_path / "networks")
+    look(folder, "state-dicts", config=read_settings(RELU))
+    with pytest.raises(ValueError, match=r"zoo.format: expected auto or one of wflib, .*, got 'zip'"):
+        look(folder, "zip")
+    with pytest.raises(ValueError, match="expected a file or a folder of networks, found neither"):
+        look(tmp_path / "nowhere", "state-dicts")

@@ -21,7 +21,7 @@ from wflib.symmetry import Symmetries
 from wflib.zoo.sources.assembly import assemble, with_one_architecture
 from wflib.zoo.sources.base import LABELS, Request
 from wflib.zoo.sources.modules import module_and_inputs, traced
-from wflib.zoo.sources.reading import FORMATS, recognized
+from wflib.zoo.sources.reading import recognized
 from wflib.zoo.sources.selection import select
 
 __all__ = ["Inspection", "inspect"]
@@ -65,12 +65,12 @@ def inspect(
         config: Settings of reading.
 
     Raises:
-        ValueError: Nothing is there, or nothing of a known format.
+        ValueError: Nothing is there, nothing of a known format, or no such format.
     """
     path, config = Path(path), replaced(config or ReadConfig())
     if (kind := artifact_kind(path)) is not None:
         return Inspection(path, (("path", str(path)), *kind), None)
-    source = (recognized(path) if format == "auto" else FORMATS[format])()
+    source = recognized(path, format)()
     given = module if module is not None else config.module
     instance, shape = (None, None) if given is None else module_and_inputs(given, config.inputs)
     architecture = None if instance is None else traced(instance, shape, config.task_type)

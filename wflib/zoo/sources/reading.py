@@ -95,13 +95,17 @@ class Collection:
         )
 
 
-def recognized(path: Path) -> type[Source]:
-    """The format of a file or folder.
+def recognized(path: Path, format: str = "auto") -> type[Source]:
+    """The format of a file or folder, the given one or that it looks like.
 
     Raises:
-        ValueError: Nothing is there, or nothing that can be read; says what helps.
+        ValueError: Nothing is there, nothing that can be read, or no such format; says what helps.
     """
+    if format not in ("auto", *FORMATS):
+        raise ValueError(f"zoo.format: expected auto or one of {listed(FORMATS)}, got {format!r}.")
     require_networks(path)
+    if format != "auto":
+        return FORMATS[format]
     for source in FORMATS.values():
         if source().recognizes(path):
             return source
@@ -167,10 +171,7 @@ def read(
             and the option that helps.
     """
     path, config = Path(path), read_settings(options, config)
-    if format not in ("auto", *FORMATS):
-        raise ValueError(f"zoo.format: expected auto or one of {listed(FORMATS)}, got {format!r}.")
-    require_networks(path)
-    source = (recognized(path) if format == "auto" else FORMATS[format])()
+    source = recognized(path, format)()
     shape = tuple(inputs or config.inputs or ()) or None
     instance = None
     if module is not None or config.module is not None:
