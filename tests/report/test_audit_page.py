@@ -40,6 +40,7 @@ def rows() -> pd.DataFrame:
             cell("memorizer", seed, 0.10 + shift, 0.0, **audited(ratio=0.5, draw=1e-5)),
             cell("gaussian-full", seed, 0.30 + shift, **audited(draw=1e-5)),
             cell("average", seed, 0.15, 6.0),
+            cell("sgld", seed, 0.5, 5.0, **audited(draw=0.001)),
         ]
     return pd.DataFrame(cells)
 
@@ -66,6 +67,7 @@ def test_the_page_names_the_front_what_beats_the_flow_and_what_pays(rows):
     }
     assert lines["**flow**"][-3] == "never"  # a draw costs more than training
     assert lines["few steps of training"][-3] == f"{100 / 0.004:,.0f}"  # needs no zoo
+    assert lines["SGLD"][-3] == f"{100 / 0.004:,.0f}"  # nor does this
     assert lines["full Gaussian"][-3] == f"{160 / 0.00499:,.0f}"
     assert lines["held-out"][-2] == lines["average network"][-2] == "–"
     assert lines["few steps of training"][-2] == "none"

@@ -50,7 +50,7 @@ def prior_deviations(zoo: Zoo, space: Coordinates) -> float | Tensor:
 class BayesianModel(CoordinateModel):
     """A model of the posterior: the zoo gives the prior's deviation and the form of draws, the task the likelihood."""
 
-    fewest = 1
+    fewest, learns_from_networks = 1, False
     Settings = BayesianSettings
 
     @classmethod

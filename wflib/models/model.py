@@ -78,6 +78,8 @@ class CoordinateModel(GenerativeModel):
     metadata: dict[str, Any] = field(default_factory=dict)
     fewest: ClassVar[int] = 2
     """Training networks that a fit needs."""
+    learns_from_networks: ClassVar[bool] = True
+    """Whether it needs trained networks at all, or only what a zoo says of priors, recipes and forms."""
 
     @classmethod
     def fit(cls, zoo: Zoo, task: Dataset, settings: Section | None = None, generator: torch.Generator | None = None) -> Self:

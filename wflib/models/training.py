@@ -29,7 +29,7 @@ class RecipeSettings(Section):
 class TrainedByRecipe(CoordinateModel):
     """A model that trains networks of its own by the recipe of the zoo."""
 
-    fewest = 1
+    fewest, learns_from_networks = 1, False
     Settings = RecipeSettings
 
     @classmethod
@@ -81,7 +81,7 @@ class FewSteps(CoordinateModel):
     """Draws from the flows' prior after a few full-batch steps of Adam, their size chosen on validation examples."""
 
     name, label, colour = "few-steps", "few steps of training", "#66A61E"
-    fewest = 1
+    fewest, learns_from_networks = 1, False
 
     class Settings(Section):
         """How many steps, and among which sizes."""

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wflib.models import METHODS
 from wflib.report.tables import duration, fixed, markdown_table
 from wflib.report.theme import INK, colour, label, log_scale, svg_bytes, theme
 
@@ -89,8 +90,8 @@ EXPLAINED = """
 Mean over seeds ± deviation between seeds; losses in nats on the same examples for all. Novelty: mean distance to the nearest
 training network, modulo permutations, over held-out networks'. Copying ratio: that distance over the one to as many
 networks that nobody learned from. AUC: of a classifier between the model's networks and held-out ones, 0.5 where they are
-alike. Fit and draw: seconds on one machine, draws all at once. Pays from: number of networks from which the zoo, the fit
-and the draws together take less than training as many anew. Tests: adjusted for their number, at 5 %, in most seeds.
+alike. Fit and draw: seconds on one machine, draws all at once. Pays from: number of networks from which the zoo, where
+a model learns from it, the fit and the draws together take less than training as many anew. Tests: adjusted for their number, at 5 %, in most seeds.
 *training* are training networks whose own runs do not count as neighbours: a control that no test may flag.
 """
 
@@ -100,7 +101,7 @@ def costs(row: pd.Series, zoo_seconds: float, training_seconds: float) -> list[s
     fit, one = row["fit_seconds"], row["draw_seconds"]
     if not np.isfinite([fit, one]).all():
         return ["–", "–", "–"]
-    needs_zoo = row["model"] not in ("trained-anew", "few-steps")
+    needs_zoo = row["model"] not in METHODS or METHODS[row["model"]].learns_from_networks
     before = fit + zoo_seconds * needs_zoo
     pays = "never" if one >= training_seconds else f"{before / (training_seconds - one):,.0f}"
     return [duration(fit), f"{1000 * one:.2f} ms", pays if row["model"] != "trained-anew" else "–"]
