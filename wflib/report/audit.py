@@ -90,8 +90,9 @@ EXPLAINED = """
 Mean over seeds ± deviation between seeds; losses in nats on the same examples for all. Novelty: mean distance to the nearest
 training network, modulo permutations, over held-out networks'. Copying ratio: that distance over the one to as many
 networks that nobody learned from. AUC: of a classifier between the model's networks and held-out ones, 0.5 where they are
-alike. Fit and draw: seconds on one machine, draws all at once. Pays from: number of networks from which the zoo, where
-a model learns from it, the fit and the draws together take less than training as many anew. Tests: adjusted for their number, at 5 %, in most seeds.
+alike. Fit and draw: seconds on one machine, draws all at once. Pays from: number of networks from which the zoo (where a
+model learns from it), the fit and the draws together take less than training as many anew. Tests: adjusted for their number,
+at 5 %, in most seeds.
 *training* are training networks whose own runs do not count as neighbours: a control that no test may flag.
 """
 
