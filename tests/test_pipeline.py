@@ -118,6 +118,26 @@ def test_every_stage_module_runs_somewhere():
     assert run == files
 
 
+def unnamed_sections(code: str, *stages: dict[str, Any]) -> set[str]:
+    """Sections of settings that a stage's code reads and no params of the stages name, nor a setting of them."""
+    groups = [keys for stage in stages for one in stage.get("params", []) if isinstance(one, dict) for keys in one.values()]
+    named = {key.partition(".")[0] for keys in groups for key in keys or ()}
+    return set(re.findall(r"\bsettings\.(\w+)", code)) - named - {"task", "model_dump"}
+
+
+@pytest.mark.parametrize("pipeline", ["dvc.yaml", "reports/audit/dvc.yaml"])
+def test_params_name_every_section_that_a_stage_reads(pipeline):
+    stages: dict[str, list[dict[str, Any]]] = {}
+    for stage in stage_definitions(ROOT / pipeline).values():
+        if stage.get("params"):
+            stages.setdefault(stage_modules(stage)[0], []).append(stage)
+    assert stages
+    for module, several in stages.items():
+        code = (ROOT / f"{module.replace('.', '/')}.py").read_text()
+        assert (module, unnamed_sections(code, *several)) == (module, set())
+    assert unnamed_sections("settings.flow, settings.zoo", {"params": [{"params.yaml": ["flow.seed"]}]}) == {"zoo"}
+
+
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_presets_and_params_have_the_same_keys(preset):
     sections = read_yaml(preset)
