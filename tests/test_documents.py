@@ -21,6 +21,7 @@ from tests.documents import blocks, command_errors, commands, links
 from wflib.architecture import mlp
 from wflib.config import load_settings
 from wflib.flow import flow_for_zoo, save_flow
+from wflib.models import METHODS
 from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.tasks import TASKS, save_dataset
@@ -106,6 +107,13 @@ def test_settings_of_pages_are_settings(tmp_path):
     for block in found:
         (tmp_path / "params.yaml").write_text(block)
         load_settings(tmp_path / "params.yaml", ROOT / "stages/presets")
+
+
+def test_the_table_of_models_names_all_of_them_and_no_other():
+    text = (ROOT / "docs/pipeline.md").read_text()
+    table = text[text.index("| `sample.from`") :].split("\n\n")[0]
+    named = re.findall(r"`([\w-]+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:]))
+    assert sorted(named) == sorted(METHODS)
 
 
 def test_readme_is_short():
