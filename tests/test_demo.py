@@ -8,13 +8,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import wflib
 from wflib.command import app
+from wflib.comparison import compare_networks
 from wflib.demo import DemoResult, demo_settings, run_demo
 from wflib.flow import ordinary_architecture
 from wflib.symmetry import squared_distance
+from wflib.tasks import TASKS, load_dataset
 from wflib.zoo import canonical_zoo, load_zoo, save_zoo
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,3 +164,15 @@ def test_bad_input_ends_in_a_sentence(data, arguments, complaint):
     assert complaint in result.output
     assert result.output.startswith(f"wflib {arguments[0]}: ")
     assert "Traceback" not in result.output
+
+
+def test_networks_of_another_precision_are_compared_and_without_examples_none_are(data):
+    zoo, dataset = load_zoo(data / "zoo/aligned.safetensors", "aligned"), load_dataset(data / "dataset.safetensors")
+    networks = zoo.held_out_part.networks[:2]
+    found, double = (
+        compare_networks(some, zoo, dataset, most=5).number("samples", "nll_mean")
+        for some in (networks, networks.to(torch.float64))
+    )
+    assert found == double
+    with pytest.raises(ValueError, match="expected a task with examples, got the task none"):
+        compare_networks(networks, zoo, TASKS["none"](), most=5)

@@ -71,7 +71,7 @@ def compare_networks(
     Quality, calibration, diversity and novelty are of the test part, tests of training and validation examples.
 
     Args:
-        networks: Classifiers of the zoo's architecture and form, in any neuron order.
+        networks: Classifiers of the zoo's architecture and form, in any neuron order; compared in the zoo's precision.
         zoo: With networks that are held out and others.
         dataset: The task of both.
         unaligned: The zoo before alignment, to show loss barriers before and after.
@@ -82,14 +82,19 @@ def compare_networks(
         Tables and the verdict.
 
     Raises:
-        ValueError: Networks of another architecture or task, fewer than two, some that are not finite, or a zoo without a
-            held-out part.
+        ValueError: Networks of another architecture or task, fewer than two, some that are not finite, a zoo without a
+            held-out part, or a task without examples.
     """
     require_same_architecture(networks.architecture, zoo.architecture, "the networks", "the zoo")
     zoo.require_both_parts("compare_networks")
     if len(networks) < 2:
         raise ValueError(f"compare_networks: expected at least two networks, got {len(networks)}.")
-    dataset = dataset.for_networks(zoo.architecture, "compare_networks")
+    dataset, networks = dataset.for_networks(zoo.architecture, "compare_networks"), networks.to(zoo.networks.dtype)
+    if not dataset.has_examples:
+        raise ValueError(
+            f"compare_networks: expected a task with examples, got the task {dataset.task}; "
+            "wflib.evaluation.evaluate_weights compares weights alone."
+        )
     training, held_out = zoo.training_part, zoo.held_out_part
 
     def some(part: Zoo, name: str) -> Zoo:

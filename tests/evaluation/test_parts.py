@@ -81,6 +81,8 @@ def test_networks_of_one_trajectory_have_no_errors_and_are_no_error():
     independent = part_quality("held-out", snapshots, TASK, generator(0, "parts"), torch.arange(5))
     assert independent["nll_error_networks"].notna().all()
     assert table["nll"].equals(independent["nll"])
+    with pytest.raises(ValueError, match=r"clusters expected \(5,\), got \(3,\)"):
+        part_quality("held-out", snapshots, TASK, generator(0, "parts"), torch.zeros(3, dtype=torch.int64))
 
 
 def test_a_better_and_as_novel_model_beats_the_samples_and_no_other_does():

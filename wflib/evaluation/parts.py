@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from wflib.evaluation.clusters import numbered
 from wflib.evaluation.standard_errors import compare_means, estimate_mean
 from wflib.networks import Networks, example_losses, predict, require_classification, wrong_predictions
 from wflib.tasks import Dataset, Split
@@ -55,7 +56,7 @@ def part_quality(
         Three rows with the columns of ``PART_SCHEMA``.
     """
     require_classification(networks.architecture, "part_quality")
-    rows, independent = [], len(networks) if trajectory is None else len(trajectory.unique())
+    rows, independent = [], len(numbered(trajectory, len(networks)).unique())
     for part in PARTS:
         split: Split = getattr(dataset, part)
         chosen = torch.randperm(len(split.targets), generator=generator)[:examples]
