@@ -299,6 +299,7 @@ def test_settings_name_the_method_the_key_and_what_is_allowed():
         ("models.nothing={}", "models: nothing: no such model"),
         ("models.few-steps={learning_rates: [-1]}", "models.few-steps: learning_rates.0: .*greater than 0"),
         ("models.few-steps={learning_rates: [.nan]}", "models.few-steps: learning_rates.0: "),
+        ("models.sgld={steps: 1, warmup: 5}", r"models.sgld: Value error, steps \(1\) must exceed warmup \(5\)"),
         ("models.hmc={trajectory: .inf}", "models.hmc: trajectory: .*finite"),
     ):
         with pytest.raises(SettingsError, match=complaint):

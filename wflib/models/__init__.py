@@ -97,7 +97,8 @@ def method_settings(chosen: Mapping[str, Mapping[str, Any]], name: str) -> Secti
         return METHODS[name].Settings.model_validate(chosen.get(name) or {})
     except ValidationError as error:
         said = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}, got {item['input']!r}" for item in error.errors()
+            ": ".join([*filter(None, [".".join(map(str, item["loc"]))]), f"{item['msg']}, got {item['input']!r}"])
+            for item in error.errors()
         )
         raise SettingsError(f"models.{name}: {said}; allowed: {', '.join(METHODS[name].Settings.model_fields)}.") from error
 
