@@ -70,8 +70,3 @@ class BayesianModel(CoordinateModel):
     def encoded(self, flat: Tensor) -> Tensor:
         """Coordinates of ordinary networks' flat weights, (networks, D) each."""
         return self.space.encode(Networks.from_flat(self.space.architecture.ordinary_form(), flat))
-
-
-def one_of(states: Tensor, networks: int, generator: torch.Generator) -> Tensor:
-    """Indices of random rows, with replacement, (networks,)."""
-    return torch.randint(len(states), (networks,), generator=generator, device=generator.device).to(states.device)

@@ -9,7 +9,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from wflib.models.bayes import BayesianModel, BayesianSettings, one_of
+from wflib.models.bayes import BayesianModel, BayesianSettings
+from wflib.models.model import one_of
 from wflib.networks import Networks
 from wflib.zoo import Chains, Posterior, hamiltonian_chains, stochastic_gradient_chains
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from wflib.architecture import Architecture, Weights, is_perceptron
-from wflib.models.bayes import one_of
+from wflib.models.model import one_of
 from wflib.models.training import RecipeSettings, TrainedByRecipe
 from wflib.networks import Networks
 from wflib.zoo import initialize, minibatches

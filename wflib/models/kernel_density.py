@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wflib.config import Section
 from wflib.models.gaussian import leading_directions
-from wflib.models.model import CoordinateModel, standard_normal
+from wflib.models.model import CoordinateModel, one_of, standard_normal
 from wflib.networks import network_losses
 
 __all__ = ["KernelDensity"]
@@ -51,6 +51,6 @@ class KernelDensity(CoordinateModel):
 
     def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
         latents, width = self.state["latents"], self.state["width"]
-        chosen = torch.randint(len(latents), (networks,), generator=generator, device=generator.device).to(latents.device)
+        chosen = one_of(latents, networks, generator)
         drawn = latents[chosen] + width * standard_normal(networks, width, generator)
         return self.state["mean"] + drawn @ self.state["rows"]

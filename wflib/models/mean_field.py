@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from wflib.config import extra_module
-from wflib.models.bayes import BayesianModel, BayesianSettings, one_of
-from wflib.models.model import standard_normal
+from wflib.models.bayes import BayesianModel, BayesianSettings
+from wflib.models.model import one_of, standard_normal
 from wflib.rng import global_numbers_from
 from wflib.tasks import Split
 from wflib.zoo import minibatches

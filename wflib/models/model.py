@@ -178,3 +178,8 @@ def standard_normal(rows: int, like: Tensor, generator: torch.Generator, columns
     """Draws from N(0, I), (rows, columns), of a tensor's precision and on its device; by default as wide as it is."""
     shape = (rows, like.shape[-1] if columns is None else columns)
     return torch.randn(shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
+
+
+def one_of(states: Tensor, networks: int, generator: torch.Generator) -> Tensor:
+    """Indices of random rows, with replacement, (networks,)."""
+    return torch.randint(len(states), (networks,), generator=generator, device=generator.device).to(states.device)

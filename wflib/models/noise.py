@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.config import Section
-from wflib.models.model import CoordinateModel, standard_normal
+from wflib.models.model import CoordinateModel, one_of, standard_normal
 
 __all__ = ["Memorizer", "TrainingNoise", "noised", "tensor_deviations"]
 
@@ -55,8 +55,7 @@ class TrainingNoise(CoordinateModel):
 
     def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
         x = self.state["training"]
-        chosen = torch.randint(len(x), (networks,), generator=generator, device=generator.device).to(x.device)
-        return noised(x[chosen], self.state["deviation"], self.settings.noise, generator)
+        return noised(x[one_of(x, networks, generator)], self.state["deviation"], self.settings.noise, generator)
 
 
 class Memorizer(CoordinateModel):
@@ -71,4 +70,4 @@ class Memorizer(CoordinateModel):
 
     def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
         x = self.state["training"]
-        return x[torch.randint(len(x), (networks,), generator=generator, device=generator.device).to(x.device)]
+        return x[one_of(x, networks, generator)]

@@ -8,8 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from wflib.models.bayes import one_of
-from wflib.models.model import standard_normal
+from wflib.models.model import one_of, standard_normal
 from wflib.models.training import RecipeSettings, TrainedByRecipe
 from wflib.networks import Networks
 from wflib.zoo import minibatches
