@@ -142,6 +142,8 @@ WRONG = {
     "sample:\n  diffusion_schedule: sideways": ["sample.diffusion_schedule", "'sideways'", "'constant'", "'falling'"],
     "sample:\n  condition: .nan": ["sample.condition", "nan", "finite"],
     "sample:\n  noise_interval: [0.5, 0.0]": ["sample", "noise_interval ([0.5, 0.0])", "the earlier time first"],
+    "sample:\n  polish_steps: -1": ["sample.polish_steps", "-1", "greater than or equal to 0"],
+    "sample:\n  polish_learning_rate: 0": ["sample.polish_learning_rate", "0", "greater than 0"],
     "evaluate:\n  guidance: [0.1, -1]": ["evaluate.guidance.1", "-1", "greater than or equal to 0"],
 }
 

@@ -15,7 +15,9 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from wflib.flow import load_flow
-from wflib.networks import Networks
+from wflib.models import LEARNING_RATES
+from wflib.networks import Networks, network_losses
+from wflib.tasks import load_dataset
 from wflib.zoo import load_zoo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,6 +169,25 @@ def test_another_model_is_drawn_from_evaluated_and_reported_alike(finished, copy
     assert "samples: no simpler model" in report or "samples: beaten in loss" in report
     assert "cost: drawing a network takes" in report
     assert "Networks from a flow" in finished["reports/report.md"].decode()
+
+
+@pytest.mark.parametrize("source", ["flow", "gaussian-full"])
+def test_networks_of_every_model_are_polished_alike(finished, copy, source):
+    train, found = load_dataset("data/dataset.safetensors").train, {}
+    for steps in (0, 5):
+        Path("params.yaml").write_text(f"task: wdbc\nsample: {{from: {source}, polish_steps: {steps}}}\n")
+        result = run("sample")
+        assert result.exit_code == 0, f"{result.output} {result.exception}"
+        found[steps] = load_zoo("data/samples.safetensors", "sampled"), Networks.load("data/networks.safetensors")
+        facts = json.loads(Path("reports/stages/sample.json").read_text())
+        assert ("polish_seconds" in facts, "polish_steps" in found[steps][0].metadata) == (steps > 0, steps > 0)
+        if source == "flow" and steps == 0:
+            assert Path("data/samples.safetensors").read_bytes() == finished["data/samples.safetensors"]
+    assert facts["polish_learning_rate"] in LEARNING_RATES
+    assert facts["polish_learning_rate"] == found[5][1].metadata["polish_learning_rate"]
+    assert bool((network_losses(found[5][1], train) < network_losses(found[0][1], train)).all())
+    torch.testing.assert_close(network_losses(found[5][0].networks, train), network_losses(found[5][1], train))
+    assert run("evaluate").exit_code == 0
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "canonicalize"])

@@ -135,6 +135,11 @@ class SampleConfig(Section):
     guidance_point: Literal["x_t", "end-point"] = Field(description="Where the loss is taken: at x_t, or at x̂_1.")
     guidance_schedule: Literal["constant", "rising", "falling"] = Field(description="λ(t): λ, λ t, or λ (1 − t).")
     guidance_batch: Count = Field(description="Training examples of each guidance gradient.")
+    polish_steps: Annotated[int, Field(ge=0, strict=True)] = Field(
+        description="Full-batch Adam steps on training examples after drawing, from whatever model."
+    )
+    polish_learning_rate: Positive | None = Field(description="Of those steps; null for the best on validation examples.")
+    polish_examples: Count = Field(description="Training examples of those steps, all at most.")
     device: Device
 
     @model_validator(mode="after")
@@ -220,6 +225,7 @@ class Settings(Section):
             "velocity.gradient_examples above 0 (choose 0)": self.velocity.gradient_examples > 0,
             f"flow.condition: {self.flow.condition} (choose none)": self.flow.condition != "none",
             "sample.guidance above 0 (choose 0.0)": self.sample.guidance > 0,
+            "sample.polish_steps above 0 (choose 0)": self.sample.polish_steps > 0,
             "evaluate.guidance above 0 (choose [0.0])": max(self.evaluate.guidance) > 0,
         }
         if found := [what for what, given in wrong.items() if given]:
