@@ -118,6 +118,7 @@ STAGES: dict[str, tuple[list[str], list[str]]] = {
     "study_condition": (["out/a"], ["data", "aligned", "flow"]),
     "study_distillation": (["out/a", "--iterations", "1"], ["data", "aligned", "flow"]),
     "study_likelihood": (["out/a", "--networks", "2", "--steps", "1"], ["aligned", "flow"]),
+    "study_polish": (["out/a", "--networks", "2", "--steps", "1"], ["data", "aligned", "flow"]),
     "study_samplers": (["out/a", "--networks", "2"], ["data", "aligned", "flow"]),
     "study_widths": (["out/a", "--width", "4"], ["data", "flow"]),
 }
