@@ -39,8 +39,8 @@ from wflib.tasks import Dataset, Split, load_dataset
 app = application("study-polish")
 
 STEPS = (0, 1, 2, 5, 10, 20, 50, 100)
-RATES = (*LEARNING_RATES, 0.1)
-"""One more than draws take: the prior's are far from where they go."""
+RATES = (*LEARNING_RATES, 0.1, 0.3)
+"""Two more than draws take: the prior's are far from where they go."""
 TRIED = 100
 EXPLAINED = (
     "Draws from the flow ({euler} Euler steps) and from its prior, after full-batch steps of Adam on {examples} training "

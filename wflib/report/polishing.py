@@ -52,7 +52,10 @@ def polish_figure(rows: pd.DataFrame) -> bytes:
             left.annotate(f"{point.steps}", (point.milliseconds, point.nll_mean), **where)
         left.set(xlabel="cost of a network [ms]; labels: steps of training", ylabel=NLL)
         lines(rows, "steps", "variance_ratio", "start", right)
+        counts = sorted(set(rows.steps))
         right.set_xscale("symlog", linthresh=1)
+        right.set_xticks(counts, [str(count) for count in counts])
+        right.set_xlim(left=-0.1)
         right.axhline(1, color=INK, linewidth=0.8, linestyle=":")
         right.set(xlabel="full-batch steps of training", ylabel=VARIANCE)
         for axes in (left, right):
