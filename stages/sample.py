@@ -62,6 +62,9 @@ def main(
     sample.from names another model to draw from, such as gaussian-full or few-steps: it is fitted here to the zoo that the
     flow has learned, with its settings in the section models, and everything behind this stage treats its draws alike.
 
+    sample.jumps draws by one, two or four jumps of the flow's student, which train-flow distils from it where
+    training.distillation_iterations is above 0.
+
     sample.polish_steps > 0 trains all drawn networks further, from whatever model, by so many full-batch steps of Adam on
     training examples; their learning rate is sample.polish_learning_rate, or chosen on validation examples.
     """
@@ -69,7 +72,8 @@ def main(
         settings = load_settings(params, presets)
         check_methods(settings)
         config, device = settings.sample, resolve_device(settings.sample.device)
-        trained, dataset = load_flow(flow, device), load_dataset(data)
+        jumps = config.source == "flow" and config.jumps > 0
+        trained, dataset = load_flow(flow, device, jumps), load_dataset(data)
         dataset, random = dataset.for_networks(trained.architecture, f"{flow}"), generator(config.seed, "sample", "prior")
         geometry = trained.config.geometry
         if config.source == "flow":
@@ -87,7 +91,7 @@ def main(
         ordinary.require_finite("draws as ordinary networks", DIVERGED)  # the output scale is an exponential
         metadata = {"task": settings.task, "seed": config.seed, "model": config.source, "geometry": geometry}
         if config.source == "flow":
-            metadata["steps"] = config.steps
+            metadata["steps"] = config.jumps or config.steps
         if config.polish_steps:
             metadata |= {"polish_steps": config.polish_steps, "polish_learning_rate": polishing.learning_rate}
         count = torch.arange(len(drawn))
@@ -96,7 +100,7 @@ def main(
         replace(ordinary, metadata=metadata).save(networks)
         facts |= {"networks": len(drawn), "model": model.label if config.source != "flow" else "flow"}
         if config.source == "flow":
-            facts |= {"solver": config.solver, "steps": config.steps}
+            facts |= {"solver": config.solver, "steps": config.jumps or config.steps}
         if config.polish_steps:
             facts |= {
                 "polish_steps": config.polish_steps,

@@ -142,6 +142,17 @@ WRONG = {
     "sample:\n  diffusion_schedule: sideways": ["sample.diffusion_schedule", "'sideways'", "'constant'", "'falling'"],
     "sample:\n  condition: .nan": ["sample.condition", "nan", "finite"],
     "sample:\n  noise_interval: [0.5, 0.0]": ["sample", "noise_interval ([0.5, 0.0])", "the earlier time first"],
+    "training:\n  distillation_iterations: -1": ["training.distillation_iterations", "-1", "greater than or equal to 0"],
+    "training: {distillation_iterations: 9}\nflow: {condition: loss}": [
+        "settings",
+        "training.distillation_iterations: 9 needs flow.condition: none, got loss",
+    ],
+    "sample:\n  jumps: 3": ["sample.jumps", "3", "0, 1, 2 or 4"],
+    "sample:\n  jumps: 2": ["settings", "sample.jumps: 2 needs a student; set training.distillation_iterations above 0"],
+    "sample: {jumps: 2, solver: heun, diffusion: 0.0, condition: 0.1}": [
+        "jumps (2) do not go with solver heun (choose euler), condition 0.1 (choose null)",
+    ],
+    "sample: {jumps: 2, guidance: 0.1, guidance_point: end-point}": ["guidance_point end-point (choose x_t)"],
     "sample:\n  polish_steps: -1": ["sample.polish_steps", "-1", "greater than or equal to 0"],
     "sample:\n  polish_learning_rate: 0": ["sample.polish_learning_rate", "0", "greater than 0"],
     "evaluate:\n  guidance: [0.1, -1]": ["evaluate.guidance.1", "-1", "greater than or equal to 0"],
@@ -167,6 +178,7 @@ RIGHT = [
     "zoo:\n  device: cuda:1",
     "velocity:\n  heads: 8",
     "sample:\n  condition: 1",
+    "sample: {jumps: 2, from: few-steps}",
     "sample: {diffusion: 0.5, diffusion_schedule: constant, condition: 0.1}",
     "sample:\n  noise_interval: [0.5, 0.5]",
 ]

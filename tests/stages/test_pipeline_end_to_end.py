@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ import torch
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from wflib.flow import load_flow
+from wflib.flow import distill, load_flow, sample
 from wflib.models import LEARNING_RATES
 from wflib.networks import Networks, network_losses
+from wflib.rng import generator
 from wflib.tasks import load_dataset
 from wflib.zoo import load_zoo
 
@@ -169,6 +171,24 @@ def test_another_model_is_drawn_from_evaluated_and_reported_alike(finished, copy
     assert "samples: no simpler model" in report or "samples: beaten in loss" in report
     assert "cost: drawing a network takes" in report
     assert "Networks from a flow" in finished["reports/report.md"].decode()
+
+
+def test_a_student_is_distilled_kept_in_the_flows_file_and_drawn_from(finished, copy, monkeypatch):
+    Path("params.yaml").write_text("task: wdbc\ntraining: {distillation_iterations: 2}\nsample: {jumps: 2}\n")
+    result = run("sample")
+    assert (result.exit_code, "set training.distillation_iterations above 0 and rerun" in result.output) == (1, True)
+    monkeypatch.setattr("stages.train_flow.distill", partial(distill, trajectories=8))
+    for stage in ("train_flow", "sample", "evaluate"):
+        result = run(stage)
+        assert result.exit_code == 0, f"{stage}: {result.output} {result.exception}"
+    student, flow = load_flow("data/flow.safetensors", jumps=True), load_flow("data/flow.safetensors")
+    (copy / "plain.safetensors").write_bytes(finished["data/flow.safetensors"])
+    plain = load_flow("plain.safetensors").state_dict()
+    assert all(torch.equal(flow.state_dict()[name], tensor) for name, tensor in plain.items())  # training is as before
+    samples = load_zoo("data/samples.safetensors", "sampled")
+    assert samples.metadata["steps"] == 2
+    x = sample(student, 4, 2, generator(0, "sample", "prior"))
+    torch.testing.assert_close(samples.weights, student.coordinates.decode_state(x).weights)
 
 
 @pytest.mark.parametrize("source", ["flow", "gaussian-full"])

@@ -104,6 +104,9 @@ class TrainingConfig(Section):
     function_floor: Annotated[float, Field(gt=0, le=1, strict=True)] = Field(
         description="Weight that every coordinate keeps in loss: function or gauss-newton."
     )
+    distillation_iterations: Annotated[int, Field(ge=0, strict=True)] = Field(
+        description="Optimizer steps of a student that draws in one to four jumps, after the flow's own; 0 for no student."
+    )
     precision: Literal["float32", "bfloat16"]
     compile: Annotated[bool, Field(strict=True, description="Compile layers (and kernels): a minute, then faster.")]
     validate_every: Count
@@ -121,6 +124,7 @@ class SampleConfig(Section):
     networks: Annotated[int, Field(ge=2, strict=True)]
     solver: Literal["euler", "heun", "rk4", "dopri5"] = Field(description="K steps are K, 2K, 4K evaluations; adaptive.")
     steps: Count = Field(description="Steps from t = 0 to t = 1, K.")
+    jumps: Literal[0, 1, 2, 4] = Field(description="Jumps of the flow's distilled student, in place of steps; 0 for steps.")
     noise: NonNegative = Field(description="Deviation of noise added before each step.")
     noise_interval: Annotated[list[Time], Field(min_length=2, max_length=2)] = Field(
         description="Times between which that noise is added."
@@ -158,6 +162,19 @@ class SampleConfig(Section):
             raise ValueError(f"noise ({self.noise}) needs steps of fixed length; choose solver euler, heun or rk4")
         if self.noise_interval[0] > self.noise_interval[1]:
             raise ValueError(f"noise_interval ({self.noise_interval}) must name the earlier time first")
+        return self
+
+    @model_validator(mode="after")
+    def a_velocity_where_one_is_needed(self) -> SampleConfig:
+        """A distilled student knows jumps, and was asked for nothing."""
+        wrong = {
+            f"solver {self.solver} (choose euler)": self.solver != "euler",
+            f"diffusion {self.diffusion} (choose 0.0)": self.diffusion > 0,
+            f"condition {self.condition} (choose null)": self.condition is not None,
+            "guidance_point end-point (choose x_t)": self.guidance > 0 and self.guidance_point == "end-point",
+        }
+        if self.jumps > 0 and (found := [what for what, given in wrong.items() if given]):
+            raise ValueError(f"jumps ({self.jumps}) do not go with {', '.join(found)}; or set jumps to 0")
         return self
 
 
@@ -207,6 +224,21 @@ class Settings(Section):
             raise ValueError(
                 "training.distance: geodesic needs flow.prediction: end-point, got velocity; "
                 "set flow.prediction to end-point or training.distance to tangent"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def a_student_to_jump(self) -> Settings:
+        """Students are distilled after training, from flows without a condition."""
+        if self.training.distillation_iterations > 0 and self.flow.condition != "none":
+            raise ValueError(
+                f"training.distillation_iterations: {self.training.distillation_iterations} needs flow.condition: none, got "
+                f"{self.flow.condition}; set one of them to 0 or none"
+            )
+        if self.sample.jumps > 0 and self.sample.source == "flow" and self.training.distillation_iterations == 0:
+            raise ValueError(
+                f"sample.jumps: {self.sample.jumps} needs a student; set training.distillation_iterations above 0, such as "
+                "2000, or sample.jumps to 0"
             )
         return self
 

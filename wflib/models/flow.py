@@ -17,6 +17,7 @@ from wflib.flow import (
     Guidance,
     TaskLoss,
     diffusion_of,
+    distill,
     flow_for_zoo,
     sample,
     save_flow,
@@ -35,7 +36,7 @@ class FlowModel(GenerativeModel):
     """An ordinary differential equation from a prior to the zoo, and how it is drawn from.
 
     Attributes:
-        flow: The trained flow.
+        flow: The trained flow; its student where ``sampling`` says jumps.
         sampling: Solver, steps, guidance, noise, steps of training after drawing.
         train: Training examples, which guidance and polishing descend the loss of; None where there is neither.
         validation: Validation examples, by which the learning rate of polishing is chosen; None where none is.
@@ -60,14 +61,19 @@ class FlowModel(GenerativeModel):
     def fit(cls, zoo: Zoo, task: Dataset, settings: Settings, generator: torch.Generator | None = None) -> FlowModel:
         """Train a flow on the zoo's training part; random numbers come from ``training.seed`` alone."""
         flow = flow_for_zoo(settings, zoo, task.train)
-        flow = FlowTrainer(flow, zoo, settings.training, task.train).run()
+        config = settings.training
+        flow = FlowTrainer(flow, zoo, config, task.train).run()
+        if settings.sample.jumps > 0:
+            bfloat16 = config.precision == "bfloat16"
+            flow = distill(flow, config.seed, iterations=config.distillation_iterations, bfloat16=bfloat16)
         return cls(flow, settings.sample, task.train, task.validation)
 
     def draw(self, networks: int, generator: torch.Generator, progress: Callable[[int], None] | None = None) -> Networks:
         """So many networks in the flow's form, on its device; ``progress`` is called with the number drawn so far.
 
         Raises:
-            ValueError: Some ran to NaN or infinity on the way, or guidance or polishing without examples.
+            ValueError: Some ran to NaN or infinity on the way; guidance or polishing without examples; or jumps of a
+                flow that is no student.
         """
         if self.sampling.polish_steps == 0:
             return self.draw_unpolished(networks, generator, progress)
@@ -81,6 +87,11 @@ class FlowModel(GenerativeModel):
     ) -> Networks:
         """As :meth:`draw`, without the steps of training after it."""
         config, guidance, stochastic = self.sampling, None, None
+        if config.jumps > 0 and not self.flow.jumps:
+            raise ValueError(
+                f"flow: sample.jumps: {config.jumps} needs a distilled flow, got one that is none; read its student by "
+                "load_flow(path, jumps=True)."
+            )
         if config.guidance > 0:
             if self.train is None:
                 raise ValueError("flow: sample.guidance needs the task's training examples.")
@@ -93,7 +104,7 @@ class FlowModel(GenerativeModel):
         drawn = sample(
             self.flow,
             networks,
-            config.steps,
+            config.jumps or config.steps,
             generator,
             guidance,
             config.solver,
