@@ -55,6 +55,7 @@ def main(
         if settings.zoo.source == "train":  # of networks that others trained nobody knows what they cost
             cost = cost_of_run(seconds, fact("sample", "networks"), fact("train-zoo", "trajectories"))
         save_json(out / "cost.json", {} if cost is None else cost.metrics)
+        taken = ("polish_steps", "polish_learning_rate") if settings.sample.polish_steps else ()
         unused = {"zoo": {"read": True}} if settings.zoo.source == "train" else {}
         write_report(
             out,
@@ -75,6 +76,7 @@ def main(
                     "zoo_networks": fact("train-zoo", "networks"),
                     "zoo_trajectories": fact("train-zoo", "trajectories"),
                     "network_weights": fact("train-zoo", "weights"),
+                    **{name: fact("sample", name) for name in taken},
                 },
             ),
         )

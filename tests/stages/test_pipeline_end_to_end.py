@@ -207,7 +207,10 @@ def test_networks_of_every_model_are_polished_alike(finished, copy, source):
     assert facts["polish_learning_rate"] == found[5][1].metadata["polish_learning_rate"]
     assert bool((network_losses(found[5][1], train) < network_losses(found[0][1], train)).all())
     torch.testing.assert_close(network_losses(found[5][0].networks, train), network_losses(found[5][1], train))
-    assert run("evaluate").exit_code == 0
+    for stage in ("evaluate", "report"):
+        assert run(stage).exit_code == 0
+    name = "a flow" if source == "flow" else "full Gaussian"
+    assert f"# Networks from {name} and 5 steps of training: wdbc" in Path("reports/report.md").read_text()
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "canonicalize"])
