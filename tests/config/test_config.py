@@ -39,7 +39,8 @@ def test_an_override_changes_one_key_only(tmp_path):
 def test_a_preset_may_say_otherwise_for_a_geometry_and_overrides_win(tmp_path):
     preset = (PRESETS / "wdbc.yaml").read_text().split("geometries:")[0]
     (tmp_path / "own.yaml").write_text(
-        f"{preset}\ngeometries:\n  normalized: {{flow: {{prediction: end-point}}, training: {{iterations: 7, seed: null}}}}\n"
+        f"{preset}\ngeometries:\n"
+        "  normalized: {flow: {prediction: end-point}, training: {iterations: 7, seed: null}}\n"
     )
 
     def settings(text: str, *changes: str):
