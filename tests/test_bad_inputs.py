@@ -61,6 +61,7 @@ NETWORKS = 12
 CHANGES = [
     *("align.restarts=1", "flow.geometry=euclidean", "flow.coupling=independent", "training.iterations=2"),
     *("velocity.dimension=8", "velocity.edge_dimension=4", "velocity.layers=1", "velocity.heads=2", "training.batch_size=4"),
+    "velocity.gradient_examples=0",
     *("training.compile=false", "zoo.networks=4", "zoo.epochs=2", "zoo.skip_epochs=1", "zoo.snapshot_every=1"),
     *("sample.networks=4", "sample.steps=2", "training.precision=float32"),
 ]

@@ -39,7 +39,8 @@ def test_an_override_changes_one_key_only(tmp_path):
 def test_a_preset_may_say_otherwise_for_a_geometry_and_overrides_win(tmp_path):
     preset = (PRESETS / "wdbc.yaml").read_text().split("geometries:")[0]
     (tmp_path / "own.yaml").write_text(
-        f"{preset}\ngeometries:\n  normalized: {{flow: {{prediction: velocity}}, training: {{iterations: 7, seed: null}}}}\n"
+        f"{preset}\ngeometries:\n"
+        "  normalized: {flow: {prediction: end-point}, training: {iterations: 7, seed: null}}\n"
     )
 
     def settings(text: str, *changes: str):
@@ -47,11 +48,11 @@ def test_a_preset_may_say_otherwise_for_a_geometry_and_overrides_win(tmp_path):
         return load_settings(tmp_path / "params.yaml", tmp_path, changes)
 
     usual = settings("")
-    assert (usual.flow.prediction, usual.training.iterations) == ("end-point", 1500)
+    assert (usual.flow.prediction, usual.training.iterations) == ("velocity", 1500)
     for other in (settings("flow: {geometry: normalized}"), settings("", "flow.geometry=normalized")):
-        assert (other.flow.prediction, other.training.iterations, other.training.seed) == ("velocity", 7, 0)
-    both = settings("flow: {geometry: normalized, prediction: end-point}", "training.iterations=8")
-    assert (both.flow.prediction, both.training.iterations) == ("end-point", 8)
+        assert (other.flow.prediction, other.training.iterations, other.training.seed) == ("end-point", 7, 0)
+    both = settings("flow: {geometry: normalized, prediction: velocity}", "training.iterations=8")
+    assert (both.flow.prediction, both.training.iterations) == ("velocity", 8)
     assert settings("flow: {geometry: geometric}").training == usual.training
 
 
