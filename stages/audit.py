@@ -15,6 +15,7 @@ from stages.common import (
     ALIGNED,
     CANONICAL,
     DATASET,
+    FACTS,
     PARAMS,
     PRESETS,
     AlignedZoo,
@@ -27,6 +28,7 @@ from stages.common import (
     learned_zoo,
 )
 from wflib.config import Settings, load_settings
+from wflib.device import resolve_device
 from wflib.evaluation import (
     audit_examples,
     audit_networks,
@@ -35,13 +37,14 @@ from wflib.evaluation import (
     one_per_cluster,
     part_quality,
 )
+from wflib.flow import load_flow
 from wflib.models import METHODS, FlowModel, method_settings
 from wflib.networks import Networks
 from wflib.report import audit_figure, audit_markdown, audit_table, save_study
 from wflib.rng import generator
 from wflib.storage import load_json, save_json
 from wflib.tasks import Dataset, load_dataset
-from wflib.zoo import Zoo, load_zoo
+from wflib.zoo import Zoo, load_zoo, require_same_architecture
 
 CONTROLS = ("held-out", "training")
 """What is no model: the ceiling, and training networks with their own runs left out, which no test may flag."""
@@ -55,7 +58,7 @@ def audit() -> None:
 
 
 def draw(
-    name: str, zoo: Zoo, dataset: Dataset, settings: Settings, networks: int, seed: int
+    name: str, zoo: Zoo, dataset: Dataset, settings: Settings, networks: int, seed: int, flow: Path | None
 ) -> tuple[Networks, torch.Tensor | None, dict[str, float]]:
     """Networks of a model or a control, the trajectories of the latter, and seconds of fit and draw."""
     random = generator(seed, "audit", name)
@@ -65,7 +68,10 @@ def draw(
         part = part[torch.randperm(len(part), generator=random)[:networks]]
         return part.networks, part.trajectory, {}
     started = time.perf_counter()
-    if name == "flow":
+    if name == "flow" and flow is not None:
+        model = FlowModel(load_flow(flow, resolve_device(settings.sample.device)), settings.sample, dataset.train)
+        require_same_architecture(model.flow.architecture, zoo.architecture, f"{flow}", "the zoo")
+    elif name == "flow":
         values = {key: getattr(settings, key) for key in ("task", "flow", "velocity", "sample")}
         training = settings.training.model_copy(update={"seed": seed})
         model = FlowModel.fit(zoo, dataset, FlowModel.Settings(**values, training=training))
@@ -83,6 +89,8 @@ def cell(
     model: Annotated[str, typer.Option(help=f"flow, {', '.join(CONTROLS)}, or a name of wflib.models.")],
     seed: Annotated[int, typer.Option(help="Of the fit and of the draws.", min=0)] = 0,
     networks: Annotated[int, typer.Option(help="Networks drawn.", min=20)] = 500,
+    flow: Annotated[Path | None, typer.Option(help="With --model flow: a trained one, to draw from.")] = None,
+    facts: Annotated[Path, typer.Option(help="Of train-flow: how long that took.")] = FACTS / "train-flow.json",
     changes: Annotated[list[str] | None, typer.Option("--set", help="A setting, section.key=value; repeat.")] = None,
     params: Params = PARAMS,
     presets: Presets = PRESETS,
@@ -105,7 +113,9 @@ def cell(
         zoo = load_zoo(path, form)
         zoo.require_both_parts("audit")
         dataset = load_dataset(data).for_networks(zoo.architecture, f"{path}")
-        drawn, trajectory, found = draw(model, zoo, dataset, settings, networks, seed)
+        drawn, trajectory, found = draw(model, zoo, dataset, settings, networks, seed, flow)
+        if model == "flow" and flow is not None:
+            found["fit_seconds"] = load_json(facts, "train-flow")["seconds"]
         training, held_out = zoo.training_part, zoo.held_out_part
         random, bins = generator(seed, "audit", model, "evaluate"), settings.evaluate.calibration_bins
         _, group, _ = evaluate_networks(
@@ -131,9 +141,7 @@ def cell(
 def page(
     cells: Annotated[Path, typer.Argument(help="Folder of JSON files from cell, in any depth.")],
     out: Annotated[Path, typer.Argument(help="Files to write, without their endings .csv, .md and .svg.")],
-    trained: Annotated[Path, typer.Option(help="Facts of train-zoo: what training costs.")] = Path(
-        "reports/stages/train-zoo.json"
-    ),
+    trained: Annotated[Path, typer.Option(help="Facts of train-zoo: what training costs.")] = FACTS / "train-zoo.json",
 ) -> None:
     """One table and one figure of all cells: quality over novelty, cost over quality, and what the tests say."""
     with clear_errors("audit"):

@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -139,6 +139,20 @@ def checkpoint_folder(root: Path, settings: object, inputs: list[Path]) -> Path:
 def show(value: object) -> str:
     """A fact as people read it."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def distillation_bars(trajectories: int, iterations: int) -> Iterator[Callable[[str, int, int, float], None]]:
+    """What :func:`wflib.flow.distill` calls about its progress."""
+    with progress_bar(trajectories, "teacher's trajectories") as drawn, progress_bar(iterations, "distill") as trained:
+
+        def advance(part: str, done: int, total: int, loss: float) -> None:
+            bar = drawn if part == "trajectories" else trained
+            bar.update(done - bar.n)
+            if part == "training":
+                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+
+        yield advance
 
 
 def progress_bar(total: int, title: str, unit: str = "it") -> tqdm:

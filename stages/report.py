@@ -54,8 +54,11 @@ def main(
         cost = None
         if settings.zoo.source == "train":  # of networks that others trained nobody knows what they cost
             made = "trajectories" if settings.zoo.sampler == "optimizer" else "networks"  # a chain gives many draws
-            cost = cost_of_run(seconds, fact("sample", "networks"), fact("train-zoo", made))
+            for name in ("networks", "draw_seconds"):
+                fact("sample", name)
+            cost = cost_of_run(seconds, found["sample"], fact("train-zoo", made))
         save_json(out / "cost.json", {} if cost is None else cost.metrics)
+        taken = ("polish_steps", "polish_learning_rate") if settings.sample.polish_steps else ()
         unused = {"zoo": {"read": True}} if settings.zoo.source == "train" else {}
         write_report(
             out,
@@ -76,6 +79,7 @@ def main(
                     "zoo_networks": fact("train-zoo", "networks"),
                     "zoo_trajectories": fact("train-zoo", "trajectories"),
                     "network_weights": fact("train-zoo", "weights"),
+                    **{name: fact("sample", name) for name in taken},
                 },
             ),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -28,13 +29,14 @@ from stages.common import (
     running,
     zoo_of_flow,
 )
-from wflib.config import load_settings
+from wflib.config import SampleConfig, load_settings
 from wflib.device import resolve_device
 from wflib.flow import DIVERGED, load_flow
-from wflib.models import METHODS, FlowModel, check_methods, method_settings
+from wflib.models import METHODS, FlowModel, Polished, check_methods, method_settings, polish
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import decanonicalize
-from wflib.tasks import load_dataset
+from wflib.tasks import Dataset, load_dataset
 from wflib.zoo import Zoo, save_zoo
 
 app = application("sample")
@@ -45,7 +47,7 @@ def main(
     params: Params = PARAMS,
     presets: Presets = PRESETS,
     flow: FlowFile = FLOW,
-    data: Annotated[Path, typer.Option(help="Dataset from fetch-data; guidance reads its training part.")] = DATASET,
+    data: Annotated[Path, typer.Option(help="Dataset from fetch-data; guidance and polishing read it.")] = DATASET,
     aligned: AlignedZoo = ALIGNED,
     canonical: CanonicalZoo = CANONICAL,
     out: Annotated[Path, typer.Option(help="Networks to write, in the flow's own form.")] = SAMPLES,
@@ -60,35 +62,62 @@ def main(
 
     sample.from names another model to draw from, such as gaussian-full or few-steps: it is fitted here to the zoo that the
     flow has learned, with its settings in the section models, and everything behind this stage treats its draws alike.
+
+    sample.jumps draws by one, two or four jumps of the flow's student, which train-flow distils from it where
+    training.distillation_iterations is above 0.
+
+    sample.polish_steps > 0 trains all drawn networks further, from whatever model, by so many full-batch steps of Adam on
+    training examples; their learning rate is sample.polish_learning_rate, or chosen on validation examples.
     """
     with running("sample") as facts:
         settings = load_settings(params, presets)
         check_methods(settings)
         config, device = settings.sample, resolve_device(settings.sample.device)
-        trained, dataset = load_flow(flow, device), load_dataset(data)
+        jumps = config.jumps > 0
+        trained, dataset = load_flow(flow, device, jumps), load_dataset(data)
         dataset, random = dataset.for_networks(trained.architecture, f"{flow}"), generator(config.seed, "sample", "prior")
-        geometry = trained.config.geometry
+        geometry, fitted = trained.config.geometry, time.perf_counter()
         if config.source == "flow":
             with progress_bar(config.networks, f"draw {config.networks} networks", "network") as bar:
-                model = FlowModel(trained, config, dataset.train)
-                drawn = model.draw(config.networks, random, lambda count: bar.update(count - bar.n)).to("cpu")
+                model = FlowModel(trained, config, dataset.train, dataset.validation)
+                drawn = model.draw_unpolished(config.networks, random, lambda count: bar.update(count - bar.n))
         else:
             zoo = zoo_of_flow(flow, geometry, trained.architecture, aligned, canonical)
             chosen = method_settings(settings.models, config.source)
             model = METHODS[config.source].fit(zoo, dataset, chosen, generator(config.seed, "sample", "fit"))
+            facts["fit_seconds"], fitted = time.perf_counter() - fitted, time.perf_counter()
             drawn = model.draw(config.networks, random)
+        polishing = polished(drawn, dataset, config)
+        facts["draw_seconds"] = time.perf_counter() - fitted
+        drawn = polishing.networks.to("cpu")
         ordinary = decanonicalize(drawn)
         ordinary.require_finite("draws as ordinary networks", DIVERGED)  # the output scale is an exponential
         metadata = {"task": settings.task, "seed": config.seed, "model": config.source, "geometry": geometry}
         if config.source == "flow":
-            metadata["steps"] = config.steps
+            metadata["steps"] = config.jumps or config.steps
+        if config.polish_steps:
+            metadata |= {"polish_steps": config.polish_steps, "polish_learning_rate": polishing.learning_rate}
         count = torch.arange(len(drawn))
         nothing = torch.zeros_like(count)
         save_zoo(out, Zoo(drawn, count, nothing, nothing.bool(), "sampled", metadata=metadata))
         replace(ordinary, metadata=metadata).save(networks)
         facts |= {"networks": len(drawn), "model": model.label if config.source != "flow" else "flow"}
         if config.source == "flow":
-            facts |= {"solver": config.solver, "steps": config.steps}
+            facts |= {"solver": config.solver, "steps": config.jumps or config.steps}
+        if config.polish_steps:
+            facts |= {
+                "polish_steps": config.polish_steps,
+                "polish_learning_rate": polishing.learning_rate,
+                "polish_seconds": polishing.seconds,
+            }
+
+
+def polished(drawn: Networks, dataset: Dataset, config: SampleConfig) -> Polished:
+    """Drawn networks after their steps of training, with a bar where there are any."""
+    if config.polish_steps == 0:
+        return polish(drawn, dataset.train, dataset.validation, config)
+    with progress_bar(len(drawn), f"{config.polish_steps} steps of training", "network") as bar:
+        return polish(drawn, dataset.train, dataset.validation, config, lambda count: bar.update(count - bar.n))
 
 
 if __name__ == "__main__":

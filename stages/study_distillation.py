@@ -17,13 +17,13 @@ from stages.common import (
     CanonicalZoo,
     DatasetFile,
     application,
-    progress_bar,
+    distillation_bars,
     running,
     zoo_of_flow,
 )
 from wflib.device import resolve_device
 from wflib.evaluation import DrawQuality
-from wflib.flow import distill, load_flow, sample, save_flow
+from wflib.flow import TRAJECTORIES, distill, load_flow, sample, save_flow
 from wflib.report import distillation_figure, measures_markdown, save_study
 from wflib.rng import generator
 from wflib.tasks import load_dataset
@@ -46,7 +46,7 @@ def main(
     data: DatasetFile = DATASET,
     aligned: AlignedZoo = ALIGNED,
     canonical: CanonicalZoo = CANONICAL,
-    trajectories: Annotated[int, typer.Option(help="Trajectories of the teacher to learn from.", min=2)] = 2048,
+    trajectories: Annotated[int, typer.Option(help="Trajectories of the teacher to learn from.", min=2)] = TRAJECTORIES,
     iterations: Annotated[int, typer.Option(help="Optimizer steps.", min=1)] = 2000,
     networks: Annotated[int, typer.Option(help="Samples of each row.", min=2)] = 100,
     seed: Annotated[int, typer.Option(help="Of every random number.", min=0)] = 0,
@@ -60,14 +60,7 @@ def main(
         model = load_flow(flow, resolve_device("auto"))
         dataset = load_dataset(data).for_networks(model.architecture, f"{flow}")
         zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical)
-        with progress_bar(trajectories, "teacher's trajectories") as drawn, progress_bar(iterations, "distill") as trained:
-
-            def advance(part: str, done: int, total: int, loss: float) -> None:
-                bar = drawn if part == "trajectories" else trained
-                bar.update(done - bar.n)
-                if part == "training":
-                    bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-
+        with distillation_bars(trajectories, iterations) as advance:
             jumping = distill(model, seed, trajectories, jumps=JUMPS, iterations=iterations, progress=advance)
         save_flow(student, jumping)
         quality, rows = DrawQuality(zoo, dataset.test, seed), []

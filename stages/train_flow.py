@@ -23,14 +23,15 @@ from stages.common import (
     Presets,
     application,
     checkpoint_folder,
+    distillation_bars,
     learned_zoo,
     progress_bar,
     running,
 )
-from wflib.config import load_settings
+from wflib.config import TrainingConfig, load_settings
 from wflib.device import resolve_device
 from wflib.distributed import process_group, rank
-from wflib.flow import HISTORY_SCHEMA, FlowTrainer, flow_for_zoo, save_flow
+from wflib.flow import HISTORY_SCHEMA, TRAJECTORIES, Flow, FlowTrainer, distill, flow_for_zoo, save_flow
 from wflib.storage import atomic_path
 from wflib.tasks import load_dataset
 from wflib.zoo import load_zoo
@@ -55,6 +56,9 @@ def main(
     product of spheres (geometric). A run that was killed goes on from its last checkpoint when started again with the same
     settings and inputs, and ends in the same numbers. On several GPUs, or several processes of one machine:
     torchrun --nproc-per-node 2 -m stages.train_flow.
+
+    training.distillation_iterations > 0 trains a student after the flow, on the flow's own trajectories, that draws in one,
+    two or four jumps (sample.jumps); it is kept in the flow's file.
     """
     with process_group(), running("train-flow") as facts:
         settings = load_settings(params, presets)
@@ -76,7 +80,7 @@ def main(
 
             flow = trainer.run(advance)
         if rank() == 0:
-            save_flow(out, flow)
+            save_flow(out, flow, student_of(flow, settings.training))
         trainer.discard_checkpoints()
         facts |= {
             "geometry": settings.flow.geometry,
@@ -86,6 +90,16 @@ def main(
             "loss": trainer.history[-1]["loss"],
             "validation_loss": trainer.history[-1]["validation_loss"],
         }
+
+
+def student_of(flow: Flow, config: TrainingConfig) -> Flow | None:
+    """The flow distilled into few jumps, where settings ask for it."""
+    iterations = config.distillation_iterations
+    if iterations == 0:
+        return None
+    with distillation_bars(TRAJECTORIES, iterations) as advance:
+        bfloat16 = config.precision == "bfloat16"
+        return distill(flow, config.seed, iterations=iterations, bfloat16=bfloat16, progress=advance)
 
 
 if __name__ == "__main__":

@@ -92,3 +92,7 @@ def imported(settings: Settings, figures: Path) -> Zoo:
     zoo = found.zoo(config.held_out, config.seed, {"task": settings.task, "seed": config.seed})
     save_table(figures, found.table, found.table.dtypes.astype(str).to_dict())
     return zoo
+
+
+if __name__ == "__main__":
+    app()

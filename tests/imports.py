@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 
@@ -25,11 +26,17 @@ def module_file(root: Path, module: str) -> Path | None:
 
 def imported_modules(root: Path, path: Path) -> set[str]:
     """Modules of ``wflib`` and ``stages`` that a file imports, at its top or inside a function."""
+    return set(imports_of(root, path, path.read_text()))
+
+
+@functools.cache
+def imports_of(root: Path, path: Path, text: str) -> frozenset[str]:
+    """As :func:`imported_modules`, of a file with this text."""
     found = set()
     package = module_name(root, path).split(".")
     if path.name != "__init__.py":
         package = package[:-1]
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+    for node in ast.walk(ast.parse(text, str(path))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -39,7 +46,7 @@ def imported_modules(root: Path, path: Path) -> set[str]:
             submodules = {name for name in names if module_file(root, name)}
             # ``from package import submodule`` needs the submodule; any other name comes from the package itself.
             found |= submodules | ({base} if submodules != names else set())
-    return {name for name in found if name.split(".")[0] in ("wflib", "stages")}
+    return frozenset(name for name in found if name.split(".")[0] in ("wflib", "stages"))
 
 
 def transitive_imports(root: Path, path: Path) -> set[Path]:

@@ -61,6 +61,7 @@ NETWORKS = 12
 CHANGES = [
     *("align.restarts=1", "flow.geometry=euclidean", "flow.coupling=independent", "training.iterations=2"),
     *("velocity.dimension=8", "velocity.edge_dimension=4", "velocity.layers=1", "velocity.heads=2", "training.batch_size=4"),
+    "velocity.gradient_examples=0",
     *("training.compile=false", "zoo.networks=4", "zoo.epochs=2", "zoo.skip_epochs=1", "zoo.snapshot_every=1"),
     *("sample.networks=4", "sample.steps=2", "training.precision=float32"),
 ]
@@ -118,6 +119,7 @@ STAGES: dict[str, tuple[list[str], list[str]]] = {
     "study_condition": (["out/a"], ["data", "aligned", "flow"]),
     "study_distillation": (["out/a", "--iterations", "1"], ["data", "aligned", "flow"]),
     "study_likelihood": (["out/a", "--networks", "2", "--steps", "1"], ["aligned", "flow"]),
+    "study_polish": (["out/a", "--networks", "2", "--steps", "1"], ["data", "aligned", "flow"]),
     "study_samplers": (["out/a", "--networks", "2"], ["data", "aligned", "flow"]),
     "study_widths": (["out/a", "--width", "4"], ["data", "flow"]),
 }

@@ -66,7 +66,8 @@ def project(artifacts, tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text(), "python")], ids=name_of)
 def test_python_of_a_page_runs(page, project, monkeypatch):
-    monkeypatch.setattr("wflib.tasks.TASKS", dict(TASKS))  # a page adds one of its own
+    monkeypatch.setattr("wflib.tasks.TASKS", dict(TASKS))  # pages add tasks and models of their own
+    monkeypatch.setattr("wflib.models.METHODS", dict(METHODS))
     monkeypatch.setattr("wflib.demo.demo.TASKS", sys.modules["wflib.tasks"].TASKS)
     names = {"__name__": "page"}
     for place, block in enumerate(blocks(page.read_text(), "python")):
@@ -110,10 +111,10 @@ def test_settings_of_pages_are_settings(tmp_path):
 
 
 def test_the_table_of_models_names_all_of_them_and_no_other():
-    text = (ROOT / "docs/pipeline.md").read_text()
-    table = text[text.index("| `sample.from`") :].split("\n\n")[0]
+    text = (ROOT / "docs/how-to/compare-models.md").read_text()
+    table = text[text.index("| name |") :].split("\n\n")[0]
     named = re.findall(r"`([\w-]+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:]))
-    assert sorted(named) == sorted(METHODS)
+    assert sorted(named) == sorted(["flow", *METHODS])
 
 
 def test_readme_is_short():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+import sys
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,15 @@ def test_params_name_every_section_that_a_stage_reads(pipeline):
         code = (ROOT / f"{module.replace('.', '/')}.py").read_text()
         assert (module, unnamed_sections(code, *several)) == (module, set())
     assert unnamed_sections("settings.flow, settings.zoo", {"params": [{"params.yaml": ["flow.seed"]}]}) == {"zoo"}
+
+
+@pytest.mark.parametrize("stage", sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py") if path.stem != "common"))
+def test_every_stage_runs_when_it_is_run_as_a_module(stage, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [stage, "--help"])
+    monkeypatch.delitem(sys.modules, f"stages.{stage}", raising=False)
+    with pytest.raises(SystemExit):  # a module that only defines its command ends without a word
+        runpy.run_module(f"stages.{stage}", run_name="__main__")
+    assert "Usage" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)

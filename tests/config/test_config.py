@@ -39,7 +39,8 @@ def test_an_override_changes_one_key_only(tmp_path):
 def test_a_preset_may_say_otherwise_for_a_geometry_and_overrides_win(tmp_path):
     preset = (PRESETS / "wdbc.yaml").read_text().split("geometries:")[0]
     (tmp_path / "own.yaml").write_text(
-        f"{preset}\ngeometries:\n  normalized: {{flow: {{prediction: velocity}}, training: {{iterations: 7, seed: null}}}}\n"
+        f"{preset}\ngeometries:\n"
+        "  normalized: {flow: {prediction: end-point}, training: {iterations: 7, seed: null}}\n"
     )
 
     def settings(text: str, *changes: str):
@@ -47,11 +48,11 @@ def test_a_preset_may_say_otherwise_for_a_geometry_and_overrides_win(tmp_path):
         return load_settings(tmp_path / "params.yaml", tmp_path, changes)
 
     usual = settings("")
-    assert (usual.flow.prediction, usual.training.iterations) == ("end-point", 1500)
+    assert (usual.flow.prediction, usual.training.iterations) == ("velocity", 1500)
     for other in (settings("flow: {geometry: normalized}"), settings("", "flow.geometry=normalized")):
-        assert (other.flow.prediction, other.training.iterations, other.training.seed) == ("velocity", 7, 0)
-    both = settings("flow: {geometry: normalized, prediction: end-point}", "training.iterations=8")
-    assert (both.flow.prediction, both.training.iterations) == ("end-point", 8)
+        assert (other.flow.prediction, other.training.iterations, other.training.seed) == ("end-point", 7, 0)
+    both = settings("flow: {geometry: normalized, prediction: velocity}", "training.iterations=8")
+    assert (both.flow.prediction, both.training.iterations) == ("velocity", 8)
     assert settings("flow: {geometry: geometric}").training == usual.training
 
 
@@ -142,6 +143,20 @@ WRONG = {
     "sample:\n  diffusion_schedule: sideways": ["sample.diffusion_schedule", "'sideways'", "'constant'", "'falling'"],
     "sample:\n  condition: .nan": ["sample.condition", "nan", "finite"],
     "sample:\n  noise_interval: [0.5, 0.0]": ["sample", "noise_interval ([0.5, 0.0])", "the earlier time first"],
+    "training:\n  distillation_iterations: -1": ["training.distillation_iterations", "-1", "greater than or equal to 0"],
+    "training: {distillation_iterations: 9}\nflow: {condition: loss}": [
+        "settings",
+        "training.distillation_iterations: 9 needs flow.condition: none, got loss",
+    ],
+    "sample:\n  jumps: 3": ["sample.jumps", "3", "0, 1, 2 or 4"],
+    "sample:\n  jumps: 2": ["settings", "sample.jumps: 2 needs a student; set training.distillation_iterations above 0"],
+    "sample: {jumps: 2, solver: heun, diffusion: 0.0, condition: 0.1}": [
+        "jumps (2) do not go with solver heun (choose euler), condition 0.1 (choose null)",
+    ],
+    "sample: {jumps: 2, from: few-steps}": ["from: few-steps has no way to be steered on; leave out jumps"],
+    "sample: {jumps: 2, guidance: 0.1, guidance_point: end-point}": ["guidance_point end-point (choose x_t)"],
+    "sample:\n  polish_steps: -1": ["sample.polish_steps", "-1", "greater than or equal to 0"],
+    "sample:\n  polish_learning_rate: 0": ["sample.polish_learning_rate", "0", "greater than 0"],
     "evaluate:\n  guidance: [0.1, -1]": ["evaluate.guidance.1", "-1", "greater than or equal to 0"],
 }
 
@@ -276,3 +291,15 @@ def test_settings_inside_settings_are_joined_one_by_one(tmp_path):
     }.items():
         with pytest.raises(SettingsError, match=sentence):
             load_settings(params, PRESETS, [change])
+
+
+@pytest.mark.parametrize("steered", ["guidance=0.1", "noise=0.1", "diffusion=0.1", "condition=0.2", "jumps=1"])
+def test_only_a_flow_can_be_steered_on_its_way(steered):
+    changes = [f"sample.{steered}", "flow.condition=loss"]
+    if steered.startswith("jumps"):
+        changes = [f"sample.{steered}", "training.distillation_iterations=10"]
+    load_settings(changes=changes)
+    with pytest.raises(
+        SettingsError, match=f"from: few-steps has no way to be steered on; leave out {steered.split('=')[0]}"
+    ):
+        load_settings(changes=[*changes, "sample.from=few-steps"])

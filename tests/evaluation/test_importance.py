@@ -75,7 +75,9 @@ def test_too_few_draws_and_infinite_densities_are_errors():
 @pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
 def test_a_flows_weights_are_posterior_over_its_density(geometry):
     architecture = mlp([2, 3, 2])
-    settings = load_settings(changes=["velocity.dimension=8", "velocity.layers=1", f"flow.geometry={geometry}"])
+    settings = load_settings(
+        changes=["velocity.dimension=8", "velocity.layers=1", "velocity.gradient_examples=0", f"flow.geometry={geometry}"]
+    )
     settings = settings.model_copy(update={"velocity": settings.velocity.model_copy(update={"gradient_examples": 0})})
     space = Coordinates(architecture if geometry == "euclidean" else architecture.canonical_form())
     flow, random = Flow(settings.flow, settings.velocity, space, 0.5), generator(0, "x")

@@ -125,6 +125,7 @@ def training_config():
                 "distance": "tangent",
                 "condition_dropout": 0.2,
                 "function_floor": 0.1,
+                "distillation_iterations": 0,
                 "precision": "float32",
                 "compile": False,
                 "validate_every": 6,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from wflib.config import load_settings
 from wflib.flow import FlowTrainer, Guidance, diffusion_of, distill, integrate, load_flow, log_likelihood, sample, save_flow
 from wflib.flow.distillation import jump_loss, student_of
 from wflib.flow.fields import Jumps
+from wflib.models import FlowModel
 from wflib.rng import generator
+from wflib.storage import ArtifactError
 
 GEOMETRIES = pytest.mark.parametrize("geometry", ["euclidean", "normalized", "geometric"])
 
@@ -62,6 +65,37 @@ def test_a_student_survives_its_file(teacher, tmp_path):
     assert loaded.metadata["distilled"]
     x, t = loaded.prior.sample(3, generator(0, "x")), torch.zeros(3)
     torch.testing.assert_close(Jumps(loaded, 0.5).velocity(x, t), Jumps(student, 0.5).velocity(x, t))
+
+
+def test_a_student_is_kept_beside_its_teacher(teacher, make_flow, tmp_path):
+    flow, path = teacher("geometric"), tmp_path / "flow.safetensors"
+    student = distill(flow, 0, trajectories=16, teacher_steps=4, iterations=3, batch_size=4)
+    save_flow(path, flow, student)
+    for jumps, saved in ((False, flow), (True, student)):
+        loaded = load_flow(path, jumps=jumps)
+        assert (loaded.jumps, loaded.metadata.get("distilled", False)) == (jumps, jumps)
+        assert loaded.state_dict().keys() == saved.state_dict().keys()
+        assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in saved.state_dict().items())
+    save_flow(path, student)  # one by itself
+    assert load_flow(path).jumps
+    assert load_flow(path, jumps=True).jumps
+    save_flow(path, flow)
+    with pytest.raises(ArtifactError, match=r"flow\.safetensors: expected a flow with a student .*distillation_iterations"):
+        load_flow(path, jumps=True)
+    for other in (flow, student_of(make_flow("normalized")[0])):
+        with pytest.raises(ValueError, match="expected a student that was distilled from this flow"):
+            save_flow(path, flow, other)
+
+
+def test_a_flow_model_draws_by_the_jumps_of_its_student(teacher):
+    flow = teacher("euclidean")
+    student = distill(flow, 0, trajectories=16, teacher_steps=4, iterations=3, batch_size=4)
+    config = load_settings(changes=["sample.jumps=2", "training.distillation_iterations=1"]).sample
+    drawn = FlowModel(student, config).draw(5, generator(0, "draw"))
+    expected = student.coordinates.decode_state(sample(student, 5, 2, generator(0, "draw")))
+    assert torch.equal(drawn.flat, expected.flat)
+    with pytest.raises(ValueError, match=r"sample\.jumps: 2 needs a distilled flow"):
+        FlowModel(flow, config).draw(5, generator(0, "draw"))
 
 
 def test_the_same_seed_gives_the_same_student(teacher):

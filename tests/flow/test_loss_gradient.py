@@ -242,7 +242,9 @@ def test_flows_for_a_zoo_draw_their_examples_by_seed(zoo, dataset):
     assert not torch.equal(flow_for_zoo(settings, zoo, dataset.train).examples.inputs, one.inputs)
     all_of_them = flow_for_zoo(load_settings(changes=[*changes, "velocity.gradient_examples=999"]), zoo, dataset.train)
     assert len(all_of_them.examples.inputs) == len(dataset.train.inputs)
-    assert flow_for_zoo(load_settings(changes=changes), zoo, dataset.train).examples is None
+    assert (
+        flow_for_zoo(load_settings(changes=[*changes, "velocity.gradient_examples=0"]), zoo, dataset.train).examples is None
+    )
 
 
 @over_geometries

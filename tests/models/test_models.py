@@ -286,6 +286,8 @@ def test_without_examples_none_is_the_best(method, correlated):
 def test_settings_name_the_method_the_key_and_what_is_allowed():
     assert method_settings({"training-noise": {"noise": 0.2}}, "training-noise") == TrainingNoise.Settings(noise=0.2)
     assert method_settings({}, "average") == Average.Settings()
+    with pytest.raises(SettingsError, match=r"low \(0.6\) must not be above high \(0.5\)"):
+        method_settings({"interpolation": {"low": 0.6}}, "interpolation")
     with pytest.raises(SettingsError, match="models: gaussian: no such model; allowed: average"):
         method_settings({}, "gaussian")
     with pytest.raises(

@@ -12,7 +12,7 @@ SECONDS = {"fetch-data": 1, "train-zoo": 60, "align": 6, "canonicalize": 3, "tra
 
 
 def test_drawing_pays_from_where_both_cost_the_same():
-    cost = cost_of_run(SECONDS | {"sample": 2.0}, drawn=1000, trained=16_000)
+    cost = cost_of_run(SECONDS, {"networks": 1000, "draw_seconds": 2.0}, trained=16_000)
     assert cost == Cost(490, 0.002, 60 / 16_000)
     number = cost.pays_from
     assert cost.before + number * cost.draw == pytest.approx(number * cost.training)
@@ -21,8 +21,13 @@ def test_drawing_pays_from_where_both_cost_the_same():
 
 
 def test_drawing_that_costs_more_than_training_never_pays():
-    cost = cost_of_run(SECONDS, drawn=1000, trained=16_000)
+    cost = cost_of_run(SECONDS, {"networks": 1000, "draw_seconds": 13.0}, trained=16_000)
     assert math.isinf(cost.pays_from)
     assert "13 ms, training one anew 3.75 ms" in cost.sentence()
     assert "drawing never pays" in cost.sentence()
     assert "pays_from" not in cost.metrics
+
+
+def test_another_model_costs_its_own_fit_and_not_the_flows():
+    cost = cost_of_run(SECONDS, {"networks": 1000, "draw_seconds": 1.0, "fit_seconds": 5.0}, trained=16_000)
+    assert cost == Cost(75, 0.001, 60 / 16_000)

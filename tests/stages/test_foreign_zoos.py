@@ -151,6 +151,7 @@ REFUSED = [
     ("none", {}, {"training": {"loss": "function"}}, "train_zoo", "training.loss: function (choose standardized)"),
     ("none", {}, {"align": {"method": "activation-matching"}}, "train_zoo", "(choose weight-matching)"),
     ("none", {}, {"sample": {"guidance": 0.1}}, "train_zoo", "sample.guidance above 0 (choose 0.0)"),
+    ("none", {}, {"sample": {"polish_steps": 1}}, "train_zoo", "sample.polish_steps above 0 (choose 0)"),
     ("wdbc", {}, {}, "train_zoo", "expected networks for wdbc (30 inputs"),
     (
         "none",

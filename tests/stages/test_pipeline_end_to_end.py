@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ import torch
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from wflib.flow import load_flow
-from wflib.networks import Networks
+from wflib.flow import distill, load_flow, sample
+from wflib.models import LEARNING_RATES
+from wflib.networks import Networks, network_losses
+from wflib.rng import generator
+from wflib.tasks import load_dataset
 from wflib.zoo import load_zoo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,6 +171,46 @@ def test_another_model_is_drawn_from_evaluated_and_reported_alike(finished, copy
     assert "samples: no simpler model" in report or "samples: beaten in loss" in report
     assert "cost: drawing a network takes" in report
     assert "Networks from a flow" in finished["reports/report.md"].decode()
+
+
+def test_a_student_is_distilled_kept_in_the_flows_file_and_drawn_from(finished, copy, monkeypatch):
+    Path("params.yaml").write_text("task: wdbc\ntraining: {distillation_iterations: 2}\nsample: {jumps: 2}\n")
+    result = run("sample")
+    assert (result.exit_code, "set training.distillation_iterations above 0 and rerun" in result.output) == (1, True)
+    monkeypatch.setattr("stages.train_flow.distill", partial(distill, trajectories=8))
+    for stage in ("train_flow", "sample", "evaluate"):
+        result = run(stage)
+        assert result.exit_code == 0, f"{stage}: {result.output} {result.exception}"
+    student, flow = load_flow("data/flow.safetensors", jumps=True), load_flow("data/flow.safetensors")
+    (copy / "plain.safetensors").write_bytes(finished["data/flow.safetensors"])
+    plain = load_flow("plain.safetensors").state_dict()
+    assert all(torch.equal(flow.state_dict()[name], tensor) for name, tensor in plain.items())  # training is as before
+    samples = load_zoo("data/samples.safetensors", "sampled")
+    assert samples.metadata["steps"] == 2
+    x = sample(student, 4, 2, generator(0, "sample", "prior"))
+    torch.testing.assert_close(samples.weights, student.coordinates.decode_state(x).weights)
+
+
+@pytest.mark.parametrize("source", ["flow", "gaussian-full"])
+def test_networks_of_every_model_are_polished_alike(finished, copy, source):
+    train, found = load_dataset("data/dataset.safetensors").train, {}
+    for steps in (0, 5):
+        Path("params.yaml").write_text(f"task: wdbc\nsample: {{from: {source}, polish_steps: {steps}}}\n")
+        result = run("sample")
+        assert result.exit_code == 0, f"{result.output} {result.exception}"
+        found[steps] = load_zoo("data/samples.safetensors", "sampled"), Networks.load("data/networks.safetensors")
+        facts = json.loads(Path("reports/stages/sample.json").read_text())
+        assert ("polish_seconds" in facts, "polish_steps" in found[steps][0].metadata) == (steps > 0, steps > 0)
+        if source == "flow" and steps == 0:
+            assert Path("data/samples.safetensors").read_bytes() == finished["data/samples.safetensors"]
+    assert facts["polish_learning_rate"] in LEARNING_RATES
+    assert facts["polish_learning_rate"] == found[5][1].metadata["polish_learning_rate"]
+    assert bool((network_losses(found[5][1], train) < network_losses(found[0][1], train)).all())
+    torch.testing.assert_close(network_losses(found[5][0].networks, train), network_losses(found[5][1], train))
+    for stage in ("evaluate", "report"):
+        assert run(stage).exit_code == 0
+    name = "a flow" if source == "flow" else "full Gaussian"
+    assert f"# Networks from {name} and 5 steps of training: wdbc" in Path("reports/report.md").read_text()
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "canonicalize"])

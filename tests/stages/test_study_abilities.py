@@ -1,4 +1,4 @@
-"""Studies of what a trained flow can do, on a tiny zoo: samplers, distillation, likelihood, condition."""
+"""Studies of what a trained flow can do, on a tiny zoo: samplers, distillation, polishing, likelihood, condition."""
 
 from __future__ import annotations
 
@@ -95,6 +95,24 @@ def test_distillation_writes_a_student(study):
 
 
 @pytest.mark.parametrize("flow", ["data/flow.safetensors", "flat.safetensors"])
+def test_polishing_counts_the_drawing_and_lowers_the_loss_from_either_start(study, flow):
+    arguments = ["--flow", flow, "--networks", "3", "--steps", "2", "--examples", "50"]
+    rows, text = written(study("polish", *arguments), "polish")
+    assert rows.start.unique().tolist() == ["flow", "prior"]
+    for _, part in rows.groupby("start"):
+        assert part.steps.tolist() == [0, 1, 2, 5, 10, 20, 50, 100]
+        assert part.learning_rate.notna().tolist() == [False] + 7 * [True]
+        assert part.train_nll.iloc[-1] < part.train_nll.iloc[3] < part.train_nll.iloc[0]
+        assert part.seconds.iloc[-1] > part.seconds.iloc[0] > 0
+        assert part.variance_ratio.gt(0).all()
+    assert rows.notna().drop(columns="learning_rate").all().all()
+    assert "| steps from the flow |" in text
+    assert "Draws from the flow (2 Euler steps) and from its prior" in text
+    again, _ = written(study("polish", *arguments), "polish")
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), rows.drop(columns="seconds"))
+
+
+@pytest.mark.parametrize("flow", ["data/flow.safetensors", "flat.safetensors"])
 def test_likelihood_of_every_group(study, flow):
     rows, text = written(study("likelihood", "--flow", flow, "--networks", "4", "--steps", "2"), "likelihood")
     assert rows.groupby("networks", sort=False).size().tolist() == [4] * 7
@@ -127,6 +145,7 @@ def test_condition_asks_over_the_range_of_the_zoo(study):
         ("distillation", ["--flow", "conditioned.safetensors"], "unconditioned flow"),
         ("samplers", ["--flow", "nowhere.safetensors"], "nowhere.safetensors"),
         ("samplers", ["--independent", "nowhere.safetensors"], "nowhere.safetensors"),
+        ("polish", ["--data", "data/flow.safetensors"], "data/flow.safetensors"),
         ("likelihood", ["--flow", "data/dataset.safetensors"], "data/dataset.safetensors"),
         ("distillation", ["--data", "data/flow.safetensors"], "data/flow.safetensors"),
     ],
@@ -137,7 +156,7 @@ def test_what_cannot_be_studied_is_one_sentence(study, name, arguments, message)
     assert re.search(rf"^study-{name}: .*{re.escape(message)}", result.output, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["samplers", "distillation", "likelihood", "condition"])
+@pytest.mark.parametrize("name", ["samplers", "distillation", "polish", "likelihood", "condition"])
 def test_help_teaches(study, name):
     result = study(name, "--help")
     assert result.exit_code == 0

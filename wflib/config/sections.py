@@ -104,6 +104,9 @@ class TrainingConfig(Section):
     function_floor: Annotated[float, Field(gt=0, le=1, strict=True)] = Field(
         description="Weight that every coordinate keeps in loss: function or gauss-newton."
     )
+    distillation_iterations: Annotated[int, Field(ge=0, strict=True)] = Field(
+        description="Optimizer steps of a student that draws in one to four jumps, after the flow's own; 0 for no student."
+    )
     precision: Literal["float32", "bfloat16"]
     compile: Annotated[bool, Field(strict=True, description="Compile layers (and kernels): a minute, then faster.")]
     validate_every: Count
@@ -121,6 +124,7 @@ class SampleConfig(Section):
     networks: Annotated[int, Field(ge=2, strict=True)]
     solver: Literal["euler", "heun", "rk4", "dopri5"] = Field(description="K steps are K, 2K, 4K evaluations; adaptive.")
     steps: Count = Field(description="Steps from t = 0 to t = 1, K.")
+    jumps: Literal[0, 1, 2, 4] = Field(description="Jumps of the flow's distilled student, in place of steps; 0 for steps.")
     noise: NonNegative = Field(description="Deviation of noise added before each step.")
     noise_interval: Annotated[list[Time], Field(min_length=2, max_length=2)] = Field(
         description="Times between which that noise is added."
@@ -135,6 +139,11 @@ class SampleConfig(Section):
     guidance_point: Literal["x_t", "end-point"] = Field(description="Where the loss is taken: at x_t, or at x̂_1.")
     guidance_schedule: Literal["constant", "rising", "falling"] = Field(description="λ(t): λ, λ t, or λ (1 − t).")
     guidance_batch: Count = Field(description="Training examples of each guidance gradient.")
+    polish_steps: Annotated[int, Field(ge=0, strict=True)] = Field(
+        description="Full-batch Adam steps on training examples after drawing, from whatever model."
+    )
+    polish_learning_rate: Positive | None = Field(description="Of those steps; null for the best on validation examples.")
+    polish_examples: Count = Field(description="Training examples of those steps, all at most.")
     device: Device
 
     @model_validator(mode="after")
@@ -153,6 +162,35 @@ class SampleConfig(Section):
             raise ValueError(f"noise ({self.noise}) needs steps of fixed length; choose solver euler, heun or rk4")
         if self.noise_interval[0] > self.noise_interval[1]:
             raise ValueError(f"noise_interval ({self.noise_interval}) must name the earlier time first")
+        return self
+
+    @model_validator(mode="after")
+    def only_of_a_flow(self) -> SampleConfig:
+        """What steers a flow on its way steers nothing else."""
+        given = {
+            "guidance": self.guidance > 0,
+            "noise": self.noise > 0,
+            "diffusion": self.diffusion > 0,
+            "condition": self.condition is not None,
+            "jumps": self.jumps > 0,
+        }
+        if self.source != "flow" and (found := [name for name, chosen in given.items() if chosen]):
+            raise ValueError(
+                f"from: {self.source} has no way to be steered on; leave out {', '.join(found)}, or draw from flow"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def a_velocity_where_one_is_needed(self) -> SampleConfig:
+        """A distilled student knows jumps, and was asked for nothing."""
+        wrong = {
+            f"solver {self.solver} (choose euler)": self.solver != "euler",
+            f"diffusion {self.diffusion} (choose 0.0)": self.diffusion > 0,
+            f"condition {self.condition} (choose null)": self.condition is not None,
+            "guidance_point end-point (choose x_t)": self.guidance > 0 and self.guidance_point == "end-point",
+        }
+        if self.jumps > 0 and (found := [what for what, given in wrong.items() if given]):
+            raise ValueError(f"jumps ({self.jumps}) do not go with {', '.join(found)}; or set jumps to 0")
         return self
 
 
@@ -206,6 +244,21 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def a_student_to_jump(self) -> Settings:
+        """Students are distilled after training, from flows without a condition."""
+        if self.training.distillation_iterations > 0 and self.flow.condition != "none":
+            raise ValueError(
+                f"training.distillation_iterations: {self.training.distillation_iterations} needs flow.condition: none, got "
+                f"{self.flow.condition}; set one of them to 0 or none"
+            )
+        if self.sample.jumps > 0 and self.training.distillation_iterations == 0:
+            raise ValueError(
+                f"sample.jumps: {self.sample.jumps} needs a student; set training.distillation_iterations above 0, such as "
+                "2000, or sample.jumps to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def what_needs_examples(self) -> Settings:
         """The task ``none`` has no examples."""
         if self.task != "none":
@@ -220,6 +273,7 @@ class Settings(Section):
             "velocity.gradient_examples above 0 (choose 0)": self.velocity.gradient_examples > 0,
             f"flow.condition: {self.flow.condition} (choose none)": self.flow.condition != "none",
             "sample.guidance above 0 (choose 0.0)": self.sample.guidance > 0,
+            "sample.polish_steps above 0 (choose 0)": self.sample.polish_steps > 0,
             "evaluate.guidance above 0 (choose [0.0])": max(self.evaluate.guidance) > 0,
         }
         if found := [what for what, given in wrong.items() if given]:

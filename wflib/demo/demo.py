@@ -13,8 +13,11 @@ from ruamel.yaml import YAML
 
 from wflib.comparison import Comparison, compare_networks, write_page
 from wflib.config import Settings
-from wflib.flow import FlowTrainer, draw_networks, flow_for_zoo, save_flow
+from wflib.flow import FlowTrainer, flow_for_zoo, save_flow
+from wflib.models import FlowModel
 from wflib.report import mean_excess
+from wflib.rng import generator
+from wflib.symmetry import decanonicalize
 from wflib.tasks import TASKS, save_dataset
 from wflib.zoo import align_zoo, network_for, save_zoo, train_zoo
 
@@ -98,7 +101,8 @@ def run_demo(
         flow = trainer.run()
     with timed(seconds, "draw", say):
         config = settings.sample
-        drawn = draw_networks(flow, config.networks, config.seed, config.steps, solver=config.solver)
+        model = FlowModel(flow, config, dataset.train, dataset.validation)
+        drawn = decanonicalize(model.draw(config.networks, generator(config.seed, "draw")).to("cpu"))
         drawn = replace(drawn, metadata={"task": settings.task, "seed": config.seed, "geometry": "euclidean"})
     with timed(seconds, "compare", say):
         comparison = compare_networks(drawn, zoo, dataset, unaligned=trained, most=settings.evaluate.zoo_networks)

@@ -2,9 +2,10 @@
 
 from wflib.flow.conditioning import Condition, network_figures
 from wflib.flow.coordinates import Coordinates, input_basis
-from wflib.flow.distillation import distill
+from wflib.flow.distillation import TRAJECTORIES, distill
 from wflib.flow.fields import Asked, Field, Jumps
-from wflib.flow.flow import Flow, flow_for_zoo, load_flow, save_flow
+from wflib.flow.files import load_flow, save_flow
+from wflib.flow.flow import Flow, flow_for_zoo
 from wflib.flow.geometry import Geometry, build_geometry
 from wflib.flow.guidance import Guidance, TaskLoss
 from wflib.flow.likelihood import divergence, draw_probes, log_likelihood
@@ -22,6 +23,7 @@ from wflib.flow.training import HISTORY_SCHEMA, FlowTrainer
 __all__ = [
     "DIVERGED",
     "HISTORY_SCHEMA",
+    "TRAJECTORIES",
     "AddedNoise",
     "Asked",
     "Condition",

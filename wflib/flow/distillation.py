@@ -22,8 +22,10 @@ from wflib.flow.sampling import sample
 from wflib.networks import require_finite
 from wflib.rng import generator
 
-__all__ = ["distill", "jump_loss", "student_of"]
+__all__ = ["TRAJECTORIES", "distill", "jump_loss", "student_of"]
 
+TRAJECTORIES = 2048
+"""Of the teacher's, that a student learns from by default."""
 EMA_DECAY = 0.999
 WARMUP = 50
 
@@ -72,7 +74,7 @@ def jump_loss(student: Flow, x_t: Tensor, x_s: Tensor, t: Tensor, span: Tensor) 
 def distill(
     flow: Flow,
     seed: int,
-    trajectories: int = 4096,
+    trajectories: int = TRAJECTORIES,
     teacher_steps: int = 64,
     jumps: Sequence[int] = (1, 2, 4),
     iterations: int = 2000,

@@ -1,10 +1,9 @@
-"""A flow: coordinates, geometry, prior and a trained prediction of x_1, with its file format."""
+"""A flow: coordinates, geometry, prior and a trained prediction of x_1."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,13 +18,12 @@ from wflib.flow.initial import initialization_of
 from wflib.flow.loss_gradient import LossGradient
 from wflib.flow.prior import Moments, Prior, build_prior
 from wflib.rng import generator
-from wflib.storage import ArtifactError, load_artifact, require_same_kinds, rerun, save_artifact
 from wflib.symmetry import pool
 from wflib.tasks import Split
 from wflib.velocity import Preconditioner, build_velocity
 from wflib.zoo import Zoo
 
-__all__ = ["Flow", "flow_for_zoo", "load_flow", "save_flow"]
+__all__ = ["Flow", "flow_for_zoo"]
 
 LATEST_TIME = 0.999
 """Velocities divide by 1 − t; solvers that ask at t = 1 get the one of this time."""
@@ -243,55 +241,3 @@ def flow_for_zoo(settings: Settings, zoo: Zoo, train: Split) -> Flow:
     initialization, measured = initialization_of(zoo, coordinates)
     metadata = {"task": settings.task, "seed": seed} | ({"initialization_from": measured} if measured else {})
     return Flow(settings.flow, settings.velocity, coordinates, initialization, metadata, examples=examples)
-
-
-def save_flow(path: str | Path, flow: Flow) -> None:
-    """Write a flow artifact that :func:`load_flow` needs nothing else to read."""
-    tensors = {f"state.{name}": tensor for name, tensor in flow.state_dict().items()}
-    if flow.coordinates.basis is not None:
-        tensors["basis"] = flow.coordinates.basis
-    metadata = {
-        "flow": flow.config.model_dump(),
-        "velocity": flow.velocity_config.model_dump(),
-        "architecture": flow.architecture.to_json(),
-        "initialization": flow.initialization,
-        "jumps": flow.jumps,
-        **flow.metadata,
-    }
-    save_artifact(path, "flow", tensors, metadata)
-
-
-def load_flow(path: str | Path, device: str | torch.device = "cpu") -> Flow:
-    """Read a flow artifact.
-
-    Args:
-        path: File to read.
-        device: Where to put it.
-
-    Returns:
-        The flow in evaluation mode.
-
-    Raises:
-        ArtifactError: The file is damaged, no flow, or its tensors do not fit its description.
-    """
-    tensors, metadata = load_artifact(path, "flow", stage="train-flow")
-    try:
-        config = FlowConfig(**metadata.pop("flow"))
-        architecture = Architecture.from_json(metadata.pop("architecture"))
-        coordinates = Coordinates(architecture, tensors.pop("basis", None))
-        velocity = VelocityConfig(**{"gradient_examples": 0, **metadata.pop("velocity")})
-        examples = None
-        if velocity.gradient_examples:
-            examples = Split(*(tensors[f"state.loss_gradient.{name}"] for name in ("inputs", "targets")))
-        initialization, jumps = metadata.pop("initialization"), metadata.pop("jumps")
-        if isinstance(initialization, dict):
-            initialization = {name: tuple(moments) for name, moments in initialization.items()}
-        flow = Flow(config, velocity, coordinates.to(device), initialization, metadata, jumps, examples)
-        state = {name.removeprefix("state."): tensor for name, tensor in tensors.items()}
-        require_same_kinds(flow.state_dict(), state)
-        flow.load_state_dict(state)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ArtifactError(
-            f"{path}: the flow's tensors do not fit its description ({error}); {rerun('train-flow')}."
-        ) from error
-    return flow.to(device).eval()

@@ -4,7 +4,7 @@
 >>> from wflib.architecture import mlp
 >>> from wflib.config import load_settings
 >>> from wflib.flow import Coordinates, Flow, draw_networks, load_flow, log_likelihood_of_networks, save_flow
->>> settings = load_settings(changes=["velocity.dimension=16", "velocity.layers=1"])
+>>> settings = load_settings(changes=["velocity.dimension=16", "velocity.layers=1", "velocity.gradient_examples=0"])
 >>> folder = TemporaryDirectory()
 >>> path = f"{folder.name}/flow.safetensors"
 >>> save_flow(path, Flow(settings.flow, settings.velocity, Coordinates(mlp([30, 16, 16, 2])), 0.3))  # as train-flow does
@@ -66,7 +66,7 @@ def draw_networks(flow: Flow, networks: int, seed: int = 0, steps: int = 32, **s
         >>> from wflib.architecture import mlp
         >>> from wflib.config import load_settings
         >>> from wflib.flow import Coordinates, Flow
-        >>> settings = load_settings(changes=["velocity.dimension=16", "velocity.layers=1"])
+        >>> settings = load_settings(changes=["velocity.dimension=16", "velocity.layers=1", "velocity.gradient_examples=0"])
         >>> flow = Flow(settings.flow, settings.velocity, Coordinates(mlp([30, 16, 16, 2])), 0.3)  # or load_flow(path)
         >>> draw_networks(flow, 3, steps=2, solver="heun").module()(torch.zeros(5, 30)).shape
         torch.Size([3, 5, 2])

@@ -35,20 +35,26 @@ from wflib.models.mean_field import MeanField
 from wflib.models.mixture import GaussianMixture
 from wflib.models.model import CoordinateModel, GenerativeModel
 from wflib.models.noise import Memorizer, TrainingNoise, noised, tensor_deviations
+from wflib.models.polish import LEARNING_RATES, Polished, best_learning_rate, polish, trained_further
 from wflib.models.swag import Swag
 from wflib.models.training import FewSteps, TrainedAnew
 from wflib.storage import ArtifactError, load_artifact
 
 __all__ = [
+    "LEARNING_RATES",
     "METHODS",
     "CoordinateModel",
     "FlowModel",
     "GenerativeModel",
+    "Polished",
+    "best_learning_rate",
     "check_methods",
     "load_model",
     "method_settings",
     "noised",
+    "polish",
     "tensor_deviations",
+    "trained_further",
 ]
 
 METHODS: dict[str, type[CoordinateModel]] = {

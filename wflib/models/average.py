@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from wflib.config import Section
@@ -50,6 +50,13 @@ class Interpolation(CoordinateModel):
 
         low: Annotated[float, Field(ge=0, le=1)] = 0.5
         high: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+        @model_validator(mode="after")
+        def in_order(self) -> Interpolation.Settings:
+            """The range is not empty."""
+            if self.low > self.high:
+                raise ValueError(f"low ({self.low}) must not be above high ({self.high})")
+            return self
 
     @classmethod
     def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from wflib.config import Section, ZooConfig
 from wflib.flow.initial import initialization_of
 from wflib.flow.prior import Prior, build_prior
 from wflib.models.model import CoordinateModel
-from wflib.networks import network_losses
+from wflib.models.polish import best_learning_rate
 from wflib.tasks import Dataset, Split
 from wflib.zoo import Zoo, full_batch_steps, train_zoo
 
@@ -101,11 +101,8 @@ class FewSteps(CoordinateModel):
         split = Split(train.inputs[chosen], train.targets[chosen])
         initialization, _ = initialization_of(training, space)
         prior = build_prior(space.manifold, space.architecture, initialization)
-        start, losses = space.decode(prior.sample(settings.tried, generator).cpu()), []
-        for rate in settings.learning_rates:
-            (moved,) = full_batch_steps(start, split, settings.steps, rate)
-            losses.append(network_losses(moved, validation, chunk=256).mean())
-        best = settings.learning_rates[int(torch.stack(losses).nan_to_num(torch.inf).argmin())]
+        start = space.decode(prior.sample(settings.tried, generator).cpu())
+        best = best_learning_rate(start, split, validation, settings.steps, settings.learning_rates)
         found = {"inputs": split.inputs, "targets": split.targets, "learning_rate": torch.tensor(best)}
         return found | {"mean": prior.mean, "std": prior.std}
 

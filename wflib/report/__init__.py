@@ -16,6 +16,7 @@ from wflib.report.data import ReportData
 from wflib.report.document import write_report
 from wflib.report.figures import FIGURES, ReportFigure
 from wflib.report.geometries import geometries_markdown
+from wflib.report.polishing import polish_figure, saved_steps
 from wflib.report.sources import calibration, distribution, diversity, variance_ratio
 from wflib.report.study import (
     alignment_figure,
@@ -49,10 +50,12 @@ __all__ = [
     "likelihood_figure",
     "mean_excess",
     "measures_markdown",
+    "polish_figure",
     "quality_by_steps",
     "response_figure",
     "samplers_figure",
     "save_study",
+    "saved_steps",
     "study_figure",
     "study_markdown",
     "study_summary",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from wflib.report.tables import duration
 
 __all__ = ["Cost", "cost_of_run"]
 
-BEFORE_DRAWING = ("fetch-data", "train-zoo", "align", "canonicalize", "train-flow")
+ZOO_STAGES = ("fetch-data", "train-zoo", "align", "canonicalize")
+"""What comes before any fit."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,18 @@ class Cost:
         return f"{told}: drawing pays from {significant(self.pays_from)} networks on."
 
 
-def cost_of_run(seconds: Mapping[str, float], drawn: int, trained: int) -> Cost:
+def cost_of_run(seconds: Mapping[str, float], drawing: Mapping[str, Any], trained: int) -> Cost:
     """The cost of a pipeline's run.
 
     Args:
         seconds: Stage → its seconds.
-        drawn: Networks that the stage sample drew.
+        drawing: What the stage sample says of itself: ``networks``, ``draw_seconds``, and of another model than the flow
+            ``fit_seconds``, which then count in the place of train-flow's.
         trained: Trajectories that the stage train-zoo trained, or draws of its chains.
     """
-    before = sum(seconds[stage] for stage in BEFORE_DRAWING)
-    return Cost(before, seconds["sample"] / drawn, seconds["train-zoo"] / trained)
+    before = sum(seconds[stage] for stage in ZOO_STAGES)
+    before += drawing["fit_seconds"] if "fit_seconds" in drawing else seconds["train-flow"]
+    return Cost(before, drawing["draw_seconds"] / drawing["networks"], seconds["train-zoo"] / trained)
 
 
 def milliseconds(seconds: float) -> str:

@@ -147,6 +147,8 @@ def figures_with_captions(tokens: list[Token]) -> list[Token]:
 def title(facts: Mapping[str, Any]) -> str:
     what = ", ".join(str(facts[key]) for key in ("task", "geometry") if key in facts)
     source = "a flow" if facts.get("model", "flow") == "flow" else str(facts["model"])
+    if steps := facts.get("polish_steps"):
+        source += f" and {steps} step{'s' * (steps > 1)} of training"
     return f"Networks from {source}: {what}" if what else f"Networks from {source}"
 
 
