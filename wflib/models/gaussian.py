@@ -59,31 +59,7 @@ def leading_directions(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return values[:kept] / (len(x) - 1) ** 0.5, rows[:kept]
 
 
-class LowRankGaussian(CoordinateModel):
-    """N(mean, V diag(λ) Vᵀ + diag(r)): the leading directions as they vary, the rest of each coordinate's variance alone."""
-
-    name, label, colour = "gaussian-low-rank", "low-rank Gaussian", "#8C6D1F"
-
-    class Settings(Section):
-        """How many directions."""
-
-        rank: Annotated[int, Field(ge=1, strict=True)] = 50
-
-    @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
-        x = space.encode(training.networks)
-        deviations, rows = leading_directions(x, settings.rank)
-        factor = deviations[:, None] * rows
-        rest = (x.var(0) - factor.square().sum(0)).clamp_min(0).sqrt()
-        return {"mean": x.mean(0), "factor": factor, "rest": rest}
-
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
-        mean, factor, rest = (self.state[name] for name in ("mean", "factor", "rest"))
-        common = standard_normal(networks, mean, generator, len(factor)) @ factor
-        return mean + common + rest * standard_normal(networks, mean, generator)
-
-
-class PrincipalComponents(CoordinateModel):
+class PrincipalComponents(FullGaussian):
     """mean + Σ_k √λ_k z_k v_k over the leading directions only: an affine span of the zoo of so many dimensions."""
 
     name, label, colour = "principal-components", "PCA + Gaussian", "#A6761D"
@@ -99,6 +75,18 @@ class PrincipalComponents(CoordinateModel):
         deviations, rows = leading_directions(x, settings.rank)
         return {"mean": x.mean(0), "factor": deviations[:, None] * rows}
 
+
+class LowRankGaussian(PrincipalComponents):
+    """N(mean, V diag(λ) Vᵀ + diag(r)): the leading directions as they vary, the rest of each coordinate's variance alone."""
+
+    name, label, colour = "gaussian-low-rank", "low-rank Gaussian", "#8C6D1F"
+
+    @classmethod
+    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+        found = super().learn(space, training, train, validation, settings, generator)
+        variance = space.encode(training.networks).var(0)
+        return found | {"rest": (variance - found["factor"].square().sum(0)).clamp_min(0).sqrt()}
+
     def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
-        mean, factor = self.state["mean"], self.state["factor"]
-        return mean + standard_normal(networks, mean, generator, len(factor)) @ factor
+        common, rest = super().coordinates(networks, generator), self.state["rest"]
+        return common + rest * standard_normal(networks, rest, generator)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wflib.models import METHODS
+from wflib.report.summary import COPYING
 from wflib.report.tables import duration, fixed, markdown_table
 from wflib.report.theme import INK, colour, label, log_scale, svg_bytes, theme
 
@@ -18,8 +19,6 @@ __all__ = ["audit_figure", "audit_markdown", "audit_table"]
 HELD_OUT, TRAINING = "held-out", "training"
 NOVEL = 0.98
 """Distance to the training networks, relative to held-out networks', from which a model counts as novel."""
-COPYING = 0.995
-"""Copying ratio below which networks know training networks in particular, beyond what a choice of them explains."""
 OPTIONAL = ("average_100", "copying_ratio", "classifier_auc", "fit_seconds", "draw_seconds", "rejected")
 """What cells leave out where it is undefined: of single networks, of controls."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from wflib.evaluation.parts import AS_NOVEL
 from wflib.report.barriers import mean_excess
 from wflib.report.data import ReportData
 from wflib.report.sources import VARIANCE_RANGE
@@ -16,7 +17,8 @@ from wflib.report.theme import label, ordered
 __all__ = ["summary"]
 
 SHIFT = 0.2  # of a standard deviation
-COPYING = 0.995  # what two choices of a few hundred networks differ by is a few thousandths
+COPYING = 1 - AS_NOVEL
+"""Copying ratio below which networks know training networks in particular."""
 NO_RIVALS = ("samples", "zoo", "held-out", "training-noise", "memorizer")  # copies, with noise or without, are no rivals
 
 
