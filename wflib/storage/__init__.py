@@ -2,6 +2,7 @@
 
 from wflib.storage.artifact import (
     ArtifactError,
+    artifact_header,
     header_text,
     load_artifact,
     load_tensors,
@@ -11,11 +12,16 @@ from wflib.storage.artifact import (
     save_artifact,
     separate,
 )
-from wflib.storage.atomic import atomic_folder, atomic_path
+from wflib.storage.atomic import atomic_folder, atomic_path, readable
+from wflib.storage.rows import RowFile, RowFiles, RowWriter
 from wflib.storage.tables import load_json, load_table, save_json, save_table
 
 __all__ = [
     "ArtifactError",
+    "RowFile",
+    "RowFiles",
+    "RowWriter",
+    "artifact_header",
     "atomic_folder",
     "atomic_path",
     "header_text",
@@ -24,6 +30,7 @@ __all__ = [
     "load_table",
     "load_tensors",
     "read_header",
+    "readable",
     "require_same_kinds",
     "rerun",
     "save_artifact",

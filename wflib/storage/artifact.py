@@ -17,6 +17,7 @@ from wflib.storage.atomic import atomic_path
 __all__ = [
     "FORMAT_VERSION",
     "ArtifactError",
+    "artifact_header",
     "header_text",
     "load_artifact",
     "load_tensors",
@@ -53,15 +54,24 @@ def save_artifact(path: str | Path, kind: str, tensors: Mapping[str, Tensor], me
         ArtifactError: A floating-point tensor holds NaN or infinity; nothing is written.
         ValueError: The metadata uses the reserved keys ``format`` or ``kind``, or is no JSON.
     """
-    if reserved := {"format", "kind"} & set(metadata):
-        raise ValueError(f"{path}: metadata keys {sorted(reserved)} are reserved; rename them.")
+    header = artifact_header(path, kind, metadata)
     refuse_non_finite(path, tensors, remedy="nothing was written; lower the learning rate or look at the input")
-    try:
-        header = {"wflib": json.dumps({"format": FORMAT_VERSION, "kind": kind, **metadata})}
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected metadata that JSON can hold; {error}; nothing was written.") from error
     with atomic_path(path) as temporary:
         save_file(separate(tensors), temporary, metadata=header)
+
+
+def artifact_header(path: str | Path, kind: str, metadata: Mapping[str, Any]) -> dict[str, str]:
+    """What an artifact's header holds, see :func:`save_artifact`; ``path`` is for errors.
+
+    Raises:
+        ValueError: The metadata uses the reserved keys ``format`` or ``kind``, or is no JSON.
+    """
+    if reserved := {"format", "kind"} & set(metadata):
+        raise ValueError(f"{path}: metadata keys {sorted(reserved)} are reserved; rename them.")
+    try:
+        return {"wflib": json.dumps({"format": FORMAT_VERSION, "kind": kind, **metadata})}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected metadata that JSON can hold; {error}; nothing was written.") from error
 
 
 def separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_folder", "atomic_path"]
+__all__ = ["atomic_folder", "atomic_path", "readable"]
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~umask())
+        readable(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -52,12 +52,17 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
-        temporary.chmod(0o777 & ~umask())
+        readable(temporary)
         if path.is_dir():
             path.rmdir()
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def readable(path: Path) -> None:
+    """Give a temporary file or folder the permissions that new ones get."""
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~umask())
 
 
 def umask() -> int:

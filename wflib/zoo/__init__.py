@@ -1,7 +1,9 @@
 """Zoos: training many networks at once, aligning them, reading and writing them with where they come from."""
 
 from wflib.zoo.alignment import Aligner, align_zoo
+from wflib.zoo.base import AnyZoo
 from wflib.zoo.checks import require_same_architecture
+from wflib.zoo.files import save_zoo
 from wflib.zoo.initial import INITS, initial_moments, initialize
 from wflib.zoo.minibatches import minibatches
 from wflib.zoo.networks import network_for
@@ -9,19 +11,25 @@ from wflib.zoo.own import zoo_from_networks
 from wflib.zoo.posterior import Chains, Posterior, hamiltonian_chains, stochastic_gradient_chains
 from wflib.zoo.sources import FORMATS, WRITERS, Collection, Inspection, inspect, read, read_settings, write
 from wflib.zoo.steps import full_batch_steps
+from wflib.zoo.stored import StoredNetworks, StoredZoo, load_zoo, open_zoo
 from wflib.zoo.training import train_zoo
-from wflib.zoo.zoo import Zoo, canonical_zoo, load_zoo, save_zoo
+from wflib.zoo.writer import ZooWriter
+from wflib.zoo.zoo import Zoo, canonical_zoo
 
 __all__ = [
     "FORMATS",
     "INITS",
     "WRITERS",
     "Aligner",
+    "AnyZoo",
     "Chains",
     "Collection",
     "Inspection",
     "Posterior",
+    "StoredNetworks",
+    "StoredZoo",
     "Zoo",
+    "ZooWriter",
     "align_zoo",
     "canonical_zoo",
     "full_batch_steps",
@@ -32,6 +40,7 @@ __all__ = [
     "load_zoo",
     "minibatches",
     "network_for",
+    "open_zoo",
     "read",
     "read_settings",
     "require_same_architecture",

@@ -20,6 +20,7 @@ __all__ = [
     "check_metadata",
     "check_networks",
     "check_permutations",
+    "check_places",
     "check_record",
     "require_same_architecture",
 ]
@@ -73,6 +74,21 @@ def check_labels(networks: int, trajectory: Tensor, step: Tensor, held_out: Tens
     split = torch.unique(torch.stack([trajectory, held_out.long()], 1), dim=0)
     if len(split) != len(torch.unique(trajectory)):
         raise ValueError("Zoo: a trajectory is partly held out; hold out whole trajectories.")
+
+
+def check_places(trajectory: Tensor, step: Tensor, runs: int | None) -> None:
+    """Refuse negative numbers, and trajectories without initial weights where there are such of ``runs`` ones.
+
+    Raises:
+        ValueError: Says which numbers, what was expected and what was found.
+    """
+    if not len(trajectory):
+        return
+    if runs is not None and not 0 <= int(trajectory.min()) <= int(trajectory.max()) < runs:
+        raise ValueError(f"Zoo: trajectories must lie in 0 … {runs - 1}, one for each of the initial networks.")
+    for name, found in (("trajectory", trajectory), ("step", step)):
+        if int(found.min()) < 0:
+            raise ValueError(f"Zoo: {name} expected numbers of at least 0, got {int(found.min())}; count from 0.")
 
 
 def check_permutations(architecture: Architecture, networks: int, permutations: Mapping[str, Tensor]) -> None:

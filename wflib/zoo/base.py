@@ -1,0 +1,143 @@
+"""What a zoo in memory and one that stays on disk have in common: labels, parts, and going through all networks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor
+
+from wflib.architecture import Architecture
+from wflib.networks import Networks
+
+if TYPE_CHECKING:
+    from wflib.zoo.zoo import Zoo
+
+__all__ = ["FORMS", "AnyZoo", "at_a_time", "fits_memory"]
+
+FORMS = {"trained": "train-zoo", "aligned": "align", "canonical": "canonicalize", "sampled": "sample"}
+"""What was done to a zoo → the stage that does it."""
+IN_MEMORY = 2**26
+"""Weights, in numbers, of a zoo that is worked on as a whole: a quarter of a gigabyte in single precision, several times
+that while a stage runs. It is a constant, since how a zoo is parted decides the last bits of sums."""
+CHUNK = 2**23
+"""Weights, in numbers, that are worked on at a time of a larger zoo."""
+
+
+def fits_memory(networks: int, dimension: int) -> bool:
+    """Whether so many networks of so many weights are worked on as a whole."""
+    return networks * dimension <= IN_MEMORY
+
+
+def at_a_time(networks: int, dimension: int) -> int:
+    """How many networks are worked on at a time: all where they fit the memory."""
+    return max(1, networks if fits_memory(networks, dimension) else CHUNK // dimension)
+
+
+class AnyZoo(ABC):
+    """A zoo, in memory (:class:`~wflib.zoo.Zoo`) or on disk (:class:`~wflib.zoo.StoredZoo`); attributes as there."""
+
+    trajectory: Tensor
+    step: Tensor
+    held_out: Tensor
+    form: str
+    aligned_to: Networks | None
+    metadata: dict[str, Any]
+    architecture: Architecture
+    networks: Any
+    initial: Any
+
+    @abstractmethod
+    def __getitem__(self, index: Tensor | slice) -> Zoo:
+        """Some of the networks, in memory; an index tensor, a mask or a slice."""
+
+    @abstractmethod
+    def select(self, index: Tensor | slice) -> Self:
+        """Some of the networks where they are."""
+
+    def __len__(self) -> int:
+        return len(self.trajectory)
+
+    @property
+    def fits_memory(self) -> bool:
+        """Whether it is small enough to be worked on as a whole."""
+        return fits_memory(len(self), self.architecture.dimension)
+
+    def chunks(self) -> Iterator[Zoo]:
+        """All networks in order, so many at a time as memory shall hold; all at once of a small zoo."""
+        count = at_a_time(len(self), self.architecture.dimension)
+        for start in range(0, len(self), count):
+            yield self.whole() if count >= len(self) else self[start : start + count]
+
+    def whole(self) -> Zoo:
+        """All networks in memory, however many."""
+        return replace(self[:], initial=self.initial[:] if self.initial is not None else None)
+
+    def some(self, generator: torch.Generator) -> Zoo:
+        """All networks of a small zoo; of a larger one whole random trajectories, as many as memory shall hold.
+
+        Args:
+            generator: Chooses, of a larger zoo.
+        """
+        if self.fits_memory:
+            return self.whole()
+        runs, places = torch.unique(self.trajectory, return_inverse=True)
+        order = torch.randperm(len(runs), generator=generator)
+        most = IN_MEMORY // self.architecture.dimension
+        taken = order[torch.bincount(places)[order].cumsum(0) <= most]
+        keep = torch.zeros(len(runs), dtype=torch.bool)
+        keep[taken] = True
+        part, initial = self[keep[places]], self.initial
+        known = initial is not None and fits_memory(len(initial), self.architecture.dimension)
+        return replace(part, initial=initial[:] if known else None)
+
+    @property
+    def init_std(self) -> float | None:
+        """Declared standard deviation of initial weights, ``metadata["init_std"]``; None where unknown."""
+        return self.metadata.get("init_std")
+
+    @property
+    def training_part(self) -> Self:
+        """Networks a flow may learn from."""
+        return self.select(~self.held_out)
+
+    @property
+    def held_out_part(self) -> Self:
+        """Networks of trajectories no flow sees."""
+        return self.select(self.held_out)
+
+    def require_both_parts(self, who: str) -> None:
+        """Refuse a zoo without networks to learn from, or without held-out ones to be judged by.
+
+        Args:
+            who: Who asks, the sentence's beginning.
+
+        Raises:
+            ValueError: Says which part is missing, and the remedy.
+        """
+        held_out, networks = int(self.held_out.sum()), len(self)
+        if not networks:
+            raise ValueError(f"{who}: expected a zoo with networks, found none.")
+        if held_out in (0, networks):
+            found = "all" if held_out else "none"
+            raise ValueError(
+                f"{who}: expected a zoo with some trajectories held out and others not, found {found} of {networks} "
+                "networks held out; set zoo.held_out between 0 and 1 and train at least two trajectories, or choose "
+                "held_out in wflib.zoo.zoo_from_networks."
+            )
+
+    @property
+    def last_snapshots(self) -> Self:
+        """The last network of every trajectory, in order of trajectories."""
+        order = torch.argsort(self.step, stable=True)
+        order = order[torch.argsort(self.trajectory[order], stable=True)]
+        counts = torch.unique_consecutive(self.trajectory[order], return_counts=True)[1]
+        return self.select(order[counts.cumsum(0) - 1])
+
+    @property
+    def reference(self) -> Networks:
+        """The one network that samples are aligned to: ``aligned_to``, else the first trajectory's end."""
+        return self.last_snapshots[:1].networks if self.aligned_to is None else self.aligned_to
