@@ -240,8 +240,8 @@ def shards_of(folder: Path, what: str, described: list[dict[str, Any]], index: P
             raise ArtifactError(f"{file.path}: expected {one['rows']} rows, as {index} says, found {file.rows}; {remedy}.")
         if file.fingerprint() != one["fingerprint"]:
             raise ArtifactError(
-                f"{file.path}: expected the shard that {index} describes, found one with other numbers, of another run or in "
-                f"another one's place; {remedy}."
+                f"{file.path}: expected the shard that {index} describes, found other numbers, those of another run or of "
+                f"another shard; {remedy}."
             )
     return tuple(files)
 

@@ -26,7 +26,7 @@ AGAIN = "write the zoo again"
 
 
 class ZooWriter:
-    """Writes networks as they come: one file of few of them, byte for byte what ``save_zoo`` writes, a folder of shards of many.
+    """Writes networks as they come: few as one file, byte for byte what ``save_zoo`` writes, many as a folder of shards.
 
     Everything goes to a hidden folder beside the path, which takes its name at the end of :meth:`finish`; a writer that is
     left before, by an error or otherwise, leaves nothing behind.
