@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
+from torch import Tensor
 
 from stages.common import (
     ALIGNED,
@@ -24,10 +26,11 @@ from stages.common import (
     running,
 )
 from wflib.config import load_settings
+from wflib.distributed import process_group, rank
 from wflib.symmetry import squared_distance
 from wflib.tasks import load_dataset
 from wflib.testing import assert_same_function
-from wflib.zoo import align_zoo, load_zoo, save_zoo
+from wflib.zoo import Alignment, AnyZoo, ZooWriter, find_alignment, open_zoo
 
 app = application("align")
 
@@ -48,10 +51,13 @@ def main(
     relaxed permutations, for the distance or the loss between the networks, never worse than weight matching's answer. none:
     keep every network as trained. Every aligned network is checked to compute the same function as before, to 1e-4. A run
     that was killed goes on where it stopped when started again with the same settings and inputs.
+
+    Several processes share the work: torchrun --nproc-per-node 2 -m stages.align. A zoo larger than memory is read, aligned
+    and written part by part.
     """
-    with running("align") as facts:
+    with process_group(), running("align") as facts:
         settings = load_settings(params, presets)
-        dataset, trained = load_dataset(data), load_zoo(zoo, "trained")
+        dataset, trained = load_dataset(data), open_zoo(zoo, "trained")
         dataset = dataset.for_networks(trained.architecture, f"{zoo}")
         folder = checkpoint_folder(checkpoints, settings.align, [data, zoo])
         with progress_bar(1, f"align {int(trained.trajectory.max()) + 1} trajectories", "chunk") as bar:
@@ -61,12 +67,27 @@ def main(
                 bar.total, bar.n = chunks, done
                 bar.refresh()
 
-            aligned = align_zoo(trained, settings.align, dataset, advance, folder)
-        assert_same_function(trained.networks, aligned.networks, dataset.probes(trained.architecture), 1e-4)
-        save_zoo(out, aligned)
-        shutil.rmtree(folder, ignore_errors=True)
-        for name, part in (("distance_before", trained), ("distance_after", aligned)):
-            facts[name] = squared_distance(aligned.reference, part.networks).sqrt().mean().item()
+            alignment = find_alignment(trained, settings.align, dataset, advance, folder)
+        if rank() == 0:
+            probes = dataset.probes(trained.architecture)
+            facts |= write_aligned(out, trained, alignment, probes, settings.zoo.shard_networks)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_aligned(out: Path, trained: AnyZoo, alignment: Alignment, probes: Tensor, shard_networks: int) -> dict[str, float]:
+    """Write the aligned zoo part by part, each checked to compute the same; returns mean distances to the reference."""
+    before, after = [], []
+    with ZooWriter(out, shard_networks) as writer:
+        for part in trained.chunks():
+            aligned = alignment(part)
+            assert_same_function(part.networks, aligned.networks, probes, 1e-4)
+            writer.append(aligned.networks, aligned.permutations)
+            for distances, networks in ((before, part.networks), (after, aligned.networks)):
+                distances.append(squared_distance(alignment.reference, networks).sqrt())
+        writer.append_initial_of(trained)
+        labels = (trained.trajectory, trained.step, trained.held_out)
+        writer.finish("aligned", *labels, alignment.reference, {**trained.metadata, **alignment.metadata})
+    return {name: torch.cat(found).mean().item() for name, found in (("distance_before", before), ("distance_after", after))}
 
 
 if __name__ == "__main__":

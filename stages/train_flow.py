@@ -34,7 +34,7 @@ from wflib.distributed import process_group, rank
 from wflib.flow import HISTORY_SCHEMA, TRAJECTORIES, Flow, FlowTrainer, distill, flow_for_zoo, save_flow
 from wflib.storage import atomic_path
 from wflib.tasks import load_dataset
-from wflib.zoo import load_zoo
+from wflib.zoo import open_zoo
 
 app = application("train-flow")
 
@@ -57,13 +57,16 @@ def main(
     settings and inputs, and ends in the same numbers. On several GPUs, or several processes of one machine:
     torchrun --nproc-per-node 2 -m stages.train_flow.
 
+    The zoo may be larger than memory: batches are then read from disk, and the prior's moments are taken part by part of all
+    networks.
+
     training.distillation_iterations > 0 trains a student after the flow, on the flow's own trajectories, that draws in one,
     two or four jumps (sample.jumps); it is kept in the flow's file.
     """
     with process_group(), running("train-flow") as facts:
         settings = load_settings(params, presets)
         path, form = learned_zoo(settings.flow.geometry, aligned, canonical)
-        dataset, zoo, device = load_dataset(data), load_zoo(path, form), resolve_device(settings.training.device)
+        dataset, zoo, device = load_dataset(data), open_zoo(path, form), resolve_device(settings.training.device)
         dataset = dataset.for_networks(zoo.architecture, f"{path}")
         flow = flow_for_zoo(settings, zoo, dataset.train).to(device)
         folder = checkpoint_folder(checkpoints, (settings.flow, settings.velocity, settings.training), [data, path])

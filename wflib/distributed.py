@@ -1,4 +1,4 @@
-"""Training on several processes: who am I, and gradients averaged over all. Alone, everything here does nothing."""
+"""Work on several processes: who am I, shares of it put together, gradients averaged. Alone, nothing here does anything."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, distributed, nn
 
-__all__ = ["average", "average_gradients", "process_group", "rank", "wait_for_all", "world_size"]
+__all__ = ["average", "average_gradients", "process_group", "put_together", "rank", "wait_for_all", "world_size"]
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that ``torchrun`` started: NCCL with one GPU each where there are GPUs, else gloo."""
+    """Join the processes that ``torchrun`` started: gloo, and NCCL between tensors on GPUs where each process has one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
     finally:
@@ -41,6 +41,15 @@ def wait_for_all() -> None:
     """Go on when every process is here."""
     if world_size() > 1:
         distributed.barrier()
+
+
+def put_together(values: Tensor) -> Tensor:
+    """A tensor each entry of which one process has computed, while it is zero on the others; in place, exact to the bit."""
+    if world_size() > 1:
+        # Sums of whole numbers: −0.0 + 0.0 would lose its sign.
+        widths = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+        distributed.all_reduce(values.view(widths[values.element_size()]))
+    return values
 
 
 def average(value: Tensor) -> Tensor:

@@ -46,6 +46,9 @@ class ZooConfig(Section):
         description="Deviation of initial weights: init_std for all, or of each tensor by its sizes."
     )
     init_std: Positive = Field(description="Standard deviation of initial weights with init: normal, the flows' prior too.")
+    shard_networks: Count = Field(
+        50_000, description="Most networks of one file; a zoo of more is a folder of several and need not fit the memory."
+    )
     device: Device
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ from wflib.rng import generator
 from wflib.symmetry import pool
 from wflib.tasks import Split
 from wflib.velocity import Preconditioner, build_velocity
-from wflib.zoo import Zoo
+from wflib.zoo import AnyZoo
 
 __all__ = ["Flow", "flow_for_zoo"]
 
@@ -219,7 +219,7 @@ class Flow(nn.Module):
         return other.train(self.training)
 
 
-def flow_for_zoo(settings: Settings, zoo: Zoo, train: Split) -> Flow:
+def flow_for_zoo(settings: Settings, zoo: AnyZoo, train: Split) -> Flow:
     """An untrained flow on a zoo's coordinates, its parameters drawn from ``training.seed``.
 
     Args:

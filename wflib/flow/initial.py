@@ -10,12 +10,16 @@ about where training went and is drawn anew.
 
 Where all weights begin as N(0, σ²), σ is all that a prior needs. Otherwise it has a mean and a deviation of each tensor:
 those of the initial weights where there are any that vary, else those of the zoo's own networks.
+
+Of initial weights that memory does not hold what they look like is judged by a random part of them, while the prior's
+moments are those of all.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,7 +28,8 @@ from wflib.flow.coordinates import Coordinates
 from wflib.flow.prior import Moments
 from wflib.networks import Networks
 from wflib.rng import generator
-from wflib.zoo import Zoo
+from wflib.zoo import AnyZoo, StoredNetworks, fits_memory
+from wflib.zoo.base import at_a_time, networks_in_memory
 
 __all__ = ["StandardInitial", "initialization_of", "standard_initial"]
 
@@ -139,7 +144,16 @@ def require_standard(found: StandardInitial, distinct: int) -> None:
             )
 
 
-def standard_initial(zoo: Zoo, initialization: float | Moments) -> StandardInitial:
+def judged_by(initial: Networks | StoredNetworks) -> Networks:
+    """All initial weights, or random networks of them, as many as memory shall hold."""
+    count, dimension = len(initial), initial.architecture.dimension
+    if fits_memory(count, dimension):
+        return initial[:] if isinstance(initial, StoredNetworks) else initial
+    order = torch.randperm(count, generator=generator(0, "flow", "judged-by"))
+    return initial[order[: max(2, networks_in_memory(dimension))].sort().values]
+
+
+def standard_initial(zoo: AnyZoo, initialization: float | Moments) -> StandardInitial:
     """Initial weights as draws from N(0, 1): as they are, over the prior's σ, or by normal scores of each tensor.
 
     Args:
@@ -157,7 +171,8 @@ def standard_initial(zoo: Zoo, initialization: float | Moments) -> StandardIniti
             "flow.coupling: initialization needs a zoo with initial weights, this one has none; "
             "choose flow.coupling: independent or ot."
         )
-    initial = zoo.initial.weights
+    judged = judged_by(zoo.initial)
+    initial = judged.weights
     same = frozenset(name for name, tensor in initial.items() if not differs_between_networks(tensor))
     if len(same) == len(initial):
         name, tensor = next(iter(initial.items()))
@@ -168,20 +183,26 @@ def standard_initial(zoo: Zoo, initialization: float | Moments) -> StandardIniti
             f"found {len(values)} of nearly the same: {name} deviates by {between:.3g} between networks, by "
             f"{values.std(correction=0).item():.3g} between all its entries; choose flow.coupling: independent."
         )
-    distinct = len(torch.unique(zoo.initial.flat.sum(1)))
+    distinct = len(torch.unique(judged.flat.sum(1)))
     one_deviation = isinstance(initialization, float) and not same
     if one_deviation and all(is_normal(tensor, initialization) for tensor in initial.values()):
-        found = StandardInitial(zoo.initial, initialization, same)
+        found = StandardInitial(judged, initialization, same)
         require_standard(found, distinct)
-        return found
+        return replace(found, networks=zoo.initial)
+    if len(judged) < len(zoo.initial):
+        raise ValueError(
+            "flow.coupling: initialization expected initial weights that are draws from one N(0, σ²), or at most "
+            f"{len(judged)} networks of others, whose weights are ranked together; found {len(zoo.initial)}; choose "
+            "flow.coupling: independent or ot."
+        )
     random = generator(0, "flow", "initial")
     scores = {name: tensor if name in same else normal_scores(tensor, random) for name, tensor in initial.items()}
-    found = StandardInitial(zoo.initial.with_weights(scores), 1.0, same)
+    found = StandardInitial(judged.with_weights(scores), 1.0, same)
     require_standard(found, distinct)
     return found
 
 
-def initialization_of(zoo: Zoo, coordinates: Coordinates) -> tuple[float | Moments, str | None]:
+def initialization_of(zoo: AnyZoo, coordinates: Coordinates) -> tuple[float | Moments, str | None]:
     """What a flow's prior is made of, and what it was measured from.
 
     The declared σ of N(0, σ²), unless the zoo's own initial weights say otherwise; else the σ that they have, where it is
@@ -197,31 +218,53 @@ def initialization_of(zoo: Zoo, coordinates: Coordinates) -> tuple[float | Momen
     declared = zoo.init_std
     if zoo.initial is None:
         return (declared, None) if declared is not None else (moments_of(zoo, coordinates), "weights")
-    flat = zoo.initial.flat.double()
+    judged = judged_by(zoo.initial)
+    flat = judged.flat.double()
     measured = flat.square().mean().sqrt().item()
     agreed = declared is not None and same_deviation(measured, declared, flat.numel())
-    if all(is_normal(tensor, declared if agreed else measured) for tensor in zoo.initial.weights.values()):
+    if all(is_normal(tensor, declared if agreed else measured) for tensor in judged.weights.values()):
         return (declared, None) if agreed else (measured, "initial weights")
     return moments_of(zoo, coordinates), "initial weights" if measured > 0 else "weights"
 
 
-def moments_of(zoo: Zoo, coordinates: Coordinates) -> Moments:
+def moments_of(zoo: AnyZoo, coordinates: Coordinates) -> Moments:
     """Mean and deviation of each tensor of the coordinates, at the beginning of training where networks differ there.
+
+    Of all networks, however many: part by part.
 
     Raises:
         ValueError: All weights are zero.
     """
-    weights, varying = coordinates.chart.unflatten(coordinates.encode(zoo.networks)), set()
-    if not any(bool(tensor.any()) for tensor in zoo.weights.values()):
+    weights, varying = pooled_moments(coordinates, (part.networks for part in zoo.chunks())), set()
+    if not any(bool(tensor.any()) for part in zoo.chunks() for tensor in part.weights.values()):
         raise ValueError("flow: expected a zoo with weights other than zero, to choose the prior's width by; found none.")
     if zoo.initial is not None:
-        varying = {name for name, tensor in zoo.initial.weights.items() if differs_between_networks(tensor)}
+        varying = {name for name, tensor in judged_by(zoo.initial).weights.items() if differs_between_networks(tensor)}
         varying = varying - set(zoo.architecture.statistics) | ({zoo.architecture.log_scale} if varying else set())
-        start = coordinates.chart.unflatten(coordinates.encode(zoo.initial))
+        count = at_a_time(len(zoo.initial), zoo.architecture.dimension)
+        start = pooled_moments(coordinates, (zoo.initial[at : at + count] for at in range(0, len(zoo.initial), count)))
     found = {}
-    for name, tensor in weights.items():
-        values = (start[name] if name in varying else tensor).double()
-        mean = values.mean().item()
-        deviation = values.std(correction=0).item()
-        found[name] = (mean, max(deviation, LEAST_SPREAD * abs(mean), LEAST_SPREAD**2))
+    for name, moments in weights.items():
+        mean, variance = start[name] if name in varying else moments
+        found[name] = (mean, max(math.sqrt(variance), LEAST_SPREAD * abs(mean), LEAST_SPREAD**2))
     return found
+
+
+def pooled_moments(coordinates: Coordinates, parts: Iterable[Networks]) -> Moments:
+    """Mean and variance of each tensor of the coordinates over all parts, in double precision.
+
+    Of parts of n_i entries with means m_i and variances v_i: m = Σ n_i m_i / n, v = Σ n_i (v_i + (m_i − m)²) / n.
+    """
+    entries: list[int] = []
+    found: dict[str, list[tuple[float, float]]] = {}
+    for part in parts:
+        entries.append(len(part))
+        for name, tensor in coordinates.chart.unflatten(coordinates.encode(part)).items():
+            values = tensor.double()
+            found.setdefault(name, []).append((values.mean().item(), values.var(correction=0).item()))
+    shares = [count / sum(entries) for count in entries]
+    moments = {}
+    for name, each in found.items():
+        mean = sum(share * m for share, (m, _) in zip(shares, each, strict=True))
+        moments[name] = (mean, sum(share * (v + (m - mean) ** 2) for share, (m, v) in zip(shares, each, strict=True)))
+    return moments

@@ -14,7 +14,7 @@ from wflib.flow.objective import flow_matching_error, function_change, function_
 from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.tasks import Split
-from wflib.zoo import Zoo
+from wflib.zoo import AnyZoo
 
 __all__ = ["Batch", "FlowMatchingLoss"]
 
@@ -68,7 +68,7 @@ class FlowMatchingLoss:
         ValueError: A loss in function space without training inputs.
     """
 
-    def __init__(self, flow: Flow, config: TrainingConfig, zoo: Zoo, split: Split | None) -> None:
+    def __init__(self, flow: Flow, config: TrainingConfig, zoo: AnyZoo, split: Split | None) -> None:
         self.flow, self.config = flow, config
         self.inputs: Tensor | None = None
         self.weight: Tensor | None = None

@@ -17,8 +17,8 @@ from wflib.flow.flow import Flow
 from wflib.flow.initial import standard_initial
 from wflib.networks import Networks
 from wflib.rng import generator
-from wflib.symmetry import permute
-from wflib.zoo import Zoo, require_same_architecture
+from wflib.symmetry import Permutations, permute
+from wflib.zoo import AnyZoo, StoredNetworks, fits_memory, require_same_architecture
 
 __all__ = ["PairSource", "squared_path_length"]
 
@@ -28,23 +28,26 @@ class PairSource:
 
     Args:
         flow: Gives coordinates, prior, geometry and coupling.
-        zoo: Networks to learn, of the form the geometry works on.
+        zoo: Networks to learn, of the form the geometry works on. Coordinates of a small zoo are kept in memory, those of a
+            larger one are read when they are drawn.
 
     Raises:
         ValueError: The zoo's networks are not what the flow's are, or the coupling needs initial weights that the zoo does
             not have, that are the same for all networks, or that are of another prior.
     """
 
-    def __init__(self, flow: Flow, zoo: Zoo) -> None:
+    def __init__(self, flow: Flow, zoo: AnyZoo) -> None:
         require_same_architecture(zoo.architecture, flow.architecture, "zoo", "the flow")
-        self.flow, self.zoo = flow, zoo
-        self.x_1 = flow.coordinates.encode(zoo.networks).to(flow.preconditioner.mean_0.dtype)
-        self.initial = None
+        self.flow, self.zoo = flow, zoo.whole() if zoo.fits_memory else zoo
+        self.dtype = flow.preconditioner.mean_0.dtype
+        self.x_1 = flow.coordinates.encode(self.zoo.networks).to(self.dtype) if zoo.fits_memory else None
+        self.initial: Networks | StoredNetworks | None = None
         if flow.config.coupling == "initialization":
             standard = standard_initial(zoo, flow.initialization)
             architecture = standard.networks.architecture
-            self.initial = flow.coordinates.encode_initial(standard.networks).to(self.x_1.dtype)
-            self.initial_std = standard.std
+            self.initial, self.initial_std = standard.networks, standard.std
+            kept = fits_memory(len(self.initial), architecture.dimension)
+            self.began = flow.coordinates.encode_initial(standard.networks).to(self.dtype) if kept else None
             fresh = {name: torch.full(shape, name in standard.fresh) for name, shape in architecture.shapes}
             self.fresh = architecture.flatten(fresh).to(flow.device)
 
@@ -71,11 +74,11 @@ class PairSource:
     def draw_unmoved(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`draw_chosen`, of the prior and the zoo themselves."""
         flow, device = self.flow, self.flow.device
-        chosen = torch.randint(len(self.x_1), (count,), generator=generator)
-        x_1 = self.x_1[chosen].to(device)
+        chosen = torch.randint(len(self.zoo), (count,), generator=generator)
+        x_1, permutations = self.ends(chosen)
+        x_1 = x_1.to(device)
         if self.initial is not None:
-            start = Networks.from_flat(self.zoo.initial.architecture, self.initial[self.zoo.trajectory[chosen]])
-            start = permute(start, {name: indices[chosen] for name, indices in self.zoo.permutations.items()})
+            start = permute(self.beginnings(self.zoo.trajectory[chosen]), permutations)
             x_0 = flow.prior.from_initialization(start.flat.to(device), self.initial_std, generator, self.fresh)
             return chosen, x_0, x_1
         x_0 = flow.prior.sample(count, generator)
@@ -84,6 +87,20 @@ class PairSource:
         if flow.config.coupling == "equivariant-ot":
             x_0 = match_neurons(flow.geometry, flow.architecture, x_0, x_1, generator)
         return chosen, x_0, x_1
+
+    def ends(self, chosen: Tensor) -> tuple[Tensor, Permutations]:
+        """x_1 of some networks, (networks, D), and their permutations."""
+        if self.x_1 is not None:
+            return self.x_1[chosen], {name: indices[chosen] for name, indices in self.zoo.permutations.items()}
+        some = self.zoo[chosen]
+        return self.flow.coordinates.encode(some.networks).to(self.dtype), some.permutations
+
+    def beginnings(self, trajectory: Tensor) -> Networks:
+        """What trajectories began with, in the flow's coordinates."""
+        began = self.began
+        if began is None:
+            began, trajectory = self.flow.coordinates.encode_initial(self.initial[trajectory]).to(self.dtype), slice(None)
+        return Networks.from_flat(self.initial.architecture, began[trajectory])
 
 
 def squared_path_length(source: PairSource, batch_size: int, seed: int, batches: int = 16) -> float:

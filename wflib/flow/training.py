@@ -25,7 +25,7 @@ from wflib.rng import generator
 from wflib.storage import atomic_path
 from wflib.tasks import Split
 from wflib.velocity import compile_parts
-from wflib.zoo import Zoo
+from wflib.zoo import AnyZoo
 
 __all__ = ["HISTORY_SCHEMA", "FlowTrainer", "Progress"]
 
@@ -68,7 +68,7 @@ class FlowTrainer:
     def __init__(
         self,
         flow: Flow,
-        zoo: Zoo,
+        zoo: AnyZoo,
         config: TrainingConfig,
         train_split: Split | None = None,
         checkpoint_folder: Path | None = None,
@@ -119,7 +119,8 @@ class FlowTrainer:
             return None
         if split is None:
             raise ValueError("flow.condition needs the task's training examples.")
-        return network_figures(source.zoo.networks, split, self.flow.condition.name)
+        name = self.flow.condition.name
+        return torch.cat([network_figures(part.networks, split, name) for part in source.zoo.chunks()])
 
     # -- one step ---------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Zoos: training many networks at once, aligning them, reading and writing them with where they come from."""
 
-from wflib.zoo.alignment import Aligner, align_zoo
-from wflib.zoo.base import AnyZoo
+from wflib.zoo.alignment import Aligner, Alignment, align_zoo, find_alignment
+from wflib.zoo.base import AnyZoo, fits_memory
 from wflib.zoo.checks import require_same_architecture
 from wflib.zoo.files import save_zoo
 from wflib.zoo.initial import INITS, initial_moments, initialize
@@ -14,13 +14,15 @@ from wflib.zoo.steps import full_batch_steps
 from wflib.zoo.stored import StoredNetworks, StoredZoo, load_zoo, open_zoo
 from wflib.zoo.training import train_zoo
 from wflib.zoo.writer import ZooWriter
-from wflib.zoo.zoo import Zoo, canonical_zoo
+from wflib.zoo.zoo import COUNTS, Zoo, canonical_zoo
 
 __all__ = [
+    "COUNTS",
     "FORMATS",
     "INITS",
     "WRITERS",
     "Aligner",
+    "Alignment",
     "AnyZoo",
     "Chains",
     "Collection",
@@ -32,6 +34,8 @@ __all__ = [
     "ZooWriter",
     "align_zoo",
     "canonical_zoo",
+    "find_alignment",
+    "fits_memory",
     "full_batch_steps",
     "hamiltonian_chains",
     "initial_moments",

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from wflib.config import AlignConfig
+from wflib.distributed import put_together, rank, world_size
 from wflib.networks import Networks, network_losses
 from wflib.rng import generator
 from wflib.storage import load_artifact, save_artifact
@@ -29,9 +31,10 @@ from wflib.symmetry import (
     weight_matching,
 )
 from wflib.tasks import Dataset, Split
+from wflib.zoo.base import AnyZoo
 from wflib.zoo.zoo import Zoo
 
-__all__ = ["Aligner", "align_zoo"]
+__all__ = ["Aligner", "Alignment", "align_zoo", "find_alignment"]
 
 CHUNK = 500
 EXAMPLES = 512
@@ -113,14 +116,14 @@ class Aligner:
         return value
 
 
-def reference_network(zoo: Zoo, config: AlignConfig, validation: Split) -> Networks:
+def reference_network(zoo: AnyZoo, config: AlignConfig, validation: Split) -> Networks:
     """The one network that others are brought to.
 
     - ``first``: the first trajectory's last snapshot
     - ``best``: the last snapshot with the lowest validation loss
     - ``medoid``: the one of 64 last snapshots with the smallest sum of distances to the others, matched to it by weights
     - ``mean``: the mean of all, each matched to it by weights: matching and averaging in turn until no permutation
-      changes. Both steps lower Σ_n ‖μ − π_n(θ_n)‖², so it ends.
+      changes. Both steps lower Σ_n ‖μ − π_n(θ_n)‖², so it ends. Of a zoo larger than memory those of random trajectories.
 
     Args:
         zoo: Last snapshots of training trajectories.
@@ -129,18 +132,18 @@ def reference_network(zoo: Zoo, config: AlignConfig, validation: Split) -> Netwo
     """
     random, index = generator(config.seed, "align", "reference"), 0
     if config.reference == "mean":
-        return mean_network(zoo.networks, config.restarts, random)
+        return mean_network(zoo.some(random).networks, config.restarts, random)
     if config.reference == "best":
         with torch.no_grad():
-            index = int(network_losses(zoo.networks, validation).argmin())
+            index = int(torch.cat([network_losses(part.networks, validation) for part in zoo.chunks()]).argmin())
     elif config.reference == "medoid":
-        candidates = zoo.networks[:MEDOID_CANDIDATES]
+        candidates = zoo[:MEDOID_CANDIDATES].networks
         count = len(candidates)
         one, other = torch.cartesian_prod(torch.arange(count), torch.arange(count)).unbind(1)
         aims, moved = candidates[one], candidates[other]
         distances = squared_distance(aims, permute(moved, weight_matching(aims, moved, random))).sqrt()
         index = int(distances.view(count, count).sum(1).argmin())
-    return zoo.networks[index : index + 1]
+    return zoo[index : index + 1].networks
 
 
 def mean_network(networks: Networks, restarts: int, random: torch.Generator) -> Networks:
@@ -156,13 +159,78 @@ def mean_network(networks: Networks, restarts: int, random: torch.Generator) -> 
     return mean
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """How the networks of a zoo are to be permuted.
+
+    Attributes:
+        config: Section ``align``.
+        reference: What they are brought to.
+        runs: Trajectories, (runs,), rising.
+        permutations: Of each trajectory's networks.
+    """
+
+    config: AlignConfig
+    reference: Networks
+    runs: Tensor
+    permutations: Permutations
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What an aligned zoo's metadata say of it."""
+        return {"align": self.config.model_dump()}
+
+    def __call__(self, zoo: Zoo) -> Zoo:
+        """Networks of these trajectories, aligned, with permutations and with the reference."""
+        place = torch.searchsorted(self.runs, zoo.trajectory)
+        permutations = {group: indices[place] for group, indices in self.permutations.items()}
+        return replace(
+            zoo,
+            networks=permute(zoo.networks, permutations),
+            permutations=permutations,
+            aligned_to=self.reference,
+            form="aligned",
+            metadata={**zoo.metadata, **self.metadata},
+        )
+
+
+def find_alignment(
+    zoo: AnyZoo, config: AlignConfig, dataset: Dataset, progress: Progress | None = None, checkpoints: Path | None = None
+) -> Alignment:
+    """The permutations that :func:`align_zoo` applies, found chunk by chunk of trajectories, which processes share."""
+    if bool(zoo.held_out.all()):
+        raise ValueError(
+            f"align: expected trajectories that are not held out, to take the reference from; all of {len(zoo)} networks "
+            "are: set zoo.held_out below 1, or choose held_out in wflib.zoo.zoo_from_networks."
+        )
+    last = zoo.last_snapshots
+    reference = reference_network(last.select(~last.held_out), config, dataset.validation)
+    aligner, done = Aligner(config, dataset.train), 0
+    permutations = {group: torch.zeros_like(same) for group, same in identity(zoo.architecture, len(last)).items()}
+    starts = range(0, len(last), CHUNK)
+    for start in starts[rank() :: world_size()]:
+        path = None if checkpoints is None else checkpoints / f"{start}.safetensors"
+        if path is not None and path.is_file():
+            found = load_artifact(path, "permutations", stage="align")[0]
+        else:
+            found = aligner.match(reference, last[start : start + CHUNK].networks, str(start))
+            if path is not None:
+                save_artifact(path, "permutations", found, {})
+        for group, indices in found.items():
+            permutations[group][start : start + CHUNK] = indices
+        done = min(len(starts), done + world_size())
+        if progress is not None:
+            progress(config.method, done, len(starts))
+    return Alignment(config, reference, last.trajectory, {g: put_together(each) for g, each in permutations.items()})
+
+
 def align_zoo(
     zoo: Zoo, config: AlignConfig, dataset: Dataset, progress: Progress | None = None, checkpoints: Path | None = None
 ) -> Zoo:
     """Permute the hidden neurons of every network.
 
     Args:
-        zoo: As trained.
+        zoo: As trained. One on disk is aligned part by part: ``find_alignment(zoo, …)(part)`` for parts in ``zoo.chunks()``.
         config: Section ``align``.
         dataset: Training examples serve activation matching and Sinkhorn objectives, validation ones ``reference: best``.
         progress: Called after each chunk of networks.
@@ -174,32 +242,4 @@ def align_zoo(
     Raises:
         ValueError: Every trajectory is held out, so that there is none to take the reference from.
     """
-    if bool(zoo.held_out.all()):
-        raise ValueError(
-            f"align: expected trajectories that are not held out, to take the reference from; all of {len(zoo)} networks "
-            "are: set zoo.held_out below 1, or choose held_out in wflib.zoo.zoo_from_networks."
-        )
-    last = zoo.last_snapshots
-    reference = reference_network(last[~last.held_out], config, dataset.validation)
-    aligner = Aligner(config, dataset.train)
-    parts, starts = [], range(0, len(last), CHUNK)
-    for start in starts:
-        path = None if checkpoints is None else checkpoints / f"{start}.safetensors"
-        if path is not None and path.is_file():
-            parts.append(load_artifact(path, "permutations", stage="align")[0])
-        else:
-            parts.append(aligner.match(reference, last.networks[start : start + CHUNK], str(start)))
-            if path is not None:
-                save_artifact(path, "permutations", parts[-1], {})
-        if progress is not None:
-            progress(config.method, len(parts), len(starts))
-    place = torch.searchsorted(last.trajectory, zoo.trajectory)
-    permutations = {group: torch.cat([part[group] for part in parts])[place] for group in parts[0]}
-    return replace(
-        zoo,
-        networks=permute(zoo.networks, permutations),
-        permutations=permutations,
-        aligned_to=reference,
-        form="aligned",
-        metadata={**zoo.metadata, "align": config.model_dump()},
-    )
+    return find_alignment(zoo, config, dataset, progress, checkpoints)(zoo)

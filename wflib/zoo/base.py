@@ -16,7 +16,7 @@ from wflib.networks import Networks
 if TYPE_CHECKING:
     from wflib.zoo.zoo import Zoo
 
-__all__ = ["FORMS", "AnyZoo", "at_a_time", "fits_memory"]
+__all__ = ["FORMS", "AnyZoo", "at_a_time", "fits_memory", "networks_in_memory"]
 
 FORMS = {"trained": "train-zoo", "aligned": "align", "canonical": "canonicalize", "sampled": "sample"}
 """What was done to a zoo → the stage that does it."""
@@ -30,6 +30,11 @@ CHUNK = 2**23
 def fits_memory(networks: int, dimension: int) -> bool:
     """Whether so many networks of so many weights are worked on as a whole."""
     return networks * dimension <= IN_MEMORY
+
+
+def networks_in_memory(dimension: int) -> int:
+    """How many networks of so many weights a part of a larger zoo has that is worked on as a whole, two at least."""
+    return max(2, IN_MEMORY // dimension)
 
 
 def at_a_time(networks: int, dimension: int) -> int:
@@ -86,7 +91,7 @@ class AnyZoo(ABC):
             return self.whole()
         runs, places = torch.unique(self.trajectory, return_inverse=True)
         order = torch.randperm(len(runs), generator=generator)
-        most = IN_MEMORY // self.architecture.dimension
+        most = networks_in_memory(self.architecture.dimension)
         taken = order[torch.bincount(places)[order].cumsum(0) <= most]
         keep = torch.zeros(len(runs), dtype=torch.bool)
         keep[taken] = True

@@ -166,6 +166,6 @@ def zoo_of_runs(dataset: Dataset, config: ZooConfig, start: Networks, flat: Tens
             "seed": config.seed,
             **declared,
             "provenance": "wflib train-zoo",
-            "recipe": config.model_dump(mode="json"),
+            "recipe": config.model_dump(mode="json", exclude={"shard_networks"}),
         },
     )

@@ -23,7 +23,7 @@ from wflib.zoo.checks import (
     require_same_architecture,
 )
 
-__all__ = ["Zoo", "canonical_zoo"]
+__all__ = ["COUNTS", "Zoo", "canonical_zoo"]
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ class Zoo(AnyZoo):
 
     def __getitem__(self, index: Tensor | slice) -> Zoo:
         """Some of the networks; an index tensor, a mask or a slice."""
-        return replace(
-            self,
+        part = object.__new__(Zoo)  # some of what was looked at need not be looked at again
+        part.__dict__.update(
+            self.__dict__,
             networks=self.networks[index],
             trajectory=self.trajectory[index],
             step=self.step[index],
@@ -106,6 +107,7 @@ class Zoo(AnyZoo):
             permutations={name: tensor[index] for name, tensor in self.permutations.items()},
             record={name: tensor[index] for name, tensor in self.record.items()},
         )
+        return part
 
     def select(self, index: Tensor | slice) -> Zoo:
         """The same as indexing."""
@@ -126,6 +128,10 @@ class Zoo(AnyZoo):
         return permute(self.initial[self.trajectory[index]], {name: p[index] for name, p in self.permutations.items()})
 
 
+COUNTS = ("zero_norm_neurons", "nearly_dead_neurons")
+"""What a canonical zoo's metadata count over all its networks."""
+
+
 def canonical_zoo(zoo: Zoo, norm: str = NORMS[0]) -> Zoo:
     """A zoo with its scaling symmetries removed, and the network it was aligned to likewise.
 
@@ -139,8 +145,7 @@ def canonical_zoo(zoo: Zoo, norm: str = NORMS[0]) -> Zoo:
     result = canonicalize(zoo.networks, norm)
     facts = {
         "manifold": weight_manifold(result.networks.architecture).describe(),
-        "zero_norm_neurons": result.zero_norm_neurons,
-        "nearly_dead_neurons": result.nearly_dead_neurons,
+        **{name: getattr(result, name) for name in COUNTS},
     }
     return replace(
         zoo,
