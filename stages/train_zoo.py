@@ -6,15 +6,17 @@ import warnings
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from stages.common import DATASET, PARAMS, PRESETS, ZOO, DatasetFile, Params, Presets, application, progress_bar, running
 from wflib.config import Settings, load_settings
 from wflib.device import resolve_device
+from wflib.distributed import process_group, rank, world_size
 from wflib.networks import network_losses
 from wflib.storage import save_table
 from wflib.tasks import Dataset, load_dataset
-from wflib.zoo import Zoo, network_for, read, save_zoo, train_zoo
+from wflib.zoo import Zoo, ZooWriter, network_for, open_zoo, read_into, train_zoo
 
 app = application("train-zoo")
 
@@ -42,24 +44,35 @@ def main(
     snapshot of all networks is kept every few iterations. Any other zoo.source is a file or folder of networks, in a format
     that is recognized or that zoo.format names; zoo.read says which of them are taken and how, and figures.parquet beside
     the zoo holds the figures of merit that the source gives. Of both, a share of the trajectories is held out from the flow.
+
+    A zoo of more than zoo.shard_networks networks is a folder of files; others' networks go there as they are read, so that
+    they need not fit the memory. Several processes share the training: torchrun --nproc-per-node 2 -m stages.train_zoo.
     """
-    with running("train-zoo") as facts:
+    with process_group(), running("train-zoo") as facts:
         chosen = {"zoo.source": source, "zoo.format": format}
         changes = [f"{key}={value}" for key, value in chosen.items() if value is not None]
         settings = load_settings(params, presets, changes)
         dataset = load_dataset(data)
-        own = settings.zoo.source == "train"
-        zoo = trained(settings, dataset) if own else imported(settings, out.parent / FIGURES)
-        dataset = dataset.for_networks(zoo.architecture, "train-zoo" if own else settings.zoo.source)
-        save_zoo(out, zoo)
+        if settings.zoo.source == "train":
+            zoo = trained(settings, dataset)
+            dataset = dataset.for_networks(zoo.architecture, "train-zoo")
+            if rank() > 0:
+                return
+            with ZooWriter(out, settings.zoo.shard_networks) as writer:
+                writer.append(zoo.networks)
+                writer.append_initial_of(zoo)
+                writer.finish(zoo.form, zoo.trajectory, zoo.step, zoo.held_out, metadata=zoo.metadata)
+        else:
+            dataset = imported(settings, dataset, out)
+        zoo = open_zoo(out, "trained")
         facts |= {
             "networks": len(zoo),
             "trajectories": len(zoo.last_snapshots),
             "weights": zoo.architecture.dimension,
         }
         if dataset.has_examples:
-            losses = network_losses(zoo.last_snapshots.networks, dataset.validation)
-            facts["last_validation_nll"] = losses.mean().item()
+            losses = [network_losses(part.networks, dataset.validation) for part in zoo.last_snapshots.chunks()]
+            facts["last_validation_nll"] = torch.cat(losses).mean().item()
 
 
 def trained(settings: Settings, dataset: Dataset) -> Zoo:
@@ -81,17 +94,28 @@ def trained(settings: Settings, dataset: Dataset) -> Zoo:
         return train_zoo(architecture, dataset, settings.zoo, device, advance)
 
 
-def imported(settings: Settings, figures: Path) -> Zoo:
-    """A zoo of networks trained elsewhere; its figures of merit are written, and what was left out is said."""
+def imported(settings: Settings, dataset: Dataset, out: Path) -> Dataset:
+    """Write a zoo of networks trained elsewhere and their figures of merit; what was left out is said.
+
+    Returns:
+        The dataset as these networks take it.
+
+    Raises:
+        ValueError: Several processes, which reading does not share.
+    """
     config = settings.zoo
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what they say is said below
-        found = read(config.source, config.format, config=config.read)
-    for reason, names in found.left_out.items():
-        typer.secho(f"train-zoo: left out {len(names)}: {reason}.", fg="yellow", err=True)
-    zoo = found.zoo(config.held_out, config.seed, {"task": settings.task, "seed": config.seed})
-    save_table(figures, found.table, found.table.dtypes.astype(str).to_dict())
-    return zoo
+    if world_size() > 1:
+        raise ValueError(f"zoo.source: {config.source} is read by one process; start train-zoo without torchrun.")
+    with ZooWriter(out, config.shard_networks) as writer:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they say is said below
+            found = read_into(writer, config.source, config.format, config.read)
+        for reason, names in found.left_out.items():
+            typer.secho(f"train-zoo: left out {len(names)}: {reason}.", fg="yellow", err=True)
+        dataset = dataset.for_networks(found.architecture, config.source)
+        found.finish(config.held_out, config.seed, {"task": settings.task, "seed": config.seed})
+    save_table(out.parent / FIGURES, found.table, found.table.dtypes.astype(str).to_dict())
+    return dataset
 
 
 if __name__ == "__main__":

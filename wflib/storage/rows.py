@@ -81,12 +81,13 @@ class RowFile:
         except KeyError as error:
             raise ArtifactError(f"{path}: expected numbers of {', '.join(DTYPES)}, found {error}; {remedy}.") from error
 
-    def read(self, names: Iterable[str], rows: Tensor) -> dict[str, Tensor]:
+    def read(self, names: Iterable[str], rows: Tensor, finite: bool = True) -> dict[str, Tensor]:
         """Some rows of some tensors, (rows, …) each.
 
         Args:
             names: Of tensors that have rows.
             rows: Their indices, in any order, repeated or not, (rows,) int64, within each tensor.
+            finite: Whether NaN and infinity are refused.
 
         Raises:
             ArtifactError: NaN or infinity in what was read, or a file that became shorter.
@@ -105,7 +106,8 @@ class RowFile:
                 for start, end in runs if width else ():
                     self.fill(file, memory[start * width : end * width], begin + int(wanted[start]) * width)
                 found[name] = tensor if in_order else tensor[places]
-        refuse_non_finite(self.path, found, remedy=self.remedy)
+        if finite:
+            refuse_non_finite(self.path, found, remedy=self.remedy)
         return found
 
     def fill(self, file: BinaryIO, memory: memoryview, place: int) -> None:
@@ -163,17 +165,17 @@ class RowFiles:
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    def read(self, rows: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    def read(self, rows: Tensor, names: Iterable[str] | None = None, finite: bool = True) -> dict[str, Tensor]:
         """Some rows of all tensors, or of those named, (rows, …) each; see :meth:`RowFile.read`."""
         names = self.names if names is None else tuple(names)
         where = torch.bucketize(rows, self.ends, right=True)
         owners = where.unique().tolist() or [0]
         if len(owners) == 1:
-            return self.files[owners[0]].read(names, rows - self.starts[owners[0]])
+            return self.files[owners[0]].read(names, rows - self.starts[owners[0]], finite)
         found: dict[str, Tensor] = {}
         for owner in owners:
             ours = where == owner
-            for name, tensor in self.files[owner].read(names, rows[ours] - self.starts[owner]).items():
+            for name, tensor in self.files[owner].read(names, rows[ours] - self.starts[owner], finite).items():
                 found.setdefault(name, tensor.new_empty(len(rows), *tensor.shape[1:]))[ours] = tensor
         return found
 

@@ -9,7 +9,18 @@ from wflib.zoo.minibatches import minibatches
 from wflib.zoo.networks import network_for
 from wflib.zoo.own import zoo_from_networks
 from wflib.zoo.posterior import Chains, Posterior, hamiltonian_chains, stochastic_gradient_chains
-from wflib.zoo.sources import FORMATS, WRITERS, Collection, Inspection, inspect, read, read_settings, write
+from wflib.zoo.sources import (
+    FORMATS,
+    WRITERS,
+    Collection,
+    Imported,
+    Inspection,
+    inspect,
+    read,
+    read_into,
+    read_settings,
+    write,
+)
 from wflib.zoo.steps import full_batch_steps
 from wflib.zoo.stored import StoredNetworks, StoredZoo, load_zoo, open_zoo
 from wflib.zoo.training import train_zoo
@@ -26,6 +37,7 @@ __all__ = [
     "AnyZoo",
     "Chains",
     "Collection",
+    "Imported",
     "Inspection",
     "Posterior",
     "StoredNetworks",
@@ -46,6 +58,7 @@ __all__ = [
     "network_for",
     "open_zoo",
     "read",
+    "read_into",
     "read_settings",
     "require_same_architecture",
     "save_zoo",

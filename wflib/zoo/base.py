@@ -16,7 +16,7 @@ from wflib.networks import Networks
 if TYPE_CHECKING:
     from wflib.zoo.zoo import Zoo
 
-__all__ = ["FORMS", "AnyZoo", "at_a_time", "fits_memory", "networks_in_memory"]
+__all__ = ["FORMS", "AnyZoo", "at_a_time", "fits_memory", "networks_in_memory", "require_both_parts"]
 
 FORMS = {"trained": "train-zoo", "aligned": "align", "canonical": "canonicalize", "sampled": "sample"}
 """What was done to a zoo → the stage that does it."""
@@ -40,6 +40,20 @@ def networks_in_memory(dimension: int) -> int:
 def at_a_time(networks: int, dimension: int) -> int:
     """How many networks are worked on at a time: all where they fit the memory."""
     return max(1, networks if fits_memory(networks, dimension) else CHUNK // dimension)
+
+
+def require_both_parts(held_out: Tensor, who: str) -> None:
+    """As :meth:`AnyZoo.require_both_parts`, of labels (networks,)."""
+    count, networks = int(held_out.sum()), len(held_out)
+    if not networks:
+        raise ValueError(f"{who}: expected a zoo with networks, found none.")
+    if count in (0, networks):
+        found = "all" if count else "none"
+        raise ValueError(
+            f"{who}: expected a zoo with some trajectories held out and others not, found {found} of {networks} "
+            "networks held out; set zoo.held_out between 0 and 1 and train at least two trajectories, or choose "
+            "held_out in wflib.zoo.zoo_from_networks."
+        )
 
 
 class AnyZoo(ABC):
@@ -123,16 +137,7 @@ class AnyZoo(ABC):
         Raises:
             ValueError: Says which part is missing, and the remedy.
         """
-        held_out, networks = int(self.held_out.sum()), len(self)
-        if not networks:
-            raise ValueError(f"{who}: expected a zoo with networks, found none.")
-        if held_out in (0, networks):
-            found = "all" if held_out else "none"
-            raise ValueError(
-                f"{who}: expected a zoo with some trajectories held out and others not, found {found} of {networks} "
-                "networks held out; set zoo.held_out between 0 and 1 and train at least two trajectories, or choose "
-                "held_out in wflib.zoo.zoo_from_networks."
-            )
+        require_both_parts(self.held_out, who)
 
     @property
     def last_snapshots(self) -> Self:

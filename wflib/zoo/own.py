@@ -14,7 +14,7 @@ from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.zoo.zoo import Zoo
 
-__all__ = ["zoo_from_networks"]
+__all__ = ["held_out_runs", "zoo_from_networks"]
 
 
 def zoo_from_networks(
@@ -69,7 +69,7 @@ def zoo_from_networks(
     trajectory = labels("trajectory", torch.arange(len(networks)) if trajectory is None else trajectory, len(networks))
     step = order_in(trajectory) if step is None else labels("step", step, len(networks))
     if isinstance(held_out, Real):
-        held_out = torch.isin(trajectory, some_of(trajectory, held_out, seed))
+        held_out = held_out_runs(trajectory, held_out, seed)
     else:
         held_out = as_tensor("held_out", held_out, f"a share between 0 and 1, or ({len(networks)},) bools")
     if init_std is not None:
@@ -124,8 +124,8 @@ def order_in(trajectory: Tensor) -> Tensor:
     return torch.empty_like(place).scatter_(0, order, place)
 
 
-def some_of(trajectory: Tensor, share: float, seed: int) -> Tensor:
-    """The trajectories to hold out."""
+def held_out_runs(trajectory: Tensor, share: float, seed: int) -> Tensor:
+    """Which networks are of the share of trajectories that is held out, (networks,) bool."""
     runs = torch.unique(trajectory)
     if not 0 < share < 1:
         raise ValueError(f"zoo_from_networks: held_out expected a share between 0 and 1, or a bool tensor, got {share}.")
@@ -135,4 +135,5 @@ def some_of(trajectory: Tensor, share: float, seed: int) -> Tensor:
             "leave trajectory out to count every network as one of its own."
         )
     count = min(max(1, round(len(runs) * share)), len(runs) - 1)
-    return runs[torch.randperm(len(runs), generator=generator(seed, "zoo", "held-out"))[:count]]
+    chosen = runs[torch.randperm(len(runs), generator=generator(seed, "zoo", "held-out"))[:count]]
+    return torch.isin(trajectory, chosen)

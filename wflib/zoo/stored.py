@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
+from wflib.architecture import Architecture, Weights
 from wflib.networks import Networks
 from wflib.storage import ArtifactError, RowFile, RowFiles, load_artifact, read_header, rerun
 from wflib.zoo.base import FORMS, AnyZoo, fits_memory
@@ -64,9 +64,21 @@ class StoredNetworks:
         return torch.float32
 
     def __getitem__(self, index: Tensor | slice) -> Networks:
-        names = [name for name in self.rows.names if name.startswith(self.prefix)]
-        found = self.rows.read(self.places[index], names)
-        return Networks(self.architecture, {name: found[self.prefix + name].float() for name, _ in self.architecture.shapes})
+        return Networks(self.architecture, {name: tensor.float() for name, tensor in self.read(index).items()})
+
+    def read(self, index: Tensor | slice, finite: bool = True) -> Weights:
+        """Tensors of some of them, (networks, *shape), in the precision of the file.
+
+        Args:
+            index: Which.
+            finite: Whether NaN and infinity are refused.
+
+        Raises:
+            ArtifactError: They are, and there are some; names the file.
+        """
+        names = {name: self.prefix + name for name, _ in self.architecture.shapes}
+        found = self.rows.read(self.places[index], names.values(), finite)
+        return {name: found[stored] for name, stored in names.items()}
 
     @cached_property
     def kept(self) -> Networks:

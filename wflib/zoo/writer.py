@@ -88,6 +88,14 @@ class ZooWriter:
             for start in range(0, len(zoo.initial), self.limit):
                 self.append_initial(zoo.initial[start : start + self.limit])
 
+    def forget_initial(self) -> None:
+        """As if nothing were known of what trajectories began with."""
+        self.writers["initial"].discard()
+        for number in range(len(self.shards["initial"])):
+            (self.folder / shard_name("initial", number)).unlink()
+        self.shards["initial"] = []
+        self.architectures.pop("initial", None)
+
     def add(self, what: str, architecture: Architecture, rows: Mapping[str, Tensor]) -> None:
         """Rows, of which a shard is written as soon as one more than it holds has come."""
         if self.architectures.setdefault(what, architecture) != architecture:

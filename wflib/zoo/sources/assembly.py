@@ -20,7 +20,7 @@ from wflib.networks.states import is_counter
 from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source
 from wflib.zoo.sources.files import total_bytes
 
-__all__ = ["Assembly", "assemble", "with_one_architecture"]
+__all__ = ["Assembly", "assemble", "assembled", "with_one_architecture"]
 
 BROKEN, DIVERGED, OTHER = (
     "files that cannot be read",
@@ -108,14 +108,37 @@ def assemble(
         ValueError: A broken file (without ``skip_broken``), a network of another architecture, more than memory holds, or
             nothing left.
     """
+    ((architecture, weights, kept),) = assembled(source, request, contents, rows, len(rows))
+    return architecture, weights, rows.iloc[kept]
+
+
+def assembled(
+    source: Source, request: Request, contents: Contents, rows: pd.DataFrame, most: int
+) -> Iterator[tuple[Architecture, Weights, list[int]]]:
+    """As :func:`assemble`, part by part.
+
+    Args:
+        source: The format.
+        request: What is asked for.
+        contents: All networks.
+        rows: Those to read.
+        most: Networks of a part, at least as many as the format takes at once.
+
+    Yields:
+        The architecture, tensors (networks, *shape), whose memory the next part takes over, and their places in ``rows``.
+
+    Raises:
+        ValueError: As there.
+    """
     assembly, kept, first, architecture = None, [], None, request.architecture
-    places, done = rows["place"].tolist(), 0
+    places, left = rows["place"].tolist(), 0
+    most = min(max(most, source.chunk), len(places))
     for chosen, tensors in parts(source, request, contents, rows, places):
         if assembly is None:
             first = chosen[0]
             architecture = architecture or source.architecture(request, contents, tensors)
             assembly = Assembly(
-                architecture, allocate(request, architecture, tensors, len(places)), *set_aside(request, architecture)
+                architecture, allocate(request, architecture, tensors, most), *set_aside(request, architecture)
             )
         try:
             assembly.mapping(tensors)
@@ -127,24 +150,34 @@ def assemble(
                 f"{request.path}: {names.rstrip('.')}. zoo.read.other_architectures: leave-out keeps the most frequent "
                 "architecture only, zoo.read.module says what the networks are."
             ) from error
+        if len(kept) + len(chosen) > most:
+            finite = finite_part(assembly, contents, rows, kept)
+            left += len(finite[1])
+            yield assembly.architecture, *finite
+            kept = []
         try:
-            assembly.fill(done, tensors)
+            assembly.fill(len(kept), tensors)
         except ValueError as error:
             raise ValueError(f"{request.path}: {told(rows, chosen[0])}: {error}.") from error
         kept += chosen
-        done += len(chosen)
     if assembly is None:
         raise ValueError(f"{request.path}: none of {len(rows)} networks could be read; the first: {contents.first_error}")
-    weights = {name: tensor[:done] for name, tensor in assembly.weights.items()}
+    finite = finite_part(assembly, contents, rows, kept)
+    if not left + len(finite[1]):
+        raise ValueError(f"{request.path}: all {len(kept)} networks hold NaN or infinity; nothing is left.")
+    yield assembly.architecture, *finite
+
+
+def finite_part(assembly: Assembly, contents: Contents, rows: pd.DataFrame, kept: list[int]) -> tuple[Weights, list[int]]:
+    """The filled part of an assembly without networks that hold NaN or infinity, which are counted."""
+    weights = {name: tensor[: len(kept)] for name, tensor in assembly.weights.items()}
     finite = finite_networks(weights)
-    rows = rows.iloc[kept]
-    if not bool(finite.all()):
-        contents.leave_out(DIVERGED, (told(rows, place) for place in (~finite).nonzero().flatten().tolist()))
-        weights = {name: tensor[finite] for name, tensor in weights.items()}
-        rows = rows[finite.numpy()]
-    if not len(rows):
-        raise ValueError(f"{request.path}: all {done} networks hold NaN or infinity; nothing is left.")
-    return assembly.architecture, weights, rows
+    if bool(finite.all()):
+        return weights, kept
+    contents.leave_out(DIVERGED, (told(rows, kept[place]) for place in (~finite).nonzero().flatten().tolist()))
+    return {name: tensor[finite] for name, tensor in weights.items()}, [
+        k for k, f in zip(kept, finite.tolist(), strict=True) if f
+    ]
 
 
 def parts(

@@ -33,7 +33,7 @@ __all__ = [
     "stacked",
 ]
 
-LABELS = ("run", "step", "initial", "place", "kind")
+LABELS = ("run", "step", "initial", "place", "kind", "held_out")
 """Columns of :attr:`Contents.rows` that are no figures of merit."""
 ACTIVATIONS = {
     "leakyrelu": "leaky_relu",
@@ -75,17 +75,21 @@ class Contents:
 
     Attributes:
         rows: One row a network: ``run`` (text), ``step`` (int), ``initial`` (whether it is what training began with),
-            ``place`` (where the source finds its tensors), perhaps ``kind`` (text that differs where architectures do), then
-            figures of merit.
+            ``place`` (where the source finds its tensors), perhaps ``kind`` (text that differs where architectures do) and
+            ``held_out`` (whether nothing may learn from it), then figures of merit.
         facts: Format, licence, reference and settings: JSON-serializable.
         left_out: Reason → what was left out for it.
         first_error: What was said of the first file that could not be read.
+        starts: Rows of what runs began with where that is none of their networks; None where ``rows`` say it.
+        metadata: What a zoo of these networks says as theirs did: recipe, distribution of initial weights.
     """
 
     rows: pd.DataFrame
     facts: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
     first_error: str | None = None
+    starts: pd.DataFrame | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     def leave_out(self, reason: str, names: Iterable[str]) -> None:
         """Remember what does not come along."""

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import nn
 
 from wflib.architecture import Architecture
 from wflib.config import ReadConfig
 from wflib.networks import Networks
 from wflib.networks.names import listed, natural_order
-from wflib.zoo.own import zoo_from_networks
 from wflib.zoo.sources.assembly import BROKEN, DIVERGED, OTHER, assemble, with_one_architecture
 from wflib.zoo.sources.base import LABELS, Contents, Request, Source
+from wflib.zoo.sources.collection import Collection
 from wflib.zoo.sources.gpt import GPT
 from wflib.zoo.sources.hdf5 import HDF5
 from wflib.zoo.sources.inr import INR
 from wflib.zoo.sources.modelzoo import ModelZoo
 from wflib.zoo.sources.modules import module_and_inputs, traced
 from wflib.zoo.sources.own import Own
-from wflib.zoo.sources.selection import held_out_by_name, select
+from wflib.zoo.sources.selection import select
 from wflib.zoo.sources.small_cnn_zoo import SmallCNNZoo
 from wflib.zoo.sources.state_dicts import StateDicts
 from wflib.zoo.sources.wild_park import WildPark
-from wflib.zoo.zoo import Zoo
 
 __all__ = ["FORMATS", "Collection", "read", "read_settings", "recognized"]
 
@@ -40,59 +38,6 @@ FORMATS: dict[str, type[Source]] = {
 """Name → format, in the order in which ``auto`` looks; the last takes any folder of state dicts."""
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 FOREIGN = {".npz": "arrays", ".pkl": "a pickle, which could run code", ".pickle": "a pickle, which could run code"}
-
-
-@dataclass(frozen=True)
-class Collection:
-    """Networks that others have trained.
-
-    Attributes:
-        networks: In the precision asked for.
-        trajectory: Training run of each, counted in the order of ``table``'s runs, (networks,) int64.
-        step: When in its run, as the source counts, (networks,) int64.
-        initial: What training began with, one network for each run; None where the source does not have all of them.
-        table: A row for each network: run, step, and the figures of merit that the source gives.
-        provenance: Source, format, reference, settings, what was asked for, and how many networks were left out why.
-        left_out: Reason → what was left out.
-        held_out_runs: Names of runs that nothing may learn from, with * and ?; None for a share.
-    """
-
-    networks: Networks
-    trajectory: Tensor
-    step: Tensor
-    initial: Networks | None
-    table: pd.DataFrame
-    provenance: dict[str, Any]
-    left_out: Mapping[str, Sequence[str]]
-    held_out_runs: Sequence[str] | None = None
-
-    def __len__(self) -> int:
-        return len(self.networks)
-
-    def zoo(self, held_out: float = 0.1, seed: int = 0, metadata: Mapping[str, Any] | None = None) -> Zoo:
-        """The same as the pipeline takes them, in float32.
-
-        Args:
-            held_out: Share of runs that no flow sees, drawn by the seed, unless ``held_out_runs`` names them.
-            seed: Of that choice.
-            metadata: Further facts, JSON-serializable.
-
-        Raises:
-            ValueError: One run alone, of which none can be held out, or names that fit no run.
-        """
-        chosen: float | Tensor = held_out
-        if self.held_out_runs is not None:
-            where = str(self.provenance["source"])
-            chosen = torch.tensor(held_out_by_name(where, self.table["run"], list(self.held_out_runs)).tolist())
-        elif self.trajectory.max() == 0:
-            raise ValueError(
-                f"{self.provenance['source']}: expected at least two runs, of which one can be held out whole, found one "
-                f"({self.table['run'].iloc[0]}); zoo.read.trajectories: each counts every network as a run of its own."
-            )
-        facts = {"provenance": self.provenance, **(metadata or {})}
-        return zoo_from_networks(
-            self.networks, self.trajectory, self.step, chosen, initial=self.initial, seed=seed, metadata=facts
-        )
 
 
 def recognized(path: Path, format: str = "auto") -> type[Source]:
@@ -170,32 +115,51 @@ def read(
         ValueError: What the source holds cannot be read or does not suffice; names the file, what was expected and found,
             and the option that helps.
     """
-    path, config = Path(path), read_settings(options, config)
-    source = recognized(path, format)()
+    request = asked(Path(path), read_settings(options, config), architecture, module, inputs)
+    source = recognized(request.path, format)()
+    contents = source.contents(request)
+    rows = with_one_architecture(source, request, contents, select(path, contents, request.config))
+    wanted = with_initial(contents, rows)
+    made, weights, wanted = assemble(source, request, contents, wanted)
+    networks, chosen, initial = separated(Networks.unchecked(made, weights), wanted)
+    warn_of(request.path, contents)
+    labels = labels_of(source, request, contents, chosen)
+    return Collection(
+        networks=Networks(made, networks.weights, names(chosen), {"provenance": labels["provenance"]}),
+        initial=initial,
+        **labels,
+    )
+
+
+def asked(
+    path: Path,
+    config: ReadConfig,
+    architecture: Architecture | None = None,
+    module: nn.Module | Any | None = None,
+    inputs: Sequence[int] | None = None,
+) -> Request:
+    """What the arguments of :func:`read` ask for; a class of the caller's is traced."""
     shape = tuple(inputs or config.inputs or ()) or None
     instance = None
     if module is not None or config.module is not None:
         instance, shape = module_and_inputs(module if module is not None else config.module, shape)
         architecture = architecture or traced(instance, shape, config.task_type)
-    request = Request(path, config, architecture, instance, shape)
-    contents = source.contents(request)
-    rows = with_one_architecture(source, request, contents, select(path, contents, config))
-    wanted = with_initial(contents, rows)
-    made, weights, wanted = assemble(source, request, contents, wanted)
-    networks, chosen, initial = separated(Networks.unchecked(made, weights), wanted, rows)
-    warn_of(path, contents)
+    return Request(path, config, architecture, instance, shape)
+
+
+def labels_of(source: Source, request: Request, contents: Contents, chosen: pd.DataFrame) -> dict[str, Any]:
+    """Attributes of :class:`Labels` of the networks that were read."""
     runs = {name: number for number, name in enumerate(sorted(chosen["run"].unique(), key=natural_order))}
-    origin = provenance(path, source, contents, config, len(networks), len(runs))
-    return Collection(
-        networks=Networks(made, networks.weights, names(chosen), {"provenance": origin}),
-        trajectory=torch.tensor([runs[run] for run in chosen["run"]]),
-        step=torch.tensor(chosen["step"].tolist()),
-        initial=initial,
-        table=chosen.drop(columns=[name for name in LABELS[2:] if name in chosen]).reset_index(drop=True),
-        provenance=origin,
-        left_out=contents.left_out,
-        held_out_runs=config.held_out_runs,
-    )
+    return {
+        "trajectory": torch.tensor([runs[run] for run in chosen["run"]]),
+        "step": torch.tensor(chosen["step"].tolist()),
+        "table": chosen.drop(columns=[name for name in LABELS[2:] if name in chosen]).reset_index(drop=True),
+        "provenance": provenance(request.path, source, contents, request.config, len(chosen), len(runs)),
+        "left_out": contents.left_out,
+        "held_out_runs": request.config.held_out_runs,
+        "held_out": torch.tensor(chosen["held_out"].tolist()) if "held_out" in chosen else None,
+        "metadata": contents.metadata,
+    }
 
 
 def read_settings(options: Mapping[str, Any], config: ReadConfig | None = None) -> ReadConfig:
@@ -219,17 +183,22 @@ def read_settings(options: Mapping[str, Any], config: ReadConfig | None = None) 
 
 def with_initial(contents: Contents, rows: pd.DataFrame) -> pd.DataFrame:
     """The chosen rows, and those of what their runs began with, where all runs have that."""
-    began = contents.rows[contents.rows["initial"].astype(bool) & contents.rows["run"].isin(rows["run"])]
-    if set(began["run"]) != set(rows["run"]) or began["run"].duplicated().any():
+    began = beginnings(contents, rows)
+    if began is None:
         return rows.assign(initial=False, chosen=True)
-    keys = set(zip(rows["run"], rows["step"], strict=True))
-    more = began[[key not in keys for key in zip(began["run"], began["step"], strict=True)]]
+    taken = set(rows["place"])
+    more = began[[place not in taken for place in began["place"]]]
     return pd.concat([rows.assign(chosen=True), more.assign(chosen=False)], ignore_index=True)
 
 
-def separated(
-    everything: Networks, wanted: pd.DataFrame, rows: pd.DataFrame
-) -> tuple[Networks, pd.DataFrame, Networks | None]:
+def beginnings(contents: Contents, rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Rows of what the runs of some networks began with, one for each; None where one has none or several."""
+    known = contents.rows[contents.rows["initial"].astype(bool)] if contents.starts is None else contents.starts
+    began = known[known["run"].isin(rows["run"])]
+    return None if set(began["run"]) != set(rows["run"]) or began["run"].duplicated().any() else began
+
+
+def separated(everything: Networks, wanted: pd.DataFrame) -> tuple[Networks, pd.DataFrame, Networks | None]:
     """The chosen networks, their rows, and what their runs began with, in the order of runs."""
     chosen = torch.tensor(wanted["chosen"].tolist())
     kept = wanted[chosen.numpy()].drop(columns="chosen")

@@ -15,8 +15,8 @@ from torch import nn
 from wflib.networks import Networks, states_for
 from wflib.networks.names import listed
 from wflib.storage import atomic_folder
+from wflib.zoo.sources.collection import Collection
 from wflib.zoo.sources.modelzoo import ARCHITECTURE
-from wflib.zoo.sources.reading import Collection
 from wflib.zoo.zoo import Zoo
 
 __all__ = ["WRITERS", "write"]
