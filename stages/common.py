@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -19,7 +19,7 @@ from wflib.architecture import Architecture
 from wflib.config import MissingExtra
 from wflib.distributed import rank
 from wflib.storage import save_json
-from wflib.zoo import Zoo, load_zoo, require_same_architecture
+from wflib.zoo import AnyZoo, load_zoo, require_same_architecture
 
 Params = Annotated[Path, typer.Option(help="Task and overrides; null means 'as the preset says'.")]
 Presets = Annotated[Path, typer.Option(help="Folder with one complete preset per task.")]
@@ -38,6 +38,8 @@ EVALUATION, METRICS = Path("data/evaluation"), Path("reports/metrics.json")
 REPORTS, FACTS = Path("reports"), Path("reports/stages")
 CHECKPOINTS = Path("checkpoints")
 TRACEBACK = "WFLIB_TRACEBACK"
+READ = 2**24
+"""Bytes of a file that are read at a time."""
 STAGES = ("fetch-data", "train-zoo", "align", "canonicalize", "train-flow", "sample", "evaluate")
 
 
@@ -46,10 +48,20 @@ def learned_zoo(geometry: str, aligned: Path, canonical: Path) -> tuple[Path, st
     return (aligned, "aligned") if geometry == "euclidean" else (canonical, "canonical")
 
 
-def zoo_of_flow(file: Path, geometry: str, architecture: Architecture, aligned: Path, canonical: Path) -> Zoo:
-    """The zoo that a flow of some geometry and architecture has learned, refused where its coordinates are others."""
+def zoo_of_flow(
+    file: Path,
+    geometry: str,
+    architecture: Architecture,
+    aligned: Path,
+    canonical: Path,
+    read: Callable[[Path, str], AnyZoo] = load_zoo,
+) -> Any:
+    """The zoo that a flow of some geometry and architecture has learned, refused where its coordinates are others.
+
+    In memory, unless ``read`` is ``open_zoo``.
+    """
     path, form = learned_zoo(geometry, aligned, canonical)
-    zoo = load_zoo(path, form)
+    zoo = read(path, form)
     require_same_architecture(zoo.architecture, architecture, f"{path}", f"{file}")
     return zoo
 
@@ -131,8 +143,11 @@ def checkpoint_folder(root: Path, settings: object, inputs: list[Path]) -> Path:
     """A folder named by all that a run depends on: settings, inputs, code, and the version of torch."""
     digest = hashlib.sha256(torch.__version__.encode())
     digest.update(repr(settings).encode())
-    for path in [*inputs, *sorted(Path(__file__).parents[1].glob("wflib/**/*.py"))]:
-        digest.update(path.read_bytes())
+    files = [file for path in inputs for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    for path in [*files, *sorted(Path(__file__).parents[1].glob("wflib/**/*.py"))]:
+        with path.open("rb") as file:
+            while part := file.read(READ):
+                digest.update(part)
     return root / digest.hexdigest()[:16]
 
 

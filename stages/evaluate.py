@@ -31,6 +31,7 @@ from stages.common import (
 )
 from wflib.config import Settings, load_settings
 from wflib.device import resolve_device
+from wflib.distributed import ours, process_group, put_together, rank, world_size
 from wflib.evaluation import (
     BARRIER_SCHEMA,
     CURVE_SCHEMA,
@@ -57,9 +58,9 @@ from wflib.flow import Flow, Guidance, TaskLoss, load_flow, sample
 from wflib.models import METHODS, check_methods, method_settings
 from wflib.networks import Networks
 from wflib.rng import generator
-from wflib.storage import save_json, save_table
+from wflib.storage import exchanged_tables, save_json, save_table
 from wflib.tasks import Dataset, Split, load_dataset
-from wflib.zoo import Zoo, load_zoo, require_same_architecture
+from wflib.zoo import AnyZoo, load_zoo, open_zoo, require_same_architecture
 
 MODEL_NETWORKS = 250
 """Most networks of a simpler model: enough to tell Gaussian fits from the zoo, and copies with noise by their distances."""
@@ -103,14 +104,18 @@ def main(
     quality of samples against Euler steps with and without guidance. Tests on training and validation examples, which are
     more, say whether samples are like held-out networks and whether some are copies: the verdict comes first in the report.
     Where the task has no examples, networks are compared in their weights alone.
+
+    Several processes share the sets of networks: torchrun --nproc-per-node 2 -m stages.evaluate. Of a zoo larger than memory
+    quality and audit read random parts, novelty, moments and spread go through all training networks part by part, and
+    simpler models are fitted to a random part.
     """
-    with running("evaluate") as facts:
+    with process_group(), running("evaluate") as facts:
         settings = load_settings(params, presets)
         check_methods(settings)
         device = resolve_device(settings.evaluate.device)
         dataset, model, drawn = load_dataset(data), load_flow(flow, device), load_zoo(samples, "sampled")
-        zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical)
-        before, after = load_zoo(trained, "trained").last_snapshots, load_zoo(aligned, "aligned").last_snapshots
+        zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical, open_zoo)
+        before, after = open_zoo(trained, "trained").last_snapshots, open_zoo(aligned, "aligned").last_snapshots
         for path, networks in ((flow, model), (samples, drawn), (trained, before), (aligned, after)):
             dataset = dataset.for_networks(networks.architecture, f"{path}")
         require_same_architecture(drawn.architecture, model.architecture, f"{samples}", f"{flow}")
@@ -119,15 +124,19 @@ def main(
         examples = None
         if dataset.has_examples:
             examples = audit_examples(dataset, generator(settings.evaluate.seed, "evaluate", "examples"))
-        audit = audited(settings, zoo, drawn.networks.to(device), dataset, examples)
+        audit = audited(settings, zoo, drawn.networks.to(device), dataset, examples) if rank() == 0 else None
         tables = measured(settings, sets, zoo, dataset, device)
         tables["barriers"], tables["curve"] = [], []
-        if dataset.has_examples:
+        if dataset.has_examples and rank() == world_size() - 1:
             chosen = (("unaligned", before), ("aligned", after))
             some = settings.evaluate.barrier_networks
             tables["barriers"] = [barrier_table(name, part.networks[:some], dataset.test) for name, part in chosen]
             tables["curve"] = quality_curve(settings, model, dataset)
         joined = {name: table_of(tables[name], schema) for name, schema in SCHEMAS.items()}
+        if world_size() > 1:
+            joined = in_order(exchanged_tables(joined), list(sets))
+        if rank() > 0:
+            return
         for name, schema in SCHEMAS.items():
             save_table(out / f"{name}.parquet", joined[name], schema)
         save_json(metrics, figures(joined, audit))
@@ -144,21 +153,27 @@ def main(
         facts["verdict"] = said
 
 
-def sets_to_compare(settings: Settings, zoo: Zoo, drawn: Networks, dataset: Dataset) -> Sets:
+def sets_to_compare(settings: Settings, zoo: AnyZoo, drawn: Networks, dataset: Dataset) -> Sets:
     """Samples, random networks of both parts of the zoo, and draws of the simpler models."""
     config = settings.evaluate
     sets: Sets = {"samples": (drawn, None)}
     for name, part in (("zoo", zoo.training_part), ("held-out", zoo.held_out_part)):
         chosen = torch.randperm(len(part), generator=generator(config.seed, "evaluate", name))[: config.zoo_networks]
         sets[name] = (part.networks[chosen], part.trajectory[chosen])
-    for name in config.models:
-        random = generator(config.seed, "evaluate", name)
-        model = METHODS[name].fit(zoo, dataset, method_settings(settings.models, name), random)
-        sets[name] = (model.draw(min(len(drawn), MODEL_NETWORKS), random), None)
+    known = zoo.to_fit(generator(config.seed, "evaluate", "zoo"))
+    for number, name in enumerate(config.models):
+        random, count = generator(config.seed, "evaluate", name), min(len(drawn), MODEL_NETWORKS)
+        networks = Networks.from_flat(zoo.architecture, torch.zeros(count, zoo.architecture.dimension))
+        if ours(number):
+            model = METHODS[name].fit(known, dataset, method_settings(settings.models, name), random)
+            networks = model.draw(count, random)
+        if world_size() > 1:
+            networks = networks.map(lambda tensor: put_together(tensor.float().cpu().contiguous()))
+        sets[name] = (networks, None)
     return sets
 
 
-def audited(settings: Settings, zoo: Zoo, drawn: Networks, dataset: Dataset, examples: Split | None) -> Audit | None:
+def audited(settings: Settings, zoo: AnyZoo, drawn: Networks, dataset: Dataset, examples: Split | None) -> Audit | None:
     """Tests of the samples against held-out networks, where there are enough of both and examples."""
     training, held_out = zoo.training_part, zoo.held_out_part
     if examples is None or not enough_for_an_audit(drawn, training, held_out):
@@ -168,13 +183,15 @@ def audited(settings: Settings, zoo: Zoo, drawn: Networks, dataset: Dataset, exa
     return audit_networks("samples", drawn, training, held_out, examples, random, novelty_split=few)
 
 
-def measured(settings: Settings, sets: Sets, zoo: Zoo, dataset: Dataset, device: torch.device) -> dict[str, list]:
-    """Rows of the tables that compare sets of networks."""
+def measured(settings: Settings, sets: Sets, zoo: AnyZoo, dataset: Dataset, device: torch.device) -> dict[str, list]:
+    """Rows of the tables that compare sets of networks, of those that are this process's."""
     config, training = settings.evaluate, zoo.training_part
     tables: dict[str, list] = {"networks": [], "groups": [], "moments": [], "parts": []}
     mistakes = training_mistakes(training.networks.to(device), dataset.test) if dataset.has_examples else None
     with progress_bar(len(sets), "evaluate", "set") as bar:
-        for name, (networks, trajectory) in sets.items():
+        for number, (name, (networks, trajectory)) in enumerate(sets.items()):
+            if not ours(number):
+                continue
             bar.set_postfix_str(name)
             random, there = generator(config.seed, "evaluate", name, "matching"), networks.to(device)
             common = {
@@ -196,6 +213,15 @@ def measured(settings: Settings, sets: Sets, zoo: Zoo, dataset: Dataset, device:
             tables["moments"].append(moments)
             bar.update()
     return tables
+
+
+def in_order(found: list[dict[str, pd.DataFrame]], sources: list[str]) -> dict[str, pd.DataFrame]:
+    """Tables of all processes as one process would have made them."""
+    joined = {name: pd.concat([one[name] for one in found]) for name in SCHEMAS}
+    for name, table in joined.items():
+        if "source" in table:
+            joined[name] = table.sort_values("source", kind="stable", key=lambda column: column.map(sources.index))
+    return joined
 
 
 def quality_curve(settings: Settings, model: Flow, dataset: Dataset) -> list[dict[str, float]]:

@@ -31,13 +31,14 @@ from stages.common import (
 )
 from wflib.config import SampleConfig, load_settings
 from wflib.device import resolve_device
+from wflib.distributed import process_group, rank
 from wflib.flow import DIVERGED, load_flow
 from wflib.models import METHODS, FlowModel, Polished, check_methods, method_settings, polish
 from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import decanonicalize
 from wflib.tasks import Dataset, load_dataset
-from wflib.zoo import Zoo, save_zoo
+from wflib.zoo import Zoo, open_zoo, save_zoo
 
 app = application("sample")
 
@@ -68,8 +69,12 @@ def main(
 
     sample.polish_steps > 0 trains all drawn networks further, from whatever model, by so many full-batch steps of Adam on
     training examples; their learning rate is sample.polish_learning_rate, or chosen on validation examples.
+
+    Several processes share a flow's draws: torchrun --nproc-per-node 2 -m stages.sample. Guided and noisy draws, other
+    models and polishing are not shared, with the same results. Other models are fitted to a random part of a zoo that is
+    larger than memory.
     """
-    with running("sample") as facts:
+    with process_group(), running("sample") as facts:
         settings = load_settings(params, presets)
         check_methods(settings)
         config, device = settings.sample, resolve_device(settings.sample.device)
@@ -80,9 +85,14 @@ def main(
         if config.source == "flow":
             with progress_bar(config.networks, f"draw {config.networks} networks", "network") as bar:
                 model = FlowModel(trained, config, dataset.train, dataset.validation)
-                drawn = model.draw_unpolished(config.networks, random, lambda count: bar.update(count - bar.n))
+                drawn = model.draw_unpolished(config.networks, random, lambda count: bar.update(count - bar.n), True)
+            if rank() > 0:
+                return
+        elif rank() > 0:
+            return
         else:
-            zoo = zoo_of_flow(flow, geometry, trained.architecture, aligned, canonical)
+            zoo = zoo_of_flow(flow, geometry, trained.architecture, aligned, canonical, open_zoo)
+            zoo = zoo.to_fit(generator(config.seed, "sample", "zoo"))
             chosen = method_settings(settings.models, config.source)
             model = METHODS[config.source].fit(zoo, dataset, chosen, generator(config.seed, "sample", "fit"))
             facts["fit_seconds"], fitted = time.perf_counter() - fitted, time.perf_counter()

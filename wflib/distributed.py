@@ -5,11 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed, nn
 
-__all__ = ["average", "average_gradients", "process_group", "put_together", "rank", "wait_for_all", "world_size"]
+__all__ = [
+    "average",
+    "average_gradients",
+    "exchanged",
+    "ours",
+    "process_group",
+    "put_together",
+    "rank",
+    "wait_for_all",
+    "world_size",
+]
+
+PATIENCE = timedelta(days=1)
+"""How long a process waits for the others, whose shares of the work may take longer."""
 
 
 @contextmanager
@@ -20,7 +34,8 @@ def process_group() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
     try:
         yield
     finally:
@@ -37,6 +52,11 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
+def ours(index: int) -> bool:
+    """Whether the piece of work of this number is this process's."""
+    return index % world_size() == rank()
+
+
 def wait_for_all() -> None:
     """Go on when every process is here."""
     if world_size() > 1:
@@ -50,6 +70,20 @@ def put_together(values: Tensor) -> Tensor:
         widths = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
         distributed.all_reduce(values.view(widths[values.element_size()]))
     return values
+
+
+def exchanged(content: bytes) -> list[bytes]:
+    """What every process gives, in the order of processes."""
+    if world_size() == 1:
+        return [content]
+    sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(world_size())]
+    distributed.all_gather(sizes, torch.tensor([len(content)]))
+    longest = max(int(size) for size in sizes)
+    padded = torch.zeros(longest, dtype=torch.uint8)
+    padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else 0
+    found = [torch.empty_like(padded) for _ in sizes]
+    distributed.all_gather(found, padded)
+    return [bytes(one[: int(size)].numpy()) for one, size in zip(found, sizes, strict=True)]
 
 
 def average(value: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,8 @@ from wflib.evaluation.two_sample import (
 )
 from wflib.networks import Networks, example_losses, predict, require_classification, wrong_predictions
 from wflib.tasks import Dataset, Split
-from wflib.zoo import Zoo
+from wflib.zoo import AnyZoo, in_parts
+from wflib.zoo.base import at_a_time
 
 __all__ = ["COPYING_TESTS", "Audit", "FunctionNovelty", "audit_examples", "audit_networks", "enough_for_an_audit"]
 
@@ -133,7 +135,7 @@ class Audit:
         }
 
 
-def enough_for_an_audit(networks: Networks, training: Zoo, held_out: Zoo) -> bool:
+def enough_for_an_audit(networks: Networks, training: AnyZoo, held_out: AnyZoo) -> bool:
     """Whether there are classifiers, and independent ones enough on all sides, for :func:`audit_networks`."""
     independent = min(len(networks), len(held_out.trajectory.unique()))
     neighbours = len(training.trajectory.unique())
@@ -155,28 +157,36 @@ def some_trajectories(trajectory: Tensor, most: int, generator: torch.Generator)
     return torch.isin(trajectory, runs[torch.randperm(len(runs), generator=generator)[:most]]).nonzero().flatten()
 
 
-def function_novelty(sides: list[tuple[Networks, Tensor | None]], training: Zoo, split: Split) -> FunctionNovelty:
-    """Nearest training network in predictions and largest overlap of errors, of both sides: networks, own trajectories."""
+def function_novelty(sides: list[tuple[Networks, Tensor | None]], training: AnyZoo, split: Split) -> FunctionNovelty:
+    """Nearest training network in predictions and largest overlap of errors, of both sides: networks, own trajectories.
+
+    Training networks larger than memory go by part by part.
+    """
     device = sides[0][0].device
-    theirs = predict(training.networks, split.inputs).to(device)
-    theirs_wrong, runs = wrong_predictions(theirs, split.targets), training.trajectory.to(device)
-    nearest, overlaps = [], []
-    for networks, own in sides:
-        ours = predict(networks, split.inputs)
-        own = None if own is None else own.to(device)
-        nearest.append(nearest_function(ours, theirs, own, runs)[0].double().cpu()[:, None])
-        overlap = largest_error_overlap(wrong_predictions(ours, split.targets), theirs_wrong, own, runs)
-        overlaps.append(overlap.double().mean().item())
+    runs = iter(training.trajectory.to(device).split(at_a_time(len(training), training.architecture.dimension)))
+    both = [(predict(networks, split.inputs), None if own is None else own.to(device)) for networks, own in sides]
+    distances = [torch.full((len(ours),), math.inf, device=device) for ours, _ in both]
+    overlaps = [torch.zeros(len(ours), device=device) for ours, _ in both]
+    for part in in_parts(training.networks):
+        theirs, theirs_runs = predict(part, split.inputs).to(device), next(runs)
+        theirs_wrong = wrong_predictions(theirs, split.targets)
+        for number, (ours, own) in enumerate(both):
+            apart = nearest_function(ours, theirs, own, theirs_runs)[0]
+            distances[number] = torch.minimum(distances[number].to(apart), apart)
+            overlap = largest_error_overlap(wrong_predictions(ours, split.targets), theirs_wrong, own, theirs_runs)
+            overlaps[number] = torch.maximum(overlaps[number].to(overlap), overlap)
+    nearest = [apart.double().cpu()[:, None] for apart in distances]
     p_value = clustered_difference(*nearest).p_value.item()
-    return FunctionNovelty(nearest[0].mean().item(), nearest[1].mean().item(), p_value, *overlaps)
+    means = [each.double().mean().item() for each in overlaps]
+    return FunctionNovelty(nearest[0].mean().item(), nearest[1].mean().item(), p_value, *means)
 
 
 @torch.no_grad()
 def audit_networks(
     source: str,
     networks: Networks,
-    training: Zoo,
-    held_out: Zoo,
+    training: AnyZoo,
+    held_out: AnyZoo,
     split: Split,
     generator: torch.Generator,
     *,
@@ -203,8 +213,8 @@ def audit_networks(
         trajectory: Training run of each network, (networks,), where they are training networks: a control that must pass.
             Own runs do not count as neighbours. None for drawn networks, which are independent.
         novelty_split: Examples for the novelty of functions, test examples for published definitions; None for ``split``.
-            All training networks' predictions on them are held at once.
-        most: Independent networks of each side, a random subset.
+            All training networks' predictions on them are held at once, of zoos larger than memory those of a part.
+        most: Independent networks of each side, a random subset; of held-out ones no more than memory shall hold.
         snapshots: Training networks of each trajectory that are neighbours in weights, see
             :func:`~wflib.evaluation.neighbours.audit_copying`.
         rounds: Trees of the classifier.
@@ -230,7 +240,7 @@ def audit_networks(
         raise ValueError(f"Shape mismatch: trajectory expected ({len(networks)},), got {tuple(runs.shape)}.")
     chosen = some_trajectories(runs, most, generator)
     networks, runs = networks[chosen], runs[chosen]
-    other = held_out[some_trajectories(held_out.trajectory, most, generator)]
+    other = held_out.select(some_trajectories(held_out.trajectory, most, generator)).some(generator)
     theirs = other.networks.to(networks.device)
     ours_one, theirs_one = (one_per_cluster(side, generator) for side in (runs, other.trajectory))
     if min(len(ours_one), len(theirs_one)) < FEWEST:

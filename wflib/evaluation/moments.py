@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wflib.networks import Networks
 from wflib.symmetry import pool, pooling_index
+from wflib.zoo import StoredNetworks
 
 __all__ = ["MOMENT_SCHEMA", "tensor_moments"]
 
@@ -17,7 +18,7 @@ MOMENT_SCHEMA: dict[str, str] = {"source": "str", "tensor": "str", "shift": "flo
 """Column → dtype of :func:`tensor_moments`."""
 
 
-def tensor_moments(source: str, samples: Networks, zoo: Networks) -> pd.DataFrame:
+def tensor_moments(source: str, samples: Networks, zoo: Networks | StoredNetworks) -> pd.DataFrame:
     """How far each tensor's mean and variance are from the zoo's; quality and overall spread can hide either.
 
     Coordinates of a tensor that permutations of hidden neurons exchange have one distribution, pooled over networks and
@@ -43,7 +44,7 @@ def tensor_moments(source: str, samples: Networks, zoo: Networks) -> pd.DataFram
     if samples.architecture != zoo.architecture:
         raise ValueError("tensor_moments: expected samples of the zoo's architecture, got others; bring both to one form.")
     index = pooling_index(zoo.architecture)
-    (mean, variance), (mean_zoo, variance_zoo) = (pooled(side.flat, index) for side in (samples, zoo))
+    (mean, variance), (mean_zoo, variance_zoo) = (pooled(side, index) for side in (samples, zoo))
     varies = variance_zoo > 0
     squared_shift = ((mean - mean_zoo).square() / variance_zoo).where(varies, torch.nan)
     ratio = (variance / variance_zoo).where(varies, torch.nan)
@@ -55,9 +56,14 @@ def tensor_moments(source: str, samples: Networks, zoo: Networks) -> pd.DataFram
     return pd.DataFrame(rows).astype(MOMENT_SCHEMA)
 
 
-def pooled(flat: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+def pooled(networks: Networks | StoredNetworks, index: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of each pool over networks and neurons, in float64 on the CPU, a thousand networks at a time."""
     index = index.cpu()
+    if isinstance(networks, StoredNetworks):
+        each, around = networks.moments
+        mean = pool(each, index)
+        return mean, pool(around + (each - mean[index]).square(), index)
+    flat = networks.flat
 
     def average(of: Callable[[Tensor], Tensor]) -> Tensor:
         return pool(sum(of(part.double().cpu()).sum(0) for part in flat.split(1000)) / len(flat), index)

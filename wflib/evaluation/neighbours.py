@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -19,9 +18,9 @@ from wflib.evaluation.copying import (
     ratio_with_error,
     share_test,
 )
-from wflib.evaluation.novelty import nearest_candidate, squared_distance_bound, thin_trajectories
+from wflib.evaluation.novelty import nearest_candidate, shortlists, thin_trajectories
 from wflib.networks import Networks
-from wflib.zoo import Zoo
+from wflib.zoo import AnyZoo, StoredNetworks
 
 __all__ = ["CopyingAudit", "audit_copying", "nearest_of_sets"]
 
@@ -51,7 +50,7 @@ class CopyingAudit:
 @torch.no_grad()
 def nearest_of_sets(
     queries: Networks,
-    networks: Networks,
+    networks: Networks | StoredNetworks,
     sets: list[Tensor],
     generator: torch.Generator,
     shortlist: int = 5,
@@ -70,23 +69,22 @@ def nearest_of_sets(
     Returns:
         For each set distance and index as of :func:`~wflib.evaluation.novelty.nearest_candidate`, infinite and −1 for none.
     """
-    bound = squared_distance_bound(queries, networks)
-    if excluded is not None:
-        bound.masked_fill_(excluded.to(bound.device), math.inf)
-    found = []
-    for members in sets:
-        places = members.to(bound.device).nonzero().flatten()
-        near = bound[:, places].topk(min(shortlist, len(places)), largest=False)
-        candidates = places[near.indices].masked_fill(near.values.isinf(), -1)
-        found.append(nearest_candidate(queries, networks, candidates, generator))
-    return found
+    near = shortlists(queries, networks, sets, shortlist, excluded)
+    return [nearest_candidate(queries, networks, candidates, generator) for candidates in near]
+
+
+def together(one: Networks | StoredNetworks, other: Networks | StoredNetworks) -> Networks | StoredNetworks:
+    """The networks of both parts of a zoo, in memory or on disk as the parts are."""
+    if isinstance(one, StoredNetworks):
+        return one.joined(other)
+    return Networks.from_flat(one.architecture, torch.cat([one.flat, other.flat]))
 
 
 @torch.no_grad()
 def audit_copying(
     networks: Networks,
-    training: Zoo,
-    unseen: Zoo,
+    training: AnyZoo,
+    unseen: AnyZoo,
     generator: torch.Generator,
     trajectory: Tensor | None = None,
     snapshots: int = 1,
@@ -114,7 +112,7 @@ def audit_copying(
     Raises:
         ValueError: No training networks, or fewer than four held-out trajectories.
     """
-    sides = [part[thin_trajectories(part, snapshots)] for part in (training, unseen)]
+    sides = [part.select(thin_trajectories(part, snapshots)) for part in (training, unseen)]
     numbers, run = torch.cat([side.trajectory for side in sides]).unique(return_inverse=True)
     learned = torch.arange(len(run)) < len(sides[0])
     of_training = torch.zeros(len(numbers), dtype=torch.bool).index_fill_(0, run[learned], True)
@@ -124,8 +122,7 @@ def audit_copying(
             "audit_copying: expected at least two training and four held-out trajectories, "
             f"got {len(trained)} and {len(held)}."
         )
-    flat = torch.cat([side.networks.flat for side in sides])
-    neighbours = Networks.from_flat(training.architecture, flat).to(networks.device)
+    neighbours = together(*(side.networks for side in sides)).to(networks.device)
     held = held[torch.randperm(len(held), generator=generator)]
     asking, relative_to = held[: len(held) // 2], torch.isin(run, held[len(held) // 2 :])
     size = min(len(trained), len(held))
@@ -136,7 +133,7 @@ def audit_copying(
     everything, *others = nearest_of_sets(networks, neighbours, sets, generator, shortlist, own)
     seen, reference, unseen_equal, *seen_equal = (distance.double().cpu() for distance, _ in others)
     seen_equal = torch.stack(seen_equal)
-    candidates = unseen[torch.isin(unseen.trajectory, numbers[asking])]
+    candidates = unseen.select(torch.isin(unseen.trajectory, numbers[asking]))
     candidates = candidates[one_per_cluster(candidates.trajectory, generator)]
     asked = nearest_of_sets(candidates.networks.to(networks.device), neighbours, sets[1:3], generator, shortlist)
     asked_seen, asked_reference = (distance.double().cpu() for distance, _ in asked)

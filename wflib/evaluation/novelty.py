@@ -10,13 +10,14 @@ from torch import Tensor
 from wflib.evaluation.bound import squared_distance_bound
 from wflib.networks import Networks
 from wflib.symmetry import order_free_matching, permute, squared_distance, weight_matching
-from wflib.zoo import Zoo
+from wflib.zoo import AnyZoo, StoredNetworks, in_parts
 
 __all__ = [
     "NEIGHBOURS",
     "error_overlap",
     "nearest_candidate",
     "nearest_distance",
+    "shortlists",
     "thin_trajectories",
 ]
 
@@ -28,7 +29,7 @@ ELEMENTS = 2**24
 @torch.no_grad()
 def nearest_distance(
     queries: Networks,
-    training: Networks,
+    training: Networks | StoredNetworks,
     generator: torch.Generator,
     shortlist: int = NEIGHBOURS,
     restarts: int = 1,
@@ -45,7 +46,7 @@ def nearest_distance(
 
     Args:
         queries: In any neuron order.
-        training: In any neuron order, on the same device.
+        training: In any neuron order, on the same device; those on disk are read part by part.
         generator: For weight matching.
         shortlist: Candidates per query that are matched, at least one.
         restarts: Starts of each matching; those after the first are random.
@@ -65,18 +66,53 @@ def nearest_distance(
         )
     if excluded is not None and excluded.shape != (count, available):
         raise ValueError(f"Shape mismatch: excluded expected {(count, available)}, got {tuple(excluded.shape)}.")
-    bound = squared_distance_bound(queries, training)
-    if excluded is not None:
-        bound = bound.masked_fill(excluded.to(bound.device), math.inf)
-    near = bound.topk(min(shortlist, available), largest=False)
-    candidates = near.indices.masked_fill(near.values.isinf(), -1)
+    (candidates,) = shortlists(queries, training, [torch.ones(available, dtype=torch.bool)], shortlist, excluded)
     return nearest_candidate(queries, training, candidates, generator, restarts)
+
+
+@torch.no_grad()
+def shortlists(
+    queries: Networks,
+    training: Networks | StoredNetworks,
+    sets: list[Tensor],
+    shortlist: int,
+    excluded: Tensor | None = None,
+) -> list[Tensor]:
+    """The networks of each of several sets that have the smallest :func:`squared_distance_bound` to each query.
+
+    Part by part of the training networks, however many; the bound, which is costly, is computed once for all sets.
+
+    Args:
+        queries: In any neuron order.
+        training: In any neuron order, on the same device or on disk.
+        sets: Which training networks each set has, (training,) bool each.
+        shortlist: Most networks of a set for each query.
+        excluded: Pairs that do not count, (queries, training) bool; None for none.
+
+    Returns:
+        For each set indices of training networks, the most promising first, −1 for none, (queries, ≤ shortlist).
+    """
+    device, start = queries.device, 0
+    values = [torch.empty(len(queries), 0, dtype=queries.dtype, device=device) for _ in sets]
+    indices = [torch.empty(len(queries), 0, dtype=torch.int64, device=device) for _ in sets]
+    for part in in_parts(training):
+        bound, here = squared_distance_bound(queries, part), slice(start, start + len(part))
+        if excluded is not None:
+            bound.masked_fill_(excluded[:, here].to(device), math.inf)
+        for number, members in enumerate(sets):
+            places = members[here].to(device).nonzero().flatten()
+            all_values = torch.cat([values[number], bound[:, places]], 1)
+            all_indices = torch.cat([indices[number], (places + start).expand(len(queries), -1)], 1)
+            near = all_values.topk(min(shortlist, all_values.shape[1]), largest=False)
+            values[number], indices[number] = near.values, all_indices.gather(1, near.indices)
+        start += len(part)
+    return [found.masked_fill(low.isinf(), -1) for low, found in zip(values, indices, strict=True)]
 
 
 @torch.no_grad()
 def nearest_candidate(
     queries: Networks,
-    training: Networks,
+    training: Networks | StoredNetworks,
     candidates: Tensor,
     generator: torch.Generator,
     restarts: int = 1,
@@ -144,7 +180,7 @@ def error_overlap(wrong_a: Tensor, wrong_b: Tensor) -> Tensor:
     return both / either.clamp_min(1)
 
 
-def thin_trajectories(zoo: Zoo, snapshots: int) -> Tensor:
+def thin_trajectories(zoo: AnyZoo, snapshots: int) -> Tensor:
     """Indices of at most a few networks per trajectory: the last one and others evenly spaced before it.
 
     Snapshots of one trajectory are near-duplicates; without thinning a single trajectory fills a whole shortlist.

@@ -11,14 +11,15 @@ from torch import Tensor
 from wflib.evaluation.copying import detectable_by_ratio, ratio_with_error
 from wflib.evaluation.diversity import jensen_shannon_diversity
 from wflib.evaluation.function_novelty import largest_error_overlap
+from wflib.evaluation.mistakes import PackedMistakes, training_mistakes
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.novelty import NEIGHBOURS, error_overlap, nearest_candidate, nearest_distance, thin_trajectories
 from wflib.evaluation.quality import bayesian_model_average, brier_score, expected_calibration_error, mean_and_std
-from wflib.evaluation.variance import variance_ratio
+from wflib.evaluation.variance import spread_ratio
 from wflib.networks import Networks, accuracy, negative_log_likelihood, predict, require_classification, wrong_predictions
 from wflib.symmetry import permute, weight_matching
 from wflib.tasks import Split
-from wflib.zoo import Zoo
+from wflib.zoo import AnyZoo
 
 __all__ = [
     "CURVE_SCHEMA",
@@ -94,7 +95,7 @@ def score(log_probabilities: Tensor, targets: Tensor, bins: int) -> dict[str, Te
 
 def novelty(
     networks: Networks,
-    training: Zoo,
+    training: AnyZoo,
     generator: torch.Generator,
     trajectory: Tensor | None,
     snapshots: int,
@@ -110,8 +111,9 @@ def novelty(
     """
     device = networks.device
     everything, kept = training.networks.to(device), thin_trajectories(training, snapshots)
+    candidates = training.select(kept).networks.to(device)
     own = None if trajectory is None else trajectory.cpu()[:, None] == training.trajectory[kept][None, :]
-    distance, index = nearest_distance(networks, everything[kept], generator, shortlist, excluded=own)
+    distance, index = nearest_distance(networks, candidates, generator, shortlist, excluded=own)
     index = torch.where(index < 0, -1, kept.to(device)[index.clamp_min(0)])
     # All snapshots of the trajectory found, a row per network: their places in training, −1 where there are fewer.
     same = training.trajectory[index.clamp_min(0).cpu()][:, None] == training.trajectory[None, :]
@@ -123,7 +125,7 @@ def novelty(
 
 
 def copying_ratio(
-    networks: Networks, training: Zoo, unseen: Zoo, generator: torch.Generator, shortlist: int = NEIGHBOURS
+    networks: Networks, training: AnyZoo, unseen: AnyZoo, generator: torch.Generator, shortlist: int = NEIGHBOURS
 ) -> dict[str, float]:
     """Mean distance to the nearest training network over that to the nearest of as many networks never learned from.
 
@@ -144,13 +146,13 @@ def copying_ratio(
         verbatim copies that it finds with 95 %. NaN where either part is empty or all distances are zero, errors also for
         one network, and the share where not even copies alone are found.
     """
-    sides = [part[thin_trajectories(part, 1)] for part in (training, unseen)]
+    sides = [part.select(thin_trajectories(part, 1)) for part in (training, unseen)]
     count = min(map(len, sides))
     if count == 0:
         return dict.fromkeys(COPYING, math.nan)
     distances = []
     for part in sides:
-        some = part.networks[torch.randperm(len(part), generator=generator)[:count]].to(networks.device)
+        some = part.select(torch.randperm(len(part), generator=generator)[:count]).networks.to(networks.device)
         distances.append(nearest_distance(networks, some, generator, shortlist)[0].double().cpu())
     seen, other = distances
     if len(networks) == 1:
@@ -160,24 +162,19 @@ def copying_ratio(
     return dict(zip(COPYING, (found.ratio, found.error, detectable), strict=True))
 
 
-def training_mistakes(networks: Networks, split: Split, chunk: int = 256) -> Tensor:
-    """Which examples each of many networks predicts wrongly, (networks, examples) bool, without keeping predictions."""
-    return torch.cat([wrong_predictions(predict(part, split.inputs), split.targets) for part in networks.split(chunk)])
-
-
 @torch.no_grad()
 def evaluate_networks(
     source: str,
     networks: Networks,
     split: Split,
-    training: Zoo,
+    training: AnyZoo,
     bins: int,
     generator: torch.Generator,
     reference: Networks,
     *,
     trajectory: Tensor | None = None,
-    unseen: Zoo | None = None,
-    mistakes: Tensor | None = None,
+    unseen: AnyZoo | None = None,
+    mistakes: Tensor | PackedMistakes | None = None,
     restarts: int = 3,
     snapshots: int = 2,
     shortlist: int = NEIGHBOURS,
@@ -269,7 +266,7 @@ def evaluate_networks(
         **dict.fromkeys(COPYING, math.nan),
         **{f"bma_{name}": value.item() for name, value in average.items()},
         "diversity": jensen_shannon_diversity(log_probabilities[subset]) if several else math.nan,
-        "variance_ratio": variance_ratio(aligned.flat, training.networks.flat).mean if several else math.nan,
+        "variance_ratio": spread_ratio(aligned, training.networks).mean if several else math.nan,
         "mean_shift": moments["shift"].max(),
     }
     if asked and unseen is not None:

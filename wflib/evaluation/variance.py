@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["VarianceRatio", "variance_ratio"]
+from wflib.networks import Networks
+from wflib.zoo import StoredNetworks
+
+__all__ = ["VarianceRatio", "spread_ratio", "variance_ratio"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,19 @@ def variance_ratio(samples: Tensor, zoo: Tensor) -> VarianceRatio:
             raise ValueError(
                 f"Shape mismatch: variance_ratio expected {name} (networks >= 2, {zoo.shape[-1]}), got {tuple(side.shape)}."
             )
-    ours, theirs = samples.var(0).to(zoo.device), zoo.var(0)
+    return ratio_of_variances(samples.var(0).to(zoo.device), zoo.var(0))
+
+
+def spread_ratio(samples: Networks, zoo: Networks | StoredNetworks) -> VarianceRatio:
+    """:func:`variance_ratio` of networks, at least two on both sides, of which the zoo's may be on disk."""
+    if isinstance(zoo, Networks):
+        return variance_ratio(samples.flat, zoo.flat)
+    _, variance = zoo.moments
+    return ratio_of_variances(samples.flat.var(0).double().cpu(), variance * (len(zoo) / (len(zoo) - 1)))
+
+
+def ratio_of_variances(ours: Tensor, theirs: Tensor) -> VarianceRatio:
+    """Both ways of averaging the ratio of variances, (D,) each."""
     varies = theirs > 0
     if not bool(varies.any()):
         raise ValueError("variance_ratio: expected a zoo of different networks, got copies of one; pass other networks.")

@@ -12,10 +12,10 @@ from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.novelty import NEIGHBOURS
 from wflib.evaluation.quality import mean_and_std
 from wflib.evaluation.summary import GROUP_SCHEMA, NETWORK_SCHEMA, copying_ratio, novelty
-from wflib.evaluation.variance import variance_ratio
+from wflib.evaluation.variance import spread_ratio
 from wflib.networks import Networks
 from wflib.symmetry import permute, weight_matching
-from wflib.zoo import Zoo
+from wflib.zoo import AnyZoo
 
 __all__ = ["NO_EXAMPLES", "evaluate_weights"]
 
@@ -30,12 +30,12 @@ NO_EXAMPLES = (
 def evaluate_weights(
     source: str,
     networks: Networks,
-    training: Zoo,
+    training: AnyZoo,
     generator: torch.Generator,
     reference: Networks,
     *,
     trajectory: Tensor | None = None,
-    unseen: Zoo | None = None,
+    unseen: AnyZoo | None = None,
     novelty_networks: int | None = None,
     restarts: int = 3,
     snapshots: int = 2,
@@ -87,7 +87,7 @@ def evaluate_weights(
     group |= {"source": source, "networks": count, "novelty_networks": asked, "mean_shift": moments["shift"].max()}
     group |= {"nearest_distance_mean": mean, "nearest_distance_std": deviation, "nearest_distance_min": found.min().item()}
     if several:
-        group["variance_ratio"] = variance_ratio(aligned.flat, training.networks.flat).mean
+        group["variance_ratio"] = spread_ratio(aligned, training.networks).mean
     if asked and unseen is not None:
         group |= copying_ratio(aligned[:asked], training, unseen, generator, shortlist)
     return rows.astype(NETWORK_SCHEMA), group, moments

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from wflib.distributed import ours, put_together, world_size
 from wflib.flow.fields import Asked, Field, Jumps
 from wflib.flow.flow import Flow
 from wflib.flow.solvers import adaptive, solver_step
@@ -100,6 +102,7 @@ def sample(
     keep: bool = False,
     chunk: int = 256,
     progress: Callable[[int], None] | None = None,
+    shared: bool = False,
 ) -> Tensor:
     """Draw networks from a flow.
 
@@ -116,6 +119,8 @@ def sample(
         keep: Whether to return whole trajectories.
         chunk: Networks integrated at a time, which bounds memory.
         progress: Called with the number of networks drawn so far.
+        shared: Whether all processes of :mod:`wflib.distributed` call this and share the work; where steps draw random
+            numbers, in guidance or noise, each does all of it.
 
     Returns:
         Coordinates (networks, D), or (steps + 1, networks, D) with ``keep``; ``flow.coordinates.decode`` makes ordinary
@@ -135,9 +140,16 @@ def sample(
     if condition is None and condition_strength != 0:
         raise ValueError("sample: condition_strength needs a condition to be strong about.")
     x_0 = flow.start.sample(networks, generator)
+    apart = shared and world_size() > 1 and guidance is None and stochastic is None
+    if apart and solver != "dopri5":  # whose steps depend on all networks of a chunk
+        chunk = min(chunk, math.ceil(networks / world_size()))
     drawn: list[Tensor] = []
     done = 0
-    for start in x_0.split(chunk):
+    for number, start in enumerate(x_0.split(chunk)):
+        if apart and not ours(number):
+            drawn.append(start.new_zeros((steps + 1, *start.shape) if keep else start.shape))
+            done += len(start)
+            continue
         field: Field = flow
         if condition is not None:
             one_each = isinstance(condition, Tensor) and condition.numel() > 1
@@ -149,4 +161,4 @@ def sample(
         done += len(start)
         if progress is not None:
             progress(done)
-    return torch.cat(drawn, -2)
+    return put_together(torch.cat(drawn, -2)) if apart else torch.cat(drawn, -2)

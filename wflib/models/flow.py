@@ -83,9 +83,13 @@ class FlowModel(GenerativeModel):
         return polish(drawn, self.train, self.validation, self.sampling).networks
 
     def draw_unpolished(
-        self, networks: int, generator: torch.Generator, progress: Callable[[int], None] | None = None
+        self,
+        networks: int,
+        generator: torch.Generator,
+        progress: Callable[[int], None] | None = None,
+        shared: bool = False,
     ) -> Networks:
-        """As :meth:`draw`, without the steps of training after it."""
+        """As :meth:`draw`, without the steps of training after it; ``shared`` as of :func:`wflib.flow.sample`."""
         config, guidance, stochastic = self.sampling, None, None
         if config.jumps > 0 and not self.flow.jumps:
             raise ValueError(
@@ -112,6 +116,7 @@ class FlowModel(GenerativeModel):
             config.condition,
             config.condition_strength,
             progress=progress,
+            shared=shared,
         )
         require_finite({"coordinates": drawn}, "draws", DIVERGED)
         return self.flow.coordinates.decode_state(drawn)

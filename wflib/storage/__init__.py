@@ -14,7 +14,7 @@ from wflib.storage.artifact import (
 )
 from wflib.storage.atomic import atomic_folder, atomic_path, readable
 from wflib.storage.rows import RowFile, RowFiles, RowWriter
-from wflib.storage.tables import load_json, load_table, save_json, save_table
+from wflib.storage.tables import exchanged_tables, load_json, load_table, save_json, save_table
 
 __all__ = [
     "ArtifactError",
@@ -24,6 +24,7 @@ __all__ = [
     "artifact_header",
     "atomic_folder",
     "atomic_path",
+    "exchanged_tables",
     "header_text",
     "load_artifact",
     "load_json",

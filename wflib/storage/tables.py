@@ -11,10 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wflib.distributed import exchanged, world_size
 from wflib.storage.artifact import ArtifactError, rerun
 from wflib.storage.atomic import atomic_path
 
-__all__ = ["load_json", "load_table", "save_json", "save_table"]
+__all__ = ["exchanged_tables", "load_json", "load_table", "save_json", "save_table"]
 
 
 def save_table(path: str | Path, table: pd.DataFrame, schema: Mapping[str, str]) -> None:
@@ -31,6 +32,17 @@ def save_table(path: str | Path, table: pd.DataFrame, schema: Mapping[str, str])
     check_columns(path, table, schema)
     with atomic_path(path) as temporary:
         pq.write_table(pa.Table.from_pandas(table[list(schema)].astype(dict(schema)), preserve_index=False), temporary)
+
+
+def exchanged_tables(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, pd.DataFrame]]:
+    """Tables of the same names of every process, in the order of processes; alone, of this one."""
+    found: list[dict[str, pd.DataFrame]] = [{} for _ in range(world_size())]
+    for name, table in tables.items():
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), sink)
+        for one, content in zip(found, exchanged(sink.getvalue().to_pybytes()), strict=True):
+            one[name] = pq.read_table(pa.BufferReader(content)).to_pandas().astype(table.dtypes.to_dict())
+    return found
 
 
 def load_table(path: str | Path, schema: Mapping[str, str], stage: str) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from wflib.zoo.sources import (
     write,
 )
 from wflib.zoo.steps import full_batch_steps
-from wflib.zoo.stored import StoredNetworks, StoredZoo, load_zoo, open_zoo
+from wflib.zoo.stored import StoredNetworks, StoredZoo, in_parts, load_zoo, open_zoo
 from wflib.zoo.training import train_zoo
 from wflib.zoo.writer import ZooWriter
 from wflib.zoo.zoo import COUNTS, Zoo, canonical_zoo
@@ -50,6 +50,7 @@ __all__ = [
     "fits_memory",
     "full_batch_steps",
     "hamiltonian_chains",
+    "in_parts",
     "initial_moments",
     "initialize",
     "inspect",

@@ -113,6 +113,10 @@ class AnyZoo(ABC):
         known = initial is not None and fits_memory(len(initial), self.architecture.dimension)
         return replace(part, initial=initial[:] if known else None)
 
+    def to_fit(self, generator: torch.Generator) -> Zoo:
+        """What models that hold all networks in memory learn from: this zoo, of a larger one a part of its training part."""
+        return self.whole() if self.fits_memory else self.training_part.some(generator)
+
     @property
     def init_std(self) -> float | None:
         """Declared standard deviation of initial weights, ``metadata["init_std"]``; None where unknown."""

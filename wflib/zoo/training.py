@@ -11,6 +11,7 @@ from torch import Tensor
 from wflib.architecture import Architecture, Weights, is_perceptron, with_batch_statistics
 from wflib.architecture.operations import Moments
 from wflib.config import ZooConfig
+from wflib.distributed import put_together, rank, world_size
 from wflib.networks import Networks, network_losses, output_losses
 from wflib.rng import generator
 from wflib.tasks import Dataset, Split
@@ -81,7 +82,8 @@ def train_zoo(
 
     Every network has its own initialization and its own order of examples; a GPU takes all through an epoch at once, a CPU
     as many as fit its cache. After ``skip_epochs`` epochs a snapshot of all networks is kept every ``snapshot_every``
-    iterations. The last ``held_out`` share of trajectories is marked held out, one at least and never all.
+    iterations. The last ``held_out`` share of trajectories is marked held out, one at least and never all. Several processes
+    (:mod:`wflib.distributed`) share the networks, whose random numbers do not depend on that.
 
     With another ``sampler`` than the optimizer trajectories are chains and snapshots are draws from the posterior, see
     :func:`~wflib.zoo.posterior_draws.posterior_draws`; an epoch of ``hmc`` is one iteration, a trajectory of its own.
@@ -97,7 +99,7 @@ def train_zoo(
         The zoo, on the CPU, with its initial weights.
 
     Raises:
-        ValueError: No snapshot would be kept, or a network diverged to NaN or infinity.
+        ValueError: No snapshot would be kept, a network diverged to NaN or infinity, or several processes are to run chains.
     """
     inputs, targets = dataset.train.inputs.to(device), dataset.train.targets.to(device)
     examples, networks, size = len(inputs), config.networks, min(config.batch_size, len(inputs))
@@ -112,24 +114,29 @@ def train_zoo(
     start = initialize(architecture, networks, config.init_std, drawn, config.init)
     shape, learned = dataset.inputs, [name for name in start.weights if name not in architecture.statistics]
     at_once = networks_at_once(architecture, size) if inputs.device.type == "cpu" else networks
+    if world_size() > 1:  # as many groups for each process
+        at_once = math.ceil(networks / (world_size() * math.ceil(networks / at_once / world_size())))
     first = config.skip_epochs * iterations + config.snapshot_every
     steps = list(range(first, config.epochs * iterations + 1, config.snapshot_every))
     if config.sampler != "optimizer":
+        if world_size() > 1:
+            raise ValueError(f"zoo.sampler: {config.sampler} runs its chains in one process; start without torchrun.")
         drawn = generator(config.seed, "zoo", config.sampler, device=device)
         flat = posterior_draws(start, Split(inputs, targets), config, steps, at_once, drawn, progress)
         return zoo_of_runs(dataset, config, start, flat, steps)
     trained = [part.map(torch.clone).weights for part in start.split(at_once)]
     optimizers = [build_optimizer(config, [some[name].requires_grad_() for name in learned]) for some in trained]
     places = {step: place for place, step in enumerate(steps)}
-    flat = torch.empty(networks, len(steps), architecture.dimension)
+    flat = torch.zeros(networks, len(steps), architecture.dimension)
     shuffle = generator(config.seed, "zoo", "shuffle", device=device)
     # One buffer for every iteration's examples: large blocks of fresh memory cost more than filling them.
     buffer = inputs.new_empty(min(at_once, networks), size, *shape)
     for epoch in range(config.epochs):
         order, losses = torch.rand(networks, examples, generator=shuffle, device=device).argsort(1), []
-        for some, optimizer, ours, kept in zip(trained, optimizers, order.split(at_once), flat.split(at_once), strict=True):
-            batch = buffer[: len(ours)]
-            for step, chosen in enumerate(ours.split(size, 1)[:iterations], epoch * iterations + 1):
+        groups = zip(trained, optimizers, order.split(at_once), flat.split(at_once), strict=True)
+        for some, optimizer, shuffled, kept in list(groups)[rank() :: world_size()]:
+            batch = buffer[: len(shuffled)]
+            for step, chosen in enumerate(shuffled.split(size, 1)[:iterations], epoch * iterations + 1):
                 torch.index_select(inputs, 0, chosen.flatten(), out=batch.view(-1, *shape))
                 loss, statistics = batch_losses(architecture, some, Split(batch, targets[chosen]))
                 optimizer.zero_grad(set_to_none=True)
@@ -139,8 +146,9 @@ def train_zoo(
                 if step in places:
                     kept[:, places[step]] = architecture.flatten(some).detach().cpu()
             losses.append(loss.detach())
-        if progress is not None:
+        if progress is not None and losses:
             progress(epoch + 1, config.epochs, torch.cat(losses).mean().item())
+    put_together(flat)
     diverged = ~torch.isfinite(flat).all(-1).all(-1)
     if bool(diverged.any()):
         raise ValueError(f"train_zoo: {int(diverged.sum())} of {networks} networks diverged; lower zoo.learning_rate.")
