@@ -19,6 +19,7 @@ from stages.common import (
     ZOO,
     Params,
     Presets,
+    Processes,
     TrainedZoo,
     application,
     checkpoint_folder,
@@ -43,6 +44,7 @@ def main(
     zoo: TrainedZoo = ZOO,
     out: Annotated[Path, typer.Option(help="Aligned zoo to write.")] = ALIGNED,
     checkpoints: Annotated[Path, typer.Option(help="Where unfinished runs keep their state.")] = CHECKPOINTS,
+    processes: Processes = 1,
 ) -> None:
     """Align the last network of every trajectory to one reference; the trajectory's other networks follow it.
 
@@ -52,10 +54,10 @@ def main(
     keep every network as trained. Every aligned network is checked to compute the same function as before, to 1e-4. A run
     that was killed goes on where it stopped when started again with the same settings and inputs.
 
-    Several processes share the work: torchrun --nproc-per-node 2 -m stages.align. A zoo larger than memory is read, aligned
+    Several processes share the work: --processes 2, or torchrun. A zoo larger than memory is read, aligned
     and written part by part.
     """
-    with process_group(), running("align") as facts:
+    with process_group(processes), running("align") as facts:
         settings = load_settings(params, presets)
         dataset, trained = load_dataset(data), open_zoo(zoo, "trained")
         dataset = dataset.for_networks(trained.architecture, f"{zoo}")

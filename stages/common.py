@@ -18,6 +18,7 @@ from tqdm import tqdm
 from wflib.architecture import Architecture
 from wflib.config import MissingExtra
 from wflib.distributed import rank
+from wflib.processes import number_of_processes
 from wflib.storage import save_json
 from wflib.zoo import AnyZoo, load_zoo, require_same_architecture
 
@@ -27,6 +28,14 @@ DatasetFile = Annotated[Path, typer.Option(help="Dataset from fetch-data.")]
 TrainedZoo = Annotated[Path, typer.Option(help="Zoo from train-zoo.")]
 AlignedZoo = Annotated[Path, typer.Option(help="Zoo from align, which Euclidean flows learn.")]
 CanonicalZoo = Annotated[Path, typer.Option(help="Zoo from canonicalize, which the other flows learn.")]
+Processes = Annotated[
+    int,
+    typer.Option(
+        parser=number_of_processes,
+        metavar="NUMBER|auto",
+        help="Processes that share the work; auto: one for each core, four at most, and one where there is a GPU.",
+    ),
+]
 FlowFile = Annotated[Path, typer.Option(help="Flow from train-flow.")]
 
 PARAMS, PRESETS = Path("params.yaml"), Path("stages/presets")

@@ -24,6 +24,7 @@ from stages.common import (
     CanonicalZoo,
     Params,
     Presets,
+    Processes,
     application,
     progress_bar,
     running,
@@ -96,6 +97,7 @@ def main(
     samples: Annotated[Path, typer.Option(help="Networks from sample.")] = SAMPLES,
     out: Annotated[Path, typer.Option(help="Folder of parquet tables to write.")] = EVALUATION,
     metrics: Annotated[Path, typer.Option(help="Small JSON file for dvc metrics diff.")] = METRICS,
+    processes: Processes = 1,
 ) -> None:
     """Measure drawn networks, zoo networks, held-out trajectories and simpler models in the same way.
 
@@ -105,11 +107,11 @@ def main(
     more, say whether samples are like held-out networks and whether some are copies: the verdict comes first in the report.
     Where the task has no examples, networks are compared in their weights alone.
 
-    Several processes share the sets of networks: torchrun --nproc-per-node 2 -m stages.evaluate. Of a zoo larger than memory
+    Several processes share the sets of networks: --processes 2, or torchrun. Of a zoo larger than memory
     quality and audit read random parts, novelty, moments and spread go through all training networks part by part, and
     simpler models are fitted to a random part.
     """
-    with process_group(), running("evaluate") as facts:
+    with process_group(processes), running("evaluate") as facts:
         settings = load_settings(params, presets)
         check_methods(settings)
         device = resolve_device(settings.evaluate.device)

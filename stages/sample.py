@@ -24,6 +24,7 @@ from stages.common import (
     FlowFile,
     Params,
     Presets,
+    Processes,
     application,
     progress_bar,
     running,
@@ -53,6 +54,7 @@ def main(
     canonical: CanonicalZoo = CANONICAL,
     out: Annotated[Path, typer.Option(help="Networks to write, in the flow's own form.")] = SAMPLES,
     networks: Annotated[Path, typer.Option(help="The same networks to write as ordinary ones.")] = NETWORKS,
+    processes: Processes = 1,
 ) -> None:
     """Draw networks by steps along the flow: K evaluations of the velocity network with sample.solver: euler, 2 K with heun.
 
@@ -70,11 +72,11 @@ def main(
     sample.polish_steps > 0 trains all drawn networks further, from whatever model, by so many full-batch steps of Adam on
     training examples; their learning rate is sample.polish_learning_rate, or chosen on validation examples.
 
-    Several processes share a flow's draws: torchrun --nproc-per-node 2 -m stages.sample. Guided and noisy draws, other
+    Several processes share a flow's draws: --processes 2, or torchrun. Guided and noisy draws, other
     models and polishing are not shared, with the same results. Other models are fitted to a random part of a zoo that is
     larger than memory.
     """
-    with process_group(), running("sample") as facts:
+    with process_group(processes), running("sample") as facts:
         settings = load_settings(params, presets)
         check_methods(settings)
         config, device = settings.sample, resolve_device(settings.sample.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +22,10 @@ from stages.common import (
     CanonicalZoo,
     Params,
     Presets,
+    Processes,
     application,
     checkpoint_folder,
+    clear_errors,
     distillation_bars,
     learned_zoo,
     progress_bar,
@@ -49,13 +52,14 @@ def main(
     out: Annotated[Path, typer.Option(help="Flow to write.")] = FLOW,
     history: Annotated[Path, typer.Option(help="Training history to write, readable while training runs.")] = HISTORY,
     checkpoints: Annotated[Path, typer.Option(help="Where unfinished runs keep their state.")] = CHECKPOINTS,
+    processes: Processes = 1,
 ) -> None:
     """Train a velocity network that transports the prior to the zoo.
 
     flow.geometry chooses flat space (euclidean), normalized weights on straight paths (normalized) or geodesics on the
     product of spheres (geometric). A run that was killed goes on from its last checkpoint when started again with the same
     settings and inputs, and ends in the same numbers. On several GPUs, or several processes of one machine:
-    torchrun --nproc-per-node 2 -m stages.train_flow.
+    --processes 2, or torchrun.
 
     The zoo may be larger than memory: batches are then read from disk, and the prior's moments are taken part by part of all
     networks.
@@ -63,8 +67,9 @@ def main(
     training.distillation_iterations > 0 trains a student after the flow, on the flow's own trajectories, that draws in one,
     two or four jumps (sample.jumps); it is kept in the flow's file.
     """
-    with process_group(), running("train-flow") as facts:
+    with clear_errors("train-flow"):
         settings = load_settings(params, presets)
+    with process_group(math.gcd(processes, settings.training.batch_size)), running("train-flow") as facts:
         path, form = learned_zoo(settings.flow.geometry, aligned, canonical)
         dataset, zoo, device = load_dataset(data), open_zoo(path, form), resolve_device(settings.training.device)
         dataset = dataset.for_networks(zoo.architecture, f"{path}")

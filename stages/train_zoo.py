@@ -9,7 +9,20 @@ from typing import Annotated
 import torch
 import typer
 
-from stages.common import DATASET, PARAMS, PRESETS, ZOO, DatasetFile, Params, Presets, application, progress_bar, running
+from stages.common import (
+    DATASET,
+    PARAMS,
+    PRESETS,
+    ZOO,
+    DatasetFile,
+    Params,
+    Presets,
+    Processes,
+    application,
+    clear_errors,
+    progress_bar,
+    running,
+)
 from wflib.config import Settings, load_settings
 from wflib.device import resolve_device
 from wflib.distributed import process_group, rank, world_size
@@ -37,6 +50,7 @@ def main(
     source: Source = None,
     format: Format = None,
     out: Annotated[Path, typer.Option(help="Zoo to write.")] = ZOO,
+    processes: Processes = 1,
 ) -> None:
     """Train all networks of the zoo as slices of the same batched matrices, or read networks that others have trained.
 
@@ -46,12 +60,15 @@ def main(
     the zoo holds the figures of merit that the source gives. Of both, a share of the trajectories is held out from the flow.
 
     A zoo of more than zoo.shard_networks networks is a folder of files; others' networks go there as they are read, so that
-    they need not fit the memory. Several processes share the training: torchrun --nproc-per-node 2 -m stages.train_zoo.
+    they need not fit the memory. Several processes share the training: --processes 2, or torchrun.
     """
-    with process_group(), running("train-zoo") as facts:
-        chosen = {"zoo.source": source, "zoo.format": format}
+    chosen = {"zoo.source": source, "zoo.format": format}
+    with clear_errors("train-zoo"):
         changes = [f"{key}={value}" for key, value in chosen.items() if value is not None]
         settings = load_settings(params, presets, changes)
+        if settings.zoo.source != "train" or settings.zoo.sampler != "optimizer":
+            processes = 1  # reading, and Markov chains, are not shared
+    with process_group(processes), running("train-zoo") as facts:
         dataset = load_dataset(data)
         if settings.zoo.source == "train":
             zoo = trained(settings, dataset)

@@ -10,6 +10,8 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
+from wflib.processes import MEETING, helpers
+
 __all__ = [
     "average",
     "average_gradients",
@@ -27,15 +29,29 @@ PATIENCE = timedelta(days=1)
 
 
 @contextmanager
-def process_group() -> Iterator[None]:
-    """Join the processes that ``torchrun`` started: gloo, and NCCL between tensors on GPUs where each process has one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+def process_group(processes: int = 1) -> Iterator[None]:
+    """Join the processes that ``torchrun`` started: gloo, and NCCL between tensors on GPUs where each process has one.
+
+    Args:
+        processes: Where nobody has started any: how many to be, with the help of :func:`~wflib.processes.helpers`.
+    """
+    if "WORLD_SIZE" not in os.environ and processes > 1:
+        with helpers(processes) as meeting, joined(meeting, 0, processes):
+            yield
+    elif (size := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        with joined(os.environ.get(MEETING, "env://"), int(os.environ["RANK"]), size):
+            yield
+    else:
         yield
-        return
+
+
+@contextmanager
+def joined(meeting: str, rank: int, processes: int) -> Iterator[None]:
+    """Be one of some processes."""
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend, timeout=PATIENCE)
+    distributed.init_process_group(backend, meeting, timeout=PATIENCE, rank=rank, world_size=processes)
     try:
         yield
     finally:

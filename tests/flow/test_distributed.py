@@ -53,11 +53,15 @@ def changed(project: Path, old: str, new: str) -> Iterator[None]:
         preset.write_text(text)
 
 
-def train(project: Path, processes: int, *program: str) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
+def train(
+    project: Path, processes: int, *program: str, torchrun: bool = True
+) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
     """Run train-flow and return its parameters and history."""
-    name = f"{processes}-{len(program)}-{program[-1]}"
+    name = f"{processes}-{len(program)}-{program[-1]}-{torchrun}"
     command = [*program, "--out", f"{name}.safetensors", "--history", f"{name}.csv", "--checkpoints", f"{name}.checkpoints"]
-    if processes > 1:
+    if processes > 1 and not torchrun:
+        command += ["--processes", str(processes)]
+    elif processes > 1:
         command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *command]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *command], cwd=project, env=environment, capture_output=True, text=True)
@@ -71,21 +75,26 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
 
 
 @pytest.mark.parametrize(
-    ("loss", "optimizer"), [("standardized", "adamw"), ("gauss-newton", "adamw"), ("gauss-newton", "muon")]
+    ("loss", "optimizer", "torchrun"), [("standardized", "adamw", True), ("gauss-newton", "muon", False)]
 )
-def test_two_processes_end_in_the_parameters_of_one(project, loss, optimizer):
+def test_two_processes_end_in_the_parameters_of_one(project, loss, optimizer, torchrun):
     with (
         changed(project, f"loss: {LOSS}", f"loss: {loss}"),
         changed(project, f"optimizer: {OPTIMIZER}", f"optimizer: {optimizer}"),
     ):
         alone, history = train(project, 1, "-m", "stages.train_flow")
-        together, shared = train(project, 2, "-m", "stages.train_flow")
+        together, shared = train(project, 2, "-m", "stages.train_flow", torchrun=torchrun)
         apart, _ = train(project, 2, "without_averaging.py")
     assert largest_difference(alone, together) < 1e-5
     assert (history.loss - shared.loss).abs().max() < 1e-5
     assert (history.validation_loss - shared.validation_loss).abs().max() < 1e-5
     assert largest_difference(alone, apart) > 1e-3
     assert json.loads((project / "reports/stages/train-flow.json").read_text())["iterations"] == 6
+
+
+def test_a_command_takes_no_more_processes_than_divide_its_batch(project):
+    with changed(project, "batch_size: 8", "batch_size: 7"):
+        train(project, 2, "-m", "stages.train_flow", torchrun=False)
 
 
 def test_a_batch_that_cannot_be_shared_is_an_error(project):

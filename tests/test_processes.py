@@ -1,0 +1,77 @@
+"""A command's helpers: counted, joined, and never waited for in vain."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from wflib.processes import number_of_processes
+
+ROOT = Path(__file__).resolve().parents[1]
+SUMS = """
+import sys
+import torch
+from wflib.distributed import process_group, rank, world_size
+with process_group({processes}):
+    total = torch.tensor([rank() + 1.0])
+    if world_size() > 1:
+        torch.distributed.all_reduce(total)
+    print(rank(), world_size(), total.item(), torch.get_num_threads())
+"""
+FAILS = """
+import sys, time
+from wflib import processes
+from wflib.distributed import process_group, rank, wait_for_all
+processes.GRACE = 0.5
+with process_group(2):
+    if rank() == 1:
+        sys.exit("the helper has no strength left")
+    time.sleep(0.2)
+    {then}
+"""
+
+
+def run(code: str, tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "command.py").write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
+    command = [sys.executable, "command.py"]
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, 1), (2, 2), (3, 2), (7, 4), (64, 4)])
+def test_automatic_is_a_power_of_two_of_the_threads(monkeypatch, threads, expected):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert number_of_processes("auto") == expected
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert number_of_processes("auto") == 1
+
+
+def test_numbers_are_taken_and_others_refused():
+    assert number_of_processes("3") == number_of_processes(3) == 3
+    for wrong in ("0", "-1", "two", "1.5", ""):
+        with pytest.raises(ValueError, match="a number from 1, or auto"):
+            number_of_processes(wrong)
+
+
+def test_the_first_process_speaks_for_all_and_shares_its_threads(tmp_path):
+    alone = run(SUMS.format(processes=1), tmp_path, OMP_NUM_THREADS="4")
+    *said, threads = alone.stdout.split()
+    assert (alone.returncode, said) == (0, ["0", "1", "1.0"]), alone.stderr
+    done = run(SUMS.format(processes=2), tmp_path, OMP_NUM_THREADS="4")
+    assert (done.returncode, done.stdout) == (0, f"0 2 3.0 {max(1, int(threads) // 2)}\n"), done.stderr
+
+
+def test_a_failed_helper_ends_a_wait_that_would_have_no_end(tmp_path):
+    started = time.monotonic()
+    done = run(FAILS.format(then="time.sleep(100)"), tmp_path)
+    assert done.returncode == 1
+    assert "ended with code 1: the helper has no strength left" in done.stderr
+    assert time.monotonic() - started < 60
+    assert run(FAILS.format(then="pass"), tmp_path).returncode == 0  # the work was done: nobody waits for the helper
