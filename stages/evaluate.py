@@ -30,9 +30,10 @@ from stages.common import (
     running,
     zoo_of_flow,
 )
+from wflib.architecture import Architecture
 from wflib.config import Settings, load_settings
 from wflib.device import resolve_device
-from wflib.distributed import ours, process_group, put_together, rank, world_size
+from wflib.distributed import exchanged, ours, process_group, rank, world_size
 from wflib.evaluation import (
     BARRIER_SCHEMA,
     CURVE_SCHEMA,
@@ -164,15 +165,19 @@ def sets_to_compare(settings: Settings, zoo: AnyZoo, drawn: Networks, dataset: D
         sets[name] = (part.networks[chosen], part.trajectory[chosen])
     known = zoo.to_fit(generator(config.seed, "evaluate", "zoo"))
     for number, name in enumerate(config.models):
-        random, count = generator(config.seed, "evaluate", name), min(len(drawn), MODEL_NETWORKS)
-        networks = Networks.from_flat(zoo.architecture, torch.zeros(count, zoo.architecture.dimension))
+        random, networks = generator(config.seed, "evaluate", name), None
         if ours(number):
             model = METHODS[name].fit(known, dataset, method_settings(settings.models, name), random)
-            networks = model.draw(count, random)
-        if world_size() > 1:
-            networks = networks.map(lambda tensor: put_together(tensor.float().cpu().contiguous()))
-        sets[name] = (networks, None)
+            networks = model.draw(min(len(drawn), MODEL_NETWORKS), random)
+        sets[name] = (networks if world_size() == 1 else drawn_by_one(networks, zoo.architecture), None)
     return sets
+
+
+def drawn_by_one(networks: Networks | None, architecture: Architecture) -> Networks:
+    """Networks that one process has, on all."""
+    contents = exchanged(b"" if networks is None else networks.flat.float().cpu().numpy().tobytes())
+    numbers = torch.frombuffer(bytearray(b"".join(contents)), dtype=torch.float32)
+    return Networks.from_flat(architecture, numbers.view(-1, architecture.dimension))
 
 
 def audited(settings: Settings, zoo: AnyZoo, drawn: Networks, dataset: Dataset, examples: Split | None) -> Audit | None:
