@@ -77,7 +77,7 @@ def test_steps_are_a_figure_without_examples(make_flow, training_config):
 
 
 def test_samples_as_the_zoo_are_samples_asked_one_by_one(conditioned):
-    flow, zoo = conditioned
+    flow, _ = conditioned
     flow.condition.fit(torch.linspace(0.2, 2.0, 400))
     together = sample(flow, 6, 3, generator(0, "s"), condition=AS_IN_ZOO)
     random = generator(0, "s")

@@ -1,4 +1,4 @@
-"""Flows conditioned on a figure of the wished-for network: its loss or accuracy on training examples, or its step of training.
+"""Flows conditioned on a figure of the wished-for network: its loss or accuracy on training examples, or its training step.
 
 After Peebles et al., "Learning to learn with generative models of neural network checkpoints" (2022), and Ho and Salimans,
 "Classifier-free diffusion guidance" (2022): in training a share of the pairs is not told its figure, so that one network

@@ -112,8 +112,8 @@ def sample(
         guidance: Extra velocity, such as :class:`wflib.flow.Guidance`.
         solver: See :func:`integrate`; ``euler`` for a distilled flow.
         stochastic: Noise, or a diffusion with the flow's marginals.
-        condition: Wished-for figure of a conditioned flow, one or (networks,); ``zoo`` for figures as the zoo's networks have
-            them, None for any.
+        condition: Wished-for figure of a conditioned flow, one or (networks,); ``zoo`` for figures as networks of the zoo
+            have them, None for any.
         condition_strength: Classifier-free guidance w, see :class:`wflib.flow.Asked`.
         keep: Whether to return whole trajectories.
         chunk: Networks integrated at a time, which bounds memory.
