@@ -37,8 +37,9 @@ demo: $(STAMP) ## a small zoo, a flow, drawn networks and a page, in under a min
 repro: $(STAMP) ## run every stage of the pipeline that is not up to date
 	$(VENV)/bin/dvc repro
 
+# As many processes as cores, four at most: each loads torch. Plain `pytest` runs the same tests in one.
 test: lint ## lint, then run the tests
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 bench: $(STAMP) ## measure speed, memory and quality per minute; needs the artifacts of `make repro`
 	$(VENV)/bin/python -m pytest benchmarks/bench_alignment.py

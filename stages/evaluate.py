@@ -242,7 +242,9 @@ def quality_curve(settings: Settings, model: Flow, dataset: Dataset) -> list[dic
                 random = generator(config.seed, "evaluate", "guidance")
                 loss = TaskLoss(dataset.train, drawing.guidance_batch, random)
                 guidance = Guidance(model, loss, strength, drawing.guidance_schedule, drawing.guidance_point)
-            x = sample(model, config.curve_networks, steps, generator(config.seed, "evaluate", "curve"), guidance)
+            wish = {"condition": drawing.condition, "condition_strength": drawing.condition_strength}
+            random = generator(config.seed, "evaluate", "curve")
+            x = sample(model, config.curve_networks, steps, random, guidance, **wish)
             quality = sampling_quality(model.coordinates.decode_state(x), dataset.test)
             rows.append({"steps": steps, "guidance": strength, **quality})
             bar.update()

@@ -61,7 +61,8 @@ def main(
     Networks come twice: as the flow draws them (canonical for normalized and geometric), and as ordinary networks whose
     tensors are named as in torch.nn.Sequential, for wflib.networks.Networks.load or your own code. sample.guidance > 0
     descends the loss of training examples on the way; sample.noise and sample.diffusion make the way stochastic;
-    sample.condition asks a flow trained with flow.condition for networks of a loss or an accuracy.
+    sample.condition asks a flow trained with flow.condition for networks of a loss, an accuracy or a number of steps; with
+    zoo for figures as the zoo's networks have them.
 
     sample.from names another model to draw from, such as gaussian-full or few-steps: it is fitted here to the zoo that the
     flow has learned, with its settings in the section models, and everything behind this stage treats its draws alike.

@@ -8,7 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wflib.flow import Asked, Condition, FlowTrainer, load_flow, log_likelihood, network_figures, sample, save_flow
+from wflib.flow import (
+    AS_IN_ZOO,
+    Asked,
+    Condition,
+    FlowTrainer,
+    load_flow,
+    log_likelihood,
+    network_figures,
+    sample,
+    save_flow,
+    zoo_figures,
+)
 from wflib.networks import network_losses
 from wflib.rng import generator
 
@@ -42,6 +53,48 @@ def test_a_condition_standardizes_the_zoo():
             condition.fit(figures[:1])
 
 
+def test_figures_are_drawn_as_the_zoo_has_them():
+    figures = torch.cat([torch.full((300,), 70.0), torch.full((100,), 140.0)])
+    condition = Condition("step")
+    condition.fit(figures)
+    drawn = condition.draw(20_000, generator(0, "d"))
+    assert set(drawn.tolist()) == {70.0, 140.0}  # figures of networks, nothing between them
+    assert (drawn == 70).float().mean().item() == pytest.approx(0.75, abs=0.012)
+    spread = torch.rand(50_000, generator=generator(0, "f")).square()
+    condition.fit(spread)
+    drawn = condition.draw(20_000, generator(0, "d"))
+    levels = torch.linspace(0.05, 0.95, 10)
+    torch.testing.assert_close(drawn.quantile(levels), spread.quantile(levels), rtol=0.05, atol=0.005)
+
+
+def test_steps_are_a_figure_without_examples(make_flow, training_config):
+    flow, zoo = make_flow(condition="step")
+    trainer = FlowTrainer(flow, zoo, training_config(condition_dropout=0.0))
+    assert torch.equal(zoo_figures(zoo, None, "step"), zoo.step.float())
+    chosen, *_ = trainer.pairs.draw_chosen(50, generator(0, "b"))
+    batch = trainer.draw(trainer.pairs, 50, generator(0, "b"))
+    assert torch.equal(batch.condition, zoo.training_part.step[chosen].float())
+
+
+def test_samples_as_the_zoo_are_samples_asked_one_by_one(conditioned):
+    flow, _ = conditioned
+    flow.condition.fit(torch.linspace(0.2, 2.0, 400))
+    together = sample(flow, 6, 3, generator(0, "s"), condition=AS_IN_ZOO)
+    random = generator(0, "s")
+    flow.start.sample(6, random)
+    asked = flow.condition.draw(6, random)
+    assert asked.unique().numel() > 3
+    torch.testing.assert_close(together, sample(flow, 6, 3, generator(0, "s"), condition=asked))
+    assert not torch.allclose(together, sample(flow, 6, 3, generator(0, "s")), atol=1e-3)
+
+
+def test_wishes_that_no_flow_understands_are_refused(make_flow):
+    with pytest.raises(ValueError, match="None, as this flow has no condition, got 'zoo'"):
+        sample(make_flow()[0], 3, 2, generator(0, "s"), condition=AS_IN_ZOO)
+    with pytest.raises(ValueError, match="a number or zoo, got 'best'"):
+        sample(make_flow(condition="loss")[0], 3, 2, generator(0, "s"), condition="best")
+
+
 def test_the_field_depends_on_the_condition_and_nan_is_none(conditioned):
     flow, zoo = conditioned
     x, t = flow.coordinates.encode(zoo.networks)[:4], torch.full((4,), 0.5)
@@ -54,7 +107,7 @@ def test_the_field_depends_on_the_condition_and_nan_is_none(conditioned):
 
 def test_an_unconditioned_flow_says_that_it_is_one(make_flow, zoo):
     flow, _ = make_flow()
-    with pytest.raises(ValueError, match=r"flow\.condition: loss or accuracy"):
+    with pytest.raises(ValueError, match=r"flow\.condition: loss, accuracy or step"):
         sample(flow, 3, 2, generator(0, "s"), condition=0.1)
 
 
@@ -110,7 +163,7 @@ def test_dropout_hides_its_share_of_conditions(make_flow, training_config, datas
 
 def test_training_needs_examples_for_figures(make_flow, training_config):
     flow, zoo = make_flow(condition="loss")
-    with pytest.raises(ValueError, match=r"flow\.condition needs"):
+    with pytest.raises(ValueError, match=r"flow\.condition: loss needs"):
         FlowTrainer(flow, zoo, training_config())
 
 
@@ -122,7 +175,7 @@ def test_a_trained_flow_answers_and_survives_its_file(make_flow, training_config
     last[:, -1] = wished
     zoo = replace(zoo, networks=zoo.networks.with_weights({**zoo.weights, "linear3.bias": last}))
     monkeypatch.setattr(
-        "wflib.flow.training.network_figures",
+        "wflib.flow.conditioning.network_figures",
         lambda networks, split, name: networks.weights["linear3.bias"][:, -1].exp(),
     )
     settings = training_config(iterations=400, batch_size=64, ema_decay=0.95, learning_rate=0.01)

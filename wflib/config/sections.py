@@ -30,8 +30,8 @@ class FlowConfig(Section):
         description="Deviation σ of noise that moves both ends of a path: prior and samples are blurred by it."
     )
     prediction: Literal["end-point", "velocity"] = Field(description="What the network predicts: x̂_1, or the velocity.")
-    condition: Literal["none", "loss", "accuracy"] = Field(
-        description="Figure of a network on training examples that samples can be asked for."
+    condition: Literal["none", "loss", "accuracy", "step"] = Field(
+        description="Figure that samples can be asked for: on training examples, or of the steps that a network was trained."
     )
 
 
@@ -133,7 +133,9 @@ class SampleConfig(Section):
     diffusion_schedule: Literal["constant", "rising", "falling"] = Field(
         description="g²(t) = η σ_0² times 1, t, or 1 − t, σ_0 the prior's deviations."
     )
-    condition: Finite | None = Field(description="Wished-for figure, for flows with a condition; null for any.")
+    condition: Finite | Literal["zoo"] | None = Field(
+        description="Wished-for figure, for flows with a condition; zoo for figures as the zoo has them, null for any."
+    )
     condition_strength: NonNegative = Field(description="Classifier-free guidance w: v = (1 + w) v_asked − w v_any.")
     guidance: NonNegative = Field(description="Strength λ of descent along task gradients while sampling.")
     guidance_point: Literal["x_t", "end-point"] = Field(description="Where the loss is taken: at x_t, or at x̂_1.")
@@ -271,7 +273,7 @@ class Settings(Section):
             f"training.loss: {self.training.loss} (choose standardized)": self.training.loss in ("function", "gauss-newton"),
             "velocity.basis: data (choose none)": self.velocity.basis == "data",
             "velocity.gradient_examples above 0 (choose 0)": self.velocity.gradient_examples > 0,
-            f"flow.condition: {self.flow.condition} (choose none)": self.flow.condition != "none",
+            f"flow.condition: {self.flow.condition} (choose none or step)": self.flow.condition in ("loss", "accuracy"),
             "sample.guidance above 0 (choose 0.0)": self.sample.guidance > 0,
             "sample.polish_steps above 0 (choose 0)": self.sample.polish_steps > 0,
             "evaluate.guidance above 0 (choose [0.0])": max(self.evaluate.guidance) > 0,

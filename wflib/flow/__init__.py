@@ -1,6 +1,6 @@
 """Flows over networks: paths and geometries, couplings, training, sampling, guidance."""
 
-from wflib.flow.conditioning import Condition, network_figures
+from wflib.flow.conditioning import AS_IN_ZOO, Condition, network_figures, zoo_figures
 from wflib.flow.coordinates import Coordinates, input_basis
 from wflib.flow.distillation import TRAJECTORIES, distill
 from wflib.flow.fields import Asked, Field, Jumps
@@ -21,6 +21,7 @@ from wflib.flow.stochastic import AddedNoise, Diffusion, diffusion_of
 from wflib.flow.training import HISTORY_SCHEMA, FlowTrainer
 
 __all__ = [
+    "AS_IN_ZOO",
     "DIVERGED",
     "HISTORY_SCHEMA",
     "TRAJECTORIES",
@@ -55,4 +56,5 @@ __all__ = [
     "sample",
     "save_flow",
     "squared_path_length",
+    "zoo_figures",
 ]

@@ -1,8 +1,12 @@
-"""Flows conditioned on a figure of the wished-for network: its loss or accuracy on the task's training examples.
+"""Flows conditioned on a figure of the wished-for network: its loss or accuracy on training examples, or its training step.
 
 After Peebles et al., "Learning to learn with generative models of neural network checkpoints" (2022), and Ho and Salimans,
 "Classifier-free diffusion guidance" (2022): in training a share of the pairs is not told its figure, so that one network
 knows both fields, and sampling follows v = (1 + w) v(x, t | c) − w v(x, t).
+
+A flow that draws c as the zoo has it, and then x_1 given c, draws from the zoo's law ∫ p(x_1 | c) p(c) dc, as every flow
+should, but need not find out on the way which c it is heading for. That holds where x_0 says nothing about c: where both
+sides are drawn independently, or where c is the step and every trajectory was kept at the same steps.
 """
 
 from __future__ import annotations
@@ -12,15 +16,20 @@ from torch import Tensor, nn
 
 from wflib.networks import LEAVE_OUT, Networks, accuracy, network_losses, predict, require_finite
 from wflib.tasks import Split
+from wflib.zoo import AnyZoo
 
-__all__ = ["Condition", "network_figures"]
+__all__ = ["AS_IN_ZOO", "Condition", "network_figures", "zoo_figures"]
+
+AS_IN_ZOO = "zoo"
+"""The wish for figures as the zoo's networks have them."""
+LEVELS = 1024
 
 
 class Condition(nn.Module):
     """Standardizes a figure over the zoo: (g(c) − mean) / deviation, g the logarithm for a loss, else the identity.
 
     Args:
-        name: ``loss`` or ``accuracy``.
+        name: ``loss``, ``accuracy`` or ``step``.
     """
 
     def __init__(self, name: str) -> None:
@@ -28,13 +37,14 @@ class Condition(nn.Module):
         self.name = name
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("deviation", torch.ones(()))
+        self.register_buffer("levels", torch.zeros(LEVELS))
 
     def transform(self, figure: Tensor) -> Tensor:
         """g(c); a loss that underflows to zero counts as 1e-12."""
         return figure.clamp_min(1e-12).log() if self.name == "loss" else figure
 
     def fit(self, figures: Tensor) -> None:
-        """Set mean and deviation from the figures of a zoo's networks.
+        """Set mean, deviation and quantiles from the figures of a zoo's networks.
 
         Raises:
             ValueError: Fewer than two networks, whose figures have no deviation, or figures that are not finite.
@@ -45,10 +55,29 @@ class Condition(nn.Module):
         values = self.transform(figures.double())
         self.mean.copy_(values.mean())
         self.deviation.copy_(values.std().clamp_min(1e-6))
+        middles = (torch.arange(LEVELS, device=figures.device) + 0.5) / LEVELS
+        self.levels.copy_(figures.sort().values[(middles * len(figures)).long()])
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Figures as the zoo's networks have them, each one that some network has, (count,)."""
+        return self.levels[torch.randint(LEVELS, (count,), generator=generator).to(self.levels.device)]
 
     def forward(self, figure: Tensor) -> Tensor:
         """Standardized figures, NaN where NaN; three deviations from the mean at most, where training has seen some."""
         return ((self.transform(figure) - self.mean) / self.deviation).clamp(-3, 3).to(self.mean)
+
+
+def zoo_figures(zoo: AnyZoo, split: Split | None, name: str) -> Tensor:
+    """The figure of every network of a zoo: its step, or what :func:`network_figures` measures, (networks,).
+
+    Raises:
+        ValueError: A measured figure without examples.
+    """
+    if name == "step":
+        return zoo.step.float()
+    if split is None:
+        raise ValueError(f"flow.condition: {name} needs the task's training examples.")
+    return torch.cat([network_figures(part.networks, split, name) for part in zoo.chunks()])
 
 
 @torch.no_grad()

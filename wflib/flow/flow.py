@@ -157,7 +157,7 @@ class Flow(nn.Module):
     def scalars(self, t: Tensor, condition: Tensor | None, span: Tensor | None) -> Tensor | None:
         """What the network sees besides x_t and t, (batch, scalars), or None."""
         if condition is not None and self.condition is None:
-            raise ValueError("This flow has no condition; train one with flow.condition: loss or accuracy.")
+            raise ValueError("This flow has no condition; train one with flow.condition: loss, accuracy or step.")
         if self.jumps and span is None:
             raise ValueError(
                 "A distilled flow knows jumps, not a velocity: draw from it with solver euler, without guidance at the "

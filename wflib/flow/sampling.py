@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wflib.distributed import ours, put_together, world_size
+from wflib.flow.conditioning import AS_IN_ZOO
 from wflib.flow.fields import Asked, Field, Jumps
 from wflib.flow.flow import Flow
 from wflib.flow.solvers import adaptive, solver_step
@@ -97,7 +98,7 @@ def sample(
     guidance: ExtraVelocity | None = None,
     solver: str = "euler",
     stochastic: AddedNoise | Diffusion | None = None,
-    condition: float | Tensor | None = None,
+    condition: float | Tensor | str | None = None,
     condition_strength: float = 0.0,
     keep: bool = False,
     chunk: int = 256,
@@ -114,7 +115,8 @@ def sample(
         guidance: Extra velocity, such as :class:`wflib.flow.Guidance`.
         solver: See :func:`integrate`; ``euler`` for a distilled flow.
         stochastic: Noise, or a diffusion with the flow's marginals.
-        condition: Wished-for figure of a conditioned flow, one or (networks,); None for any.
+        condition: Wished-for figure of a conditioned flow, one or (networks,); ``zoo`` for figures as networks of the zoo
+            have them, None for any.
         condition_strength: Classifier-free guidance w, see :class:`wflib.flow.Asked`.
         keep: Whether to return whole trajectories.
         chunk: Networks integrated at a time, which bounds memory.
@@ -139,7 +141,12 @@ def sample(
         raise ValueError(f"sample: expected one condition or {networks}, one for each network, got {condition.numel()}.")
     if condition is None and condition_strength != 0:
         raise ValueError("sample: condition_strength needs a condition to be strong about.")
+    if isinstance(condition, str) and (condition != AS_IN_ZOO or flow.condition is None):
+        expected = "a number or zoo" if flow.condition is not None else "None, as this flow has no condition"
+        raise ValueError(f"sample: condition expected {expected}, got {condition!r}; flow.condition: step trains one.")
     x_0 = flow.start.sample(networks, generator)
+    if isinstance(condition, str):
+        condition = flow.condition.draw(networks, generator)
     apart = shared and world_size() > 1 and guidance is None and stochastic is None
     if apart and solver != "dopri5":  # whose steps depend on all networks of a chunk
         chunk = min(chunk, math.ceil(networks / world_size()))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wflib.config import TrainingConfig
 from wflib.distributed import average, average_gradients, rank, wait_for_all, world_size
-from wflib.flow.conditioning import network_figures
+from wflib.flow.conditioning import zoo_figures
 from wflib.flow.flow import Flow
 from wflib.flow.loss import Batch, FlowMatchingLoss
 from wflib.flow.objective import sample_times
@@ -115,12 +115,7 @@ class FlowTrainer:
 
     def measure(self, source: PairSource, split: Split | None) -> Tensor | None:
         """Figures of a source's networks that the flow is conditioned on, (networks,), if it is."""
-        if self.flow.condition is None:
-            return None
-        if split is None:
-            raise ValueError("flow.condition needs the task's training examples.")
-        name = self.flow.condition.name
-        return torch.cat([network_figures(part.networks, split, name) for part in source.zoo.chunks()])
+        return None if self.flow.condition is None else zoo_figures(source.zoo, split, self.flow.condition.name)
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
