@@ -27,7 +27,6 @@ from stages.common import (
     application,
     progress_bar,
     running,
-    zoo_of_flow,
 )
 from wflib.config import Settings, load_settings
 from wflib.device import resolve_device
@@ -59,7 +58,7 @@ from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.storage import save_json, save_table
 from wflib.tasks import Dataset, Split, load_dataset
-from wflib.zoo import Zoo, load_zoo, require_same_architecture
+from wflib.zoo import Zoo, load_zoo, require_same_architecture, zoo_of_flow
 
 MODEL_NETWORKS = 250
 """Most networks of a simpler model: enough to tell Gaussian fits from the zoo, and copies with noise by their distances."""

@@ -27,7 +27,6 @@ from stages.common import (
     application,
     progress_bar,
     running,
-    zoo_of_flow,
 )
 from wflib.config import SampleConfig, load_settings
 from wflib.device import resolve_device
@@ -37,7 +36,7 @@ from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import decanonicalize
 from wflib.tasks import Dataset, load_dataset
-from wflib.zoo import Zoo, save_zoo
+from wflib.zoo import Zoo, save_zoo, zoo_of_flow
 
 app = application("sample")
 

@@ -3,6 +3,7 @@
 from wflib.zoo.alignment import Aligner, align_zoo
 from wflib.zoo.checks import require_same_architecture
 from wflib.zoo.initial import INITS, initial_moments, initialize
+from wflib.zoo.learned import learned_zoo, zoo_of_flow
 from wflib.zoo.minibatches import minibatches
 from wflib.zoo.networks import network_for
 from wflib.zoo.own import zoo_from_networks
@@ -29,6 +30,7 @@ __all__ = [
     "initial_moments",
     "initialize",
     "inspect",
+    "learned_zoo",
     "load_zoo",
     "minibatches",
     "network_for",
@@ -40,4 +42,5 @@ __all__ = [
     "train_zoo",
     "write",
     "zoo_from_networks",
+    "zoo_of_flow",
 ]
