@@ -10,7 +10,7 @@ from wflib.zoo.own import zoo_from_networks
 from wflib.zoo.posterior import Chains, Posterior, hamiltonian_chains, stochastic_gradient_chains
 from wflib.zoo.sources import FORMATS, WRITERS, Collection, Inspection, inspect, read, read_settings, write
 from wflib.zoo.steps import full_batch_steps
-from wflib.zoo.training import train_zoo
+from wflib.zoo.training import train_networks, train_zoo
 from wflib.zoo.zoo import Zoo, canonical_zoo, load_zoo, save_zoo
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "require_same_architecture",
     "save_zoo",
     "stochastic_gradient_chains",
+    "train_networks",
     "train_zoo",
     "write",
     "zoo_from_networks",
