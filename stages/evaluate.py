@@ -36,7 +36,6 @@ from wflib.evaluation import (
     GROUP_SCHEMA,
     MOMENT_SCHEMA,
     NETWORK_SCHEMA,
-    NO_EXAMPLES,
     PART_SCHEMA,
     Audit,
     audit_examples,
@@ -51,6 +50,7 @@ from wflib.evaluation import (
     sampling_quality,
     training_mistakes,
     verdict,
+    weights_alone,
 )
 from wflib.flow import Flow, Guidance, TaskLoss, load_flow, sample
 from wflib.models import METHODS, check_methods, method_settings
@@ -101,7 +101,7 @@ def main(
     and moments tensor by tensor, in the coordinates the flow works in; loss barriers of the zoo before and after alignment;
     quality of samples against Euler steps with and without guidance. Tests on training and validation examples, which are
     more, say whether samples are like held-out networks and whether some are copies: the verdict comes first in the report.
-    Where the task has no examples, networks are compared in their weights alone.
+    Where the task has no examples, or is a regression, networks are compared in their weights alone.
     """
     with running("evaluate") as facts:
         settings = load_settings(params, presets)
@@ -116,12 +116,12 @@ def main(
         zoo.require_both_parts("evaluate")
         sets = sets_to_compare(settings, zoo, drawn.networks, dataset)
         examples = None
-        if dataset.has_examples:
+        if dataset.has_classes:
             examples = audit_examples(dataset, generator(settings.evaluate.seed, "evaluate", "examples"))
         audit = audited(settings, zoo, drawn.networks.to(device), dataset, examples)
         tables = measured(settings, sets, zoo, dataset, device)
         tables["barriers"], tables["curve"] = [], []
-        if dataset.has_examples:
+        if dataset.has_classes:
             chosen = (("unaligned", before), ("aligned", after))
             some = settings.evaluate.barrier_networks
             tables["barriers"] = [barrier_table(name, part.networks[:some], dataset.test) for name, part in chosen]
@@ -132,7 +132,7 @@ def main(
         save_json(metrics, figures(joined, audit))
         samples_row = joined["groups"].set_index("source").loc["samples"]
         if examples is None:
-            said = [f"samples: {NO_EXAMPLES}"]
+            said = [f"samples: {weights_alone(dataset)}"]
         else:
             facts |= {"accuracy": float(samples_row["accuracy_mean"]), "nll": float(samples_row["nll_mean"])}
             ratios = joined["groups"].set_index("source")["copying_ratio"].to_dict()
@@ -171,7 +171,7 @@ def measured(settings: Settings, sets: Sets, zoo: Zoo, dataset: Dataset, device:
     """Rows of the tables that compare sets of networks."""
     config, training = settings.evaluate, zoo.training_part
     tables: dict[str, list] = {"networks": [], "groups": [], "moments": [], "parts": []}
-    mistakes = training_mistakes(training.networks.to(device), dataset.test) if dataset.has_examples else None
+    mistakes = training_mistakes(training.networks.to(device), dataset.test) if dataset.has_classes else None
     with progress_bar(len(sets), "evaluate", "set") as bar:
         for name, (networks, trajectory) in sets.items():
             bar.set_postfix_str(name)
@@ -181,7 +181,7 @@ def measured(settings: Settings, sets: Sets, zoo: Zoo, dataset: Dataset, device:
                 "unseen": zoo.held_out_part if trajectory is None else None,
                 "novelty_networks": config.novelty_networks,
             }
-            if dataset.has_examples:
+            if dataset.has_classes:
                 bins = config.calibration_bins
                 rows, record, moments = evaluate_networks(
                     name, there, dataset.test, training, bins, random, zoo.reference, mistakes=mistakes, **common

@@ -47,7 +47,7 @@ from wflib.evaluation.uncertainty import (
     selective_accuracy,
 )
 from wflib.evaluation.variance import VarianceRatio, variance_ratio
-from wflib.evaluation.weight_space import NO_EXAMPLES, evaluate_weights
+from wflib.evaluation.weight_space import evaluate_weights, weights_alone
 
 __all__ = [
     "BARRIER_SCHEMA",
@@ -55,7 +55,6 @@ __all__ = [
     "GROUP_SCHEMA",
     "MOMENT_SCHEMA",
     "NETWORK_SCHEMA",
-    "NO_EXAMPLES",
     "PART_SCHEMA",
     "SYMMETRY_SCHEMA",
     "Audit",
@@ -138,6 +137,7 @@ __all__ = [
     "variance_ratio",
     "verdict",
     "weighted_average",
+    "weights_alone",
     "with_output_factor",
     "without_output_scale",
 ]

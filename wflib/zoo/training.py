@@ -84,7 +84,8 @@ def train_zoo(
     iterations. The last ``held_out`` share of trajectories is marked held out, one at least and never all.
 
     With another ``sampler`` than the optimizer trajectories are chains and snapshots are draws from the posterior, see
-    :func:`~wflib.zoo.posterior_draws.posterior_draws`; an epoch of ``hmc`` is one iteration, a trajectory of its own.
+    :func:`~wflib.zoo.posterior_draws.posterior_draws`; an epoch of ``hmc`` is one iteration, a trajectory of its own. Of
+    ``gaussian`` nothing is trained: weights are independent draws from N(1, ``init_std``²), the thesis' toy (section 7.1).
 
     Args:
         architecture: What a network is. Batch norms are trained with the statistics of each batch.
@@ -99,6 +100,11 @@ def train_zoo(
     Raises:
         ValueError: No snapshot would be kept, or a network diverged to NaN or infinity.
     """
+    if config.sampler == "gaussian":
+        drawn = generator(config.seed, "zoo", "init", device=device)
+        start = initialize(architecture, config.networks, config.init_std, drawn, config.init)
+        end = initialize(architecture, config.networks, config.init_std, drawn, config.init).flat + 1
+        return zoo_of_runs(dataset, config, start, end[:, None].cpu(), [0])
     inputs, targets = dataset.train.inputs.to(device), dataset.train.targets.to(device)
     examples, networks, size = len(inputs), config.networks, min(config.batch_size, len(inputs))
     iterations = 1 if config.sampler == "hmc" else max(1, examples // config.batch_size)
