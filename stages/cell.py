@@ -37,8 +37,10 @@ def parameters(measurement: Measurement) -> list[inspect.Parameter]:
         default = inspect.Parameter.empty if field.default is PydanticUndefined else field.default
         option = typer.Option(f"--{name.replace('_', '-')}", help=field.description)
         kind = field.annotation
-        several = get_origin(kind) is tuple  # of any length: an option to repeat
-        given.append((name, Annotated[list[get_args(kind)[0]] if several else kind, option], default))
+        if get_origin(kind) is tuple:  # of any length: an option to repeat
+            element = get_args(kind)[0]
+            kind = list[get_args(element)[0] if get_origin(element) is Annotated else element]
+        given.append((name, Annotated[kind, option], default))
     kind = inspect.Parameter.KEYWORD_ONLY
     return [inspect.Parameter(name, kind, default=default, annotation=what) for name, what, default in given]
 

@@ -70,7 +70,9 @@ def test_a_zoo_of_its_own_feeds_a_flow(project, invoke):
     assert found.exit_code == 0, f"{found.output} {found.exception}"
     row = pd.read_csv(project / "zoos/two/rows.csv").iloc[0]
     assert (row.seed, row.trajectories) == (2, 12)
-    places = [f"--{name}=zoos/two/{file}.safetensors" for name, file in (("data", "dataset"), ("canonical", "canonical"))]
+    places = ["--data", "zoos/two/dataset.safetensors"]
+    assert invoke(cell.app, "align", "zoos/two-aligned", *places, "--trained", "zoos/two/trained.safetensors").exit_code == 0
+    places += ["--canonical", "zoos/two-aligned/canonical.safetensors"]
     assert invoke(cell.app, "flow", "of-two", *places).exit_code == 0
     assert invoke(cell.app, "flow", "of-one").exit_code == 0
     losses = [pd.read_csv(project / name / "rows.csv").validation_loss[0] for name in ("of-one", "of-two")]

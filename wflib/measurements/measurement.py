@@ -29,6 +29,7 @@ FILES: dict[str, tuple[str | None, str]] = {
     "canonical": ("data/zoo/canonical.safetensors", "Zoo from canonicalize, which the other flows learn."),
     "flow": ("data/flow.safetensors", "Flow from train-flow, or from the measurement flow."),
     "independent": (None, "Euclidean flow of flow.coupling: independent, for a diffusion if the other has none."),
+    "conditioned": (None, "Flow of flow.condition: loss, to be asked for networks of a low loss."),
     "drawn-flow": (None, "A trained flow, for the model flow to draw from; else it trains one."),
     "flow-facts": ("reports/stages/train-flow.json", "How long that flow took to train."),
     "zoo-facts": ("reports/stages/train-zoo.json", "How long training the zoo took."),

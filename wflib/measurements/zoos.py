@@ -1,4 +1,4 @@
-"""Zoos for cells: made from settings of their own, or another cell's networks aligned in another way."""
+"""Zoos for cells: trained by settings of their own, and aligned in whatever way."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ import pandas as pd
 from wflib.config import Section
 from wflib.device import resolve_device
 from wflib.measurements.measurement import Inputs, Measurement, Tables
-from wflib.tasks import TASKS, Dataset, save_dataset
-from wflib.zoo import Zoo, align_zoo, canonical_zoo, network_for, save_zoo, train_zoo
+from wflib.tasks import TASKS, save_dataset
+from wflib.zoo import align_zoo, canonical_zoo, network_for, save_zoo, train_zoo
 
 __all__ = ["ALIGN", "ZOO"]
 
 
 def make_zoo(inputs: Inputs, options: Section) -> Tables:
-    """Fetch the task's data, train a zoo, align and canonicalize it: all that flows of a task learn from.
-
-    The cell's folder holds dataset, trained, aligned and canonical.safetensors. Seconds of each step.
-    """
+    """Fetch the task's data and train a zoo on it: dataset.safetensors and trained.safetensors in the cell's folder."""
     settings = inputs.settings
     dataset = TASKS[settings.task]()
     architecture = network_for(settings.zoo, dataset)
@@ -30,25 +27,17 @@ def make_zoo(inputs: Inputs, options: Section) -> Tables:
         zoo = train_zoo(architecture, dataset, settings.zoo, device, lambda epoch, epochs, loss: bar.update())
     save_zoo(inputs.out / "trained.safetensors", zoo)
     facts = {"networks": len(zoo), "trajectories": len(zoo.last_snapshots), "weights": architecture.dimension}
-    return {"rows": pd.DataFrame([{**facts, "zoo_seconds": time.perf_counter() - started, **aligned(inputs, zoo, dataset)}])}
+    return {"rows": pd.DataFrame([{**facts, "zoo_seconds": time.perf_counter() - started}])}
 
 
 def align(inputs: Inputs, options: Section) -> Tables:
-    """Align and canonicalize a trained zoo in another way, for cells that compare ways of alignment.
-
-    The cell's folder holds aligned and canonical.safetensors.
-    """
-    zoo = inputs.zoo("trained")
-    return {"rows": pd.DataFrame([aligned(inputs, zoo, inputs.dataset(zoo.architecture, inputs.path("trained")))])}
-
-
-def aligned(inputs: Inputs, zoo: Zoo, dataset: Dataset) -> dict[str, float]:
-    """Write the zoo's other forms, and say how long it took."""
-    started = time.perf_counter()
-    moved = align_zoo(zoo, inputs.settings.align, dataset)
-    save_zoo(inputs.out / "aligned.safetensors", moved)
-    save_zoo(inputs.out / "canonical.safetensors", canonical_zoo(moved, inputs.settings.canonicalize.norm))
-    return {"align_seconds": time.perf_counter() - started}
+    """Align and canonicalize a trained zoo: aligned.safetensors and canonical.safetensors in the cell's folder."""
+    settings, zoo, started = inputs.settings, inputs.zoo("trained"), time.perf_counter()
+    dataset = inputs.dataset(zoo.architecture, inputs.path("trained"))
+    aligned = align_zoo(zoo, settings.align, dataset)
+    save_zoo(inputs.out / "aligned.safetensors", aligned)
+    save_zoo(inputs.out / "canonical.safetensors", canonical_zoo(aligned, settings.canonicalize.norm))
+    return {"rows": pd.DataFrame([{"align_seconds": time.perf_counter() - started}])}
 
 
 ZOO = Measurement("zoo", make_zoo, settings=True)

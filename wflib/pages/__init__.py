@@ -5,10 +5,11 @@ from collections.abc import Callable
 from wflib.measurements import Cells
 from wflib.pages import studies
 from wflib.pages.files import Contents, save_page
+from wflib.pages.paper import paper
 
 __all__ = ["PAGES", "Contents", "make_page", "save_page"]
 
-PAGES: dict[str, Callable[[Cells], Contents]] = {name: getattr(studies, name) for name in studies.__all__}
+PAGES: dict[str, Callable[[Cells], Contents]] = {name: getattr(studies, name) for name in studies.__all__} | {"paper": paper}
 """Name → function that makes the page."""
 
 
