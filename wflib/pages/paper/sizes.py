@@ -29,39 +29,19 @@ def widths(cells: Cells) -> Section:
     rows = table_of(cells, "quality")
     rows = rows[rows.width > 0] if len(rows) else rows
     title = "7.3.4 Networks of other widths"
-    if rows.empty:
-        return Section(title, ["### Table 7.4", thesis_only(), EXPLAINED])
-    head = [
-        "Flow",
-        "Method",
-        "Width",
-        "Guidance",
-        "Thesis: accuracy",
-        "Thesis: loss",
-        "Accuracy",
-        "Loss",
-        "Loss, one factor",
-    ]
-    lines = []
+    head = ["Flow", "Method", "Width", "Guidance", "Thesis: accuracy", "Thesis: loss"]
+    head, lines = [*head, "Accuracy", "Loss", "Loss, one factor"], []
     for geometry, method in ((g, m) for g in GEOMETRIES for m in METHODS):
         part = chosen(rows, geometry=geometry, method=method)
-        for (width, guidance), found in part.groupby(["width", "guidance"]):
+        measured = set(zip(part.width, part.guidance, strict=True)) if len(part) else set()
+        for width, guidance in sorted(measured) or [(32, 0.0), (32, 0.1)]:
             numbers = WIDTHS[geometry, guidance > 0] if width == 32 else (None, None)
+            found = chosen(part, width=width, guidance=guidance)
             drawn, mended = chosen(found, form="as drawn"), chosen(found, form="one factor")
             line = [geometry.capitalize(), METHODS[method], f"{width:.0f}", f"{guidance:g}", *map(published, numbers)]
             lines.append([*line, both(drawn, "accuracy"), both(drawn, "nll"), both(mended, "nll")])
     blocks = ["### Table 7.4", markdown_table(head, lines, []), EXPLAINED, *width_sentences(rows)]
-    return Section(title, blocks, {}, {"widths": rows})
-
-
-def thesis_only() -> str:
-    """The thesis' numbers, where nothing was computed."""
-    head = ["Flow", "Guidance", "Thesis: accuracy", "Thesis: loss", "Accuracy", "Loss"]
-    lines = [
-        [geometry.capitalize(), "with" if guided else "without", *map(published, numbers), MISSING, MISSING]
-        for (geometry, guided), numbers in WIDTHS.items()
-    ]
-    return markdown_table(head, lines, [])
+    return Section(title, blocks, {}, {"widths": rows} if len(rows) else {})
 
 
 def width_sentences(rows: pd.DataFrame) -> Iterator[str]:
