@@ -17,12 +17,12 @@ from wflib.measurements.starts import STARTS
 from wflib.measurements.steering import STEERING
 from wflib.measurements.toy import TOY
 from wflib.measurements.transfer import TRANSFER
-from wflib.measurements.zoos import ALIGN, ZOO
+from wflib.measurements.zoos import ALIGN, DATA, ZOO
 
 __all__ = ["FILES", "MEASUREMENTS", "Bar", "Cells", "Inputs", "Measurement", "Silent", "Tables"]
 __all__ += ["columns_of", "load_cells", "run_cell"]
 
-MADE = (ZOO, ALIGN, FLOW)
+MADE = (DATA, ZOO, ALIGN, FLOW)
 OF_FLOWS = (QUALITY, AVERAGES, REGRESSION, SAMPLERS, STEERING, DISTILLATION, POLISH, LIKELIHOOD, CONDITION, TOY)
 OF_TASKS = (TRANSFER, STARTS)
 MEASUREMENTS = {one.name: one for one in (*MADE, ALIGNMENT, MODEL, *OF_FLOWS, *OF_TASKS)}

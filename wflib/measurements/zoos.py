@@ -12,7 +12,15 @@ from wflib.measurements.measurement import Inputs, Measurement, Tables
 from wflib.tasks import TASKS, save_dataset
 from wflib.zoo import align_zoo, canonical_zoo, network_for, save_zoo, train_zoo
 
-__all__ = ["ALIGN", "ZOO"]
+__all__ = ["ALIGN", "DATA", "ZOO"]
+
+
+def fetch(inputs: Inputs, options: Section) -> Tables:
+    """Fetch the task's data in three parts: dataset.safetensors in the cell's folder."""
+    dataset = TASKS[inputs.settings.task]()
+    save_dataset(inputs.out / "dataset.safetensors", dataset)
+    parts = {part: len(getattr(dataset, part).inputs) for part in ("train", "validation", "test")}
+    return {"rows": pd.DataFrame([parts])}
 
 
 def make_zoo(inputs: Inputs, options: Section) -> Tables:
@@ -40,5 +48,6 @@ def align(inputs: Inputs, options: Section) -> Tables:
     return {"rows": pd.DataFrame([{"align_seconds": time.perf_counter() - started}])}
 
 
+DATA = Measurement("data", fetch, settings=True)
 ZOO = Measurement("zoo", make_zoo, settings=True)
 ALIGN = Measurement("align", align, reads=("data", "trained"), settings=True)
