@@ -6,21 +6,19 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
 from tqdm import tqdm
 
-from wflib.architecture import Architecture
 from wflib.config import MissingExtra
 from wflib.distributed import rank
 from wflib.processes import number_of_processes
 from wflib.storage import save_json
-from wflib.zoo import AnyZoo, load_zoo, require_same_architecture
 
 Params = Annotated[Path, typer.Option(help="Task and overrides; null means 'as the preset says'.")]
 Presets = Annotated[Path, typer.Option(help="Folder with one complete preset per task.")]
@@ -50,29 +48,6 @@ TRACEBACK = "WFLIB_TRACEBACK"
 READ = 2**24
 """Bytes of a file that are read at a time."""
 STAGES = ("fetch-data", "train-zoo", "align", "canonicalize", "train-flow", "sample", "evaluate")
-
-
-def learned_zoo(geometry: str, aligned: Path, canonical: Path) -> tuple[Path, str]:
-    """File and form of the zoo that flows of a geometry learn, as ``load_zoo`` takes them."""
-    return (aligned, "aligned") if geometry == "euclidean" else (canonical, "canonical")
-
-
-def zoo_of_flow(
-    file: Path,
-    geometry: str,
-    architecture: Architecture,
-    aligned: Path,
-    canonical: Path,
-    read: Callable[[Path, str], AnyZoo] = load_zoo,
-) -> Any:
-    """The zoo that a flow of some geometry and architecture has learned, refused where its coordinates are others.
-
-    In memory, unless ``read`` is ``open_zoo``.
-    """
-    path, form = learned_zoo(geometry, aligned, canonical)
-    zoo = read(path, form)
-    require_same_architecture(zoo.architecture, architecture, f"{path}", f"{file}")
-    return zoo
 
 
 def application(stage: str) -> typer.Typer:
@@ -163,20 +138,6 @@ def checkpoint_folder(root: Path, settings: object, inputs: list[Path]) -> Path:
 def show(value: object) -> str:
     """A fact as people read it."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-@contextmanager
-def distillation_bars(trajectories: int, iterations: int) -> Iterator[Callable[[str, int, int, float], None]]:
-    """What :func:`wflib.flow.distill` calls about its progress."""
-    with progress_bar(trajectories, "teacher's trajectories") as drawn, progress_bar(iterations, "distill") as trained:
-
-        def advance(part: str, done: int, total: int, loss: float) -> None:
-            bar = drawn if part == "trajectories" else trained
-            bar.update(done - bar.n)
-            if part == "training":
-                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-
-        yield advance
 
 
 def progress_bar(total: int, title: str, unit: str = "it") -> tqdm:

@@ -28,7 +28,6 @@ from stages.common import (
     application,
     progress_bar,
     running,
-    zoo_of_flow,
 )
 from wflib.architecture import Architecture
 from wflib.config import Settings, load_settings
@@ -40,7 +39,6 @@ from wflib.evaluation import (
     GROUP_SCHEMA,
     MOMENT_SCHEMA,
     NETWORK_SCHEMA,
-    NO_EXAMPLES,
     PART_SCHEMA,
     Audit,
     audit_examples,
@@ -55,6 +53,7 @@ from wflib.evaluation import (
     sampling_quality,
     training_mistakes,
     verdict,
+    weights_alone,
 )
 from wflib.flow import Flow, Guidance, TaskLoss, load_flow, sample
 from wflib.models import METHODS, check_methods, method_settings
@@ -62,7 +61,7 @@ from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.storage import exchanged_tables, save_json, save_table
 from wflib.tasks import Dataset, Split, load_dataset
-from wflib.zoo import AnyZoo, load_zoo, open_zoo, require_same_architecture
+from wflib.zoo import AnyZoo, load_zoo, open_zoo, require_same_architecture, zoo_of_flow
 
 MODEL_NETWORKS = 250
 """Most networks of a simpler model: enough to tell Gaussian fits from the zoo, and copies with noise by their distances."""
@@ -106,7 +105,7 @@ def main(
     and moments tensor by tensor, in the coordinates the flow works in; loss barriers of the zoo before and after alignment;
     quality of samples against Euler steps with and without guidance. Tests on training and validation examples, which are
     more, say whether samples are like held-out networks and whether some are copies: the verdict comes first in the report.
-    Where the task has no examples, networks are compared in their weights alone.
+    Where the task has no examples, or is a regression, networks are compared in their weights alone.
 
     Several processes share the sets of networks: --processes 2, or torchrun. Of a zoo larger than memory
     quality and audit read random parts, novelty, moments and spread go through all training networks part by part, and
@@ -125,12 +124,12 @@ def main(
         zoo.require_both_parts("evaluate")
         sets = sets_to_compare(settings, zoo, drawn.networks, dataset)
         examples = None
-        if dataset.has_examples:
+        if dataset.has_classes:
             examples = audit_examples(dataset, generator(settings.evaluate.seed, "evaluate", "examples"))
         audit = audited(settings, zoo, drawn.networks.to(device), dataset, examples) if rank() == 0 else None
         tables = measured(settings, sets, zoo, dataset, device)
         tables["barriers"], tables["curve"] = [], []
-        if dataset.has_examples and rank() == world_size() - 1:
+        if dataset.has_classes and rank() == world_size() - 1:
             chosen = (("unaligned", before), ("aligned", after))
             some = settings.evaluate.barrier_networks
             tables["barriers"] = [barrier_table(name, part.networks[:some], dataset.test) for name, part in chosen]
@@ -145,7 +144,7 @@ def main(
         save_json(metrics, figures(joined, audit))
         samples_row = joined["groups"].set_index("source").loc["samples"]
         if examples is None:
-            said = [f"samples: {NO_EXAMPLES}"]
+            said = [f"samples: {weights_alone(dataset)}"]
         else:
             facts |= {"accuracy": float(samples_row["accuracy_mean"]), "nll": float(samples_row["nll_mean"])}
             ratios = joined["groups"].set_index("source")["copying_ratio"].to_dict()
@@ -194,7 +193,7 @@ def measured(settings: Settings, sets: Sets, zoo: AnyZoo, dataset: Dataset, devi
     """Rows of the tables that compare sets of networks, of those that are this process's."""
     config, training = settings.evaluate, zoo.training_part
     tables: dict[str, list] = {"networks": [], "groups": [], "moments": [], "parts": []}
-    mistakes = training_mistakes(training.networks.to(device), dataset.test) if dataset.has_examples else None
+    mistakes = training_mistakes(training.networks.to(device), dataset.test) if dataset.has_classes else None
     with progress_bar(len(sets), "evaluate", "set") as bar:
         for number, (name, (networks, trajectory)) in enumerate(sets.items()):
             if not ours(number):
@@ -206,7 +205,7 @@ def measured(settings: Settings, sets: Sets, zoo: AnyZoo, dataset: Dataset, devi
                 "unseen": zoo.held_out_part if trajectory is None else None,
                 "novelty_networks": config.novelty_networks,
             }
-            if dataset.has_examples:
+            if dataset.has_classes:
                 bins = config.calibration_bins
                 rows, record, moments = evaluate_networks(
                     name, there, dataset.test, training, bins, random, zoo.reference, mistakes=mistakes, **common

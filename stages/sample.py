@@ -28,7 +28,6 @@ from stages.common import (
     application,
     progress_bar,
     running,
-    zoo_of_flow,
 )
 from wflib.config import SampleConfig, load_settings
 from wflib.device import resolve_device
@@ -39,7 +38,7 @@ from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import decanonicalize
 from wflib.tasks import Dataset, load_dataset
-from wflib.zoo import Zoo, open_zoo, save_zoo
+from wflib.zoo import Zoo, open_zoo, save_zoo, zoo_of_flow
 
 app = application("sample")
 

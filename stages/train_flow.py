@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -26,8 +28,6 @@ from stages.common import (
     application,
     checkpoint_folder,
     clear_errors,
-    distillation_bars,
-    learned_zoo,
     progress_bar,
     running,
 )
@@ -37,7 +37,7 @@ from wflib.distributed import process_group, rank
 from wflib.flow import HISTORY_SCHEMA, TRAJECTORIES, Flow, FlowTrainer, distill, flow_for_zoo, save_flow
 from wflib.storage import atomic_path
 from wflib.tasks import load_dataset
-from wflib.zoo import open_zoo
+from wflib.zoo import learned_zoo, open_zoo
 
 app = application("train-flow")
 
@@ -108,6 +108,20 @@ def student_of(flow: Flow, config: TrainingConfig) -> Flow | None:
     with distillation_bars(TRAJECTORIES, iterations) as advance:
         bfloat16 = config.precision == "bfloat16"
         return distill(flow, config.seed, iterations=iterations, bfloat16=bfloat16, progress=advance)
+
+
+@contextmanager
+def distillation_bars(trajectories: int, iterations: int) -> Iterator[Callable[[str, int, int, float], None]]:
+    """What :func:`wflib.flow.distill` calls about its progress."""
+    with progress_bar(trajectories, "teacher's trajectories") as drawn, progress_bar(iterations, "distill") as trained:
+
+        def advance(part: str, done: int, total: int, loss: float) -> None:
+            bar = drawn if part == "trajectories" else trained
+            bar.update(done - bar.n)
+            if part == "training":
+                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+
+        yield advance
 
 
 if __name__ == "__main__":

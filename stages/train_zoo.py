@@ -98,7 +98,7 @@ def trained(settings: Settings, dataset: Dataset) -> Zoo:
     Raises:
         ValueError: The task has no examples to train on.
     """
-    if not dataset.has_examples:
+    if not dataset.has_examples and settings.zoo.sampler != "gaussian":
         raise ValueError("task: none has no examples to train on; name a file or folder of networks in zoo.source.")
     architecture = network_for(settings.zoo, dataset)
     dataset, device = dataset.for_networks(architecture, "train-zoo"), resolve_device(settings.zoo.device)

@@ -58,21 +58,13 @@ def errors_of(root: Path, words: list[str]) -> Iterator[str]:
             yield from (f"{path} does not exist" for path in rest[place + 2 :] if not (root / path).exists())
         else:
             parse(import_module(rest[place + 1]).app, rest[place + 2 :])
-    elif program == "python":
+    elif program in ("python", "bash"):
         if not (root / rest[0]).is_file():
             yield f"{rest[0]} does not exist"
-    elif program == "bash":
-        if not (root / rest[0]).is_file():
-            yield f"{rest[0]} does not exist"
-        yield from (f"{rest[0]}: {word} is no task or geometry" for word in rest[1:] if word not in known_words(root))
     elif program == "dvc":
         yield from dvc_errors(root, rest)
     else:
         yield f"{program}: a program that no page may name"
-
-
-def known_words(root: Path) -> set[str]:
-    return {path.stem for path in (root / "stages/presets").glob("*.yaml")} | {"euclidean", "normalized", "geometric"}
 
 
 def parse(app: typer.Typer, words: list[str]) -> None:

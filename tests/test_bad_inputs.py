@@ -115,15 +115,18 @@ STAGES: dict[str, tuple[list[str], list[str]]] = {
     "train_flow": ([], ["data", "aligned"]),
     "sample": ([], ["data", "flow"]),
     "evaluate": ([], ["data", "trained", "aligned", "flow", "samples"]),
-    "study_alignment": (["out/a"], ["data", "zoo"]),
-    "study_condition": (["out/a"], ["data", "aligned", "flow"]),
-    "study_distillation": (["out/a", "--iterations", "1"], ["data", "aligned", "flow"]),
-    "study_likelihood": (["out/a", "--networks", "2", "--steps", "1"], ["aligned", "flow"]),
-    "study_polish": (["out/a", "--networks", "2", "--steps", "1"], ["data", "aligned", "flow"]),
-    "study_samplers": (["out/a", "--networks", "2"], ["data", "aligned", "flow"]),
-    "study_widths": (["out/a", "--width", "4"], ["data", "flow"]),
 }
 """Module of a stage → arguments, and the options that name files it reads."""
+CELLS: dict[str, tuple[list[str], list[str]]] = {
+    "alignment": ([], ["data", "trained"]),
+    "condition": ([], ["flow"]),  # one without condition is refused before anything else is read
+    "distillation": (["--iterations", "1"], ["data", "aligned", "flow"]),
+    "flow": ([], ["data", "aligned"]),
+    "likelihood": (["--networks", "2", "--steps", "1"], ["aligned", "flow"]),
+    "polish": (["--networks", "2", "--steps", "1"], ["data", "aligned", "flow"]),
+    "samplers": (["--networks", "2"], ["data", "aligned", "flow"]),
+}
+"""Measurement → arguments, and the options that name files it reads."""
 HALF_IS_FINE = {"zoo", "trained", "aligned", "samples", "canonical", "data"}
 
 
@@ -235,20 +238,23 @@ def project(files, tmp_path, monkeypatch) -> Path:
 
 
 def invoke(stage: str, *further: str):
-    arguments, options = STAGES[stage]
+    (arguments, options), module = (STAGES | CELLS)[stage], f"stages.{'cell' if stage in CELLS else stage}"
+    if stage in CELLS:
+        arguments = [stage, "out/a", *arguments]
     named = {
         option: FILES[option] if stage != "canonicalize" else FILES[option].replace("trained", "aligned")
         for option in options
     }
     words = [word for option, name in named.items() for word in (f"--{option}", name)]
-    return CliRunner().invoke(importlib.import_module(f"stages.{stage}").app, [*arguments, *words, *further]), named
+    return CliRunner().invoke(importlib.import_module(module).app, [*arguments, *words, *further]), named
 
 
 def assert_sentence(result, stage: str, *words: str) -> None:
     """Exit code 1, one sentence that names the stage, and no exception that nobody foresaw."""
     assert isinstance(result.exception, SystemExit), repr(result.exception)
     assert result.exit_code == 1, result.output
-    said = [line for line in result.output.splitlines() if line.startswith(f"{stage.replace('_', '-')}: ")]
+    who = f"cell {stage}" if stage in CELLS else stage.replace("_", "-")
+    said = [line for line in result.output.splitlines() if line.startswith(f"{who}: ")]
     assert len(said) == 1, result.output
     assert "stopped by" not in said[0], said[0]
     assert "Traceback" not in result.output
@@ -257,7 +263,7 @@ def assert_sentence(result, stage: str, *words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "option"), [(stage, option) for stage, (_, options) in STAGES.items() for option in options]
+    ("stage", "option"), [(stage, option) for stage, (_, options) in (STAGES | CELLS).items() for option in options]
 )
 def test_a_stage_names_the_bad_file(project, files, stage, option):
     name = FILES[option] if stage != "canonicalize" else FILES[option].replace("trained", "aligned")
@@ -266,8 +272,6 @@ def test_a_stage_names_the_bad_file(project, files, stage, option):
             if (project / other).is_dir():
                 (project / other).rmdir()
             (project / other).write_bytes(content)
-        if stage == "study_condition" and option != "flow":
-            continue  # a flow without condition is refused before anything else is read
         damage(project / name)
         result, _ = invoke(stage)
         assert_sentence(result, stage, name)
@@ -313,13 +317,15 @@ def test_bad_settings_are_refused(project, stage, text):
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "a,b\n1,2\n"])
-def test_study_tables_of_other_columns_are_refused(project, content):
+def test_cells_of_other_columns_are_refused(project, content):
     (project / "cells").mkdir()
-    (project / "cells/one.csv").write_text(content)
-    result = CliRunner().invoke(importlib.import_module("stages.study").app, ["table", "cells", "out/a"])
-    assert_sentence(result, "study")
-    result = CliRunner().invoke(importlib.import_module("stages.study").app, ["table", "nowhere", "out/a"])
-    assert_sentence(result, "study", "nowhere")
+    (project / "cells/cell.json").write_text('{"measurement": "flow"}')
+    (project / "cells/rows.csv").write_text(content)
+    app = importlib.import_module("stages.page").app
+    assert_sentence(CliRunner().invoke(app, ["flows", "cells", "out/a"]), "page flows")
+    assert_sentence(CliRunner().invoke(app, ["flows", "nowhere", "out/a"]), "page flows", "nowhere")
+    (project / "cells/cell.json").write_text("{}")
+    assert_sentence(CliRunner().invoke(app, ["flows", "cells", "out/a"]), "page flows", "cells/cell.json")
 
 
 def test_what_nobody_foresaw_is_a_sentence_too_and_can_be_looked_at(monkeypatch, capsys):

@@ -140,7 +140,6 @@ def test_pages_show_nothing_of_other_hosts(page):
         ("python -m pytest tests/gone", "does not exist"),
         ("torchrun --nproc-per-node 2 -m stages.train_flow --tea", "No such option"),
         ("bash reports/gone.sh", "does not exist"),
-        ("bash reports/geometries/run.sh cifar", "no task or geometry"),
         ("dvc paint", "not among"),
         ("dvc repro reports/gone/dvc.yaml", "does not exist"),
         ("dvc exp run -S flow.typo=1", "unknown setting"),

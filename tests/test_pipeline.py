@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import runpy
+import shlex
 import sys
 from operator import attrgetter
 from pathlib import Path
@@ -12,7 +14,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+import stages.cell
 import wflib
+from tests.documents import parse
 from tests.imports import imported_modules, is_empty, python_files, transitive_imports
 from wflib.config import load_settings
 
@@ -110,8 +114,7 @@ def test_artifacts_are_outputs_that_the_library_reads():
 
 def test_every_stage_module_runs_somewhere():
     stages = [stage for pipeline in PIPELINES for stage in stage_definitions(ROOT / pipeline).values()]
-    scripts = [{"cmd": path.read_text()} for path in ROOT.glob("reports/*/run.sh")]
-    run = {module for stage in [*stages, *scripts] for module in stage_modules(stage)}
+    run = {module for stage in stages for module in stage_modules(stage)}
     files = {f"stages.{path.stem}" for path in (ROOT / "stages").glob("*.py")} - {
         "stages.__init__",
         "stages.common",
@@ -127,7 +130,7 @@ def unnamed_sections(code: str, *stages: dict[str, Any]) -> set[str]:
     return set(re.findall(r"\bsettings\.(\w+)", code)) - named - {"task", "model_dump"}
 
 
-@pytest.mark.parametrize("pipeline", ["dvc.yaml", "reports/audit/dvc.yaml"])
+@pytest.mark.parametrize("pipeline", ["dvc.yaml", "reports/audit/dvc.yaml"])  # whose cells are all of models
 def test_params_name_every_section_that_a_stage_reads(pipeline):
     stages: dict[str, list[dict[str, Any]]] = {}
     for stage in stage_definitions(ROOT / pipeline).values():
@@ -135,7 +138,8 @@ def test_params_name_every_section_that_a_stage_reads(pipeline):
             stages.setdefault(stage_modules(stage)[0], []).append(stage)
     assert stages
     for module, several in stages.items():
-        code = (ROOT / f"{module.replace('.', '/')}.py").read_text()
+        path = f"{module.replace('.', '/')}.py" if module != "stages.cell" else "wflib/measurements/models.py"
+        code = (ROOT / path).read_text()
         assert (module, unnamed_sections(code, *several)) == (module, set())
     assert unnamed_sections("settings.flow, settings.zoo", {"params": [{"params.yaml": ["flow.seed"]}]}) == {"zoo"}
 
@@ -256,3 +260,50 @@ def test_the_front_door_counts_only_where_it_loads_something(project, text, need
     (project / "wflib/__init__.py").write_text(text)
     errors = dependency_errors(project, "align", {"cmd": "python -m stages.align", "deps": COMPLETE})
     assert errors == (["align: add to deps (or a folder that holds it): wflib/__init__.py"] if needed else [])
+
+
+def test_the_small_form_of_the_paper_is_the_same_pipeline_with_other_params():
+    paper, quick = (ROOT / "reports" / name for name in ("paper", "quick"))
+    assert (paper / "dvc.yaml").read_bytes() == (quick / "dvc.yaml").read_bytes()
+    full, small = read_yaml(paper / "params.yaml"), read_yaml(quick / "params.yaml")
+    assert full.keys() == small.keys()
+    assert all(full[key].keys() == small[key].keys() for key in full if isinstance(full[key], dict))
+    assert not {full[key] for key in ("profile", "results")} & {small[key] for key in ("profile", "results")}
+
+
+PAPER_CELLS = [
+    pytest.param(folder, name, stage, id=f"{folder}:{name}")
+    for folder in ("paper", "quick")
+    for name, stage in stage_definitions(ROOT / f"reports/{folder}/dvc.yaml").items()
+    if name != "page"
+]
+
+
+@pytest.mark.parametrize(("folder", "name", "stage"), PAPER_CELLS)
+def test_commands_of_the_paper_parse_and_name_what_they_depend_on(folder, name, stage):
+    params, matrix = read_yaml(ROOT / f"reports/{folder}/params.yaml"), stage.get("matrix", {})
+    first = {key: (lookup(params, values[2:-1]) if isinstance(values, str) else values)[0] for key, values in matrix.items()}
+
+    def filled(text: str) -> str:
+        return re.sub(r"\$\{([\w.]+)\}", lambda match: str(lookup({**params, "item": first}, match[1])), text)
+
+    words = shlex.split(filled(stage["cmd"]))
+    assert words[:3] == ["python", "-m", "stages.cell"]
+    parse(stages.cell.app, words[3:])
+    deps = [filled(dep) for dep in stage["deps"]]
+    (out,) = map(filled, stage["outs"])
+    assert words[4] == out
+    given = [word for option, word in itertools.pairwise(words) if word.endswith(".safetensors") and option.startswith("--")]
+    assert {str(Path(path).parent) for path in given} == {dep for dep in deps if dep.startswith("data/")}
+    settings = [word for option, word in itertools.pairwise(words) if option == "--params"]
+    assert settings == [dep for dep in deps if dep.startswith("reports/")]
+    changes = [word for option, word in itertools.pairwise(words) if option == "--set"]
+    for path in settings:
+        loaded = load_settings(ROOT / path, ROOT / "stages/presets", changes)
+        assert f"stages/presets/{loaded.task}.yaml" in deps
+
+
+def lookup(values: dict[str, Any], dotted: str) -> Any:
+    for key in dotted.split("."):
+        values = values[key]
+    return values

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from wflib.evaluation import jensen_shannon_diversity, variance_ratio
+from wflib.evaluation import jensen_shannon_diversity, jensen_shannon_pairs, kernel_divergence_pairs, variance_ratio
 from wflib.rng import generator
 
 
@@ -67,3 +67,48 @@ def test_neurons_in_random_order_change_the_ratio():
 def test_variance_ratio_refuses_shapes(samples, zoo):
     with pytest.raises(ValueError, match="variance_ratio expected"):
         variance_ratio(torch.zeros(samples), torch.zeros(zoo))
+
+
+def test_pairs_come_in_order_and_their_mean_is_the_diversity():
+    p = torch.randn(4, 6, 3, generator=generator(0, "pairs"), dtype=torch.float64).log_softmax(-1)
+    pairs = jensen_shannon_pairs(p)
+    assert pairs.shape == (6,)
+    expected = [jensen_shannon_diversity(torch.stack([a, b])) for a, b in itertools.combinations(p, 2)]
+    assert pairs.tolist() == pytest.approx(expected)
+    assert pairs.mean().item() == pytest.approx(jensen_shannon_diversity(p))
+
+
+@pytest.mark.parametrize(("probability", "bandwidth"), [(0.0, 1.0), (0.0, 0.3), (0.4, 0.1)])
+def test_kernel_divergence_of_two_points_has_a_closed_form(probability, bandwidth):
+    # Sets of one point each, all of them alike: p_B(a) / p_A(a) = exp(−d² / 2 h²).
+    p = torch.tensor([[[1.0, 0.0]] * 4, [[probability, 1 - probability]] * 4], dtype=torch.float64).log()
+    squared = 2 * (1 - probability) ** 2
+    expected = math.log(2 / (1 + math.exp(-squared / (2 * bandwidth**2))))
+    assert kernel_divergence_pairs(p, bandwidth).tolist() == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("elements", [1, 100, 2**24])
+def test_kernel_divergence_is_the_thesis_sum(elements):
+    from sklearn.neighbors import KernelDensity
+
+    p = torch.randn(4, 9, 3, generator=generator(0, "kernel"), dtype=torch.float64).log_softmax(-1)
+    sets, expected = p.exp().numpy(), []
+    estimates = [KernelDensity(bandwidth=0.2).fit(outputs) for outputs in sets]
+    for a, b in itertools.combinations(range(4), 2):
+        sides = []
+        for one, other in ((a, b), (b, a)):
+            ours, theirs = (estimates[k].score_samples(sets[one]) for k in (one, other))
+            sides.append((math.log(2) + ours - torch.logaddexp(*map(torch.from_numpy, (ours, theirs))).numpy()).mean())
+        expected.append(sum(sides) / 2)
+    assert kernel_divergence_pairs(p, 0.2, elements).tolist() == pytest.approx(expected)
+
+
+def test_kernel_divergence_does_not_see_which_input_an_output_belongs_to_and_the_other_does():
+    p = torch.randn(1, 40, 3, generator=generator(0, "order"), dtype=torch.float64).log_softmax(-1)
+    mixed = torch.cat([p, p.flip(1)])
+    assert kernel_divergence_pairs(mixed).tolist() == pytest.approx([0], abs=1e-12)
+    assert jensen_shannon_pairs(mixed).item() > 0.05
+    with pytest.raises(ValueError, match="bandwidth expected a positive"):
+        kernel_divergence_pairs(mixed, 0.0)
+    with pytest.raises(ValueError, match="two networks at least"):
+        kernel_divergence_pairs(p)

@@ -10,7 +10,7 @@ import pytest
 
 from wflib.tasks import images
 from wflib.tasks.images import ImageSource, fetch_images, read_idx, store_folder
-from wflib.tasks.tasks import load_images
+from wflib.tasks.loading import load_images
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -110,7 +110,7 @@ def test_idx_files_are_read_and_checked(tmp_path):
 
 def test_a_dataset_is_split_and_standardized_by_its_training_part(source, monkeypatch, tmp_path):
     monkeypatch.setenv("WFLIB_DATA", str(tmp_path))
-    monkeypatch.setattr("wflib.tasks.tasks.VALIDATION_IMAGES", 2)
+    monkeypatch.setattr("wflib.tasks.loading.VALIDATION_IMAGES", 2)
     dataset = load_images("toy")
     assert [len(part.inputs) for part in (dataset.train, dataset.validation, dataset.test)] == [10, 2, 4]
     assert (dataset.features, dataset.outputs, dataset.task_type) == (784, 10, "classification")

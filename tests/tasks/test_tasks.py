@@ -158,3 +158,28 @@ def test_a_zoo_is_no_dataset(tmp_path):
     save_artifact(tmp_path / "x.safetensors", "zoo", {}, {})
     with pytest.raises(ArtifactError, match="expected a dataset artifact, found a zoo one"):
         load_dataset(tmp_path / "x.safetensors")
+
+
+def test_diabetes_is_a_regression_with_a_standardized_target(tmp_path):
+    diabetes = TASKS["diabetes"]()
+    assert [len(getattr(diabetes, part).inputs) for part in PARTS] == [353, 44, 45]
+    assert (diabetes.task, diabetes.task_type, diabetes.outputs, diabetes.features) == ("diabetes", "regression", 1, 10)
+    assert diabetes.train.targets.shape == (353, 1)
+    for tensor in (diabetes.train.inputs, diabetes.train.targets):
+        torch.testing.assert_close(tensor.mean(0), torch.zeros(tensor.shape[1]), atol=1e-5, rtol=0)
+        torch.testing.assert_close(tensor.std(0, correction=0), torch.ones(tensor.shape[1]))
+    assert abs(float(diabetes.test.targets.mean())) > 1e-5
+    assert diabetes.has_examples
+    assert not diabetes.has_classes
+    save_dataset(tmp_path / "a", diabetes)
+    assert equal(load_dataset(tmp_path / "a"), diabetes)
+
+
+@pytest.mark.parametrize(("task", "inputs"), [("none", (0,)), ("gaussian", (30,))])
+def test_tasks_without_examples_come_back_as_they_were(task, inputs, tmp_path):
+    dataset = TASKS[task]()
+    assert (dataset.inputs, dataset.has_examples, dataset.has_classes) == (inputs, False, False)
+    save_dataset(tmp_path / "a", dataset)
+    assert equal(load_dataset(tmp_path / "a"), dataset)
+    shaped = dataset.for_networks(mlp([30, 4, 2]), "test")
+    assert (shaped.task, shaped.inputs, shaped.outputs) == (task, (30,), 2)

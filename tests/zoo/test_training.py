@@ -11,8 +11,9 @@ from wflib.architecture import Architecture, mlp
 from wflib.config import ZooConfig
 from wflib.networks import network_losses
 from wflib.rng import generator
+from wflib.symmetry import canonicalize
 from wflib.tasks import Dataset, Split
-from wflib.zoo import Zoo, initialize, train_zoo
+from wflib.zoo import Zoo, initialize, train_networks, train_zoo
 from wflib.zoo import training as training_module
 
 RECIPE = {
@@ -223,3 +224,36 @@ def test_a_recipe_without_snapshots_is_refused_before_training():
         )
     assert told == []
     assert len(train_zoo(architecture_for(dataset()), dataset(), recipe(snapshot_every=9))) == 4
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd", "momentum": 0.9}, {"batch_size": 100}])
+def test_training_from_given_weights_is_what_the_zoo_does_from_its_own(changes):
+    data, config = dataset(), recipe(**changes)
+    zoo = train_zoo(architecture_for(data), data, config)
+    steps = sorted(set(zoo.step.tolist()))
+    flat = train_networks(zoo.initial, data.train, config, steps)
+    assert torch.equal(flat.flatten(0, 1), zoo.networks.flat)
+    other = train_networks(zoo.initial, data.train, config.model_copy(update={"seed": 5}), steps)
+    assert changes.get("batch_size") == 100 or not torch.equal(other, flat)
+    elsewhere = train_networks(zoo.last_snapshots.networks, data.train, config, steps)
+    assert not torch.allclose(elsewhere, flat)
+
+
+def test_kept_steps_do_not_change_the_way_and_the_first_may_be_the_start():
+    data, config = dataset(), recipe()
+    start = train_zoo(architecture_for(data), data, config).initial
+    several, last = train_networks(start, data.train, config, [0, 1, 5]), train_networks(start, data.train, config, [5])
+    assert torch.equal(several[:, 0], start.flat)
+    assert torch.equal(several[:, 2], last[:, 0])
+    assert not torch.equal(several[:, 1], start.flat)
+    assert torch.equal(train_networks(start, data.train, config, [0])[:, 0], start.flat)
+
+
+@pytest.mark.parametrize("steps", [[], [3, 2], [2, 2], [-1], [10_000]])
+def test_steps_that_do_not_rise_or_are_too_many_are_refused(steps):
+    data, config = dataset(), recipe()
+    start = train_zoo(architecture_for(data), data, config).initial
+    with pytest.raises(ValueError, match="expected rising steps from 0 to"):
+        train_networks(start, data.train, config, steps)
+    with pytest.raises(ValueError, match="expected ordinary networks"):
+        train_networks(canonicalize(start).networks, data.train, config, [1])

@@ -5,7 +5,7 @@ some geometries under ``geometries``. Unknown keys, wrong types and values out o
 was given and what is allowed.
 """
 
-from wflib.config.base import Section
+from wflib.config.base import Count, Finite, NonNegative, Positive, Section, Seed
 from wflib.config.extras import EXTRAS, MissingExtra, extra_module
 from wflib.config.loading import SettingsError, load_settings
 from wflib.config.reading import ReadConfig
@@ -24,12 +24,17 @@ __all__ = [
     "EXTRAS",
     "AlignConfig",
     "CanonicalizeConfig",
+    "Count",
     "EvaluateConfig",
+    "Finite",
     "FlowConfig",
     "MissingExtra",
+    "NonNegative",
+    "Positive",
     "ReadConfig",
     "SampleConfig",
     "Section",
+    "Seed",
     "Settings",
     "SettingsError",
     "TrainingConfig",

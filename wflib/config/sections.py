@@ -262,8 +262,10 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def what_needs_examples(self) -> Settings:
-        """The task ``none`` has no examples."""
-        if self.task != "none":
+        """Some tasks have no examples, and networks drawn in their stead are of one task only."""
+        if (self.zoo.sampler == "gaussian") != (self.task == "gaussian"):
+            raise ValueError(f"task: {self.task} and zoo.sampler: {self.zoo.sampler}: gaussian needs gaussian; change one")
+        if self.task not in ("none", "gaussian"):
             return self
         method, objective = self.align.method, self.align.objective
         wrong = {
@@ -279,5 +281,5 @@ class Settings(Section):
             "evaluate.guidance above 0 (choose [0.0])": max(self.evaluate.guidance) > 0,
         }
         if found := [what for what, given in wrong.items() if given]:
-            raise ValueError(f"task: none has no examples, which these need: {'; '.join(found)}")
+            raise ValueError(f"task: {self.task} has no examples, which these need: {'; '.join(found)}")
         return self

@@ -31,8 +31,10 @@ class ZooConfig(Section):
     activation: Literal["relu", "leaky_relu", "tanh", "softsign", "gelu", "silu", "smooth_relu", "identity"]
     networks: Annotated[int, Field(ge=2, strict=True, description="Training runs, two at least: one may be held out.")]
     held_out: Annotated[float, Field(gt=0, lt=1, strict=True, description="Share of training runs that no flow sees.")]
-    sampler: Literal["optimizer", "sgld", "hmc"] = Field(
-        default="optimizer", description="Train networks, or draw them from the posterior by chains (needs wflib[bayes])."
+    sampler: Literal["optimizer", "sgld", "hmc", "gaussian"] = Field(
+        default="optimizer",
+        description="Train networks, draw them from the posterior by chains (needs wflib[bayes]), or, for the task "
+        "gaussian, from N(1, init_std²).",
     )
     optimizer: Literal["adam", "sgd"]
     learning_rate: Positive

@@ -9,7 +9,7 @@ from wflib.evaluation.classifier import ClassifierTest, classifier_test
 from wflib.evaluation.clusters import clustered_difference, holm, one_per_cluster
 from wflib.evaluation.copying import close_test, detectable_by_closeness, detectable_by_ratio, ratio_with_error, share_test
 from wflib.evaluation.density import density_table, ranking_quality
-from wflib.evaluation.diversity import jensen_shannon_diversity
+from wflib.evaluation.diversity import jensen_shannon_diversity, jensen_shannon_pairs, kernel_divergence_pairs
 from wflib.evaluation.draws import DrawQuality
 from wflib.evaluation.features import Features, network_features
 from wflib.evaluation.function_novelty import largest_error_overlap, nearest_function
@@ -17,6 +17,7 @@ from wflib.evaluation.importance import ImportanceWeights, flow_importance, impo
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.neighbours import CopyingAudit, audit_copying, nearest_of_sets
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
+from wflib.evaluation.output_scale import best_output_factor, with_output_factor, without_output_scale
 from wflib.evaluation.parts import PART_SCHEMA, Rival, part_quality, rivals
 from wflib.evaluation.quality import (
     bayesian_model_average,
@@ -24,6 +25,7 @@ from wflib.evaluation.quality import (
     expected_calibration_error,
     mean_and_std,
 )
+from wflib.evaluation.regression import gaussian_nll, mixture_nll, noise_deviation, root_mean_squared_error
 from wflib.evaluation.response import response_summary, response_tenths
 from wflib.evaluation.sentences import beaten, verdict
 from wflib.evaluation.standard_errors import MeanDifference, MeanEstimate, compare_means, estimate_mean
@@ -45,7 +47,7 @@ from wflib.evaluation.uncertainty import (
     selective_accuracy,
 )
 from wflib.evaluation.variance import VarianceRatio, variance_ratio
-from wflib.evaluation.weight_space import NO_EXAMPLES, evaluate_weights
+from wflib.evaluation.weight_space import evaluate_weights, weights_alone
 
 __all__ = [
     "BARRIER_SCHEMA",
@@ -53,7 +55,6 @@ __all__ = [
     "GROUP_SCHEMA",
     "MOMENT_SCHEMA",
     "NETWORK_SCHEMA",
-    "NO_EXAMPLES",
     "PART_SCHEMA",
     "SYMMETRY_SCHEMA",
     "Audit",
@@ -76,6 +77,7 @@ __all__ = [
     "barrier_table",
     "bayesian_model_average",
     "beaten",
+    "best_output_factor",
     "brier_score",
     "chain_diagnostics",
     "classifier_test",
@@ -95,19 +97,24 @@ __all__ = [
     "evaluate_weights",
     "expected_calibration_error",
     "flow_importance",
+    "gaussian_nll",
     "holm",
     "importance_weights",
     "interval_coverage",
     "jensen_shannon_diversity",
+    "jensen_shannon_pairs",
+    "kernel_divergence_pairs",
     "kernel_test",
     "largest_error_overlap",
     "loss_barriers",
     "loss_test",
     "mean_and_std",
+    "mixture_nll",
     "nearest_distance",
     "nearest_function",
     "nearest_of_sets",
     "network_features",
+    "noise_deviation",
     "norm_test",
     "one_per_cluster",
     "out_of_distribution_auroc",
@@ -118,6 +125,7 @@ __all__ = [
     "response_summary",
     "response_tenths",
     "rivals",
+    "root_mean_squared_error",
     "sampling_quality",
     "selective_accuracy",
     "share_test",
@@ -129,4 +137,7 @@ __all__ = [
     "variance_ratio",
     "verdict",
     "weighted_average",
+    "weights_alone",
+    "with_output_factor",
+    "without_output_scale",
 ]

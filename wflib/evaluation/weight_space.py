@@ -15,15 +15,19 @@ from wflib.evaluation.summary import GROUP_SCHEMA, NETWORK_SCHEMA, copying_ratio
 from wflib.evaluation.variance import spread_ratio
 from wflib.networks import Networks
 from wflib.symmetry import permute, weight_matching
+from wflib.tasks import Dataset
 from wflib.zoo import AnyZoo
 
-__all__ = ["NO_EXAMPLES", "evaluate_weights"]
+__all__ = ["evaluate_weights", "weights_alone"]
 
-NO_EXAMPLES = (
-    "the task none has no examples: networks are compared in their weights alone (novelty, variance ratio, moments), and "
-    "nothing here says how well they predict."
-)
-"""What a report without examples says first."""
+
+def weights_alone(dataset: Dataset) -> str:
+    """What a report without classified examples says first."""
+    lacking = "classes" if dataset.has_examples else "examples"
+    return (
+        f"the task {dataset.task} has no {lacking}: networks are compared in their weights alone (novelty, variance ratio, "
+        "moments), and nothing here says how well they predict."
+    )
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from wflib.flow.networks import (
 )
 from wflib.flow.pairs import PairSource, squared_path_length
 from wflib.flow.sampling import DIVERGED, integrate, sample
+from wflib.flow.start import OptimizedStart, carried, optimize_start
 from wflib.flow.stochastic import AddedNoise, Diffusion, diffusion_of
 from wflib.flow.training import HISTORY_SCHEMA, FlowTrainer
 
@@ -36,9 +37,11 @@ __all__ = [
     "Geometry",
     "Guidance",
     "Jumps",
+    "OptimizedStart",
     "PairSource",
     "TaskLoss",
     "build_geometry",
+    "carried",
     "diffusion_of",
     "distill",
     "divergence",
@@ -52,6 +55,7 @@ __all__ = [
     "log_likelihood_of_coordinates",
     "log_likelihood_of_networks",
     "network_figures",
+    "optimize_start",
     "ordinary_architecture",
     "sample",
     "save_flow",

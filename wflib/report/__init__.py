@@ -6,7 +6,6 @@ from wflib.report.abilities import (
     measures_markdown,
     response_figure,
     samplers_figure,
-    save_study,
 )
 from wflib.report.audit import audit_figure, audit_markdown, audit_table
 from wflib.report.barriers import barrier_matrix, mean_excess
@@ -15,7 +14,6 @@ from wflib.report.curves import learning_rate, quality_by_steps, training_loss
 from wflib.report.data import ReportData
 from wflib.report.document import write_report
 from wflib.report.figures import FIGURES, ReportFigure
-from wflib.report.geometries import geometries_markdown
 from wflib.report.polishing import polish_figure, saved_steps
 from wflib.report.sources import calibration, distribution, diversity, variance_ratio
 from wflib.report.study import (
@@ -45,7 +43,6 @@ __all__ = [
     "distillation_figure",
     "distribution",
     "diversity",
-    "geometries_markdown",
     "learning_rate",
     "likelihood_figure",
     "mean_excess",
@@ -54,7 +51,6 @@ __all__ = [
     "quality_by_steps",
     "response_figure",
     "samplers_figure",
-    "save_study",
     "saved_steps",
     "study_figure",
     "study_markdown",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -12,7 +9,6 @@ from matplotlib.figure import Figure
 
 from wflib.report.tables import markdown_table, number
 from wflib.report.theme import INK, log_scale, svg_bytes, theme
-from wflib.storage import atomic_path
 
 __all__ = [
     "distillation_figure",
@@ -20,7 +16,6 @@ __all__ = [
     "measures_markdown",
     "response_figure",
     "samplers_figure",
-    "save_study",
 ]
 
 NLL, VARIANCE = "mean NLL of samples [nats]", "variance ratio"
@@ -41,21 +36,6 @@ def measures_markdown(table: pd.DataFrame, explained: str = "") -> str:
 def brief(value: float) -> str:
     """Three significant digits, and fewer for settings such as 0.1 or 64."""
     return f"{value:g}" if value == float(f"{value:.2g}") else number(value)
-
-
-def save_study(out: Path, rows: pd.DataFrame, text: str, figure: bytes) -> None:
-    """Write a study's rows, its tables and its figure beside each other.
-
-    Args:
-        out: Without the endings ``.csv``, ``.md`` and ``.svg``.
-        rows: All numbers.
-        text: Markdown.
-        figure: SVG.
-    """
-    contents: Mapping[str, bytes] = {".csv": rows.to_csv(index=False).encode(), ".md": text.encode(), ".svg": figure}
-    for ending, content in contents.items():
-        with atomic_path(out.with_name(out.name + ending)) as temporary:
-            temporary.write_bytes(content)
 
 
 def lines(rows: pd.DataFrame, x: str, y: str, hue: str, axes: Axes) -> None:

@@ -44,7 +44,7 @@ def audit_table(rows: pd.DataFrame) -> pd.DataFrame:
         ceiling = rows[(rows.geometry == geometry) & (rows.model == HELD_OUT)]
         if ceiling.empty:
             raise ValueError(f"audit: expected a cell of held-out networks for geometry {geometry}, found none; run it.")
-        said = [set(str(text).split(", ")) - {""} for text in part["rejected"].dropna()]
+        said = [set(str(text).split(", ")) - {"", "none"} for text in part["rejected"].dropna()]
         often = [name for name in sorted(set().union(*said)) if sum(name in one for one in said) > len(said) / 2]
         row = {"geometry": geometry, "model": model, "seeds": len(part), **part[numbers].mean().to_dict()}
         row |= {f"{name}_std": part[name].std() for name in ("train_nll", "validation_nll", "test_nll")}

@@ -30,12 +30,13 @@ from wflib.report.tables import (
 )
 from wflib.report.theme import svg_bytes, theme
 from wflib.storage import atomic_path
+from wflib.tasks import WITHOUT_CLASSES
 
 __all__ = ["write_report"]
 
 BLANK = (
     b'<svg xmlns="http://www.w3.org/2000/svg" width="480" height="60"><text x="12" y="36" font-family="sans-serif" '
-    b'font-size="14">Needs examples, which the task none does not have.</text></svg>\n'
+    b'font-size="14">Needs examples with classes, which this task does not have.</text></svg>\n'
 )
 """In place of a figure that needs examples: the pipeline's outputs are the same for every task."""
 PARAGRAPH = ["paragraph_open", "inline", "paragraph_close"]
@@ -44,7 +45,7 @@ PARAGRAPH = ["paragraph_open", "inline", "paragraph_close"]
 def write_report(folder: str | Path, data: ReportData) -> list[Path]:
     """Write ``report.md`` with ``figures/*.svg``, and ``report.html`` with everything inside and no external requests.
 
-    The same data give the same bytes. Figures whose tables have no rows are left out; with the task ``none`` their files
+    The same data give the same bytes. Figures whose tables have no rows are left out; of tasks without classes their files
     are there for the pipeline, and say so.
 
     Args:
@@ -61,7 +62,7 @@ def write_report(folder: str | Path, data: ReportData) -> list[Path]:
     empty = {f"figures/{plot.name}.svg": BLANK for plot in FIGURES if plot.name not in drawn}
     contents = {
         **images,
-        **(empty if data.facts.get("task") == "none" else {}),
+        **(empty if data.facts.get("task") in WITHOUT_CLASSES else {}),
         "report.md": markdown.encode(),
         "report.html": render_html(markdown, images).encode(),
     }

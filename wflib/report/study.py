@@ -25,13 +25,15 @@ MEASURES = (
     *("steps", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std", "variance_ratio"),
     *("path_length", "validation_loss", "training_seconds"),
 )
+FACTS = ("iterations", "parameters", "zoo_networks")
+"""What rows say of a flow besides."""
 TOLERANCE = 0.05
 COLUMNS = 4
 
 
 def study_labels(rows: pd.DataFrame) -> list[str]:
     """The columns that say which flow a row belongs to: all that measure nothing."""
-    return [column for column in rows.columns if column not in MEASURES]
+    return [column for column in rows.columns if column not in (*MEASURES, *FACTS)]
 
 
 def steps_needed(flow: pd.DataFrame) -> int:
@@ -61,10 +63,12 @@ def study_summary(rows: pd.DataFrame) -> pd.DataFrame:
         ``training_seconds``.
 
     Raises:
-        ValueError: A measure is missing.
+        ValueError: A measure is missing, or no column tells flows apart.
     """
     if missing := [column for column in MEASURES if column not in rows.columns]:
         raise ValueError(f"study: expected columns {list(MEASURES)}, missing {missing}; run the study's cells again.")
+    if not study_labels(rows):
+        raise ValueError("study: expected a column that says which flow a row belongs to; run cells with a --label.")
     found = []
     for labels, flow in rows.groupby(study_labels(rows), sort=False, dropna=False):
         flow = flow.sort_values("steps")

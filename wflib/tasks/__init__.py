@@ -1,5 +1,6 @@
 """Base tasks: their data in three parts."""
 
-from wflib.tasks.tasks import TASKS, Dataset, Split, load_dataset, save_dataset
+from wflib.tasks.loading import TASKS
+from wflib.tasks.tasks import WITHOUT_CLASSES, WITHOUT_EXAMPLES, Dataset, Split, load_dataset, save_dataset
 
-__all__ = ["TASKS", "Dataset", "Split", "load_dataset", "save_dataset"]
+__all__ = ["TASKS", "WITHOUT_CLASSES", "WITHOUT_EXAMPLES", "Dataset", "Split", "load_dataset", "save_dataset"]

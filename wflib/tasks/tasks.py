@@ -7,9 +7,7 @@ see ``validation``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,15 +16,17 @@ from torch import Tensor
 from wflib.architecture import Architecture
 from wflib.rng import generator
 from wflib.storage import ArtifactError, load_artifact, save_artifact
-from wflib.tasks.images import fetch_images, read_idx
 
-__all__ = ["TASKS", "Dataset", "Split", "load_dataset", "load_digits", "load_images", "load_wdbc", "save_dataset"]
+__all__ = ["WITHOUT_CLASSES", "WITHOUT_EXAMPLES", "Dataset", "Split", "load_dataset", "no_examples", "save_dataset"]
 
 PARTS = ("train", "validation", "test")
-VALIDATION_IMAGES = 5000
 PROBES = 64
 FLAT_IMAGES = {"mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28)}
 """Tasks that are kept as flat features → the shape of their images."""
+WITHOUT_EXAMPLES = ("none", "gaussian")
+"""Tasks that no network is trained on."""
+WITHOUT_CLASSES = (*WITHOUT_EXAMPLES, "diabetes")
+"""Tasks whose networks are no classifiers."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ class Dataset:
     def has_examples(self) -> bool:
         """Whether there are any: the task ``none`` has none, for networks whose data nobody has at hand."""
         return len(self.train.inputs) > 0
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether there are examples whose classes networks predict."""
+        return self.has_examples and self.task_type == "classification"
 
     def probes(self, architecture: Architecture) -> Tensor:
         """Inputs on which networks' functions are compared: the validation part's, else 64 draws from N(0, 1)."""
@@ -110,7 +115,7 @@ class Dataset:
         """
         inputs, outputs = architecture.inputs, architecture.groups[-1].size
         if not self.has_examples:
-            return replace(no_examples(inputs), task_type=architecture.task_type, outputs=outputs)
+            return no_examples(inputs, self.task, outputs, architecture.task_type)
         if (math.prod(inputs), outputs, architecture.task_type) != (self.features, self.outputs, self.task_type) or (
             inputs != self.inputs and min(len(inputs), len(self.inputs)) > 1
         ):
@@ -123,95 +128,12 @@ class Dataset:
         return self if inputs == self.inputs else self.shaped(inputs)
 
 
-def no_examples(inputs: tuple[int, ...] = (0,)) -> Dataset:
+def no_examples(
+    inputs: tuple[int, ...] = (0,), task: str = "none", outputs: int = 0, task_type: str = "classification"
+) -> Dataset:
     """The task of networks without data: they are looked at as weights alone."""
     empty = Split(torch.zeros(0, *inputs), torch.zeros(0, dtype=torch.int64))
-    return Dataset("none", "classification", 0, empty, empty, empty)
-
-
-def load_wdbc() -> Dataset:
-    """UCI Wisconsin Breast Cancer Diagnostic, as shipped with scikit-learn: 455 / 57 / 57 examples, 30 features."""
-    from sklearn.datasets import load_breast_cancer
-    from sklearn.model_selection import train_test_split
-    from sklearn.preprocessing import StandardScaler
-
-    inputs, targets = load_breast_cancer(return_X_y=True)
-    x_train, x_rest, y_train, y_rest = train_test_split(inputs, targets, train_size=0.8, random_state=42)
-    x_validation, x_test, y_validation, y_test = train_test_split(x_rest, y_rest, test_size=0.5, random_state=42)
-    scaler = StandardScaler().fit(x_train)
-
-    def split(x, y) -> Split:
-        return Split(torch.tensor(scaler.transform(x), dtype=torch.float32), torch.tensor(y, dtype=torch.int64))
-
-    return Dataset(
-        "wdbc", "classification", 2, split(x_train, y_train), split(x_validation, y_validation), split(x_test, y_test)
-    )
-
-
-def load_digits() -> Dataset:
-    """Handwritten digits as shipped with scikit-learn: 1,437 / 180 / 180 images (1, 8, 8), standardized as MNIST's.
-
-    Every part has the same shares of classes.
-    """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    images, labels = load_digits(return_X_y=True)
-    x_train, x_rest, y_train, y_rest = train_test_split(images, labels, train_size=0.8, random_state=42, stratify=labels)
-    x_validation, x_test, y_validation, y_test = train_test_split(
-        x_rest, y_rest, test_size=0.5, random_state=42, stratify=y_rest
-    )
-    mean, deviation = float(x_train.mean()), float(x_train.std())
-
-    def split(x, y) -> Split:
-        inputs = torch.tensor((x - mean) / deviation, dtype=torch.float32).view(-1, 1, 8, 8)
-        return Split(inputs, torch.tensor(y, dtype=torch.int64))
-
-    return Dataset(
-        "digits", "classification", 10, split(x_train, y_train), split(x_validation, y_validation), split(x_test, y_test)
-    )
-
-
-def load_images(task: str) -> Dataset:
-    """MNIST or Fashion-MNIST: 55,000 / 5,000 / 10,000 images of 784 pixels, standardized by one mean and deviation for all.
-
-    The validation part is the last 5,000 of the 60,000 training images. Pixels share their statistics: dead ones would have
-    a deviation of zero.
-
-    Args:
-        task: ``mnist`` or ``fashion-mnist``.
-
-    Raises:
-        OSError: No source has the files.
-    """
-    files = fetch_images(task)
-    images = {part: read_idx(files[f"{part}-images-idx3-ubyte"]).reshape(-1, 784) for part in ("train", "t10k")}
-    labels = {part: read_idx(files[f"{part}-labels-idx1-ubyte"]) for part in ("train", "t10k")}
-    training = images["train"][:-VALIDATION_IMAGES] / 255
-    mean, deviation = float(training.mean()), float(training.std())
-
-    def split(part: str, where: slice) -> Split:
-        inputs = torch.tensor(images[part][where], dtype=torch.float32).div(255).sub(mean).div(deviation)
-        return Split(inputs, torch.tensor(labels[part][where], dtype=torch.int64))
-
-    return Dataset(
-        task,
-        "classification",
-        10,
-        split("train", slice(None, -VALIDATION_IMAGES)),
-        split("train", slice(-VALIDATION_IMAGES, None)),
-        split("t10k", slice(None)),
-    )
-
-
-TASKS: dict[str, Callable[[], Dataset]] = {
-    "none": no_examples,
-    "wdbc": load_wdbc,
-    "digits": load_digits,
-    "mnist": partial(load_images, "mnist"),
-    "fashion-mnist": partial(load_images, "fashion-mnist"),
-}
-"""Task name → function that loads its data."""
+    return Dataset(task, task_type, outputs, empty, empty, empty)
 
 
 def save_dataset(path: str | Path, dataset: Dataset) -> None:
@@ -238,8 +160,8 @@ def load_dataset(path: str | Path) -> Dataset:
     except KeyError as error:
         found = sorted([*tensors, *metadata])
         raise ArtifactError(f"{path}: expected {error}, found {found}; rerun fetch-data.") from error
-    if task == "none":
-        return no_examples()
+    if task in WITHOUT_EXAMPLES:
+        return no_examples(tuple(splits["train"].inputs.shape[1:]), task, outputs, task_type)
     for part, split in splits.items():
         if split.inputs.ndim < 2 or len(split.inputs) != len(split.targets) or len(split.inputs) == 0:
             shapes = f"inputs {tuple(split.inputs.shape)} and targets {tuple(split.targets.shape)}"

@@ -5,6 +5,7 @@ from wflib.zoo.base import AnyZoo, fits_memory
 from wflib.zoo.checks import require_same_architecture
 from wflib.zoo.files import save_zoo
 from wflib.zoo.initial import INITS, initial_moments, initialize
+from wflib.zoo.learned import learned_zoo, zoo_of_flow
 from wflib.zoo.minibatches import minibatches
 from wflib.zoo.networks import network_for
 from wflib.zoo.own import zoo_from_networks
@@ -23,7 +24,7 @@ from wflib.zoo.sources import (
 )
 from wflib.zoo.steps import full_batch_steps
 from wflib.zoo.stored import StoredNetworks, StoredZoo, in_parts, load_zoo, open_zoo
-from wflib.zoo.training import train_zoo
+from wflib.zoo.training import train_networks, train_zoo
 from wflib.zoo.writer import ZooWriter
 from wflib.zoo.zoo import COUNTS, Zoo, canonical_zoo
 
@@ -54,6 +55,7 @@ __all__ = [
     "initial_moments",
     "initialize",
     "inspect",
+    "learned_zoo",
     "load_zoo",
     "minibatches",
     "network_for",
@@ -64,7 +66,9 @@ __all__ = [
     "require_same_architecture",
     "save_zoo",
     "stochastic_gradient_chains",
+    "train_networks",
     "train_zoo",
     "write",
     "zoo_from_networks",
+    "zoo_of_flow",
 ]

@@ -1,0 +1,187 @@
+"""Chapter 7 in a tiny form: every kind of cell, and the page from all or few of them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from stages import cell, page
+from tests.stages.test_pipeline_end_to_end import ROOT, TINY, write_project
+from wflib.tasks import Split, load_dataset, save_dataset
+
+LABELS = {"task": "wdbc", "method": "ours", "alignment": "aligned", "coupling": "independent", "seed": 0}
+INDEPENDENT = ["--set", "flow.coupling=independent", "--set", "velocity.gradient_examples=0"]
+
+
+def invoke(measurement: str, out: str, *arguments: str, **labels: object) -> None:
+    words = [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
+    found = CliRunner().invoke(cell.app, [measurement, out, *arguments, *words])
+    assert found.exit_code == 0, f"{measurement}: {found.output} {found.exception}"
+
+
+def places(aligned: str, data: str = "zoo/dataset.safetensors") -> list[str]:
+    files = {"data": data, "aligned": f"{aligned}/aligned.safetensors", "canonical": f"{aligned}/canonical.safetensors"}
+    return [word for name, path in files.items() for word in (f"--{name}", path)]
+
+
+def without_data(words: list[str]) -> list[str]:
+    return words[2:]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with cells of every kind, from two tiny zoos of wdbc and diabetes."""
+    folder = tmp_path_factory.mktemp("paper")
+    write_project(folder)
+    preset = YAML(typ="safe").load((ROOT / "stages/presets/diabetes.yaml").read_text())
+    for section, values in TINY.items():
+        preset[section] |= values
+    with (folder / "stages/presets/diabetes.yaml").open("w") as file:
+        YAML().dump(preset, file)
+    (folder / "diabetes.yaml").write_text("task: diabetes\nflow: {geometry: euclidean}\n")
+    with contextlib.chdir(folder):
+        make_cells()
+    return folder
+
+
+def make_cells() -> None:
+    small = ["--networks", "4"]
+    invoke("zoo", "zoo")
+    trained = ["--data", "zoo/dataset.safetensors", "--trained", "zoo/trained.safetensors"]
+    invoke("align", "aligned", *trained)
+    dataset = load_dataset("zoo/dataset.safetensors")
+    parts = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
+    flipped = {name: Split(-split.inputs, split.targets) for name, split in parts.items()}
+    save_dataset("target.safetensors", replace(dataset, **flipped))
+    for geometry in ("euclidean", "geometric"):
+        labels, flow = LABELS | {"geometry": geometry}, f"cells/flow-{geometry}"
+        settings = [*places("aligned"), "--set", f"flow.geometry={geometry}", *INDEPENDENT]
+        invoke("flow", flow, *settings, **labels)
+        drawn = ["--flow", f"{flow}/flow.safetensors", *places("aligned")]
+        measured = [*small, "--steps", "1", "--steps", "2", "--examples", "10"]
+        invoke("quality", f"cells/quality-{geometry}", *drawn, *measured, **labels)
+        averages = [*small, "--count", "1", "--count", "4", "--steps", "2", "--repeats", "2"]
+        invoke("averages", f"cells/averages-{geometry}", *drawn, *averages, **labels)
+    labels = LABELS | {"geometry": "geometric"}
+    drawn = ["--flow", "cells/flow-geometric/flow.safetensors", *places("aligned")]
+    wide = ["--width", "4", "--width", "32", "--steps", "2", "--guidance", "0", *small, "--examples", "10"]
+    invoke("quality", "cells/widths", *drawn, *wide, **labels | {"task": "mnist"})
+    flat = ["--flow", "cells/flow-euclidean/flow.safetensors", *without_data(places("aligned"))]
+    invoke("toy", "cells/toy", *flat, "--networks", "4", "--steps", "2", **LABELS | {"task": "gaussian"})
+    methods = ["--method", "none", "--method", "weight-matching, 1 start", "--networks", "4", "--points", "1"]
+    invoke("alignment", "cells/alignment", *trained, *methods, task="wdbc", seed=0)
+    flow = ["--flow", "cells/flow-geometric/flow.safetensors"]
+    target, mnist = ["--target", "target.safetensors"], LABELS | {"task": "mnist", "geometry": "geometric"}
+    few = ["--steps", "2", "--strength", "0.1", "--strength", "1", "--rate", "0.01", "--epochs", "1"]
+    invoke("transfer", "cells/transfer", *flow, *target, *few, *small, **mnist)
+    starts = ["--runs", "2", "--steps", "1", "--steps", "4", "--draw-steps", "2", "--few", "2"]
+    invoke("starts", "cells/starts", *flow, *target, *without_data(places("aligned")), *starts, **mnist)
+    invoke("flow", "conditioned", *places("aligned"), "--set", "flow.condition=loss", *INDEPENDENT)
+    steered = ["--steps", "2", "--strength", "0.1", "--iterations", "2", "--conditioned", "conditioned/flow.safetensors"]
+    invoke("steering", "cells/steering", *drawn, *steered, *small, **labels)
+    diabetes = ["--params", "diabetes.yaml"]
+    invoke("zoo", "diabetes/zoo", *diabetes)
+    of_zoo = ["--data", "diabetes/zoo/dataset.safetensors", "--trained", "diabetes/zoo/trained.safetensors"]
+    invoke("align", "diabetes/aligned", *diabetes, *of_zoo)
+    own = places("diabetes/aligned", "diabetes/zoo/dataset.safetensors")
+    invoke("flow", "diabetes/flow", *diabetes, *own)
+    drawn = ["--flow", "diabetes/flow/flow.safetensors", *own, *small, "--steps", "2"]
+    invoke("regression", "cells/regression", *drawn, **LABELS | {"task": "diabetes", "geometry": "euclidean"})
+
+
+@pytest.fixture
+def cells(folder, monkeypatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder / "cells"
+
+
+def rows(name: str) -> pd.DataFrame:
+    return pd.read_csv(f"cells/{name}/rows.csv", keep_default_na=False, na_values=[""])
+
+
+def made(source: str, out: str) -> str:
+    found = CliRunner().invoke(page.app, ["paper", source, out])
+    assert found.exit_code == 0, f"{found.output} {found.exception!r}"
+    return Path(out, "README.md").read_text()
+
+
+def test_quality_says_what_is_drawn_and_what_was_learned(cells):
+    table = rows("quality-geometric")
+    assert table.source.tolist()[:2] == ["training", "held-out"]
+    drawn = table[table.source == "samples"]
+    assert set(zip(drawn.steps, drawn.guidance, drawn.form, strict=True)) == {
+        (steps, guidance, form) for steps in (1, 2) for guidance in (0.0, 0.1) for form in ("as drawn", "scale dropped")
+    }
+    whole, bare = (drawn[drawn.form == form].reset_index() for form in ("as drawn", "scale dropped"))
+    assert whole.accuracy_mean.tolist() == bare.accuracy_mean.tolist()  # classes stay what they are
+    assert (whole.nll_mean != bare.nll_mean).all()
+    unguided = whole[(whole.steps == 2) & (whole.guidance == 0)].iloc[0]
+    assert 0 <= unguided.thesis_diversity_mean < unguided.diversity_mean
+    assert whole[whole.steps == 1].diversity_mean.isna().all()
+    assert set(rows("quality-euclidean").form) == {"as trained", "as drawn"}
+    wide = rows("widths")
+    assert set(wide[wide.source == "samples"].width) == {4, 32}
+    losses = wide[wide.width == 32].set_index("form").validation_nll
+    assert losses["one factor"] <= losses["as drawn"] + 1e-6
+
+
+def test_transfer_reads_training_data_and_counts_gradients(cells):
+    table = rows("transfer")
+    assert table.groupby("way").size().to_dict() == {
+        **{"guided": 2, "not guided": 1, "trained from draws": 1, "trained from the prior": 1, "trained to the end": 1}
+    }
+    assert (table[table.way != "trained to the end"].steps == 2).all()
+    assert table.validation_nll.notna().all()
+    starts = rows("starts")
+    assert starts.groupby(["start", "step"]).size().eq(2).all()
+    assert set(starts.start) == {"flow", "gaussian", "he", "zoo", "few-steps"}
+    assert set(starts.step) == {0, 1, 4}
+    assert (starts.making_seconds > 0).all()
+
+
+def test_steering_counts_evaluations(cells):
+    table = rows("steering").set_index(["way", "setting"])
+    assert table.evaluations.to_dict() == {
+        ("plain", 0.0): 2,
+        ("guidance", 0.1): 2,
+        ("starting point", 2.0): 18,
+        ("asked", 0.0): 2,
+        ("asked", 1.0): 4,
+        ("asked", 2.0): 4,
+    }
+
+
+def test_the_page_has_the_thesis_numbers_beside_ours(cells):
+    text = made("cells", "page")
+    for number in ("0.998 ± 0.006", "0.00102 ± 0.00114", "0.754 ± 0.082", "0.826 ± 0.076", "0.244 before"):
+        assert number in text
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert len(headings) == 9
+    drawn = rows("quality-euclidean")
+    drawn = drawn[(drawn.source == "samples") & (drawn.guidance == 0) & (drawn.steps == 2)].iloc[0]
+    line = next(line for line in text.splitlines() if line.startswith("| Euclidean (aligned) | 0.998"))
+    assert f"{drawn.accuracy_mean:.3f} ± {drawn.accuracy_std:.3f}" in line
+    assert "| — | — | — |" in line  # the published method's cells are not there
+    for figure in ("gaussian", "steps-wdbc", "barriers-wdbc", "averages-wdbc-ours", "starts", "steering"):
+        assert Path(f"page/figures/{figure}.svg").read_bytes().startswith(b"<?xml")
+        assert f"](figures/{figure}.svg)" in text
+    of_both = [len(rows(f"quality-{geometry}")) for geometry in ("euclidean", "geometric")]
+    assert len(pd.read_csv("page/tables/quality-wdbc.csv")) == sum(of_both)
+    html = Path("page/page.html").read_text()
+    assert not re.search(r"""(src|href)=["']https?://""", html)
+    assert html.count("data:image/svg+xml") == text.count("](figures/") > 5
+
+
+@pytest.mark.parametrize("one", ["quality-euclidean", "toy", "starts", "flow-geometric", "regression", "alignment"])
+def test_a_page_of_few_cells_shows_dashes(cells, one):
+    text = made(f"cells/{one}", f"few-{one}")
+    assert text.count("—") > 100
+    assert "nan" not in text
+    assert len([line for line in text.splitlines() if line.startswith("## ")]) == 9

@@ -1,0 +1,129 @@
+"""How good networks from one flow are: by steps, guidance and width, beside the networks that it learned from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+from pydantic import Field
+
+from wflib.config import Count, NonNegative, Section, Seed
+from wflib.evaluation import (
+    DrawQuality,
+    best_output_factor,
+    expected_calibration_error,
+    jensen_shannon_pairs,
+    kernel_divergence_pairs,
+    mean_and_std,
+    one_per_cluster,
+    part_quality,
+    sampling_quality,
+    with_output_factor,
+    without_output_scale,
+)
+from wflib.flow import Flow, Guidance, TaskLoss, sample
+from wflib.measurements.measurement import Inputs, Measurement, Tables
+from wflib.networks import Networks, predict
+from wflib.rng import generator
+from wflib.tasks import Dataset, Split
+from wflib.zoo import Zoo
+
+__all__ = ["QUALITY", "guidance_by", "last_networks"]
+
+BATCH, BINS = 64, 15
+"""Training examples of a guidance gradient, as the thesis trains with; bins of calibration errors."""
+
+
+class Options(Section):
+    """Which draws are measured."""
+
+    networks: Annotated[int, Field(ge=2, description="Networks of each row.")] = 100
+    steps: Annotated[tuple[Count, ...], Field(description="Euler steps; repeat for more.")] = (8, 16, 32, 64)
+    guidance: Annotated[tuple[NonNegative, ...], Field(description="Strengths λ by training data; repeat.")] = (0.0, 0.1)
+    width: Annotated[tuple[Count, ...], Field(description="Neurons of hidden layers; the flow's own if none; repeat.")] = ()
+    diverse: Annotated[int, Field(ge=2, description="Networks whose diversity is measured.")] = 50
+    examples: Annotated[Count, Field(description="Test examples on which it is, at most.")] = 500
+    seed: Annotated[Seed, Field(description="Of every random number.")] = 0
+
+
+def guidance_by(flow: Flow, split: Split, strength: float, seed: int, point: str = "x_t") -> Guidance | None:
+    """Guidance of a strength by mini-batches of training examples, None for no strength."""
+    if strength == 0:
+        return None
+    return Guidance(flow, TaskLoss(split, BATCH, generator(seed, "paper", "guidance")), strength, point=point)
+
+
+def last_networks(part: Zoo, count: int, seed: int, name: str) -> Networks:
+    """The last network of some trajectories."""
+    last = part.last_snapshots
+    last = last[one_per_cluster(last.trajectory, generator(seed, "paper", name))]
+    return last.networks[:count]
+
+
+def measure_quality(inputs: Inputs, options: Options) -> Tables:
+    """Quality of draws on test data for every number of Euler steps, strength of guidance and width.
+
+    Rows of training and of held-out trajectories' last networks come first, as what is to be met. Canonical networks have a
+    second row without their output scale, which the thesis drops; wide ones one with all logits times one factor, the best
+    on validation data. Diversity is measured at the most steps without guidance: mean and deviation over pairs of the
+    Jensen–Shannon divergence over inputs, and of the thesis' equation 7.2. Parts of the data as in the audit.
+    """
+    flow, seed = inputs.flow(), options.seed
+    zoo, dataset = inputs.of_flow(flow)
+    own = DrawQuality(zoo, dataset.test, seed)
+    rows = []
+    for name, part in (("training", zoo.training_part), ("held-out", zoo.held_out_part)):
+        networks = last_networks(part, options.networks, seed, name)
+        row = {"source": name, "steps": 0, "guidance": 0.0, "width": 0, "form": "as trained"}
+        rows.append(row | measured(networks, dataset, options, diverse=len(networks) > 1))
+    points = [(w, s, g) for w in options.width or (0,) for g in options.guidance for s in options.steps]
+    with inputs.progress(len(points), "quality") as bar:
+        for width, steps, strength in points:
+            bar.set_postfix_str(f"{steps} steps, guidance {strength:g}")
+            wide = flow.with_widths({group.name: width for group in flow.architecture.hidden_groups}) if width else flow
+            started = time.perf_counter()
+            guidance = guidance_by(wide, dataset.train, strength, seed)
+            x = sample(wide, options.networks, steps, generator(seed, "paper", "prior"), guidance)
+            drawn = wide.coordinates.decode_state(x).to("cpu")
+            seconds = (time.perf_counter() - started) / len(drawn)
+            diverse = steps == max(options.steps) and strength == 0
+            for form, networks in forms(drawn, dataset.validation, wide is not flow):
+                row = {"source": "samples", "steps": steps, "guidance": strength, "width": width, "form": form}
+                row |= measured(networks, dataset, options, diverse) | {"draw_seconds": seconds}
+                if form == "as drawn" and wide is flow:
+                    row["variance_ratio"] = own(drawn)["variance_ratio"]
+                rows.append(row)
+            bar.update()
+    return {"rows": pd.DataFrame(rows)}
+
+
+def forms(drawn: Networks, validation: Split, wide: bool) -> Iterator[tuple[str, Networks]]:
+    """Networks as they were drawn, and what else may be made of their output scale."""
+    yield "as drawn", drawn
+    if drawn.architecture.log_scale is not None:
+        yield "scale dropped", without_output_scale(drawn)
+    if wide:
+        yield "one factor", with_output_factor(drawn, best_output_factor(drawn, validation))
+
+
+def measured(networks: Networks, dataset: Dataset, options: Options, diverse: bool) -> dict[str, Any]:
+    """One row: test quality over networks, all parts with errors over examples, and diversity where it is wanted."""
+    found: dict[str, Any] = {"networks": len(networks), **sampling_quality(networks, dataset.test)}
+    log_probabilities = predict(networks, dataset.test.inputs)
+    error = expected_calibration_error(log_probabilities, dataset.test.targets, BINS)
+    found["ece_mean"], found["ece_std"] = mean_and_std(error.double())
+    parts = part_quality("", networks, dataset, generator(0, "paper", "parts"))
+    for row in parts.to_dict("records"):
+        found |= {f"{row['part']}_{name}": row[name] for name in ("accuracy", "nll", "nll_error_examples")}
+    if diverse:
+        chosen = torch.randperm(len(dataset.test.targets), generator=generator(0, "paper", "diversity"))[: options.examples]
+        some = log_probabilities[: options.diverse, chosen]
+        for name, pairs in (("diversity", jensen_shannon_pairs(some)), ("thesis_diversity", kernel_divergence_pairs(some))):
+            found[f"{name}_mean"], found[f"{name}_std"] = mean_and_std(pairs)
+    return found
+
+
+QUALITY = Measurement("quality", measure_quality, Options, ("data", "aligned", "canonical", "flow"))

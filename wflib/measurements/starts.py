@@ -1,0 +1,99 @@
+"""Draws of a flow as initial weights on another task, beside random and trained ones (thesis figure 7.6)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import pandas as pd
+import torch
+from pydantic import Field
+
+from wflib.config import Count, Positive, Section, Seed
+from wflib.flow import sample
+from wflib.measurements.measurement import Inputs, Measurement, Tables
+from wflib.measurements.quality import last_networks
+from wflib.measurements.transfer import trained_by_adam
+from wflib.models import LEARNING_RATES, best_learning_rate, trained_further
+from wflib.networks import Networks, accuracy, negative_log_likelihood, predict
+from wflib.rng import generator
+from wflib.symmetry import decanonicalize
+from wflib.tasks import Split
+from wflib.zoo import initialize
+
+__all__ = ["STARTS"]
+
+STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000)
+
+
+class Options(Section):
+    """How networks are trained, and how often."""
+
+    runs: Annotated[int, Field(ge=2, description="Training runs from every start.")] = 5
+    steps: Annotated[tuple[Count, ...], Field(description="Steps after which runs are measured; repeat for more.")] = STEPS
+    rate: Annotated[Positive, Field(description="Learning rate of Adam, for all starts.")] = 0.001
+    draw_steps: Annotated[Count, Field(description="Euler steps of a draw.")] = 64
+    few: Annotated[Count, Field(description="Full-batch steps of the start few-steps.")] = 20
+    examples: Annotated[Count, Field(description="Training examples of these steps, at most.")] = 2048
+    seed: Annotated[Seed, Field(description="Of every random number.")] = 0
+
+
+def compare_starts(inputs: Inputs, options: Options) -> Tables:
+    """Train networks on another task by Adam from several kinds of initial weights, each run measured on the way.
+
+    Starts: draws of the flow; N(0, σ²) with the σ of the flow's own zoo, and He's; trained networks of that zoo; and a few
+    full-batch steps on the new task from N(0, σ²), their learning rate chosen on its validation data. All runs of a start
+    are trained together; seconds are of one: what making the start took, and what a step takes.
+    """
+    flow, seed, runs = inputs.flow(), options.seed, options.runs
+    zoo = inputs.zoo_of(flow)
+    dataset = inputs.dataset(flow.architecture, inputs.path("flow"), "target")
+    ordinary = flow.architecture.ordinary_form()
+    std = float(zoo.metadata.get("init_std", 0.1))
+
+    def random_start(init: str) -> Networks:
+        return initialize(ordinary, runs, std, generator(seed, "paper", init), init)
+
+    def few_steps() -> Networks:
+        start, random = random_start("normal"), generator(seed, "paper", "examples")
+        chosen = torch.randperm(len(dataset.train.targets), generator=random)[: options.examples]
+        batch = Split(dataset.train.inputs[chosen], dataset.train.targets[chosen])
+        rate = best_learning_rate(start, batch, dataset.validation, options.few, (*LEARNING_RATES, 0.1))
+        return trained_further(start, batch, options.few, rate)
+
+    def draws() -> Networks:
+        x = sample(flow, runs, options.draw_steps, generator(seed, "paper", "starts"))
+        return decanonicalize(flow.coordinates.decode_state(x).to("cpu"))
+
+    starts: dict[str, Callable[[], Networks]] = {
+        "flow": draws,
+        "gaussian": lambda: random_start("normal"),
+        "he": lambda: random_start("he"),
+        "zoo": lambda: decanonicalize(last_networks(zoo.training_part, runs, seed, "starts")),
+        "few-steps": few_steps,
+    }
+    tables, steps = [], sorted({0, *options.steps})
+    with inputs.progress(len(starts), "starts") as bar:
+        for name, start in starts.items():
+            bar.set_postfix_str(name)
+            started = time.perf_counter()
+            first = start()
+            making = (time.perf_counter() - started) / runs
+            started = time.perf_counter()
+            on_the_way = trained_by_adam(first, dataset.train, options.rate, steps, seed)
+            step_seconds = (time.perf_counter() - started) / (runs * steps[-1])
+            for step, networks in zip(steps, on_the_way, strict=True):
+                columns: dict[str, object] = {"start": name, "run": range(len(networks)), "step": step}
+                for part in ("validation", "test"):
+                    split = getattr(dataset, part)
+                    found = predict(networks, split.inputs)
+                    columns[f"{part}_accuracy"] = accuracy(found, split.targets).tolist()
+                    columns[f"{part}_nll"] = negative_log_likelihood(found, split.targets).tolist()
+                seconds = {"making_seconds": making, "step_seconds": step_seconds}
+                tables.append(pd.DataFrame(columns | seconds))
+            bar.update()
+    return {"rows": pd.concat(tables)}
+
+
+STARTS = Measurement("starts", compare_starts, Options, ("aligned", "canonical", "flow", "target"))

@@ -1,0 +1,116 @@
+"""Draws of a flow guided to another task, beside as many steps of plain training on it (thesis table 7.3)."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import Field
+
+from wflib.config import Count, Positive, Section, Seed, ZooConfig
+from wflib.evaluation import part_quality, sampling_quality
+from wflib.flow import sample
+from wflib.measurements.measurement import Inputs, Measurement, Tables
+from wflib.measurements.quality import BATCH, guidance_by
+from wflib.networks import Networks
+from wflib.rng import generator
+from wflib.symmetry import decanonicalize
+from wflib.tasks import Dataset, Split
+from wflib.zoo import train_networks
+
+__all__ = ["TRANSFER", "recipe_of", "trained_by_adam"]
+
+STRENGTHS, RATES = (0.1, 0.3, 1.0, 3.0, 10.0), (0.001, 0.003, 0.01, 0.03)
+
+
+class Options(Section):
+    """How networks are guided, and what they are compared with."""
+
+    networks: Annotated[int, Field(ge=2, description="Networks of each row.")] = 32
+    steps: Annotated[tuple[Count, ...], Field(description="Euler steps, each a gradient; repeat for more.")] = (64, 512)
+    strength: Annotated[tuple[Positive, ...], Field(description="Strengths λ of guidance; repeat for more.")] = STRENGTHS
+    rate: Annotated[tuple[Positive, ...], Field(description="Learning rates of plain training; repeat for more.")] = RATES
+    epochs: Annotated[Count, Field(description="Of the networks that are trained on the task to the end.")] = 5
+    seed: Annotated[Seed, Field(description="Of every random number.")] = 0
+
+
+def recipe_of(rate: float, epochs: int, seed: int) -> ZooConfig:
+    """Adam on mini-batches."""
+    return ZooConfig(
+        seed=seed,
+        network="mlp",
+        widths=[1],
+        activation="relu",
+        networks=2,
+        held_out=0.5,
+        optimizer="adam",
+        learning_rate=rate,
+        momentum=0.0,
+        weight_decay=0.0,
+        batch_size=BATCH,
+        epochs=epochs,
+        skip_epochs=0,
+        snapshot_every=1,
+        init="normal",
+        init_std=1.0,
+        device="cpu",
+    )
+
+
+def trained_by_adam(start: Networks, train: Split, rate: float, steps: list[int], seed: int) -> list[Networks]:
+    """Networks after some numbers of mini-batch steps from given ones, in their own form's ordinary one."""
+    start = decanonicalize(start).to("cpu")
+    an_epoch = max(1, len(train.targets) // BATCH)
+    flat = train_networks(start, train, recipe_of(rate, -(-steps[-1] // an_epoch), seed), steps)
+    return [Networks.from_flat(start.architecture, flat[:, place]) for place in range(len(steps))]
+
+
+def measure_transfer(inputs: Inputs, options: Options) -> Tables:
+    """Draw networks guided by another task's training loss, for every strength and number of steps.
+
+    Beside them: draws without guidance; as many mini-batch steps of Adam from the flow's prior and from its draws, for every
+    learning rate; and networks trained on the task by Adam for some epochs. Guidance and training see training data only,
+    validation rows say which strength or rate to take, test rows what it is worth. Seconds count drawing.
+    """
+    flow, seed = inputs.flow(), options.seed
+    dataset = inputs.dataset(flow.architecture, inputs.path("flow"), "target")
+    rows: list[dict[str, Any]] = []
+
+    def add(way: str, steps: int, setting: float, networks: Networks, seconds: float) -> None:
+        row = {"way": way, "steps": steps, "setting": setting, "seconds": seconds / len(networks)}
+        rows.append(row | measured(networks.to("cpu"), dataset))
+
+    with inputs.progress(len(options.steps) * (1 + len(options.strength) + len(options.rate)), "transfer") as bar:
+        for steps in options.steps:
+            for strength in (0.0, *options.strength):
+                started = time.perf_counter()
+                guidance = guidance_by(flow, dataset.train, strength, seed)
+                x = sample(flow, options.networks, steps, generator(seed, "paper", "prior"), guidance)
+                way, seconds = "guided" if strength else "not guided", time.perf_counter() - started
+                add(way, steps, strength, flow.coordinates.decode_state(x), seconds)
+                bar.update()
+            unguided = flow.coordinates.decode_state(sample(flow, options.networks, 16, generator(seed, "paper", "prior")))
+            prior = flow.coordinates.decode_state(flow.prior.sample(options.networks, generator(seed, "paper", "prior")))
+            for rate in options.rate:
+                for way, start in (("trained from the prior", prior), ("trained from draws", unguided)):
+                    started = time.perf_counter()
+                    (networks,) = trained_by_adam(start, dataset.train, rate, [steps], seed)
+                    add(way, steps, rate, networks, time.perf_counter() - started)
+                bar.update()
+    long = options.epochs * max(1, len(dataset.train.targets) // BATCH)
+    started = time.perf_counter()
+    (networks,) = trained_by_adam(prior, dataset.train, 0.001, [long], seed)
+    add("trained to the end", long, 0.001, networks, time.perf_counter() - started)
+    return {"rows": pd.DataFrame(rows)}
+
+
+def measured(networks: Networks, dataset: Dataset) -> dict[str, Any]:
+    """Test quality over networks, and all parts with errors over examples."""
+    found: dict[str, Any] = {"networks": len(networks), **sampling_quality(networks, dataset.test)}
+    for row in part_quality("", networks, dataset, generator(0, "paper", "parts")).to_dict("records"):
+        found |= {f"{row['part']}_{name}": row[name] for name in ("accuracy", "nll", "nll_error_examples")}
+    return found
+
+
+TRANSFER = Measurement("transfer", measure_transfer, Options, ("flow", "target"))

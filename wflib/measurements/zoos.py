@@ -1,0 +1,53 @@
+"""Zoos for cells: trained by settings of their own, and aligned in whatever way."""
+
+from __future__ import annotations
+
+import time
+
+import pandas as pd
+
+from wflib.config import Section
+from wflib.device import resolve_device
+from wflib.measurements.measurement import Inputs, Measurement, Tables
+from wflib.tasks import TASKS, save_dataset
+from wflib.zoo import align_zoo, canonical_zoo, network_for, save_zoo, train_zoo
+
+__all__ = ["ALIGN", "DATA", "ZOO"]
+
+
+def fetch(inputs: Inputs, options: Section) -> Tables:
+    """Fetch the task's data in three parts: dataset.safetensors in the cell's folder."""
+    dataset = TASKS[inputs.settings.task]()
+    save_dataset(inputs.out / "dataset.safetensors", dataset)
+    parts = {part: len(getattr(dataset, part).inputs) for part in ("train", "validation", "test")}
+    return {"rows": pd.DataFrame([parts])}
+
+
+def make_zoo(inputs: Inputs, options: Section) -> Tables:
+    """Fetch the task's data and train a zoo on it: dataset.safetensors and trained.safetensors in the cell's folder."""
+    settings = inputs.settings
+    dataset = TASKS[settings.task]()
+    architecture = network_for(settings.zoo, dataset)
+    save_dataset(inputs.out / "dataset.safetensors", dataset)
+    dataset, started = dataset.for_networks(architecture, "zoo"), time.perf_counter()
+    with inputs.progress(settings.zoo.epochs, f"train {settings.zoo.networks} networks") as bar:
+        device = resolve_device(settings.zoo.device)
+        zoo = train_zoo(architecture, dataset, settings.zoo, device, lambda epoch, epochs, loss: bar.update())
+    save_zoo(inputs.out / "trained.safetensors", zoo)
+    facts = {"networks": len(zoo), "trajectories": len(zoo.last_snapshots), "weights": architecture.dimension}
+    return {"rows": pd.DataFrame([{**facts, "zoo_seconds": time.perf_counter() - started}])}
+
+
+def align(inputs: Inputs, options: Section) -> Tables:
+    """Align and canonicalize a trained zoo: aligned.safetensors and canonical.safetensors in the cell's folder."""
+    settings, zoo, started = inputs.settings, inputs.zoo("trained"), time.perf_counter()
+    dataset = inputs.dataset(zoo.architecture, inputs.path("trained"))
+    aligned = align_zoo(zoo, settings.align, dataset)
+    save_zoo(inputs.out / "aligned.safetensors", aligned)
+    save_zoo(inputs.out / "canonical.safetensors", canonical_zoo(aligned, settings.canonicalize.norm))
+    return {"rows": pd.DataFrame([{"align_seconds": time.perf_counter() - started}])}
+
+
+DATA = Measurement("data", fetch, settings=True)
+ZOO = Measurement("zoo", make_zoo, settings=True)
+ALIGN = Measurement("align", align, reads=("data", "trained"), settings=True)

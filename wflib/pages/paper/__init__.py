@@ -1,0 +1,43 @@
+"""The thesis' chapter 7, its numbers beside this project's: a page from whatever cells there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wflib.measurements import Cells
+from wflib.pages.files import Contents
+from wflib.pages.paper.gaussian import gaussian
+from wflib.pages.paper.numbers import MISSING, Section
+from wflib.pages.paper.quality import averages, mnist, wdbc
+from wflib.pages.paper.sizes import sizes, widths
+from wflib.pages.paper.steering import regression, steering
+from wflib.pages.paper.transfer import transfer
+from wflib.report.document import render_html
+
+__all__ = ["SECTIONS", "paper"]
+
+SECTIONS: tuple[Callable[[Cells], Section], ...] = (
+    *(gaussian, wdbc, mnist, averages, transfer),
+    *(widths, sizes, steering, regression),
+)
+INTRODUCTION = (
+    "Made by `dvc repro reports/paper/dvc.yaml` from {cells} cells, {hours:.1f} hours of work on one core or a few. Numbers "
+    "are means over seeds ± deviation over samples ± deviation over seeds, the last where there are several. A cell that "
+    f"has not been computed is {MISSING}. What is chosen (strengths, learning rates, factors) is chosen by validation data."
+)
+
+
+def paper(cells: Cells) -> Contents:
+    """README.md, an offline page.html, figures as SVG and all numbers as CSV."""
+    seconds = sum(float(facts["seconds"]) for facts in cells.facts.values())
+    parts = ["# The thesis' results, here", INTRODUCTION.format(cells=len(cells.facts), hours=seconds / 3600)]
+    contents: dict[str, bytes] = {}
+    images: dict[str, bytes] = {}
+    for section in (make(cells) for make in SECTIONS):
+        parts += [f"## {section.title}", *section.blocks]
+        for name, (drawing, caption) in section.figures.items():
+            images[f"figures/{name}.svg"] = drawing
+            parts += [f"![{caption.split(':')[0]}](figures/{name}.svg)", caption]
+        contents |= {f"tables/{name}.csv": rows.to_csv(index=False).encode() for name, rows in section.tables.items()}
+    text = "\n\n".join(parts) + "\n"
+    return contents | images | {"README.md": text.encode(), "page.html": render_html(text, images).encode()}
