@@ -14,6 +14,7 @@ from stages.common import (
     ALIGNED,
     CANONICAL,
     DATASET,
+    DETAILS,
     EVALUATION,
     FLOW,
     METRICS,
@@ -47,6 +48,7 @@ from wflib.evaluation import (
     enough_for_an_audit,
     evaluate_networks,
     evaluate_weights,
+    key_metrics,
     part_quality,
     rivals,
     sampling_quality,
@@ -94,7 +96,8 @@ def main(
     flow: Annotated[Path, typer.Option(help="Flow from train-flow, for quality against steps.")] = FLOW,
     samples: Annotated[Path, typer.Option(help="Networks from sample.")] = SAMPLES,
     out: Annotated[Path, typer.Option(help="Folder of parquet tables to write.")] = EVALUATION,
-    metrics: Annotated[Path, typer.Option(help="Small JSON file for dvc metrics diff.")] = METRICS,
+    metrics: Annotated[Path, typer.Option(help="JSON file with the few numbers that dvc metrics diff shows.")] = METRICS,
+    details: Annotated[Path, typer.Option(help="JSON file with all numbers of all sets.")] = DETAILS,
 ) -> None:
     """Measure drawn networks, zoo networks, held-out trajectories and simpler models in the same way.
 
@@ -130,7 +133,8 @@ def main(
         joined = {name: table_of(tables[name], schema) for name, schema in SCHEMAS.items()}
         for name, schema in SCHEMAS.items():
             save_table(out / f"{name}.parquet", joined[name], schema)
-        save_json(metrics, figures(joined, audit))
+        save_json(metrics, key_metrics(joined["groups"], joined["parts"], audit))
+        save_json(details, figures(joined, audit))
         samples_row = joined["groups"].set_index("source").loc["samples"]
         if examples is None:
             said = [f"samples: {NO_EXAMPLES}"]
@@ -224,7 +228,7 @@ def table_of(rows: list, schema: dict[str, str]) -> pd.DataFrame:
 
 
 def figures(tables: dict[str, pd.DataFrame], audit: Audit | None) -> dict[str, dict[str, object]]:
-    """What a JSON file of metrics holds: defined numbers of every set, mean barriers, the audit's numbers."""
+    """What the JSON file of details holds: defined numbers of every set, mean barriers, the audit's numbers."""
 
     def defined(values: dict[str, object]) -> dict[str, object]:
         return {key: value for key, value in values.items() if is_number(value)}
@@ -241,7 +245,7 @@ def figures(tables: dict[str, pd.DataFrame], audit: Audit | None) -> dict[str, d
 
 
 def is_number(value: object) -> bool:
-    """Whether JSON can hold the value: undefined figures are NaN in tables and left out of metrics."""
+    """Whether JSON can hold the value: undefined figures are NaN in tables and left out of files."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 

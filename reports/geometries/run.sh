@@ -59,6 +59,7 @@ for geometry in "$@"; do
   python -m stages.evaluate "${with[@]}" "${dataset[@]}" --trained ../zoo/data/zoo/trained.safetensors "${zoo[@]}"
   python -m stages.study_widths widths.csv "${dataset[@]}" --width 10 --width 16 --width 32 --width 64
   mkdir -p "$results/$geometry"
-  cp reports/metrics.json widths.csv reports/history.csv reports/stages/train-flow.json "$results/$geometry/"
+  cp reports/details.json "$results/$geometry/metrics.json"
+  cp widths.csv reports/history.csv reports/stages/train-flow.json "$results/$geometry/"
 done
 cd "$root" && python -m stages.study_geometries "$results"

@@ -48,10 +48,10 @@ def test_the_whole_pipeline(project, geometry):
     for stage in STAGES:
         result = run(stage)
         assert result.exit_code == 0, f"{stage}: {result.output} {result.exception}"
-    metrics = json.loads(Path("reports/metrics.json").read_text())
-    assert 0 <= metrics["samples"]["accuracy_mean"] <= 1
-    assert metrics["samples"]["variance_ratio"] > 0
-    assert set(metrics["barrier"]) == {"aligned", "unaligned"}
+    details = json.loads(Path("reports/details.json").read_text())
+    assert 0 <= details["samples"]["accuracy_mean"] <= 1
+    assert details["samples"]["variance_ratio"] > 0
+    assert set(details["barrier"]) == {"aligned", "unaligned"}
     page = Path("reports/report.html").read_text()
     assert not re.search(r"""(src|href)=["']https?://""", page)
     assert geometry in page

@@ -14,6 +14,7 @@ from wflib.evaluation.draws import DrawQuality
 from wflib.evaluation.features import Features, network_features
 from wflib.evaluation.function_novelty import largest_error_overlap, nearest_function
 from wflib.evaluation.importance import ImportanceWeights, flow_importance, importance_weights, weighted_average
+from wflib.evaluation.key_metrics import key_metrics
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.neighbours import CopyingAudit, audit_copying, nearest_of_sets
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
@@ -100,6 +101,7 @@ __all__ = [
     "interval_coverage",
     "jensen_shannon_diversity",
     "kernel_test",
+    "key_metrics",
     "largest_error_overlap",
     "loss_barriers",
     "loss_test",

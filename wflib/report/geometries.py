@@ -32,7 +32,7 @@ def geometries_markdown(
     """Tables of samples, held-out trajectories and other widths.
 
     Args:
-        metrics: Geometry → what evaluate wrote as ``metrics.json``.
+        metrics: Geometry → what evaluate wrote as ``details.json``.
         facts: Geometry → what train-flow wrote of itself: ``iterations`` and ``training_seconds``.
         widths: Geometry → rows ``width``, ``networks``, ``accuracy_mean``, ``nll_mean``, ``bma_accuracy``.
 
