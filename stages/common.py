@@ -21,7 +21,7 @@ from wflib.distributed import rank
 from wflib.storage import save_json
 from wflib.zoo import Zoo, load_zoo, require_same_architecture
 
-Params = Annotated[Path, typer.Option(help="Task and overrides; null means 'as the preset says'.")]
+Params = Annotated[Path, typer.Option(help="Task and overrides; what is left out is as the preset says.")]
 Presets = Annotated[Path, typer.Option(help="Folder with one complete preset per task.")]
 DatasetFile = Annotated[Path, typer.Option(help="Dataset from fetch-data.")]
 TrainedZoo = Annotated[Path, typer.Option(help="Zoo from train-zoo.")]

@@ -26,7 +26,13 @@ def audit() -> Audit:
 
 
 def groups() -> pd.DataFrame:
-    known = {"bma_nll": 0.05, "variance_ratio": 1.1, "mean_shift": math.nan, "copying_ratio": 0.9, "copying_ratio_error": 0.1}
+    known = {
+        "bma_nll": 0.05,
+        "variance_ratio": 1.1,
+        "mean_shift": math.nan,
+        "copying_ratio": 0.9,
+        "copying_ratio_error": 0.1,
+    }
     rows = [{**dict.fromkeys(GROUP_SCHEMA, 7.0), **known, "source": source} for source in ("samples", "zoo", "held-out")]
     return pd.DataFrame(rows)
 

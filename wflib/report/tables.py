@@ -116,7 +116,7 @@ def stage_table(stages: pd.DataFrame) -> str:
 
 
 def settings_table(settings: Mapping[str, Any]) -> str:
-    """Every setting with its dotted name, as ``dvc exp run -S`` takes it; empty without settings."""
+    """Every setting with its dotted name; empty without settings."""
     return markdown_table(
         ["Setting", "Value"], [[code(name), cell(shown(value))] for name, value in flat(settings)], right=()
     )
