@@ -3,11 +3,16 @@
 import base64
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from wflib.report import FIGURES, write_report
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Resources(HTMLParser):
@@ -114,8 +119,33 @@ def test_optional_tables_may_be_missing(run, make_run, tmp_path):
     none = {name: getattr(run, name).head(0) for name in ("barriers", "curve", "history", "stages")}
     networks = run.networks.assign(nearest_distance=np.nan, error_overlap=np.nan)
     paths = write_report(tmp_path, make_run(**none, networks=networks, settings={}, facts={}))
-    assert [path.name for path in paths] == ["quality.svg", "calibration.svg", "diversity.svg", "report.md", "report.html"]
+    figures, tables = ["quality.svg", "calibration.svg", "diversity.svg"], ["sets.csv", "steps.csv"]
+    assert [path.name for path in paths] == [*figures, *tables, "report.md", "report.html"]
+    assert (tmp_path / "plots/steps.csv").read_text() == "steps,accuracy,nll\n"
     text = (tmp_path / "report.md").read_text()
     assert "## Time" not in text
     assert "## Settings" not in text
     assert "nan" not in text
+
+
+def test_tables_of_plots_have_the_numbers_of_the_run(written, run):
+    steps = pd.read_csv(written / "plots/steps.csv")
+    assert steps["steps"].tolist() == [8, 16, 32, 64]  # without guidance alone
+    assert steps["nll"].tolist() == pytest.approx([0.1 + 1 / count for count in steps["steps"]])
+    sets = pd.read_csv(written / "plots/sets.csv").set_index("set")
+    assert sets.index[0] == "samples"
+    assert set(sets.index) == set(run.groups["source"])
+    assert sets.loc["samples", "ece"] == pytest.approx(0.04)
+    assert sets.loc["zoo", "average_ece"] == pytest.approx(0.014)
+
+
+def test_every_plot_of_the_pipeline_has_its_column(written, run):
+    run.history.to_csv(written / "history.csv", index=False)
+    plots = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["plots"]
+    curves = {name: plot for one in plots if isinstance(one, dict) for name, plot in one.items()}
+    assert len(curves) == 6
+    for name, plot in curves.items():
+        ((file, columns),) = plot["y"].items()
+        x = plot["x"] if isinstance(plot["x"], str) else plot["x"][file]
+        table = pd.read_csv(written / Path(file).relative_to("reports"))
+        assert {x, *([columns] if isinstance(columns, str) else columns)} <= set(table.columns), name

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from wflib.report.data import ReportData
 from wflib.report.figures import FIGURES
+from wflib.report.plots import plot_tables
 from wflib.report.summary import summary
 from wflib.report.tables import (
     cell,
@@ -44,6 +45,8 @@ PARAGRAPH = ["paragraph_open", "inline", "paragraph_close"]
 def write_report(folder: str | Path, data: ReportData) -> list[Path]:
     """Write ``report.md`` with ``figures/*.svg``, and ``report.html`` with everything inside and no external requests.
 
+    Tables for ``dvc plots diff`` go to ``plots/*.csv``, see :func:`~wflib.report.plots.plot_tables`.
+
     The same data give the same bytes. Figures whose tables have no rows are left out; with the task ``none`` their files
     are there for the pipeline, and say so.
 
@@ -52,7 +55,7 @@ def write_report(folder: str | Path, data: ReportData) -> list[Path]:
         data: The run.
 
     Returns:
-        The files written: figures, ``report.md``, ``report.html``.
+        The files written: figures, tables, ``report.md``, ``report.html``.
     """
     folder = Path(folder)
     drawn = draw_figures(data)
@@ -62,6 +65,7 @@ def write_report(folder: str | Path, data: ReportData) -> list[Path]:
     contents = {
         **images,
         **(empty if data.facts.get("task") == "none" else {}),
+        **{f"plots/{name}.csv": text.encode() for name, text in plot_tables(data).items()},
         "report.md": markdown.encode(),
         "report.html": render_html(markdown, images).encode(),
     }
