@@ -40,6 +40,7 @@ from wflib.evaluation import (
     NETWORK_SCHEMA,
     NO_EXAMPLES,
     PART_SCHEMA,
+    PICTURE_SCHEMA,
     Audit,
     audit_examples,
     audit_networks,
@@ -54,6 +55,7 @@ from wflib.evaluation import (
     sampling_quality,
     training_mistakes,
     verdict,
+    weight_pictures,
 )
 from wflib.flow import Flow, Guidance, TaskLoss, load_flow, sample
 from wflib.models import METHODS, check_methods, method_settings
@@ -77,6 +79,7 @@ SCHEMAS = {
     "barriers": BARRIER_SCHEMA,
     "curve": CURVE_SCHEMA,
     "parts": PART_SCHEMA,
+    "pictures": PICTURE_SCHEMA,
 }
 """Table → its columns."""
 Sets = dict[str, tuple[Networks, torch.Tensor | None]]
@@ -124,6 +127,8 @@ def main(
             examples = audit_examples(dataset, generator(settings.evaluate.seed, "evaluate", "examples"))
         audit = audited(settings, zoo, drawn.networks.to(device), dataset, examples)
         tables = measured(settings, sets, zoo, dataset, device)
+        random = generator(settings.evaluate.seed, "evaluate", "pictures")
+        tables["pictures"] = [weight_pictures(drawn.networks, zoo.training_part, zoo.reference, random, dataset.image)]
         tables["barriers"], tables["curve"] = [], []
         if dataset.has_examples:
             chosen = (("unaligned", before), ("aligned", after))

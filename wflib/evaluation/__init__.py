@@ -19,6 +19,7 @@ from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.neighbours import CopyingAudit, audit_copying, nearest_of_sets
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
 from wflib.evaluation.parts import PART_SCHEMA, Rival, part_quality, rivals
+from wflib.evaluation.pictures import PICTURE_SCHEMA, weight_pictures
 from wflib.evaluation.quality import (
     bayesian_model_average,
     brier_score,
@@ -56,6 +57,7 @@ __all__ = [
     "NETWORK_SCHEMA",
     "NO_EXAMPLES",
     "PART_SCHEMA",
+    "PICTURE_SCHEMA",
     "SYMMETRY_SCHEMA",
     "Audit",
     "Barriers",
@@ -130,5 +132,6 @@ __all__ = [
     "training_mistakes",
     "variance_ratio",
     "verdict",
+    "weight_pictures",
     "weighted_average",
 ]

@@ -36,6 +36,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "curve": ("steps", "guidance", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std"),
     "history": ("iteration", "seconds", "loss", "validation_loss", "learning_rate"),
     "stages": ("stage", "seconds"),
+    "pictures": ("network", "distance", "tensor", "unit", "channel", "y", "x", "value"),
     "parts": (
         *("source", "part", "networks", "examples"),
         *(f"{name}{end}" for name in ("accuracy", "nll") for end in ("", "_error_networks", "_error_examples")),
@@ -60,6 +61,7 @@ class ReportData:
         history: Training of the flow; ``validation_loss`` is NaN between validations.
         stages: Seconds of each pipeline stage, in order.
         parts: Quality on training, validation and test examples, one row a source and part, with both standard errors.
+        pictures: Weights of a zoo network, a sample, and the training network nearest to it, one row a weight.
         settings: Every setting of the run, nested by section.
         verdict: Sentences of the audit, which come first.
         cost: Seconds of drawing and of training.
@@ -78,6 +80,7 @@ class ReportData:
     history: pd.DataFrame = field(default_factory=no_rows("history"))
     stages: pd.DataFrame = field(default_factory=no_rows("stages"))
     parts: pd.DataFrame = field(default_factory=no_rows("parts"))
+    pictures: pd.DataFrame = field(default_factory=no_rows("pictures"))
     settings: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     verdict: Sequence[str] = ()

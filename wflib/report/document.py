@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -36,9 +37,10 @@ __all__ = ["write_report"]
 
 BLANK = (
     b'<svg xmlns="http://www.w3.org/2000/svg" width="480" height="60"><text x="12" y="36" font-family="sans-serif" '
-    b'font-size="14">Needs examples, which the task none does not have.</text></svg>\n'
+    b'font-size="14" fill="#808080">Needs examples, which the task none does not have.</text></svg>\n'
 )
 """In place of a figure that needs examples: the pipeline's outputs are the same for every task."""
+FOLD = re.compile(r"<details>\n<summary>[\w ]+</summary>|</details>")
 PARAGRAPH = ["paragraph_open", "inline", "paragraph_close"]
 
 
@@ -90,6 +92,7 @@ def render_markdown(data: ReportData, drawn: list[str]) -> str:
     text = template.render(
         title=cell(title(data.facts)),
         introduction=cell(introduction(data.facts)),
+        verdict=[cell(sentence) for sentence in (*data.verdict, *([] if data.cost is None else [data.cost.sentence()]))],
         summary=summary(data),
         quality=quality_table(data.groups),
         novelty=novelty_table(data.groups),
@@ -111,7 +114,7 @@ def render_html(markdown: str, images: Mapping[str, bytes]) -> str:
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     tokens = parser.parse(markdown)
     inline_images(tokens, images)
-    body = parser.renderer.render(figures_with_captions(tokens), parser.options, {})
+    body = parser.renderer.render(folded(figures_with_captions(tokens)), parser.options, {})
     heading = next(tokens[k + 1].content for k, token in enumerate(tokens) if token.type == "heading_open")
     template = environment(autoescape=True).from_string(template_text("report.html.j2"))
     return template.render(title=heading.replace("\\", ""), body=Markup(body)) + "\n"
@@ -135,7 +138,7 @@ def figures_with_captions(tokens: list[Token]) -> list[Token]:
             "image"
         ]:
             result += [
-                Token("figure_open", "figure", 1, block=True),
+                Token("figure_open", "figure", 1, attrs={"tabindex": "0"}, block=True),
                 block[1],
                 Token("figcaption_open", "figcaption", 1, block=True),
                 block[4],
@@ -143,6 +146,21 @@ def figures_with_captions(tokens: list[Token]) -> list[Token]:
                 Token("figure_close", "figure", -1, block=True),
             ]
             next(itertools.islice(rest, 4, 5))
+        else:
+            result.append(tokens[k])
+    return result
+
+
+def folded(tokens: list[Token]) -> list[Token]:
+    """The lines of our template that fold what is between them become HTML; all other HTML stays text."""
+    result: list[Token] = []
+    rest = iter(range(len(tokens)))
+    for k in rest:
+        block = tokens[k : k + 3]
+        content = block[1].content if [token.type for token in block] == PARAGRAPH else ""
+        if FOLD.fullmatch(content):
+            result.append(Token("html_block", "", 0, content=f"{content}\n", block=True))
+            next(itertools.islice(rest, 1, 2))
         else:
             result.append(tokens[k])
     return result

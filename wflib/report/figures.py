@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from wflib.report.barriers import barrier_limits, barrier_matrix
 from wflib.report.curves import learning_rate, quality_by_steps, training_loss
 from wflib.report.data import ReportData
+from wflib.report.pictures import network_pictures
 from wflib.report.sources import calibration, distribution, diversity, variance_ratio
 from wflib.report.theme import INK
 
@@ -45,6 +46,10 @@ class ReportFigure:
     title: str
     caption: str
     draw: Callable[[ReportData], Figure | None]
+
+
+def networks(data: ReportData) -> Figure | None:
+    return network_pictures(data.pictures) if len(data.pictures) else None
 
 
 def quality(data: ReportData) -> Figure | None:
@@ -146,6 +151,15 @@ def canvas(count: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 FIGURES = (
+    ReportFigure(
+        "networks",
+        "Networks themselves",
+        "Weights of a sample between a training network and the one nearest to the sample, neurons in one "
+        "order: a row a neuron, or an image a neuron where the task has images; blue is negative, red positive. Numbers are "
+        "distances from the sample over all weights. A copy would look like its neighbour; a new network differs from it "
+        "about as much as from any other.",
+        networks,
+    ),
     ReportFigure(
         "quality",
         "Quality of single networks",

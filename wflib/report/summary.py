@@ -23,7 +23,7 @@ NO_RIVALS = ("samples", "zoo", "held-out", "training-noise", "memorizer")  # cop
 
 
 def summary(data: ReportData) -> list[str]:
-    """Sentences for the head of the report, the audit's verdict first; one whose numbers are missing is left out.
+    """Sentences for the head of the report, behind the verdict; one whose numbers are missing is left out.
 
     Args:
         data: The run.
@@ -36,8 +36,7 @@ def summary(data: ReportData) -> list[str]:
         sentence(groups) for sentence in (accuracy, loss, simpler_models, averaging, variance, shift, distance, overlap)
     ]
     sentences += [alignment(data.barriers), guidance(data.curve), time(data.stages)]
-    cost = [] if data.cost is None else [data.cost.sentence()]
-    return [*data.verdict, *cost, *(sentence for sentence in sentences if sentence)]
+    return [sentence for sentence in sentences if sentence]
 
 
 def accuracy(groups: pd.DataFrame) -> str | None:
