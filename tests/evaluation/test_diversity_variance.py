@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from wflib.evaluation import jensen_shannon_diversity, variance_ratio
+from wflib.evaluation.diversity import jensen_shannon_divergences, mean_over_pairs
 from wflib.rng import generator
 
 
@@ -67,3 +68,25 @@ def test_neurons_in_random_order_change_the_ratio():
 def test_variance_ratio_refuses_shapes(samples, zoo):
     with pytest.raises(ValueError, match="variance_ratio expected"):
         variance_ratio(torch.zeros(samples), torch.zeros(zoo))
+
+
+def test_the_error_of_a_mean_over_pairs_is_its_spread_over_draws_of_networks():
+    found = []
+    for seed in range(300):
+        points = torch.randn(30, 5, 3, generator=generator(seed, "draw"), dtype=torch.float64)
+        found.append(mean_over_pairs(jensen_shannon_divergences(points.log_softmax(-1))))
+    means, errors = torch.tensor(found).T
+    assert errors.mean().item() == pytest.approx(means.std().item(), rel=0.15)
+
+
+def test_the_error_of_the_variance_ratio_is_its_spread_over_draws_of_samples():
+    zoo = torch.randn(4000, 6, generator=generator(0, "zoo"), dtype=torch.float64)
+    draws = [torch.randn(40, 6, generator=generator(seed, "draw"), dtype=torch.float64) for seed in range(300)]
+    found = [variance_ratio(draw, zoo) for draw in draws]
+    spread = torch.tensor([one.mean for one in found]).std().item()
+    assert sum(one.error for one in found) / len(found) == pytest.approx(spread, rel=0.15)
+    twice = draws[0].repeat(2, 1)
+    clusters = torch.arange(40).repeat(2)
+    assert variance_ratio(twice, zoo, clusters).error == pytest.approx(found[0].error, rel=0.05)
+    assert variance_ratio(twice, zoo).error < 0.8 * found[0].error  # copies taken for draws
+    assert math.isnan(variance_ratio(draws[0], zoo, torch.zeros(40)).error)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from wflib.evaluation.score_errors import mean_error
+
 __all__ = ["VarianceRatio", "variance_ratio"]
 
 
@@ -17,14 +19,16 @@ class VarianceRatio:
         mean: Mean over coordinates of Var(samples) / Var(zoo); every coordinate counts the same.
         total: Σ Var(samples) / Σ Var(zoo); coordinates of large variance count more.
         constant: Coordinates without variance in the zoo, which ``mean`` leaves out.
+        error: Standard error of ``mean`` over the samples; NaN for samples of one cluster.
     """
 
     mean: float
     total: float
     constant: int
+    error: float
 
 
-def variance_ratio(samples: Tensor, zoo: Tensor) -> VarianceRatio:
+def variance_ratio(samples: Tensor, zoo: Tensor, clusters: Tensor | None = None) -> VarianceRatio:
     """Ratio of per-coordinate sample variances (divisor N − 1) of two sets of flat weight vectors.
 
     Both sides must be aligned to the same reference first: neurons in random order add the variance *between* neurons to
@@ -33,6 +37,7 @@ def variance_ratio(samples: Tensor, zoo: Tensor) -> VarianceRatio:
     Args:
         samples: (networks, D) aligned flat vectors, at least two.
         zoo: (networks, D) aligned flat vectors, at least two.
+        clusters: Trajectory of each sample, (networks,); None where samples are independent.
 
     Returns:
         Both ways of averaging the ratio.
@@ -49,7 +54,11 @@ def variance_ratio(samples: Tensor, zoo: Tensor) -> VarianceRatio:
     varies = theirs > 0
     if not bool(varies.any()):
         raise ValueError("variance_ratio: expected a zoo of different networks, got copies of one; pass other networks.")
+    count = len(samples)
+    squares = (samples - samples.mean(0))[:, varies.to(samples.device)].square() * count / (count - 1)
+    each = (squares.to(zoo.device) / theirs[varies]).mean(1)  # whose mean is the ratio
     return VarianceRatio(
+        error=mean_error(each, clusters),
         mean=(ours[varies] / theirs[varies]).mean().item(),
         total=(ours.sum() / theirs.sum()).item(),
         constant=int((~varies).sum()),

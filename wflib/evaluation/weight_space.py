@@ -87,7 +87,8 @@ def evaluate_weights(
     group |= {"source": source, "networks": count, "novelty_networks": asked, "mean_shift": moments["shift"].max()}
     group |= {"nearest_distance_mean": mean, "nearest_distance_std": deviation, "nearest_distance_min": found.min().item()}
     if several:
-        group["variance_ratio"] = variance_ratio(aligned.flat, training.networks.flat).mean
+        spread = variance_ratio(aligned.flat, training.networks.flat, trajectory)
+        group |= {"variance_ratio": spread.mean, "variance_ratio_error": spread.error}
     if asked and unseen is not None:
         group |= copying_ratio(aligned[:asked], training, unseen, generator, shortlist)
     return rows.astype(NETWORK_SCHEMA), group, moments

@@ -12,6 +12,7 @@ from wflib.report.cost import Cost
 
 __all__ = ["COLUMNS", "ReportData"]
 
+SCORES = ("accuracy", "nll", "ece", "brier")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "networks": (
         "source",
@@ -30,6 +31,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier", "diversity", "variance_ratio", "mean_shift"),
         *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "error_overlap_mean"),
         *("largest_error_overlap_mean", "copying_ratio", "copying_ratio_error", "detectable_by_ratio"),
+        *(f"{score}_error" for score in (*SCORES, *(f"bma_{name}" for name in SCORES))),
+        *("diversity_error", "variance_ratio_error", "error_overlap_error", "largest_error_overlap_error"),
     ),
     "moments": ("source", "tensor", "shift", "spread"),
     "barriers": ("stage", "i", "j", "midpoint", "excess", "maximal"),

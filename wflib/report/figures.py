@@ -93,7 +93,7 @@ def calibrations(data: ReportData) -> Figure | None:
         calibration(data.groups, score, axes, text=LABELS[score])
     hollow = Line2D([], [], color=INK, linestyle="none", marker="o", markerfacecolor="white", markeredgewidth=1.6)
     handles = [hollow, Line2D([], [], color=INK, linestyle="none", marker="D")]
-    figure.legend(handles, ["single networks, mean", "model average"], loc="outside upper center", ncols=2)
+    figure.legend(handles, ["single networks, mean", "model average"], loc="outside upper left", ncols=2)
     return figure
 
 
@@ -123,7 +123,7 @@ def steps(data: ReportData) -> Figure | None:
         level = tuple(np.nan_to_num(levels[0])) if len(levels) and np.isfinite(levels[0, 0]) else None
         quality_by_steps(data.curve, metric, axes, text=LABELS[metric], zoo=level, log=metric == "nll")
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=len(names))
+    figure.legend(handles, names, loc="outside upper left", ncols=len(names))
     return figure
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 __all__ = ["network_pictures", "weight_image"]
 
@@ -38,6 +39,8 @@ def network_pictures(pictures: pd.DataFrame) -> Figure:
         row[0].set_ylabel(tensor.removesuffix(".weight"))
         bar = figure.colorbar(drawn, ax=list(row), shrink=0.9, pad=0.01, aspect=12)
         bar.outline.set_visible(False)
+        bar.locator = MaxNLocator(2, symmetric=True)
+        bar.update_ticks()
     for axes, name in zip(panels[0], names, strict=True):
         distance = pictures.loc[pictures["network"] == name, "distance"].iloc[0]
         away = "" if name == "sample" else f"\n{distance:.3g} away"

@@ -30,7 +30,7 @@ INK = "#333333"
 OTHER = "#999999"
 DARK_PAPER = "#14181c"
 """What dark pages are printed on: the report's own, and figures' with it."""
-DARKEST = 0.45
+DARKEST = 0.4
 """Least lightness of a colour on dark paper."""
 
 
