@@ -222,3 +222,17 @@ def test_dark_colours_are_lightened_and_keep_their_hue():
     red, green, blue = (int(dark_counterpart("#00004d")[k : k + 2], 16) for k in (1, 3, 5))
     assert red == green == 0
     assert blue > 0xC0
+
+
+def test_numbers_in_figures_have_their_errors(run):
+    for name, number in {"quality": "0.130 ± 0.011", "novelty": "12.300 ± 0.037", "diversity": "1.040 ± 0.013"}.items():
+        with theme():
+            figure = next(plot for plot in FIGURES if plot.name == name).draw(run)
+        said = [text.get_text() for axes in figure.axes for text in axes.texts]
+        assert any(text.partition(" ± ")[2] == number.partition(" ± ")[2] for text in said), (name, said)
+
+
+def test_nothing_but_zeros_can_be_drawn(change_group, axes):
+    groups = change_group("samples").groups.assign(diversity=0.0, ece_mean=0.0, bma_ece=0.0)
+    diversity(groups, axes)
+    calibration(groups, "ece", Figure().subplots(), text="ECE")

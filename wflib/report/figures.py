@@ -54,21 +54,24 @@ def networks(data: ReportData) -> Figure | None:
 
 def quality(data: ReportData) -> Figure | None:
     metrics = filled(data.networks, ["accuracy", "nll"])
-    return by_network(data.networks, metrics)
+    return by_network(data, metrics)
 
 
 def novelty(data: ReportData) -> Figure | None:
     metrics = filled(data.networks, ["nearest_distance", "error_overlap"])
-    return by_network(data.networks, metrics)
+    return by_network(data, metrics)
 
 
-def by_network(networks: pd.DataFrame, metrics: list[str]) -> Figure | None:
+def by_network(data: ReportData, metrics: list[str]) -> Figure | None:
     if not metrics:
         return None
+    networks, groups = data.networks, data.groups.set_index("source").astype(float)
+    errors = groups.assign(nearest_distance_error=groups["nearest_distance_std"] / np.sqrt(groups["novelty_networks"]))
     rows = networks.dropna(subset=metrics, how="all")["source"].nunique()
     figure, panels = canvas(len(metrics), 1.1 + 0.38 * rows)
     for metric, axes in zip(metrics, panels, strict=True):
-        distribution(networks, metric, axes, text=LABELS[metric], log=metric == "nll")
+        known = errors[f"{metric}_error"].to_dict()
+        distribution(networks, metric, axes, text=LABELS[metric], log=metric == "nll", errors=known)
     return figure
 
 
