@@ -20,7 +20,7 @@ from wflib.distributed import rank
 from wflib.processes import number_of_processes
 from wflib.storage import save_json
 
-Params = Annotated[Path, typer.Option(help="Task and overrides; null means 'as the preset says'.")]
+Params = Annotated[Path, typer.Option(help="Task and overrides; what is left out is as the preset says.")]
 Presets = Annotated[Path, typer.Option(help="Folder with one complete preset per task.")]
 DatasetFile = Annotated[Path, typer.Option(help="Dataset from fetch-data.")]
 TrainedZoo = Annotated[Path, typer.Option(help="Zoo from train-zoo.")]
@@ -41,7 +41,8 @@ DATASET = Path("data/dataset.safetensors")
 ZOO, ALIGNED, CANONICAL = (Path(f"data/zoo/{form}.safetensors") for form in ("trained", "aligned", "canonical"))
 FLOW, HISTORY = Path("data/flow.safetensors"), Path("reports/history.csv")
 SAMPLES, NETWORKS = Path("data/samples.safetensors"), Path("data/networks.safetensors")
-EVALUATION, METRICS = Path("data/evaluation"), Path("reports/metrics.json")
+EVALUATION = Path("data/evaluation")
+METRICS, DETAILS = Path("reports/metrics.json"), Path("reports/details.json")
 REPORTS, FACTS = Path("reports"), Path("reports/stages")
 CHECKPOINTS = Path("checkpoints")
 TRACEBACK = "WFLIB_TRACEBACK"

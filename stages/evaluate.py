@@ -14,6 +14,7 @@ from stages.common import (
     ALIGNED,
     CANONICAL,
     DATASET,
+    DETAILS,
     EVALUATION,
     FLOW,
     METRICS,
@@ -40,6 +41,7 @@ from wflib.evaluation import (
     MOMENT_SCHEMA,
     NETWORK_SCHEMA,
     PART_SCHEMA,
+    PICTURE_SCHEMA,
     Audit,
     audit_examples,
     audit_networks,
@@ -48,11 +50,13 @@ from wflib.evaluation import (
     enough_for_an_audit,
     evaluate_networks,
     evaluate_weights,
+    key_metrics,
     part_quality,
     rivals,
     sampling_quality,
     training_mistakes,
     verdict,
+    weight_pictures,
     weights_alone,
 )
 from wflib.flow import Flow, Guidance, TaskLoss, load_flow, sample
@@ -77,6 +81,7 @@ SCHEMAS = {
     "barriers": BARRIER_SCHEMA,
     "curve": CURVE_SCHEMA,
     "parts": PART_SCHEMA,
+    "pictures": PICTURE_SCHEMA,
 }
 """Table → its columns."""
 Sets = dict[str, tuple[Networks, torch.Tensor | None]]
@@ -96,7 +101,8 @@ def main(
     flow: Annotated[Path, typer.Option(help="Flow from train-flow, for quality against steps.")] = FLOW,
     samples: Annotated[Path, typer.Option(help="Networks from sample.")] = SAMPLES,
     out: Annotated[Path, typer.Option(help="Folder of parquet tables to write.")] = EVALUATION,
-    metrics: Annotated[Path, typer.Option(help="Small JSON file for dvc metrics diff.")] = METRICS,
+    metrics: Annotated[Path, typer.Option(help="JSON file with the few numbers that dvc metrics diff shows.")] = METRICS,
+    details: Annotated[Path, typer.Option(help="JSON file with all numbers of all sets.")] = DETAILS,
     processes: Processes = 1,
 ) -> None:
     """Measure drawn networks, zoo networks, held-out trajectories and simpler models in the same way.
@@ -128,7 +134,10 @@ def main(
             examples = audit_examples(dataset, generator(settings.evaluate.seed, "evaluate", "examples"))
         audit = audited(settings, zoo, drawn.networks.to(device), dataset, examples) if rank() == 0 else None
         tables = measured(settings, sets, zoo, dataset, device)
-        tables["barriers"], tables["curve"] = [], []
+        tables["pictures"], tables["barriers"], tables["curve"] = [], [], []
+        if rank() == 0:
+            random = generator(settings.evaluate.seed, "evaluate", "pictures")
+            tables["pictures"] = [weight_pictures(drawn.networks, zoo.training_part, zoo.reference, random, dataset.image)]
         if dataset.has_classes and rank() == world_size() - 1:
             chosen = (("unaligned", before), ("aligned", after))
             some = settings.evaluate.barrier_networks
@@ -141,7 +150,8 @@ def main(
             return
         for name, schema in SCHEMAS.items():
             save_table(out / f"{name}.parquet", joined[name], schema)
-        save_json(metrics, figures(joined, audit))
+        save_json(metrics, key_metrics(joined["groups"], joined["parts"], audit))
+        save_json(details, figures(joined, audit))
         samples_row = joined["groups"].set_index("source").loc["samples"]
         if examples is None:
             said = [f"samples: {weights_alone(dataset)}"]
@@ -258,7 +268,7 @@ def table_of(rows: list, schema: dict[str, str]) -> pd.DataFrame:
 
 
 def figures(tables: dict[str, pd.DataFrame], audit: Audit | None) -> dict[str, dict[str, object]]:
-    """What a JSON file of metrics holds: defined numbers of every set, mean barriers, the audit's numbers."""
+    """What the JSON file of details holds: defined numbers of every set, mean barriers, the audit's numbers."""
 
     def defined(values: dict[str, object]) -> dict[str, object]:
         return {key: value for key, value in values.items() if is_number(value)}
@@ -275,7 +285,7 @@ def figures(tables: dict[str, pd.DataFrame], audit: Audit | None) -> dict[str, d
 
 
 def is_number(value: object) -> bool:
-    """Whether JSON can hold the value: undefined figures are NaN in tables and left out of metrics."""
+    """Whether JSON can hold the value: undefined figures are NaN in tables and left out of files."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 

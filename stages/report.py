@@ -10,7 +10,15 @@ import typer
 
 from stages.common import EVALUATION, FACTS, HISTORY, PARAMS, PRESETS, REPORTS, STAGES, Params, Presets, application, running
 from wflib.config import load_settings
-from wflib.evaluation import BARRIER_SCHEMA, CURVE_SCHEMA, GROUP_SCHEMA, MOMENT_SCHEMA, NETWORK_SCHEMA, PART_SCHEMA
+from wflib.evaluation import (
+    BARRIER_SCHEMA,
+    CURVE_SCHEMA,
+    GROUP_SCHEMA,
+    MOMENT_SCHEMA,
+    NETWORK_SCHEMA,
+    PART_SCHEMA,
+    PICTURE_SCHEMA,
+)
 from wflib.report import ReportData, cost_of_run, write_report
 from wflib.storage import load_json, load_table, rerun, save_json
 
@@ -48,6 +56,7 @@ def main(
                 ("barriers", BARRIER_SCHEMA),
                 ("curve", CURVE_SCHEMA),
                 ("parts", PART_SCHEMA),
+                ("pictures", PICTURE_SCHEMA),
             )
         }
         seconds = {stage: fact(stage, "seconds") for stage in STAGES}

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import typer
+from ruamel.yaml import YAML
 
 from wflib.config import load_settings
 
@@ -85,7 +86,11 @@ def dvc_errors(root: Path, words: list[str]) -> Iterator[str]:
         yield f"dvc {' '.join(words)}: a command that is not among {', '.join(DVC)}"
     yield from (f"{word} does not exist" for word in words if word.endswith("dvc.yaml") and not (root / word).is_file())
     given = [words[place + 1] for place, word in enumerate(words) if word == "-S"]
-    settings = dict(setting.split("=", 1) for setting in given)
+    settings = dict(setting.lstrip("+").split("=", 1) for setting in given)
+    wrong = [error for setting in given for error in sign_errors(root, setting.partition("=")[0])]
+    yield from wrong
+    if wrong:
+        return
     task = settings.pop("task", "wdbc")
     several = {key: value for key, value in settings.items() if "," in value and not value.startswith("[")}
     changes = [f"{key}={value.split(',')[0] if key in several else value}" for key, value in settings.items()]
@@ -93,3 +98,15 @@ def dvc_errors(root: Path, words: list[str]) -> Iterator[str]:
         params = Path(folder) / "params.yaml"
         params.write_text(f"task: {task}\n")
         load_settings(params, root / "stages/presets", changes)
+
+
+def sign_errors(root: Path, name: str) -> Iterator[str]:
+    """DVC's signs before a setting: none where params.yaml has it, ++ where it has not."""
+    found = YAML(typ="safe").load((root / "params.yaml").read_text())
+    for key in name.lstrip("+").split("."):
+        found = (found or {}).get(key, {})
+    sign = name[: len(name) - len(name.lstrip("+"))]
+    if sign not in ("", "++"):
+        yield f"{name}: write ++, which changes a setting or adds it"
+    elif (sign == "++") == (found != {}):
+        yield f"{name}: write {'nothing' if sign else '++'} before it, params.yaml has it{'' if sign else ' not'}"

@@ -18,7 +18,7 @@ import stages.cell
 import wflib
 from tests.documents import parse
 from tests.imports import imported_modules, is_empty, python_files, transitive_imports
-from wflib.config import load_settings
+from wflib.config import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = sorted((ROOT / "stages" / "presets").glob("*.yaml"))
@@ -77,15 +77,32 @@ def dependency_errors(root: Path, name: str, stage: dict[str, Any]) -> list[str]
 
 
 def key_errors(params: dict[str, Any], preset: dict[str, Any]) -> list[str]:
-    """Keys that one of params.yaml and a preset has and the other has not."""
-    errors = [f"params.yaml lacks section {section}" for section in preset.keys() - params.keys() - {"geometries"}]
+    """Sections that one of params.yaml and a preset has and the other has not, and keys that no preset takes."""
+    errors = [f"params.yaml lacks section {section}: {{}}" for section in preset.keys() - params.keys() - {"geometries"}]
     # dvc.yaml names geometries, so that a preset without any says {}.
     errors += [f"preset lacks section {section}" for section in (params.keys() | {"geometries"}) - preset.keys() - {"task"}]
     for section in params.keys() & preset.keys():
-        ours, theirs = set(params[section] or {}), set(preset[section])
-        errors += [f"params.yaml lacks {section}.{key}: null" for key in theirs - ours]
-        errors += [f"preset lacks {section}.{key}" for key in ours - theirs]
+        errors += [f"preset lacks {section}.{key}" for key in (params[section] or {}).keys() - preset[section].keys()]
     return sorted(errors)
+
+
+def named_params(stage: dict[str, Any]) -> list[tuple[str, str]]:
+    """File and key of all settings that a stage depends on; whole files are left out."""
+    groups = [{"params.yaml": [one]} if isinstance(one, str) else one for one in stage.get("params", [])]
+    return [(file, key) for group in groups for file, keys in group.items() for key in keys or ()]
+
+
+def absent_params(root: Path, stages: dict[str, dict[str, Any]]) -> list[str]:
+    """Settings that stages depend on and files do not have, for which DVC refuses to run."""
+    absent, nothing = [], object()
+    for name, stage in stages.items():
+        for file, key in named_params(stage):
+            for path in sorted(root.glob(file.replace("${task}", "*"))):
+                found: Any = read_yaml(path)
+                for part in key.split("."):
+                    found = found.get(part, nothing) if isinstance(found, dict) else nothing
+                absent += [f"{name}: {path.name} has no {key}"] if found is nothing else []
+    return absent
 
 
 PIPELINES = sorted(str(path.relative_to(ROOT)) for path in [ROOT / "dvc.yaml", *ROOT.glob("reports/*/dvc.yaml")])
@@ -97,6 +114,28 @@ def test_deps_are_the_code_that_runs(pipeline):
         error for name, stage in stage_definitions(ROOT / pipeline).items() for error in dependency_errors(ROOT, name, stage)
     ]
     assert errors == [], f"{pipeline}:\n" + "\n".join(errors)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_settings_that_stages_depend_on_are_there(pipeline):
+    assert absent_params(ROOT, stage_definitions(ROOT / pipeline)) == []
+
+
+def test_absent_settings_are_found(tmp_path):
+    (tmp_path / "params.yaml").write_text("task: a\nflow: {}\n")
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets/a.yaml").write_text("flow: {seed: 0}\n")
+    stages = {"x": {"params": ["flow", "flow.seed", "zoo", {"presets/${task}.yaml": ["flow.seed", "flow.seed.deep"]}]}}
+    found = ["x: params.yaml has no flow.seed", "x: params.yaml has no zoo", "x: a.yaml has no flow.seed.deep"]
+    assert sorted(absent_params(tmp_path, stages)) == sorted(found)
+
+
+def test_the_first_stage_runs_for_every_setting_and_so_checks_them_all():
+    first = next(iter(stage_definitions(ROOT / "dvc.yaml").values()))
+    assert {file: keys for group in first["params"] for file, keys in group.items()} == {
+        "params.yaml": None,
+        "stages/presets/${task}.yaml": None,
+    }
 
 
 def test_every_stage_of_the_pipeline_says_what_it_does():
@@ -154,11 +193,33 @@ def test_every_stage_runs_when_it_is_run_as_a_module(stage, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_presets_and_params_have_the_same_keys(preset):
-    sections = read_yaml(preset)
-    for section in sections.values():
-        section.pop("by_network", None)  # what is different for some kinds of network is checked by load_settings
+def test_presets_say_every_setting_and_params_have_their_sections(preset):
+    sections, models = read_yaml(preset), {name: field.annotation for name, field in Settings.model_fields.items()}
     assert key_errors(read_yaml(ROOT / "params.yaml"), sections) == []
+    for name in sections.keys() - {"geometries", "models"}:
+        known = {field.alias or key for key, field in models[name].model_fields.items()}
+        assert (name, set(sections[name]) - {"by_network"}) == (name, known)
+
+
+@pytest.mark.parametrize("network", [None, "cnn", "vit"])
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_what_params_say_outright_is_what_the_presets_say(preset, network, tmp_path):
+    """So that another task alone, or another network, is that preset and nothing else."""
+    params = (ROOT / "params.yaml").read_text()
+    changes = [f"zoo.network={network}", "zoo.widths=[8,8]"] if network else []
+    found = []
+    for text in (re.sub(r"(?m)^task: \w+", f"task: {preset.stem}", params), f"task: {preset.stem}\n"):
+        (tmp_path / "params.yaml").write_text(text)
+        found.append(load_settings(tmp_path / "params.yaml", preset.parent, changes))
+    assert found[0] == found[1]
+    (tmp_path / "params.yaml").write_text(f"task: {preset.stem}\ntraining: {{seed: 1}}\n")
+    assert load_settings(tmp_path / "params.yaml", preset.parent, changes) != found[1]
+
+
+def test_params_are_short_and_say_no_null():
+    text = (ROOT / "params.yaml").read_text()
+    assert len(text.splitlines()) <= 25
+    assert "null" not in text
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
@@ -177,8 +238,7 @@ def test_params_are_valid():
 def test_key_errors_name_what_differs():
     params = {"task": "a", "zoo": {"seed": None, "gone": None}, "extra": None}
     assert key_errors(params, {"zoo": {"seed": 0, "new": 1}, "flow": {}}) == [
-        "params.yaml lacks section flow",
-        "params.yaml lacks zoo.new: null",
+        "params.yaml lacks section flow: {}",
         "preset lacks section extra",
         "preset lacks section geometries",
         "preset lacks zoo.gone",

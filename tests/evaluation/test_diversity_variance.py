@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from wflib.evaluation import jensen_shannon_diversity, jensen_shannon_pairs, kernel_divergence_pairs, variance_ratio
+from wflib.evaluation import jensen_shannon_diversity, kernel_divergences, variance_ratio
+from wflib.evaluation.diversity import jensen_shannon_divergences, mean_over_pairs, over_pairs
 from wflib.rng import generator
 
 
@@ -71,7 +72,7 @@ def test_variance_ratio_refuses_shapes(samples, zoo):
 
 def test_pairs_come_in_order_and_their_mean_is_the_diversity():
     p = torch.randn(4, 6, 3, generator=generator(0, "pairs"), dtype=torch.float64).log_softmax(-1)
-    pairs = jensen_shannon_pairs(p)
+    pairs = over_pairs(jensen_shannon_divergences(p))
     assert pairs.shape == (6,)
     expected = [jensen_shannon_diversity(torch.stack([a, b])) for a, b in itertools.combinations(p, 2)]
     assert pairs.tolist() == pytest.approx(expected)
@@ -84,7 +85,7 @@ def test_kernel_divergence_of_two_points_has_a_closed_form(probability, bandwidt
     p = torch.tensor([[[1.0, 0.0]] * 4, [[probability, 1 - probability]] * 4], dtype=torch.float64).log()
     squared = 2 * (1 - probability) ** 2
     expected = math.log(2 / (1 + math.exp(-squared / (2 * bandwidth**2))))
-    assert kernel_divergence_pairs(p, bandwidth).tolist() == pytest.approx([expected])
+    assert over_pairs(kernel_divergences(p, bandwidth)).tolist() == pytest.approx([expected])
 
 
 @pytest.mark.parametrize("elements", [1, 100, 2**24])
@@ -100,15 +101,37 @@ def test_kernel_divergence_is_the_thesis_sum(elements):
             ours, theirs = (estimates[k].score_samples(sets[one]) for k in (one, other))
             sides.append((math.log(2) + ours - torch.logaddexp(*map(torch.from_numpy, (ours, theirs))).numpy()).mean())
         expected.append(sum(sides) / 2)
-    assert kernel_divergence_pairs(p, 0.2, elements).tolist() == pytest.approx(expected)
+    assert over_pairs(kernel_divergences(p, 0.2, elements)).tolist() == pytest.approx(expected)
 
 
 def test_kernel_divergence_does_not_see_which_input_an_output_belongs_to_and_the_other_does():
     p = torch.randn(1, 40, 3, generator=generator(0, "order"), dtype=torch.float64).log_softmax(-1)
     mixed = torch.cat([p, p.flip(1)])
-    assert kernel_divergence_pairs(mixed).tolist() == pytest.approx([0], abs=1e-12)
-    assert jensen_shannon_pairs(mixed).item() > 0.05
+    assert over_pairs(kernel_divergences(mixed)).tolist() == pytest.approx([0], abs=1e-12)
+    assert jensen_shannon_diversity(mixed) > 0.05
     with pytest.raises(ValueError, match="bandwidth expected a positive"):
-        kernel_divergence_pairs(mixed, 0.0)
+        kernel_divergences(mixed, 0.0)
     with pytest.raises(ValueError, match="two networks at least"):
-        kernel_divergence_pairs(p)
+        kernel_divergences(p)
+
+
+def test_the_error_of_a_mean_over_pairs_is_its_spread_over_draws_of_networks():
+    found = []
+    for seed in range(300):
+        points = torch.randn(30, 5, 3, generator=generator(seed, "draw"), dtype=torch.float64)
+        found.append(mean_over_pairs(jensen_shannon_divergences(points.log_softmax(-1))))
+    means, errors = torch.tensor(found).T
+    assert errors.mean().item() == pytest.approx(means.std().item(), rel=0.15)
+
+
+def test_the_error_of_the_variance_ratio_is_its_spread_over_draws_of_samples():
+    zoo = torch.randn(4000, 6, generator=generator(0, "zoo"), dtype=torch.float64)
+    draws = [torch.randn(40, 6, generator=generator(seed, "draw"), dtype=torch.float64) for seed in range(300)]
+    found = [variance_ratio(draw, zoo) for draw in draws]
+    spread = torch.tensor([one.mean for one in found]).std().item()
+    assert sum(one.error for one in found) / len(found) == pytest.approx(spread, rel=0.15)
+    twice = draws[0].repeat(2, 1)
+    clusters = torch.arange(40).repeat(2)
+    assert variance_ratio(twice, zoo, clusters).error == pytest.approx(found[0].error, rel=0.05)
+    assert variance_ratio(twice, zoo).error < 0.8 * found[0].error  # copies taken for draws
+    assert math.isnan(variance_ratio(draws[0], zoo, torch.zeros(40)).error)

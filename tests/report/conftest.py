@@ -75,6 +75,11 @@ def make_groups() -> pd.DataFrame:
                 "detectable_by_ratio": {"samples": 0.321}.get(source, np.nan),
                 "error_overlap_mean": overlap,
                 "largest_error_overlap_mean": min(1.0, overlap + 0.2),
+                "diversity_error": np.nan if single else nll / 200,
+                "variance_ratio_error": {"samples": 0.013}.get(source, np.nan),
+                "error_overlap_error": 0.02,
+                "largest_error_overlap_error": 0.025,
+                **{f"{kind}{score}_error": 0.011 for kind in ("", "bma_") for score in ("accuracy", "nll", "ece", "brier")},
             }
         )
     return pd.DataFrame(rows)
@@ -87,6 +92,29 @@ def make_moments() -> pd.DataFrame:
         for tensor, spread in (("linear1.weight", 1.01), ("log_scale", 0.9))
     ]
     return pd.DataFrame(rows)
+
+
+def make_parts() -> pd.DataFrame:
+    rows = []
+    for source, (count, accuracy, nll, *_) in SOURCES.items():
+        quality = {"accuracy": accuracy, "nll": nll}
+        errors = {f"{name}_error_{over}": 0.01 for name in quality for over in ("networks", "examples")}
+        known = {"source": source, "networks": count, "examples": 60, **quality, **errors}
+        rows += [{**known, "part": part} for part in ("train", "validation", "test")]
+    return pd.DataFrame(rows)
+
+
+def make_pictures() -> pd.DataFrame:
+    """Three networks of a first layer of four 2 × 2 images and a second one of two rows."""
+    shapes = {"linear1.weight": (4, 1, 2, 2), "linear2.weight": (2, 1, 1, 4)}
+    tables = []
+    for scale, name in enumerate(("zoo", "sample", "nearest"), 1):
+        for tensor, shape in shapes.items():
+            places = np.indices(shape).reshape(4, -1).T
+            table = pd.DataFrame(places, columns=["unit", "channel", "y", "x"])
+            value = scale * (np.arange(len(table)) - 7.5)
+            tables.append(table.assign(network=name, distance=float(scale), tensor=tensor, value=value))
+    return pd.concat(tables, ignore_index=True)
 
 
 def make_barriers(count: int = 24) -> pd.DataFrame:
@@ -154,6 +182,8 @@ def make_run() -> Callable[..., ReportData]:
             "networks": make_networks(),
             "groups": make_groups(),
             "moments": make_moments(),
+            "parts": make_parts(),
+            "pictures": make_pictures(),
             "barriers": make_barriers(),
             "curve": make_curve(),
             "history": make_history(),

@@ -1,5 +1,7 @@
 """Figures show the data they are given, in fixed colours, and leave matplotlib's settings alone."""
 
+import re
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -22,7 +24,8 @@ from wflib.report import (
     training_loss,
     variance_ratio,
 )
-from wflib.report.theme import svg_bytes
+from wflib.report.pictures import network_pictures, weight_image
+from wflib.report.theme import dark_counterpart, svg_bytes
 
 
 @pytest.fixture
@@ -64,9 +67,13 @@ def test_log_axis_is_refused_where_a_value_is_not_positive(run, axes):
 def test_barrier_title_is_the_mean_over_different_pairs(run, axes):
     barrier_matrix(run.barriers, "aligned", axes, limits=(0, 1))
     pairs = run.barriers.query("stage == 'aligned' and i != j")
-    assert axes.get_title(loc="left") == f"aligned: mean excess {pairs['excess'].mean():.3f}"
-    assert mean_excess(run.barriers, "aligned") == pytest.approx(pairs["excess"].mean())
-    assert np.isnan(mean_excess(run.barriers, "nowhere"))
+    mean, error = mean_excess(run.barriers, "aligned")
+    assert axes.get_title(loc="left") == f"aligned: mean excess {mean:.4f} ± {error:.4f}"
+    assert mean == pytest.approx(pairs["excess"].mean())
+    assert error == pytest.approx(2 * pairs.groupby("i")["excess"].mean().std() / np.sqrt(24))
+    one_triangle = mean_excess(run.barriers.query("i <= j"), "aligned")
+    assert one_triangle == pytest.approx((mean, error))
+    assert np.isnan(mean_excess(run.barriers, "nowhere")).all()
 
 
 def test_barrier_matrix_is_the_same_from_one_triangle(run, axes):
@@ -143,20 +150,20 @@ def test_same_data_same_bytes_and_settings_stay(run, plot):
 
 
 def test_other_data_other_bytes(run, make_run):
-    plot = FIGURES[0]
+    plot = next(plot for plot in FIGURES if plot.name == "quality")
     with theme():
         assert svg_bytes(plot.draw(run)) != svg_bytes(plot.draw(make_run(networks=run.networks.assign(nll=1.0))))
 
 
-@pytest.mark.parametrize("name", ["barriers", "steps", "training"])
+@pytest.mark.parametrize("name", ["barriers", "steps", "training", "networks"])
 def test_figures_without_rows_are_none(make_run, name):
-    table = {"steps": "curve", "training": "history"}.get(name, name)
+    table = {"steps": "curve", "training": "history", "networks": "pictures"}.get(name, name)
     rows = getattr(make_run(), table).head(0)
     assert next(plot for plot in FIGURES if plot.name == name).draw(make_run(**{table: rows})) is None
 
 
 def test_figures_without_a_metric_leave_out_its_panel(make_run, run):
-    plot = FIGURES[0]
+    plot = next(plot for plot in FIGURES if plot.name == "quality")
     with theme():
         figure = plot.draw(make_run(networks=run.networks.assign(accuracy=np.nan)))
     assert [panel.get_xlabel() for panel in figure.axes] == ["test negative log-likelihood [nats]"]
@@ -165,3 +172,67 @@ def test_figures_without_a_metric_leave_out_its_panel(make_run, run):
 def test_a_missing_column_is_an_error_that_names_it(make_run):
     with pytest.raises(ValueError, match=r"curve: expected columns .* missing \['accuracy_mean'"):
         make_run(curve=pd.DataFrame({"steps": [1], "guidance": [0.0]}))
+
+
+def test_networks_lie_side_by_side_filters_as_tiles(run):
+    with theme():
+        figure = network_pictures(run.pictures)
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
+    assert titles == ["a training network\n1 away", "a sample", "the training network nearest to it\n3 away"]
+    part = run.pictures.query("network == 'zoo' and tensor == 'linear1.weight'")
+    image = weight_image(part)
+    assert image.shape == (5, 5)  # two by two images of two by two, and a gap
+    assert image[3:, :2].ravel().tolist() == part.query("unit == 2")["value"].tolist()
+    assert np.isnan(image[2]).all()
+    assert np.isnan(image[:, 2]).all()
+    matrix = weight_image(run.pictures.query("network == 'zoo' and tensor == 'linear2.weight'"))
+    assert matrix.shape == (2, 4)
+    limits = {image.get_clim() for axes in figure.axes[:3] for image in axes.images}
+    assert len(limits) == 1  # one scale for all networks
+
+
+def test_channels_are_columns_of_tiles():
+    places = np.indices((2, 3, 2, 2)).reshape(4, -1).T
+    part = pd.DataFrame(places, columns=["unit", "channel", "y", "x"]).assign(value=np.arange(24.0))
+    image = weight_image(part.sample(frac=1, random_state=0))
+    assert image.shape == (5, 8)
+    assert image[3:, 6:].ravel().tolist() == part.query("unit == 1 and channel == 2")["value"].tolist()
+
+
+def test_figures_are_dark_where_pages_are(run):
+    plot = next(plot for plot in FIGURES if plot.name == "quality")
+    with theme():
+        drawing = svg_bytes(plot.draw(run)).decode()
+    style = re.search(r"<style[^>]*>(.*?)</style>", drawing, re.DOTALL)[1]
+    assert "@media screen and (prefers-color-scheme: dark)" in style
+    assert '[style*="fill: #ffffff"]{fill:#14181c!important}' in style
+    assert set(re.findall(r"fill: (#[0-9a-f]{6})", style)) < set(re.findall(r"fill: (#[0-9a-f]{6})", drawing))
+    assert "fill: #d55e00" not in style  # bright enough on either paper
+
+
+@pytest.mark.parametrize(
+    ("light", "dark"),
+    [("#ffffff", "#14181c"), ("#000000", "#e6e6e6"), ("#d55e00", "#d55e00"), ("#56b4e9", "#56b4e9")],
+)
+def test_colours_have_dark_counterparts(light, dark):
+    assert dark_counterpart(light) == dark
+
+
+def test_dark_colours_are_lightened_and_keep_their_hue():
+    red, green, blue = (int(dark_counterpart("#00004d")[k : k + 2], 16) for k in (1, 3, 5))
+    assert red == green == 0
+    assert blue > 0xC0
+
+
+def test_numbers_in_figures_have_their_errors(run):
+    for name, number in {"quality": "0.130 ± 0.011", "novelty": "12.300 ± 0.037", "diversity": "1.040 ± 0.013"}.items():
+        with theme():
+            figure = next(plot for plot in FIGURES if plot.name == name).draw(run)
+        said = [text.get_text() for axes in figure.axes for text in axes.texts]
+        assert any(text.partition(" ± ")[2] == number.partition(" ± ")[2] for text in said), (name, said)
+
+
+def test_nothing_but_zeros_can_be_drawn(change_group, axes):
+    groups = change_group("samples").groups.assign(diversity=0.0, ece_mean=0.0, bma_ece=0.0)
+    diversity(groups, axes)
+    calibration(groups, "ece", Figure().subplots(), text="ECE")

@@ -72,10 +72,10 @@ def test_a_convolutional_zoo_goes_through_all_stages_without_examples(project):
     assert zoo.step.tolist() == [10] * 4
     assert zoo.metadata["provenance"]["left_out"] == {"other steps": 8}
     assert pd.read_parquet("data/zoo/figures.parquet")["test_accuracy"].notna().all()
-    metrics = json.loads(Path("reports/metrics.json").read_text())
-    assert metrics["samples"]["variance_ratio"] > 0
-    assert metrics["samples"]["nearest_distance_mean"] > 0
-    assert not [name for name in metrics["samples"] if "accuracy" in name or "nll" in name]
+    details = json.loads(Path("reports/details.json").read_text())
+    assert details["samples"]["variance_ratio"] > 0
+    assert details["samples"]["nearest_distance_mean"] > 0
+    assert not [name for name in details["samples"] if "accuracy" in name or "nll" in name]
     report = Path("reports/report.md").read_text()
     assert "the task none has no examples" in report
     assert "Accuracy" not in report
@@ -103,8 +103,8 @@ def test_a_zoo_of_a_known_task_is_judged_on_its_examples(project):
     foreign.state_dicts(project / "theirs", lambda: foreign.mnist_perceptron((30, 4, 2)), 6)
     settings("wdbc", {"read": {"activation": "relu"}}, flow={"coupling": "independent"})
     run_all(*STAGES[:7])
-    metrics = json.loads(Path("reports/metrics.json").read_text())
-    assert 0 <= metrics["samples"]["accuracy_mean"] <= 1
+    details = json.loads(Path("reports/details.json").read_text())
+    assert 0 <= details["samples"]["accuracy_mean"] <= 1
 
 
 @pytest.mark.parametrize(

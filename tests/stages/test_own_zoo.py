@@ -54,10 +54,10 @@ def run_all(*stages: str) -> None:
 def test_own_networks_go_through_all_stages(project, count):
     save_zoo("data/zoo/trained.safetensors", zoo_from_networks(own_networks(count)))
     run_all("align", "canonicalize", "train_flow", "sample", "evaluate")
-    metrics = json.loads(Path("reports/metrics.json").read_text())
-    assert 0 <= metrics["samples"]["accuracy_mean"] <= 1
-    assert metrics["samples"]["variance_ratio"] > 0
-    assert metrics["held-out"]["accuracy_mean"] >= 0
+    details = json.loads(Path("reports/details.json").read_text())
+    assert 0 <= details["samples"]["accuracy_mean"] <= 1
+    assert details["samples"]["variance_ratio"] > 0
+    assert details["held-out"]["accuracy_mean"] >= 0
     assert int(load_zoo("data/zoo/aligned.safetensors", "aligned").held_out.sum()) == 1
     assert load_zoo("data/samples.safetensors", "sampled").weights["linear1.weight"].shape == (4, 4, 30)
 

@@ -49,6 +49,7 @@ OUTPUTS = (
     "data/evaluation/parts.parquet",
     "reports/history.csv",
     "reports/metrics.json",
+    "reports/details.json",
     "reports/cost.json",
     "reports/report.md",
     "reports/report.html",
@@ -122,9 +123,12 @@ def copy(finished, tmp_path, monkeypatch) -> Path:
 def test_outputs_exist_and_belong_together(finished, copy):
     assert set(OUTPUTS) <= set(finished)
     assert not [name for name in finished if name.startswith("checkpoints")]
+    details = json.loads(finished["reports/details.json"])
+    assert 0 <= details["samples"]["accuracy_mean"] <= 1
+    assert {"zoo", "held-out"} <= set(details)
     metrics = json.loads(finished["reports/metrics.json"])
-    assert 0 <= metrics["samples"]["accuracy_mean"] <= 1
-    assert {"zoo", "held-out"} <= set(metrics)
+    assert metrics["samples"]["test_accuracy"] == pytest.approx(details["samples"]["accuracy_mean"])
+    assert set(metrics) == {"samples", "held-out"}  # too few trajectories for an audit
     flow = load_flow("data/flow.safetensors")
     samples = load_zoo("data/samples.safetensors", "sampled")
     assert flow.config.geometry == "geometric"

@@ -1,8 +1,8 @@
 """Typed settings: one frozen model per section of ``params.yaml``, checked before any work starts.
 
-``params.yaml`` names a task and overrides; what it leaves ``null`` comes from the task's preset, which may say otherwise for
-some geometries under ``geometries``. Unknown keys, wrong types and values out of range are errors that name the key, what
-was given and what is allowed.
+``params.yaml`` names a task and overrides; what it leaves out, or ``null``, comes from the task's preset, which may say
+otherwise for some geometries under ``geometries``. Unknown keys, wrong types and values out of range are errors that name
+the key, what was given and what is allowed.
 """
 
 from wflib.config.base import Count, Finite, NonNegative, Positive, Section, Seed

@@ -30,7 +30,7 @@ def load_settings(
     """Read overrides and the task's preset, merge and validate them.
 
     Args:
-        params: File with ``task`` and one mapping per section; ``null`` means "as the preset says".
+        params: File with ``task`` and mappings of sections; what is left out, or ``null``, is as the preset says.
         presets: Folder with one complete preset per task, and below its key ``geometries`` what is different in ``flow``,
             ``velocity`` and ``training`` for some; dvc.yaml names that key, so that presets without any say ``{}``. Below
             ``by_network`` a section may say what is different for some kinds of network, as ``zoo.network`` names them.

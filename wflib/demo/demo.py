@@ -121,7 +121,7 @@ def told(
 ) -> dict[str, str]:
     """The demonstration in five sentences, from its numbers."""
     number, barriers = comparison.number, comparison.data.barriers
-    before, after = (mean_excess(barriers, stage) for stage in ("unaligned", "aligned"))
+    before, after = (mean_excess(barriers, stage)[0] for stage in ("unaligned", "aligned"))
     if comparison.auc is None:
         tested = "too few networks to test."
     else:

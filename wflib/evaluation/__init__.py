@@ -9,16 +9,18 @@ from wflib.evaluation.classifier import ClassifierTest, classifier_test
 from wflib.evaluation.clusters import clustered_difference, holm, one_per_cluster
 from wflib.evaluation.copying import close_test, detectable_by_closeness, detectable_by_ratio, ratio_with_error, share_test
 from wflib.evaluation.density import density_table, ranking_quality
-from wflib.evaluation.diversity import jensen_shannon_diversity, jensen_shannon_pairs, kernel_divergence_pairs
+from wflib.evaluation.diversity import jensen_shannon_divergences, jensen_shannon_diversity, kernel_divergences, over_pairs
 from wflib.evaluation.draws import DrawQuality
 from wflib.evaluation.features import Features, network_features
 from wflib.evaluation.function_novelty import largest_error_overlap, nearest_function
 from wflib.evaluation.importance import ImportanceWeights, flow_importance, importance_weights, weighted_average
+from wflib.evaluation.key_metrics import key_metrics
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.neighbours import CopyingAudit, audit_copying, nearest_of_sets
 from wflib.evaluation.novelty import error_overlap, nearest_distance, thin_trajectories
 from wflib.evaluation.output_scale import best_output_factor, with_output_factor, without_output_scale
 from wflib.evaluation.parts import PART_SCHEMA, Rival, part_quality, rivals
+from wflib.evaluation.pictures import PICTURE_SCHEMA, weight_pictures
 from wflib.evaluation.quality import (
     bayesian_model_average,
     brier_score,
@@ -56,6 +58,7 @@ __all__ = [
     "MOMENT_SCHEMA",
     "NETWORK_SCHEMA",
     "PART_SCHEMA",
+    "PICTURE_SCHEMA",
     "SYMMETRY_SCHEMA",
     "Audit",
     "Barriers",
@@ -101,10 +104,11 @@ __all__ = [
     "holm",
     "importance_weights",
     "interval_coverage",
+    "jensen_shannon_divergences",
     "jensen_shannon_diversity",
-    "jensen_shannon_pairs",
-    "kernel_divergence_pairs",
+    "kernel_divergences",
     "kernel_test",
+    "key_metrics",
     "largest_error_overlap",
     "loss_barriers",
     "loss_test",
@@ -118,6 +122,7 @@ __all__ = [
     "norm_test",
     "one_per_cluster",
     "out_of_distribution_auroc",
+    "over_pairs",
     "part_quality",
     "predictive_entropy",
     "ranking_quality",
@@ -136,6 +141,7 @@ __all__ = [
     "training_mistakes",
     "variance_ratio",
     "verdict",
+    "weight_pictures",
     "weighted_average",
     "weights_alone",
     "with_output_factor",

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["jensen_shannon_diversity", "jensen_shannon_pairs", "kernel_divergence_pairs"]
+__all__ = ["jensen_shannon_divergences", "jensen_shannon_diversity", "kernel_divergences", "mean_over_pairs", "over_pairs"]
 
 
 def check_networks(log_probabilities: Tensor, who: str) -> None:
@@ -24,13 +24,36 @@ def check_networks(log_probabilities: Tensor, who: str) -> None:
 
 
 def jensen_shannon_diversity(log_probabilities: Tensor, elements: int = 2**22) -> float:
-    """Mean of :func:`jensen_shannon_pairs`; snapshots of one trajectory count as distinct networks and lower it."""
-    return jensen_shannon_pairs(log_probabilities, elements).mean().item()
+    """Mean of :func:`jensen_shannon_divergences` over pairs; snapshots of one trajectory lower it."""
+    return mean_over_pairs(jensen_shannon_divergences(log_probabilities, elements))[0]
+
+
+def over_pairs(values: Tensor) -> Tensor:
+    """Entries of (networks, networks) above the diagonal, in the order of ``torch.triu_indices``."""
+    first, second = torch.triu_indices(len(values), len(values), offset=1, device=values.device)
+    return values[first, second]
+
+
+def mean_over_pairs(values: Tensor) -> tuple[float, float]:
+    """Mean over pairs of distinct networks, and its standard error over networks.
+
+    Of a mean over pairs the error is 2 s / √n to first order, s the deviation of each network's mean over its pairs
+    (Hoeffding 1948): pairs share networks, so that n networks count and not n (n − 1) / 2 pairs.
+
+    Args:
+        values: (networks, networks), symmetric; the diagonal does not count.
+
+    Returns:
+        Mean and error.
+    """
+    count = len(values)
+    each = (values.sum(1) - values.diagonal()) / (count - 1)
+    return each.mean().item(), 2 * each.std().item() / math.sqrt(count)
 
 
 @torch.no_grad()
-def jensen_shannon_pairs(log_probabilities: Tensor, elements: int = 2**22) -> Tensor:
-    """Mean over inputs of the Jensen–Shannon divergence, in nats, of every pair of networks.
+def jensen_shannon_divergences(log_probabilities: Tensor, elements: int = 2**22) -> Tensor:
+    """Mean over inputs of the Jensen–Shannon divergence of every two networks' predictions, in nats.
 
     JSD(p, q) = H((p + q)/2) − (H(p) + H(q))/2, between 0 (equal predictions) and ln 2 (disjoint ones), thesis equation 7.1
     with the class probabilities themselves as p and q. Zero probabilities contribute 0 log 0 = 0. The work grows with the
@@ -41,24 +64,25 @@ def jensen_shannon_pairs(log_probabilities: Tensor, elements: int = 2**22) -> Te
         elements: Numbers held at once; pairs are processed in chunks of about this size.
 
     Returns:
-        (networks (networks − 1) / 2,) float64, pairs in the order of ``torch.triu_indices``.
+        (networks, networks) float64, symmetric, zero on the diagonal.
     """
-    check_networks(log_probabilities, "jensen_shannon_pairs")
+    check_networks(log_probabilities, "jensen_shannon_divergences")
     networks, examples, classes = log_probabilities.shape
     probabilities = log_probabilities.exp()
     # entr(p) = −p log p with entr(0) = 0: safe where p log p would be 0 · −∞.
     entropy = torch.special.entr(probabilities).sum(-1)
     first, second = torch.triu_indices(networks, networks, offset=1, device=log_probabilities.device)
-    size, found = max(1, elements // (examples * classes)), []
+    size = max(1, elements // (examples * classes))
+    found = torch.zeros(networks, networks, dtype=torch.float64, device=log_probabilities.device)
     for a, b in zip(first.split(size), second.split(size), strict=True):
         mixed = torch.special.entr((probabilities[a] + probabilities[b]) / 2).sum(-1)
         divergence = mixed - (entropy[a] + entropy[b]) / 2
-        found.append(divergence.clamp_min(0).double().mean(1))  # rounding must not make a divergence negative
-    return torch.cat(found)
+        found[a, b] = divergence.clamp_min(0).mean(-1).double()  # rounding must not make a divergence negative
+    return found + found.T
 
 
 @torch.no_grad()
-def kernel_divergence_pairs(log_probabilities: Tensor, bandwidth: float = 1.0, elements: int = 2**24) -> Tensor:
+def kernel_divergences(log_probabilities: Tensor, bandwidth: float = 1.0, elements: int = 2**24) -> Tensor:
     """The thesis' divergence (equation 7.2) of every pair of networks: of the sets of their outputs, not of one input's.
 
     With A and B the class probabilities that two networks give to the same inputs, as sets, and p_A, p_B Gaussian kernel
@@ -75,14 +99,14 @@ def kernel_divergence_pairs(log_probabilities: Tensor, bandwidth: float = 1.0, e
         elements: Numbers held at once.
 
     Returns:
-        (networks (networks − 1) / 2,) float64 in nats, pairs in the order of ``torch.triu_indices``.
+        (networks, networks) float64 in nats, symmetric, zero on the diagonal.
 
     Raises:
         ValueError: A bandwidth that is not positive.
     """
-    check_networks(log_probabilities, "kernel_divergence_pairs")
+    check_networks(log_probabilities, "kernel_divergences")
     if not bandwidth > 0:
-        raise ValueError(f"kernel_divergence_pairs: bandwidth expected a positive number, got {bandwidth}.")
+        raise ValueError(f"kernel_divergences: bandwidth expected a positive number, got {bandwidth}.")
     points = log_probabilities.double().exp() / bandwidth
     networks, examples, _ = points.shape
     size = max(1, elements // (networks * examples**2))
@@ -95,6 +119,4 @@ def kernel_divergence_pairs(log_probabilities: Tensor, bandwidth: float = 1.0, e
     density = torch.cat([log_densities(some) for some in points.split(size)])  # [i, j, x]: p_j at the outputs x of i
     own = density.diagonal(dim1=0, dim2=1).T[:, None]
     one_sided = (math.log(2) + own - torch.logaddexp(own, density)).mean(-1)
-    both = (one_sided + one_sided.T) / 2
-    first, second = torch.triu_indices(networks, networks, offset=1, device=both.device)
-    return both[first, second]
+    return (one_sided + one_sided.T) / 2

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from wflib.evaluation.copying import detectable_by_ratio, ratio_with_error
-from wflib.evaluation.diversity import jensen_shannon_diversity
+from wflib.evaluation.diversity import jensen_shannon_divergences, mean_over_pairs
 from wflib.evaluation.function_novelty import largest_error_overlap
 from wflib.evaluation.mistakes import PackedMistakes, training_mistakes
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.novelty import NEIGHBOURS, error_overlap, nearest_candidate, nearest_distance, thin_trajectories
 from wflib.evaluation.quality import bayesian_model_average, brier_score, expected_calibration_error, mean_and_std
+from wflib.evaluation.score_errors import SCORE_ERRORS, mean_error, score_errors
 from wflib.evaluation.variance import spread_ratio
 from wflib.networks import Networks, accuracy, negative_log_likelihood, predict, require_classification, wrong_predictions
 from wflib.symmetry import permute, weight_matching
@@ -34,6 +35,7 @@ __all__ = [
 QUALITIES = ("accuracy", "nll", "ece", "brier")
 NOVELTIES = ("nearest_distance", "error_overlap", "largest_error_overlap")
 COPYING = ("copying_ratio", "copying_ratio_error", "detectable_by_ratio")
+ERRORS = ("diversity_error", "variance_ratio_error", "error_overlap_error", "largest_error_overlap_error")
 
 NETWORK_SCHEMA: dict[str, str] = {
     "source": "str",
@@ -56,13 +58,15 @@ GROUP_SCHEMA: dict[str, str] = {
             *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier"),
             *("diversity", "variance_ratio", "mean_shift", "error_overlap_mean", "largest_error_overlap_mean"),
             *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", *COPYING),
+            *(*SCORE_ERRORS, *ERRORS),
         ],
         "float64",
     ),
 }
 """Column → dtype of the table with one row per source; what compares networks is NaN for a single one.
 
-``novelty_networks`` is how many of them have a nearest distance.
+``novelty_networks`` is how many of them have a nearest distance. ``…_error`` are standard errors of means: of scores as
+:func:`~wflib.evaluation.score_errors.score_errors` says, of all others over networks.
 ``mean_shift`` is the largest of :func:`~wflib.evaluation.moments.tensor_moments` over tensors, ``copying_ratio``, its error
 and the share of copies that it would find are those of :func:`copying_ratio`.
 """
@@ -265,10 +269,17 @@ def evaluate_networks(
         "nearest_distance_min": novel["nearest_distance"].double().min().item(),
         **dict.fromkeys(COPYING, math.nan),
         **{f"bma_{name}": value.item() for name, value in average.items()},
-        "diversity": jensen_shannon_diversity(log_probabilities[subset]) if several else math.nan,
-        "variance_ratio": spread_ratio(aligned, training.networks).mean if several else math.nan,
+        **score_errors(log_probabilities, split.targets, bins, trajectory),
+        **dict.fromkeys(("diversity", "variance_ratio", *ERRORS), math.nan),
         "mean_shift": moments["shift"].max(),
     }
+    if several:
+        divergences = jensen_shannon_divergences(log_probabilities[subset])
+        group["diversity"], group["diversity_error"] = mean_over_pairs(divergences)
+        spread = spread_ratio(aligned, training.networks, trajectory)
+        group["variance_ratio"], group["variance_ratio_error"] = spread.mean, spread.error
+        own = None if trajectory is None else trajectory[: max(asked, 1)]
+        group |= {f"{name}_error": mean_error(novel[name], own) for name in NOVELTIES[1:]}
     if asked and unseen is not None:
         group |= copying_ratio(aligned[:asked], training, unseen, generator, shortlist)
     return rows.astype(NETWORK_SCHEMA), {name: group[name] for name in GROUP_SCHEMA}, moments

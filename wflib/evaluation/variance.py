@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from wflib.evaluation.score_errors import mean_error
 from wflib.networks import Networks
 from wflib.zoo import StoredNetworks
 
@@ -20,14 +21,16 @@ class VarianceRatio:
         mean: Mean over coordinates of Var(samples) / Var(zoo); every coordinate counts the same.
         total: Σ Var(samples) / Σ Var(zoo); coordinates of large variance count more.
         constant: Coordinates without variance in the zoo, which ``mean`` leaves out.
+        error: Standard error of ``mean`` over the samples; NaN for samples of one cluster.
     """
 
     mean: float
     total: float
     constant: int
+    error: float
 
 
-def variance_ratio(samples: Tensor, zoo: Tensor) -> VarianceRatio:
+def variance_ratio(samples: Tensor, zoo: Tensor, clusters: Tensor | None = None) -> VarianceRatio:
     """Ratio of per-coordinate sample variances (divisor N − 1) of two sets of flat weight vectors.
 
     Both sides must be aligned to the same reference first: neurons in random order add the variance *between* neurons to
@@ -36,6 +39,7 @@ def variance_ratio(samples: Tensor, zoo: Tensor) -> VarianceRatio:
     Args:
         samples: (networks, D) aligned flat vectors, at least two.
         zoo: (networks, D) aligned flat vectors, at least two.
+        clusters: Trajectory of each sample, (networks,); None where samples are independent.
 
     Returns:
         Both ways of averaging the ratio.
@@ -48,23 +52,27 @@ def variance_ratio(samples: Tensor, zoo: Tensor) -> VarianceRatio:
             raise ValueError(
                 f"Shape mismatch: variance_ratio expected {name} (networks >= 2, {zoo.shape[-1]}), got {tuple(side.shape)}."
             )
-    return ratio_of_variances(samples.var(0).to(zoo.device), zoo.var(0))
+    return ratio_of_variances(samples, zoo.var(0), clusters)
 
 
-def spread_ratio(samples: Networks, zoo: Networks | StoredNetworks) -> VarianceRatio:
+def spread_ratio(samples: Networks, zoo: Networks | StoredNetworks, clusters: Tensor | None = None) -> VarianceRatio:
     """:func:`variance_ratio` of networks, at least two on both sides, of which the zoo's may be on disk."""
     if isinstance(zoo, Networks):
-        return variance_ratio(samples.flat, zoo.flat)
+        return variance_ratio(samples.flat, zoo.flat, clusters)
     _, variance = zoo.moments
-    return ratio_of_variances(samples.flat.var(0).double().cpu(), variance * (len(zoo) / (len(zoo) - 1)))
+    return ratio_of_variances(samples.flat.double().cpu(), variance * (len(zoo) / (len(zoo) - 1)), clusters)
 
 
-def ratio_of_variances(ours: Tensor, theirs: Tensor) -> VarianceRatio:
-    """Both ways of averaging the ratio of variances, (D,) each."""
-    varies = theirs > 0
+def ratio_of_variances(samples: Tensor, theirs: Tensor, clusters: Tensor | None) -> VarianceRatio:
+    """Both ways of averaging the ratio of the variances of samples (networks, D) to others, (D,)."""
+    ours, varies = samples.var(0).to(theirs.device), theirs > 0
     if not bool(varies.any()):
         raise ValueError("variance_ratio: expected a zoo of different networks, got copies of one; pass other networks.")
+    count = len(samples)
+    squares = (samples - samples.mean(0))[:, varies.to(samples.device)].square() * count / (count - 1)
+    each = (squares.to(theirs.device) / theirs[varies]).mean(1)  # whose mean is the ratio
     return VarianceRatio(
+        error=mean_error(each, clusters),
         mean=(ours[varies] / theirs[varies]).mean().item(),
         total=(ours.sum() / theirs.sum()).item(),
         constant=int((~varies).sum()),

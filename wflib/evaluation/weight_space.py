@@ -91,7 +91,8 @@ def evaluate_weights(
     group |= {"source": source, "networks": count, "novelty_networks": asked, "mean_shift": moments["shift"].max()}
     group |= {"nearest_distance_mean": mean, "nearest_distance_std": deviation, "nearest_distance_min": found.min().item()}
     if several:
-        group["variance_ratio"] = spread_ratio(aligned, training.networks).mean
+        spread = spread_ratio(aligned, training.networks, trajectory)
+        group |= {"variance_ratio": spread.mean, "variance_ratio_error": spread.error}
     if asked and unseen is not None:
         group |= copying_ratio(aligned[:asked], training, unseen, generator, shortlist)
     return rows.astype(NETWORK_SCHEMA), group, moments

@@ -15,10 +15,11 @@ from wflib.evaluation import (
     DrawQuality,
     best_output_factor,
     expected_calibration_error,
-    jensen_shannon_pairs,
-    kernel_divergence_pairs,
+    jensen_shannon_divergences,
+    kernel_divergences,
     mean_and_std,
     one_per_cluster,
+    over_pairs,
     part_quality,
     sampling_quality,
     with_output_factor,
@@ -121,8 +122,8 @@ def measured(networks: Networks, dataset: Dataset, options: Options, diverse: bo
     if diverse:
         chosen = torch.randperm(len(dataset.test.targets), generator=generator(0, "paper", "diversity"))[: options.examples]
         some = log_probabilities[: options.diverse, chosen]
-        for name, pairs in (("diversity", jensen_shannon_pairs(some)), ("thesis_diversity", kernel_divergence_pairs(some))):
-            found[f"{name}_mean"], found[f"{name}_std"] = mean_and_std(pairs)
+        for name, divergences in (("diversity", jensen_shannon_divergences), ("thesis_diversity", kernel_divergences)):
+            found[f"{name}_mean"], found[f"{name}_std"] = mean_and_std(over_pairs(divergences(some)))
     return found
 
 

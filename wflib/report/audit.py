@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wflib.models import METHODS
+from wflib.report.labels import place_labels
 from wflib.report.summary import COPYING
 from wflib.report.tables import duration, fixed, markdown_table
 from wflib.report.theme import INK, colour, label, log_scale, svg_bytes, theme
@@ -151,14 +152,21 @@ def audit_figure(table: pd.DataFrame) -> bytes:
             scatter(timed, "draw_seconds", "validation_nll", right)
             right.set(xlabel="seconds per network drawn")
             log_scale(right.xaxis, timed["draw_seconds"])
+        figure.draw_without_rendering()  # which lays it out
+        figure.set_layout_engine("none")
+        for row, geometry in zip(panels, geometries, strict=True):
+            part = table[table["geometry"] == geometry]
+            for axes, x in zip(row, ("novelty", "draw_seconds"), strict=True):
+                shown = part[part[x].notna()]
+                names = [label_of_model(model) for model in shown["model"]]
+                place_labels(axes, list(zip(shown[x], shown["validation_nll"], names, strict=True)))
         return svg_bytes(figure)
 
 
 def scatter(part: pd.DataFrame, x: str, y: str, axes: Axes) -> None:
-    """A point a model with its name; losses on a logarithmic axis."""
+    """A point a model; losses on a logarithmic axis."""
     for _, row in part.iterrows():
         axes.scatter(row[x], row[y], color=colour(row["model"]), s=36, zorder=3)
-        axes.annotate(label_of_model(row["model"]), (row[x], row[y]), (5, 3), textcoords="offset points", fontsize=7)
     log_scale(axes.yaxis, part[y])
     axes.margins(x=0.2)
     axes.set_ylabel("validation NLL [nats]")

@@ -6,21 +6,28 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from wflib.report.tables import with_error
+
 __all__ = ["barrier_limits", "barrier_matrix", "mean_excess"]
 
 
-def mean_excess(barriers: pd.DataFrame, stage: str) -> float:
-    """Mean barrier over pairs of two different networks [nats], NaN without any.
+def mean_excess(barriers: pd.DataFrame, stage: str) -> tuple[float, float]:
+    """Mean barrier over pairs of two different networks [nats] and its standard error over networks, NaN without any.
+
+    The error is that of a mean over pairs of n networks, 2 s / √n with s the deviation of each network's mean barrier.
 
     Args:
         barriers: Columns ``stage``, ``i``, ``j``, ``excess``.
         stage: ``unaligned`` or ``aligned``.
 
     Returns:
-        The mean of ``excess`` where i ≠ j.
+        The mean of ``excess`` where i ≠ j, and the error.
     """
-    pairs = barriers[(barriers["stage"] == stage) & (barriers["i"] != barriers["j"])]
-    return float(pairs["excess"].astype(float).mean()) if len(pairs) else float("nan")
+    pairs = barriers[(barriers["stage"] == stage) & (barriers["i"] != barriers["j"])].astype({"excess": float})
+    each = (
+        pd.concat([pairs[["i", "excess"]], pairs[["j", "excess"]].rename(columns={"j": "i"})]).groupby("i")["excess"].mean()
+    )
+    return float(pairs["excess"].mean()), float(2 * each.std() / np.sqrt(max(len(each), 1)))
 
 
 def barrier_limits(barriers: pd.DataFrame) -> tuple[float, float]:
@@ -49,7 +56,9 @@ def barrier_matrix(barriers: pd.DataFrame, stage: str, axes: Axes, *, limits: tu
     matrix = matrix.reindex(index=names, columns=names)
     values = matrix.where(matrix.notna(), matrix.T).to_numpy()
     axes.imshow(values, cmap="viridis", vmin=limits[0], vmax=limits[1], interpolation="none", aspect="equal")
-    axes.set(title=f"{stage}: mean excess {mean_excess(barriers, stage):.3f}", xlabel="network j", ylabel="network i")
+    axes.set(
+        title=f"{stage}: mean excess {with_error(*mean_excess(barriers, stage))}", xlabel="network j", ylabel="network i"
+    )
     ticks = np.unique(np.linspace(0, len(names) - 1, min(len(names), 6)).astype(int))
     axes.set_xticks(ticks, names[ticks])
     axes.set_yticks(ticks, names[ticks])

@@ -87,7 +87,7 @@ def quality_by_steps(
     if log:
         log_scale(axes.yaxis, table[mean])
     strengths = sorted(table["guidance"].unique())
-    shades = sns.blend_palette([colour("samples"), "#3B1A00"], max(len(strengths), 2))
+    shades = sns.blend_palette([colour("samples"), "#7A4FBF"], max(len(strengths), 2))
     for k, strength in enumerate(strengths):
         rows = table[table["guidance"] == strength].sort_values("steps")
         marker, line = STYLES[k % len(STYLES)]

@@ -12,6 +12,7 @@ from wflib.report.cost import Cost
 
 __all__ = ["COLUMNS", "ReportData"]
 
+SCORES = ("accuracy", "nll", "ece", "brier")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "networks": (
         "source",
@@ -30,12 +31,15 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("bma_accuracy", "bma_nll", "bma_ece", "bma_brier", "diversity", "variance_ratio", "mean_shift"),
         *("nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "error_overlap_mean"),
         *("largest_error_overlap_mean", "copying_ratio", "copying_ratio_error", "detectable_by_ratio"),
+        *(f"{score}_error" for score in (*SCORES, *(f"bma_{name}" for name in SCORES))),
+        *("diversity_error", "variance_ratio_error", "error_overlap_error", "largest_error_overlap_error"),
     ),
     "moments": ("source", "tensor", "shift", "spread"),
     "barriers": ("stage", "i", "j", "midpoint", "excess", "maximal"),
     "curve": ("steps", "guidance", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std"),
     "history": ("iteration", "seconds", "loss", "validation_loss", "learning_rate"),
     "stages": ("stage", "seconds"),
+    "pictures": ("network", "distance", "tensor", "unit", "channel", "y", "x", "value"),
     "parts": (
         *("source", "part", "networks", "examples"),
         *(f"{name}{end}" for name in ("accuracy", "nll") for end in ("", "_error_networks", "_error_examples")),
@@ -60,6 +64,7 @@ class ReportData:
         history: Training of the flow; ``validation_loss`` is NaN between validations.
         stages: Seconds of each pipeline stage, in order.
         parts: Quality on training, validation and test examples, one row a source and part, with both standard errors.
+        pictures: Weights of a zoo network, a sample, and the training network nearest to it, one row a weight.
         settings: Every setting of the run, nested by section.
         verdict: Sentences of the audit, which come first.
         cost: Seconds of drawing and of training.
@@ -78,6 +83,7 @@ class ReportData:
     history: pd.DataFrame = field(default_factory=no_rows("history"))
     stages: pd.DataFrame = field(default_factory=no_rows("stages"))
     parts: pd.DataFrame = field(default_factory=no_rows("parts"))
+    pictures: pd.DataFrame = field(default_factory=no_rows("pictures"))
     settings: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     verdict: Sequence[str] = ()

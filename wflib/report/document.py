@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,7 @@ from markupsafe import Markup
 
 from wflib.report.data import ReportData
 from wflib.report.figures import FIGURES
+from wflib.report.plots import plot_tables
 from wflib.report.summary import summary
 from wflib.report.tables import (
     cell,
@@ -36,14 +38,17 @@ __all__ = ["write_report"]
 
 BLANK = (
     b'<svg xmlns="http://www.w3.org/2000/svg" width="480" height="60"><text x="12" y="36" font-family="sans-serif" '
-    b'font-size="14">Needs examples with classes, which this task does not have.</text></svg>\n'
+    b'font-size="14" fill="#808080">Needs examples with classes, which this task does not have.</text></svg>\n'
 )
 """In place of a figure that needs examples: the pipeline's outputs are the same for every task."""
+FOLD = re.compile(r"<details>\n<summary>[\w ]+</summary>|</details>")
 PARAGRAPH = ["paragraph_open", "inline", "paragraph_close"]
 
 
 def write_report(folder: str | Path, data: ReportData) -> list[Path]:
     """Write ``report.md`` with ``figures/*.svg``, and ``report.html`` with everything inside and no external requests.
+
+    Tables for ``dvc plots diff`` go to ``plots/*.csv``, see :func:`~wflib.report.plots.plot_tables`.
 
     The same data give the same bytes. Figures whose tables have no rows are left out; of tasks without classes their files
     are there for the pipeline, and say so.
@@ -53,7 +58,7 @@ def write_report(folder: str | Path, data: ReportData) -> list[Path]:
         data: The run.
 
     Returns:
-        The files written: figures, ``report.md``, ``report.html``.
+        The files written: figures, tables, ``report.md``, ``report.html``.
     """
     folder = Path(folder)
     drawn = draw_figures(data)
@@ -63,6 +68,7 @@ def write_report(folder: str | Path, data: ReportData) -> list[Path]:
     contents = {
         **images,
         **(empty if data.facts.get("task") in WITHOUT_CLASSES else {}),
+        **{f"plots/{name}.csv": text.encode() for name, text in plot_tables(data).items()},
         "report.md": markdown.encode(),
         "report.html": render_html(markdown, images).encode(),
     }
@@ -87,6 +93,7 @@ def render_markdown(data: ReportData, drawn: list[str]) -> str:
     text = template.render(
         title=cell(title(data.facts)),
         introduction=cell(introduction(data.facts)),
+        verdict=[cell(sentence) for sentence in (*data.verdict, *([] if data.cost is None else [data.cost.sentence()]))],
         summary=summary(data),
         quality=quality_table(data.groups),
         novelty=novelty_table(data.groups),
@@ -108,7 +115,7 @@ def render_html(markdown: str, images: Mapping[str, bytes]) -> str:
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     tokens = parser.parse(markdown)
     inline_images(tokens, images)
-    body = parser.renderer.render(figures_with_captions(tokens), parser.options, {})
+    body = parser.renderer.render(folded(figures_with_captions(tokens)), parser.options, {})
     heading = next(tokens[k + 1].content for k, token in enumerate(tokens) if token.type == "heading_open")
     template = environment(autoescape=True).from_string(template_text("report.html.j2"))
     return template.render(title=heading.replace("\\", ""), body=Markup(body)) + "\n"
@@ -132,7 +139,7 @@ def figures_with_captions(tokens: list[Token]) -> list[Token]:
             "image"
         ]:
             result += [
-                Token("figure_open", "figure", 1, block=True),
+                Token("figure_open", "figure", 1, attrs={"tabindex": "0"}, block=True),
                 block[1],
                 Token("figcaption_open", "figcaption", 1, block=True),
                 block[4],
@@ -140,6 +147,21 @@ def figures_with_captions(tokens: list[Token]) -> list[Token]:
                 Token("figure_close", "figure", -1, block=True),
             ]
             next(itertools.islice(rest, 4, 5))
+        else:
+            result.append(tokens[k])
+    return result
+
+
+def folded(tokens: list[Token]) -> list[Token]:
+    """The lines of our template that fold what is between them become HTML; all other HTML stays text."""
+    result: list[Token] = []
+    rest = iter(range(len(tokens)))
+    for k in rest:
+        block = tokens[k : k + 3]
+        content = block[1].content if [token.type for token in block] == PARAGRAPH else ""
+        if FOLD.fullmatch(content):
+            result.append(Token("html_block", "", 0, content=f"{content}\n", block=True))
+            next(itertools.islice(rest, 1, 2))
         else:
             result.append(tokens[k])
     return result

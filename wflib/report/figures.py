@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from wflib.report.barriers import barrier_limits, barrier_matrix
 from wflib.report.curves import learning_rate, quality_by_steps, training_loss
 from wflib.report.data import ReportData
+from wflib.report.pictures import network_pictures
 from wflib.report.sources import calibration, distribution, diversity, variance_ratio
 from wflib.report.theme import INK
 
@@ -47,23 +48,30 @@ class ReportFigure:
     draw: Callable[[ReportData], Figure | None]
 
 
+def networks(data: ReportData) -> Figure | None:
+    return network_pictures(data.pictures) if len(data.pictures) else None
+
+
 def quality(data: ReportData) -> Figure | None:
     metrics = filled(data.networks, ["accuracy", "nll"])
-    return by_network(data.networks, metrics)
+    return by_network(data, metrics)
 
 
 def novelty(data: ReportData) -> Figure | None:
     metrics = filled(data.networks, ["nearest_distance", "error_overlap"])
-    return by_network(data.networks, metrics)
+    return by_network(data, metrics)
 
 
-def by_network(networks: pd.DataFrame, metrics: list[str]) -> Figure | None:
+def by_network(data: ReportData, metrics: list[str]) -> Figure | None:
     if not metrics:
         return None
+    networks, groups = data.networks, data.groups.set_index("source").astype(float)
+    errors = groups.assign(nearest_distance_error=groups["nearest_distance_std"] / np.sqrt(groups["novelty_networks"]))
     rows = networks.dropna(subset=metrics, how="all")["source"].nunique()
     figure, panels = canvas(len(metrics), 1.1 + 0.38 * rows)
     for metric, axes in zip(metrics, panels, strict=True):
-        distribution(networks, metric, axes, text=LABELS[metric], log=metric == "nll")
+        known = errors[f"{metric}_error"].to_dict()
+        distribution(networks, metric, axes, text=LABELS[metric], log=metric == "nll", errors=known)
     return figure
 
 
@@ -88,7 +96,7 @@ def calibrations(data: ReportData) -> Figure | None:
         calibration(data.groups, score, axes, text=LABELS[score])
     hollow = Line2D([], [], color=INK, linestyle="none", marker="o", markerfacecolor="white", markeredgewidth=1.6)
     handles = [hollow, Line2D([], [], color=INK, linestyle="none", marker="D")]
-    figure.legend(handles, ["single networks, mean", "model average"], loc="outside upper center", ncols=2)
+    figure.legend(handles, ["single networks, mean", "model average"], loc="outside upper left", ncols=2)
     return figure
 
 
@@ -118,7 +126,7 @@ def steps(data: ReportData) -> Figure | None:
         level = tuple(np.nan_to_num(levels[0])) if len(levels) and np.isfinite(levels[0, 0]) else None
         quality_by_steps(data.curve, metric, axes, text=LABELS[metric], zoo=level, log=metric == "nll")
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=len(names))
+    figure.legend(handles, names, loc="outside upper left", ncols=len(names))
     return figure
 
 
@@ -146,6 +154,15 @@ def canvas(count: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 FIGURES = (
+    ReportFigure(
+        "networks",
+        "Networks themselves",
+        "Weights of a sample between a training network and the one nearest to the sample, neurons in one "
+        "order: a row a neuron, or an image a neuron where the task has images; blue is negative, red positive. Numbers are "
+        "distances from the sample over all weights. A copy would look like its neighbour; a new network differs from it "
+        "about as much as from any other.",
+        networks,
+    ),
     ReportFigure(
         "quality",
         "Quality of single networks",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from wflib.report.tables import number
+from wflib.report.tables import with_error
 from wflib.report.theme import INK, colour, label, log_scale, ordered
 
 __all__ = ["VARIANCE_RANGE", "calibration", "distribution", "diversity", "variance_ratio"]
@@ -15,7 +17,15 @@ VARIANCE_RANGE = (0.8, 1.2)
 GOLDEN_RATIO = 0.6180339887
 
 
-def distribution(networks: pd.DataFrame, column: str, axes: Axes, *, text: str, log: bool = False) -> Axes:
+def distribution(
+    networks: pd.DataFrame,
+    column: str,
+    axes: Axes,
+    *,
+    text: str,
+    log: bool = False,
+    errors: Mapping[str, float] | None = None,
+) -> Axes:
     """One number for each network as points, by source, with a box from five networks on, and the mean.
 
     Boxes show quartiles and median, whiskers the 5 % and 95 % quantiles.
@@ -26,6 +36,7 @@ def distribution(networks: pd.DataFrame, column: str, axes: Axes, *, text: str, 
         axes: Where to draw.
         text: Label of the horizontal axis, with unit.
         log: Whether the axis is logarithmic (if all values are positive).
+        errors: Source → standard error of its mean, written beside it; None for means alone.
 
     Returns:
         The axes.
@@ -45,7 +56,10 @@ def distribution(networks: pd.DataFrame, column: str, axes: Axes, *, text: str, 
         axes.scatter(
             values, row + offsets, color=colour(source), linewidths=0, rasterized=len(values) > 100, zorder=3, **shape
         )
-    numbers(axes, [table.loc[table["source"] == source, column].mean() for source in sources], head="mean")
+    means = [table.loc[table["source"] == source, column].mean() for source in sources]
+    known = errors or {}
+    told = [with_error(mean, known.get(source, np.nan)) for source, mean in zip(sources, means, strict=True)]
+    numbers(axes, told, head="mean ± error" if known else "mean")
     return rows(axes, sources, text)
 
 
@@ -53,7 +67,7 @@ def diversity(groups: pd.DataFrame, axes: Axes) -> Axes:
     """How differently the networks of each source predict, as bars, with the zoo's level as a dashed line.
 
     Args:
-        groups: Columns ``source`` and ``diversity`` [nats].
+        groups: Columns ``source``, ``diversity`` [nats] and ``diversity_error``.
         axes: Where to draw.
 
     Returns:
@@ -62,11 +76,17 @@ def diversity(groups: pd.DataFrame, axes: Axes) -> Axes:
     table = by_source(groups, "diversity")
     for row, (source, value) in enumerate(table.items()):
         axes.barh(row, value, height=0.62, color=colour(source))
-        axes.annotate(number(value), (value, row), (4, 0), textcoords="offset points", va="center", color=INK)
+        axes.annotate(
+            told_with_error(groups, source, "diversity"),
+            (value, row),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            color=INK,
+        )
     if "zoo" in table:
         axes.axvline(table["zoo"], color=colour("zoo"), linestyle="--", linewidth=1)
-    axes.margins(x=0.18)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.5 * max(table) or 1.0)  # room for numbers
     return rows(axes, list(table.index), "disagreement of predictions [nats]")
 
 
@@ -74,7 +94,7 @@ def variance_ratio(groups: pd.DataFrame, axes: Axes) -> Axes:
     """Variance of the weights relative to the zoo's, as dots, with the range 0.8 to 1.2 shaded.
 
     Args:
-        groups: Columns ``source`` and ``variance_ratio``.
+        groups: Columns ``source``, ``variance_ratio`` and ``variance_ratio_error``.
         axes: Where to draw.
 
     Returns:
@@ -88,7 +108,7 @@ def variance_ratio(groups: pd.DataFrame, axes: Axes) -> Axes:
         axes.plot(value, row, "o", color=colour(source), markersize=7)
     low, high = min([0.7, *table]), max([1.3, *table])
     axes.set_xlim(low - 0.08 * (high - low), high + 0.08 * (high - low))
-    numbers(axes, list(table), head="ratio")
+    numbers(axes, [told_with_error(groups, source, "variance_ratio") for source in table.index], head="ratio ± error")
     return rows(axes, list(table.index), "variance of weights / zoo's variance")
 
 
@@ -113,8 +133,7 @@ def calibration(groups: pd.DataFrame, score: str, axes: Axes, *, text: str) -> A
             ends[0], row, "o", markerfacecolor="white", markeredgecolor=colour(source), markeredgewidth=1.6, markersize=7
         )
         axes.plot(ends[1], row, "D", color=colour(source), markersize=6)
-    axes.margins(x=0.08)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.06 * max([*single, *average]) or 1.0)
     return rows(axes, sources, text)
 
 
@@ -140,8 +159,12 @@ def box(axes: Axes, values: np.ndarray, row: int, ink: str) -> None:
     )
 
 
-def numbers(axes: Axes, values: list[float], head: str) -> None:
-    for row, text in enumerate([head, *map(number, values)], start=-1):
+def told_with_error(groups: pd.DataFrame, source: str, column: str) -> str:
+    return with_error(*groups.set_index("source").loc[source, [column, f"{column}_error"]].astype(float))
+
+
+def numbers(axes: Axes, values: list[str], head: str) -> None:
+    for row, text in enumerate([head, *values], start=-1):
         style = "italic" if row < 0 else "normal"
         axes.text(1.02, max(row, -0.75), text, transform=axes.get_yaxis_transform(), va="center", color=INK, style=style)
 

@@ -154,7 +154,7 @@ def alignment_figure(barriers: pd.DataFrame, distances: pd.DataFrame) -> bytes:
         panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
         for stage, axes in zip(stages, panels, strict=False):
             barrier_matrix(barriers, stage, axes, limits=limits)
-            axes.set_title(f"{stage}\nmean excess {mean_excess(barriers, stage):.3f}", fontsize="small")
+            axes.set_title(f"{stage}\nmean excess {mean_excess(barriers, stage)[0]:.3f}", fontsize="small")
         figure.colorbar(panels[0].images[0], ax=panels, shrink=0.6, extend="max").set_label("excess loss [nats]")
         last, *unused = panels[len(stages) :]
         sns.ecdfplot(distances, x="distance", hue="modulo", ax=last)

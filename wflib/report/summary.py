@@ -11,7 +11,7 @@ from wflib.evaluation.parts import AS_NOVEL
 from wflib.report.barriers import mean_excess
 from wflib.report.data import ReportData
 from wflib.report.sources import VARIANCE_RANGE
-from wflib.report.tables import duration, fixed, mean_and_error, mean_std, number
+from wflib.report.tables import duration, fixed, mean_and_error, number, scored, with_error
 from wflib.report.theme import label, ordered
 
 __all__ = ["summary"]
@@ -23,7 +23,7 @@ NO_RIVALS = ("samples", "zoo", "held-out", "training-noise", "memorizer")  # cop
 
 
 def summary(data: ReportData) -> list[str]:
-    """Sentences for the head of the report, the audit's verdict first; one whose numbers are missing is left out.
+    """Sentences for the head of the report, behind the verdict; one whose numbers are missing is left out.
 
     Args:
         data: The run.
@@ -36,8 +36,7 @@ def summary(data: ReportData) -> list[str]:
         sentence(groups) for sentence in (accuracy, loss, simpler_models, averaging, variance, shift, distance, overlap)
     ]
     sentences += [alignment(data.barriers), guidance(data.curve), time(data.stages)]
-    cost = [] if data.cost is None else [data.cost.sentence()]
-    return [*data.verdict, *cost, *(sentence for sentence in sentences if sentence)]
+    return [sentence for sentence in sentences if sentence]
 
 
 def accuracy(groups: pd.DataFrame) -> str | None:
@@ -46,7 +45,7 @@ def accuracy(groups: pd.DataFrame) -> str | None:
     samples, zoo = groups.loc["samples"], groups.loc["zoo"]
     verdict = compare(samples["accuracy_mean"], zoo["accuracy_mean"], fixed, "better", "worse")
     return (
-        f"Samples reach mean accuracy {mean_std(samples, 'accuracy')}, {verdict} the zoo's {mean_std(zoo, 'accuracy')}"
+        f"Samples reach mean accuracy {scored(samples, 'accuracy')}, {verdict} the zoo's {scored(zoo, 'accuracy')}"
         f"{distance_in_std(samples, zoo, 'accuracy')}."
     )
 
@@ -57,7 +56,7 @@ def loss(groups: pd.DataFrame) -> str | None:
     samples, zoo = groups.loc["samples"], groups.loc["zoo"]
     verdict = compare(samples["nll_mean"], zoo["nll_mean"], fixed, "worse", "better")
     return (
-        f"Their mean negative log-likelihood is {mean_std(samples, 'nll')} nats, {verdict} the zoo's {mean_std(zoo, 'nll')}"
+        f"Their mean negative log-likelihood is {scored(samples, 'nll')} nats, {verdict} the zoo's {scored(zoo, 'nll')}"
         f"{distance_in_std(samples, zoo, 'nll')}."
     )
 
@@ -90,11 +89,11 @@ def averaging(groups: pd.DataFrame) -> str | None:
         return None
     samples, zoo = groups.loc["samples"], groups.loc["zoo"]
     gain = "lowers" if samples["bma_nll"] < samples["nll_mean"] else "does not lower"
-    accuracies = "" if missing(groups, "bma_accuracy") else f" (accuracy {fixed(samples['bma_accuracy'])})"
+    accuracies = "" if missing(groups, "bma_accuracy") else f" (accuracy {erring(samples, 'bma_accuracy')})"
     verdict = compare(samples["bma_nll"], zoo["bma_nll"], fixed, "worse", "better")
     return (
-        f"Averaging the predictions of all samples {gain} the negative log-likelihood, to {fixed(samples['bma_nll'])} nats"
-        f"{accuracies}, {verdict} the zoo's average, {fixed(zoo['bma_nll'])}."
+        f"Averaging the predictions of all samples {gain} the negative log-likelihood, to {erring(samples, 'bma_nll')} nats"
+        f"{accuracies}, {verdict} the zoo's average, {erring(zoo, 'bma_nll')}."
     )
 
 
@@ -109,12 +108,16 @@ def variance(groups: pd.DataFrame) -> str | None:
         verdict = f"above {scope}: the samples spread wider than the zoo"
     else:
         verdict = f"inside {scope}: the flow keeps the zoo's spread"
-    text = f"The variance of the samples' weights is {fixed(ratio, 2)} times the zoo's, {verdict}"
+    told = erring(groups.loc["samples"], "variance_ratio")
+    text = f"The variance of the samples' weights is {told} times the zoo's, {verdict}"
     if missing(groups, "diversity"):
         return f"{text}."
-    samples, zoo = groups.loc["samples", "diversity"], groups.loc["zoo", "diversity"]
-    verdict = compare(samples, zoo, number)
-    return f"{text}; their diversity in predictions is {number(samples)}, {verdict} the zoo's {number(zoo)}."
+    samples, zoo = groups.loc["samples"], groups.loc["zoo"]
+    verdict, ours, theirs = (
+        compare(samples["diversity"], zoo["diversity"], number),
+        *(erring(row, "diversity") for row in (samples, zoo)),
+    )
+    return f"{text}; their diversity in predictions is {ours}, {verdict} the zoo's {theirs}."
 
 
 def shift(groups: pd.DataFrame) -> str | None:
@@ -168,22 +171,27 @@ def overlap(groups: pd.DataFrame) -> str | None:
     column = "error_overlap_mean"
     if missing(groups, column, "samples", "held-out"):
         return None
-    samples, unseen = groups.loc["samples", column], groups.loc["held-out", column]
-    if samples <= unseen:
-        verdict = f"no more than for held-out networks ({fixed(unseen)}): no sign of copying"
+    ours, theirs = groups.loc["samples"], groups.loc["held-out"]
+    error = np.hypot(*np.nan_to_num([ours["error_overlap_error"], theirs["error_overlap_error"]]))
+    samples, unseen = (with_error(row[column], row["error_overlap_error"]) for row in (ours, theirs))
+    if ours[column] <= theirs[column]:
+        verdict = f"no more than for held-out networks ({unseen}): no sign of copying"
+    elif ours[column] <= theirs[column] + 2 * error:
+        verdict = f"within two standard errors of that of held-out networks ({unseen}): no sign of copying"
     else:
-        verdict = f"more than for held-out networks ({fixed(unseen)}): a sign of copying or of a common bias"
-    return f"A sample's errors overlap with those of the training network most like it by {fixed(samples)} (IoU), {verdict}."
+        verdict = f"more than for held-out networks ({unseen}): a sign of copying or of a common bias"
+    return f"A sample's errors overlap with those of the training network most like it by {samples} (IoU), {verdict}."
 
 
 def alignment(barriers: pd.DataFrame) -> str | None:
-    before, after = mean_excess(barriers, "unaligned"), mean_excess(barriers, "aligned")
+    (before, _), (after, _) = found = [mean_excess(barriers, stage) for stage in ("unaligned", "aligned")]
     if not np.isfinite([before, after]).all():
         return None
+    first, second = (with_error(*excess) for excess in found)
     if fixed(before) == fixed(after):
-        return f"Alignment leaves the mean loss barrier between two networks at {fixed(after)} nats."
+        return f"Alignment leaves the mean loss barrier between two networks at {second} nats."
     verb = "lowers" if after < before else "raises"
-    return f"Alignment {verb} the mean loss barrier between two networks from {fixed(before)} to {fixed(after)} nats."
+    return f"Alignment {verb} the mean loss barrier between two networks from {first} to {second} nats."
 
 
 def guidance(curve: pd.DataFrame) -> str | None:
@@ -199,8 +207,13 @@ def guidance(curve: pd.DataFrame) -> str | None:
     verb = "lowers" if after < before else "does not lower"
     return (
         f"Guidance (λ = {strength:g}, {steps} Euler steps) {verb} the mean negative log-likelihood: "
-        f"{fixed(after)} with it, {fixed(before)} without."
+        f"{fixed(after)} with it, {fixed(before)} without (deviations are in the figure of Euler steps)."
     )
+
+
+def erring(row: pd.Series, column: str) -> str:
+    """A number ± its standard error."""
+    return with_error(row[column], row[f"{column}_error"])
 
 
 def time(stages: pd.DataFrame) -> str | None:

@@ -22,8 +22,10 @@ __all__ = [
     "number",
     "parts_table",
     "quality_table",
+    "scored",
     "settings_table",
     "stage_table",
+    "with_error",
 ]
 
 NOTHING = "–"
@@ -37,17 +39,12 @@ def quality_table(groups: pd.DataFrame) -> str:
         return ""
     head = ["Source", "Networks", "Accuracy", "NLL [nats]", "ECE", "Brier"]
     head += [f"Average: {score}" for score in ("accuracy", "NLL", "ECE", "Brier")]
-    columns = ("ece_mean", "brier_mean", "bma_accuracy", "bma_nll", "bma_ece", "bma_brier")
-    rows = [
-        [
-            named(row),
-            f"{row['networks']:.0f}",
-            mean_std(row, "accuracy"),
-            mean_std(row, "nll"),
-            *(fixed(row[c]) for c in columns),
-        ]
-        for row in sorted_rows(groups)
-    ]
+    rows = []
+    for row in sorted_rows(groups):
+        cells = [f"{scored(row, name)}{deviation(row, name)}" for name in ("accuracy", "nll")]
+        cells += [scored(row, name) for name in ("ece", "brier")]
+        cells += [with_error(row[f"bma_{name}"], row[f"bma_{name}_error"]) for name in ("accuracy", "nll", "ece", "brier")]
+        rows.append([named(row), f"{row['networks']:.0f}", *cells])
     return markdown_table(head, rows)
 
 
@@ -66,9 +63,9 @@ def novelty_table(groups: pd.DataFrame) -> str:
     }
     rows = []
     for row in sorted_rows(groups.dropna(subset=[*heads], how="all")):
-        cells = {column: number(row[column]) for column in heads}
+        errors = {column: row.get(f"{column.removesuffix('_mean')}_error", np.nan) for column in heads}
+        cells = {column: with_error(row[column], errors[column]) for column in heads}
         cells["nearest_distance_mean"] = mean_and_error(row, "nearest_distance")
-        cells["copying_ratio"] = with_error(row["copying_ratio"], row["copying_ratio_error"])
         rows.append([named(row), *cells.values()])
     head = ["Source", *heads.values()]
     return markdown_table(head, rows)
@@ -116,7 +113,7 @@ def stage_table(stages: pd.DataFrame) -> str:
 
 
 def settings_table(settings: Mapping[str, Any]) -> str:
-    """Every setting with its dotted name, as ``dvc exp run -S`` takes it; empty without settings."""
+    """Every setting with its dotted name; empty without settings."""
     return markdown_table(
         ["Setting", "Value"], [[code(name), cell(shown(value))] for name, value in flat(settings)], right=()
     )
@@ -165,6 +162,17 @@ def mean_and_error(row: pd.Series, metric: str) -> str:
     """``mean ± standard error`` of a metric, as exactly as the error allows; without an error three significant digits."""
     networks = row[f"{NETWORKS_OF.get(metric, '')}networks"]
     return with_error(row[f"{metric}_mean"], row[f"{metric}_std"] / np.sqrt(networks))
+
+
+def scored(row: pd.Series, score: str) -> str:
+    """Mean score of a source's networks ± its standard error."""
+    return with_error(row[f"{score}_mean"], row[f"{score}_error"])
+
+
+def deviation(row: pd.Series, score: str) -> str:
+    """Deviation over networks in brackets, nothing for one network."""
+    single = not np.isfinite(row[f"{score}_std"]) or row["networks"] == 1
+    return "" if single else f" ({fixed(row[f'{score}_std'])})"
 
 
 def with_error(mean: float, error: float) -> str:

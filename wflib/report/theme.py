@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import colorsys
 import io
+import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
@@ -10,6 +12,7 @@ import matplotlib.style
 import numpy as np
 import seaborn as sns
 from matplotlib.axis import Axis
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -25,6 +28,10 @@ COLOURS = (
 LABELS = {name: name for name in (*OURS, "flow", "training")} | {name: method.label for name, method in METHODS.items()}
 INK = "#333333"
 OTHER = "#999999"
+DARK_PAPER = "#14181c"
+"""What dark pages are printed on: the report's own, and figures' with it."""
+DARKEST = 0.4
+"""Least lightness of a colour on dark paper."""
 
 
 def theme() -> AbstractContextManager[None]:
@@ -50,11 +57,36 @@ def theme() -> AbstractContextManager[None]:
 
 
 def svg_bytes(figure: Figure) -> bytes:
-    """The figure as an SVG without date or names of software, so that nothing but its content can change it."""
+    """The figure as an SVG without date or names of software, so that nothing but its content can change it.
+
+    On screens that ask for dark pages it is dark: see :func:`dark_style`.
+    """
     buffer = io.BytesIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", metadata=nothing, dpi=200)  # of rasterized points
-    return buffer.getvalue()
+    drawn = buffer.getvalue()
+    return drawn.replace(b"</style>", f"\n{dark_style(drawn.decode())}</style>".encode(), 1)
+
+
+def dark_style(drawing: str) -> str:
+    """Style sheet that gives each colour of fills and strokes its dark counterpart where a reader prefers dark pages.
+
+    Greys trade light for dark, white becomes the page's paper, and colours too dark for it are lightened; images stay.
+    """
+    found = sorted(set(re.findall(r"\b(?:fill|stroke): #[0-9a-f]{6}", drawing)))
+    pairs = [(one, one[-7:], dark_counterpart(one[-7:])) for one in found]
+    rules = [f'[style*="{one}"]{{{one.partition(":")[0]}:{to}!important}}' for one, of, to in pairs if to != of]
+    return f"@media screen and (prefers-color-scheme: dark){{{''.join(rules)}}}\n"
+
+
+def dark_counterpart(colour: str) -> str:
+    """A colour, as #rrggbb, for the same thing on dark paper."""
+    hue, light, saturation = colorsys.rgb_to_hls(*to_rgb(colour))
+    if saturation < 0.1:
+        return DARK_PAPER if light == 1 else to_hex(3 * (0.9 - 0.75 * light,))
+    if light < DARKEST:
+        return to_hex(colorsys.hls_to_rgb(hue, DARKEST, saturation))
+    return colour
 
 
 def ordered(sources: Iterable[str]) -> list[str]:

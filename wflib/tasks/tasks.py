@@ -74,6 +74,11 @@ class Dataset:
         return tuple(self.train.inputs.shape[1:])
 
     @property
+    def image(self) -> tuple[int, ...] | None:
+        """Shape of one example as an image, (channels, height, width), or None where it is none."""
+        return self.inputs if len(self.inputs) == 3 else FLAT_IMAGES.get(self.task)
+
+    @property
     def features(self) -> int:
         """Numbers of one example."""
         return math.prod(self.inputs)
@@ -95,7 +100,7 @@ class Dataset:
         Raises:
             ValueError: They are none.
         """
-        shape = self.inputs if len(self.inputs) == 3 else FLAT_IMAGES.get(self.task)
+        shape = self.image
         if shape is None:
             raise ValueError(
                 f"{self.task}: expected images (channels, height, width) for a network of convolutions or patches, found "

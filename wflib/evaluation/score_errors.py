@@ -1,0 +1,94 @@
+"""How uncertain the scores of a set of networks and of their average are, over networks and over examples."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from wflib.evaluation.clusters import clustered_mean, numbered
+from wflib.evaluation.quality import bayesian_model_average
+from wflib.evaluation.standard_errors import error_over_examples, estimate_mean
+from wflib.networks import example_losses, wrong_predictions
+
+__all__ = ["SCORE_ERRORS", "mean_error", "score_errors", "score_terms"]
+
+SCORES = ("accuracy", "nll", "ece", "brier")
+SCORE_ERRORS = (*(f"{name}_error" for name in SCORES), *(f"bma_{name}_error" for name in SCORES))
+
+
+def score_terms(log_probabilities: Tensor, targets: Tensor, bins: int) -> dict[str, Tensor]:
+    """What every example adds to a network's scores: accuracy, NLL, ECE and Brier score are the means of these.
+
+    The calibration error Σ_b |Σ_{i in b} g_i| / n with g_i = confidence − correctness is the mean of sign(Σ_{j in b(i)} g_j)
+    g_i; that the sign and the bins would be others with other examples is left out of its error (the delta method).
+
+    Args:
+        log_probabilities: (networks, examples, classes).
+        targets: (examples,) class indices.
+        bins: Bins of the calibration error.
+
+    Returns:
+        Score → (networks, examples).
+    """
+    right = (~wrong_predictions(log_probabilities, targets)).to(log_probabilities.dtype)
+    confidence = log_probabilities.amax(-1).exp()
+    index = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
+    gap = confidence - right
+    sums = gap.new_zeros(len(gap), bins).scatter_add_(1, index, gap)
+    truth = torch.nn.functional.one_hot(targets.to(log_probabilities.device), log_probabilities.shape[-1])
+    return {
+        "accuracy": right,
+        "nll": example_losses(log_probabilities, targets),
+        "ece": sums.sign().gather(1, index) * gap,
+        "brier": (log_probabilities.exp() - truth).square().sum(-1),
+    }
+
+
+def score_errors(
+    log_probabilities: Tensor, targets: Tensor, bins: int, trajectory: Tensor | None = None
+) -> dict[str, float]:
+    """Standard errors of mean scores and of the scores of averaged probabilities.
+
+    Of a mean over networks: over networks, trajectories counted once, and over examples together, the root of the sum of
+    squares; over examples alone for networks of one trajectory. Of the average: over examples, for these very networks.
+
+    Args:
+        log_probabilities: (networks, examples, classes).
+        targets: (examples,) class indices.
+        bins: Bins of the calibration error.
+        trajectory: Training run of each network, (networks,); None for independent ones.
+
+    Returns:
+        The names of ``SCORE_ERRORS``; NaN for one example.
+    """
+    if len(targets) < 2:
+        return dict.fromkeys(SCORE_ERRORS, math.nan)
+    clusters = len(numbered(trajectory, len(log_probabilities)).unique())
+    found = {}
+    for name, values in score_terms(log_probabilities, targets, bins).items():
+        values = values.double().cpu()
+        if clusters > 1:
+            estimate = estimate_mean(values, trajectory)
+            found[f"{name}_error"] = math.hypot(estimate.error_networks, estimate.error_examples)
+        else:
+            found[f"{name}_error"] = error_over_examples(values.mean(0))
+    average = bayesian_model_average(log_probabilities)[None]
+    for name, values in score_terms(average, targets, bins).items():
+        found[f"bma_{name}_error"] = error_over_examples(values[0].double())
+    return found
+
+
+def mean_error(values: Tensor, clusters: Tensor | None = None) -> float:
+    """Standard error of a mean over networks, those of one cluster counted once; NaN for fewer than two clusters.
+
+    Args:
+        values: (networks,), NaN where undefined, which are left out.
+        clusters: (networks,); None where networks are independent.
+    """
+    known = values.isfinite().cpu()
+    label = numbered(clusters, len(values))[known]
+    if len(label.unique()) < 2:
+        return math.nan
+    return clustered_mean(values.cpu()[known][:, None], label)[1].item()
