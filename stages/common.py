@@ -16,8 +16,7 @@ import typer
 from tqdm import tqdm
 
 from wflib.config import MissingExtra
-from wflib.distributed import rank
-from wflib.processes import number_of_processes
+from wflib.distributed import number_of_processes, rank
 from wflib.storage import save_json
 
 Params = Annotated[Path, typer.Option(help="Task and overrides; what is left out is as the preset says.")]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wflib.processes import number_of_processes
+from wflib.distributed import number_of_processes
 
 ROOT = Path(__file__).resolve().parents[1]
 SUMS = """
@@ -26,7 +26,7 @@ with process_group({processes}):
 """
 FAILS = """
 import sys, time
-from wflib import processes
+from wflib.distributed import processes
 from wflib.distributed import process_group, rank, wait_for_all
 processes.GRACE = 0.5
 with process_group(2):

@@ -10,7 +10,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
-from wflib.processes import MEETING, helpers
+from wflib.distributed.processes import MEETING, helpers
 
 __all__ = [
     "average",
@@ -33,7 +33,7 @@ def process_group(processes: int = 1) -> Iterator[None]:
     """Join the processes that ``torchrun`` started: gloo, and NCCL between tensors on GPUs where each process has one.
 
     Args:
-        processes: Where nobody has started any: how many to be, with the help of :func:`~wflib.processes.helpers`.
+        processes: Where nobody has started any: how many to be, with :func:`~wflib.distributed.processes.helpers`.
     """
     if "WORLD_SIZE" not in os.environ and processes > 1:
         with helpers(processes) as meeting, joined(meeting, 0, processes):
