@@ -243,6 +243,7 @@ def in_order(found: list[dict[str, pd.DataFrame]], sources: list[str]) -> dict[s
 def quality_curve(settings: Settings, model: Flow, dataset: Dataset) -> list[dict[str, float]]:
     """Quality of the flow's samples for every number of Euler steps and strength of guidance."""
     config, drawing, rows = settings.evaluate, settings.sample, []
+    model.precision = drawing.precision
     points = [(steps, strength) for strength in config.guidance for steps in config.steps]
     with progress_bar(len(points), "quality against steps", "point") as bar:
         for steps, strength in points:

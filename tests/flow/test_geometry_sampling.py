@@ -112,3 +112,16 @@ def test_straight_paths_leave_the_manifold_but_end_on_it():
     end = integrate(SimpleNamespace(geometry=geometry, velocity=velocity), x_0, 4)
     assert (manifold.projx(end) - end).abs().max() < 1e-6
     assert (manifold.projx(seen[2]) - seen[2]).abs().max() > 1e-2
+
+
+def test_draws_in_half_precision_are_the_same_networks_up_to_its_rounding(make_flow, randomized):
+    flow, _ = make_flow()
+    randomized(flow.network)
+    exact = sample(flow, 50, 8, generator(0, "s"))
+    assert flow.precision == "float32"
+    flow.precision = "bfloat16"
+    coarse = sample(flow, 50, 8, generator(0, "s"))
+    assert coarse.dtype == torch.float32
+    assert 0 < (coarse - exact).norm() < 0.02 * exact.norm()
+    x, t = exact.clone().requires_grad_(), torch.full((50,), 0.5)
+    assert torch.autograd.grad(flow.velocity(x, t).sum(), x)[0].dtype == torch.float32

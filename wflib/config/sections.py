@@ -124,6 +124,7 @@ class SampleConfig(Section):
     networks: Annotated[int, Field(ge=2, strict=True)]
     solver: Literal["euler", "heun", "rk4", "dopri5"] = Field(description="K steps are K, 2K, 4K evaluations; adaptive.")
     steps: Count = Field(description="Steps from t = 0 to t = 1, K.")
+    precision: Literal["float32", "bfloat16"] = Field(description="What the velocity network computes in while drawing.")
     jumps: Literal[0, 1, 2, 4] = Field(description="Jumps of the flow's distilled student, in place of steps; 0 for steps.")
     noise: NonNegative = Field(description="Deviation of noise added before each step.")
     noise_interval: Annotated[list[Time], Field(min_length=2, max_length=2)] = Field(

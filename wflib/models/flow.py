@@ -105,6 +105,7 @@ class FlowModel(GenerativeModel):
             stochastic = AddedNoise(config.noise, generator, tuple(config.noise_interval))
         elif config.diffusion > 0:
             stochastic = diffusion_of(self.flow, config.diffusion, generator, config.diffusion_schedule)
+        self.flow.precision = config.precision
         drawn = sample(
             self.flow,
             networks,
