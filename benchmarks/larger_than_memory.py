@@ -33,7 +33,8 @@ STEPS = (0, 1, 2, 3, 20, 40, 60, 80, 86)
 LAYERS = {"conv2d": (3, 3, 1, 16), "conv2d_1": (3, 3, 16, 16), "conv2d_2": (3, 3, 16, 16), "dense": (16, 10)}
 ITERATIONS = 100
 FEW = 10_000
-TRAINED = {"networks": 4000, "epochs": 20, "skip_epochs": 10}
+TRAINED, ROUNDS = (4000, 20), 3
+"""Networks and epochs; how often."""
 
 
 def write_gpt(folder: Path, networks: int) -> None:
@@ -75,11 +76,10 @@ def write_cnns(folder: Path, networks: int) -> None:
     (folder / "metrics.csv").write_text("\n".join(["step,config.activation,modeldir", *rows]) + "\n")
 
 
-def run(stage: str, project: Path, *arguments: str, processes: int = 1) -> dict[str, float]:
-    """What a stage says of itself, and its peak memory in GB; of several processes, that of the launcher."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+def run(stage: str, project: Path, *arguments: str) -> dict[str, float]:
+    """The seconds that a stage says it worked, and its peak memory in GB."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, "-m", f"stages.{stage}", *arguments]
+    command = [sys.executable, "-m", f"stages.{stage}", *arguments]
     with (project / "log").open("w+") as log:
         process = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
@@ -120,15 +120,25 @@ def learn(project: Path, source: Path, networks: int, flow: bool) -> list[str]:
     return rows
 
 
-def processes(root: Path) -> str:
-    """A zoo trained by one process and by two."""
-    project, best = new_project(root / "processes", "wdbc", zoo=TRAINED), {}
-    for _ in range(3):
+def processes() -> str:
+    """A zoo trained by one process and by two, in turn."""
+    best: dict[int, dict[str, float]] = {}
+    for _ in range(ROUNDS):
         for count in (1, 2):
-            best[count] = min(best.get(count, np.inf), run("train_zoo", project, processes=count)["seconds"])
+            launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if count > 1 else []
+            command = [sys.executable, *launcher, "-m", "benchmarks.shared_training", *map(str, TRAINED)]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+            found = json.loads(done.stdout)
+            best[count] = {name: min(value, best.get(count, found)[name]) for name, value in found.items()}
+            sys.stdout.write(f"{count} processes: {found}\n")
+            sys.stdout.flush()
+    one, two = best[1], best[2]
     return (
-        f"A zoo of {TRAINED['networks']:,} perceptrons on WDBC, {TRAINED['epochs']} epochs: one process {best[1]:.1f} s, "
-        f"two {best[2]:.1f} s, {best[1] / best[2]:.2f} times as fast, one thread each, the best of three rounds in turn."
+        f"A zoo of {TRAINED[0]:,} perceptrons on WDBC, {TRAINED[1]} epochs, one thread each, best of {ROUNDS} rounds in turn: "
+        f"one process {one['clock']:.1f} s, two {two['clock']:.1f} s, {one['clock'] / two['clock']:.2f} times as fast. They "
+        f"compute {one['computing']:.1f} s and {two['computing']:.1f} s each, so that on cores of their own two are "
+        f"{one['computing'] / two['computing']:.2f} times as fast."
     )
 
 
@@ -143,7 +153,7 @@ def main(
     training = {"iterations": ITERATIONS, "validate_every": ITERATIONS}
     root = Path(tempfile.mkdtemp(prefix="larger-than-memory-", dir=folder))
     try:
-        shared, rows = processes(root), []
+        shared, rows = processes(), []
         for count in (min(FEW, networks), networks):
             source = root / "source"
             write_gpt(source, count)

@@ -24,7 +24,7 @@ __all__ = ["TASKS", "Dataset", "Split", "load_dataset", "load_digits", "load_ima
 
 PARTS = ("train", "validation", "test")
 VALIDATION_IMAGES = 5000
-PROBES = 64
+PROBES = 16
 FLAT_IMAGES = {"mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28)}
 """Tasks that are kept as flat features → the shape of their images."""
 
@@ -58,7 +58,7 @@ class Dataset:
         return len(self.train.inputs) > 0
 
     def probes(self, architecture: Architecture) -> Tensor:
-        """Inputs on which networks' functions are compared: the validation part's, else 64 draws from N(0, 1)."""
+        """Inputs on which networks' functions are compared: the validation part's, else 16 draws from N(0, 1)."""
         if self.has_examples:
             return self.validation.inputs
         return torch.randn(PROBES, *architecture.inputs, generator=generator(0, "tasks", "probes"))
