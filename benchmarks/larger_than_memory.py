@@ -135,7 +135,7 @@ def processes() -> str:
             sys.stdout.flush()
     one, two = best[1], best[2]
     return (
-        f"A zoo of {TRAINED[0]:,} perceptrons on WDBC, {TRAINED[1]} epochs, one thread each, best of {ROUNDS} rounds in turn: "
+        f"{TRAINED[0]:,} perceptrons trained for {TRAINED[1]} epochs on WDBC, one thread each, the best of {ROUNDS} rounds: "
         f"one process {one['clock']:.1f} s, two {two['clock']:.1f} s, {one['clock'] / two['clock']:.2f} times as fast. They "
         f"compute {one['computing']:.1f} s and {two['computing']:.1f} s each, so that on cores of their own two are "
         f"{one['computing'] / two['computing']:.2f} times as fast."

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.cases import random_networks
 from tests.zoo.test_zoo import ARCHITECTURE, FORMS, RUNS, SNAPSHOTS, ZOOS, same, single, trained_zoo
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.storage import ArtifactError, RowFile, RowFiles, RowWriter
 from wflib.zoo import StoredNetworks, StoredZoo, Zoo, ZooWriter, base, in_parts, load_zoo, open_zoo, read, save_zoo
@@ -271,6 +272,14 @@ def test_damage_is_told(tmp_path, case):
     act(tmp_path / "zoo")
     with pytest.raises(ArtifactError, match=said):
         load_zoo(tmp_path / "zoo", "trained")
+
+
+def test_networks_of_a_folder_of_shards_are_those_of_a_zoo(tmp_path):
+    write(tmp_path / "zoo", trained_zoo(), 5)
+    with pytest.raises(
+        ValueError, match=r"found a zoo-shard artifact; read the folder that it is in with wflib\.zoo\.load_zoo"
+    ):
+        Networks.load(tmp_path / "zoo")
 
 
 def test_not_finite_networks_are_told_when_they_are_read(tmp_path, on_disk):
