@@ -14,6 +14,7 @@ from torch import Tensor
 from wflib.architecture import Architecture
 from wflib.networks import Networks
 from wflib.symmetry import permute, random_permutations, random_scales, scale
+from wflib.zoo.training import networks_at_once
 
 __all__ = ["assert_equivariant", "assert_invariant", "assert_orbit_constant", "assert_same_function"]
 
@@ -25,7 +26,7 @@ def largest_change(found: Tensor, expected: Tensor) -> float:
 
 @torch.no_grad()
 def assert_same_function(
-    networks: Networks, others: Networks, inputs: Tensor, tolerance: float = 1e-10, chunk: int = 4096
+    networks: Networks, others: Networks, inputs: Tensor, tolerance: float = 1e-10, chunk: int | None = None
 ) -> None:
     """Check that networks compute the same outputs, pair by pair.
 
@@ -34,7 +35,7 @@ def assert_same_function(
         others: As many networks, of this or another architecture.
         inputs: Where to compare, (examples, features).
         tolerance: Largest difference allowed, relative to the largest output where that is above one. 1e-10 suits float64.
-        chunk: Networks compared at a time.
+        chunk: Networks compared at a time; None for as many as a CPU's cache holds.
 
     Raises:
         ValueError: Inputs of another task, or the outputs of some network differ; says how many and by how much.
@@ -45,6 +46,7 @@ def assert_same_function(
             f"Shape mismatch: expected inputs (examples, {expected}) for these networks, got {tuple(inputs.shape)}."
         )
     worst, differing = 0.0, 0
+    chunk = chunk or networks_at_once(networks.architecture, len(inputs))
     for part, other in zip(networks.split(chunk), others.split(chunk), strict=True):
         ours, theirs = part.forward(inputs), other.forward(inputs)
         difference = (ours - theirs).abs().flatten(1).amax(1) / ours.abs().flatten(1).amax(1).clamp_min(1)

@@ -10,11 +10,11 @@ from wflib.architecture import mlp
 from wflib.evaluation import bound as bound_module
 from wflib.evaluation import error_overlap, nearest_distance, thin_trajectories
 from wflib.evaluation.bound import squared_distance_bound
-from wflib.evaluation.novelty import nearest_candidate
+from wflib.evaluation.novelty import nearest_candidate, shortlists
 from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import permute, random_permutations, squared_distance, weight_matching
-from wflib.zoo import Zoo
+from wflib.zoo import Zoo, base
 
 ARCHITECTURE = mlp([3, 5, 2])
 
@@ -220,3 +220,24 @@ def test_thinning_keeps_the_last_snapshot_and_spreads_the_others():
     assert thin_trajectories(zoo, 9).tolist() == list(range(7))
     with pytest.raises(ValueError, match="snapshots must be at least 1"):
         thin_trajectories(zoo, 0)
+
+
+@pytest.mark.parametrize("excluding", [False, True])
+def test_neighbours_among_many_networks_are_found_part_by_part(monkeypatch, excluding):
+    training, queries = (Networks(ARCHITECTURE, networks(count, "parts", count)) for count in (23, 5))
+    excluded = torch.rand(5, 23, generator=generator(0, "excluded")) < 0.5 if excluding else None
+    sets = [torch.ones(23, dtype=torch.bool), torch.arange(23) % 3 == 0]
+    whole = (
+        shortlists(queries, training, sets, 4, excluded),
+        nearest_distance(queries, training, generator(0, "matching"), 4, excluded=excluded),
+    )
+    monkeypatch.setattr(base, "IN_MEMORY", 1)
+    monkeypatch.setattr(base, "CHUNK", 6 * ARCHITECTURE.dimension)
+    parts = (
+        shortlists(queries, training, sets, 4, excluded),
+        nearest_distance(queries, training, generator(0, "matching"), 4, excluded=excluded),
+    )
+    for one, other in zip([*whole[0], *whole[1]], [*parts[0], *parts[1]], strict=True):
+        assert torch.allclose(one, other)
+    first = shortlists(queries, training[:6], [sets[0][:6], sets[1][:6]], 4)
+    assert not all(torch.equal(one, other) for one, other in zip(whole[0], first, strict=True))

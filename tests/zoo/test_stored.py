@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.cases import random_networks
 from tests.zoo.test_zoo import ARCHITECTURE, FORMS, RUNS, SNAPSHOTS, ZOOS, same, single, trained_zoo
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.storage import ArtifactError, RowFile, RowFiles, RowWriter
 from wflib.zoo import StoredNetworks, StoredZoo, Zoo, ZooWriter, base, in_parts, load_zoo, open_zoo, read, save_zoo
@@ -101,6 +102,8 @@ def test_a_part_for_memory_has_whole_trajectories(tmp_path, monkeypatch):
         assert len(some) == 2 * SNAPSHOTS
         assert len(torch.unique(some.trajectory)) == 2
     assert not zoo.to_fit(generator(0, "some")).held_out.any()
+    long = replace(zoo, trajectory=zoo.trajectory * 0, step=torch.arange(NETWORKS), held_out=zoo.held_out & False)
+    assert torch.equal(long.some(generator(0, "some")).step, torch.arange(7))
     assert [len(part) for part in in_parts(zoo.networks)] == [NETWORKS]
     monkeypatch.setattr(base, "CHUNK", 5 * ARCHITECTURE.dimension)
     assert [len(part) for part in in_parts(zoo.networks)] == [5, 5, 2]
@@ -271,6 +274,14 @@ def test_damage_is_told(tmp_path, case):
     act(tmp_path / "zoo")
     with pytest.raises(ArtifactError, match=said):
         load_zoo(tmp_path / "zoo", "trained")
+
+
+def test_a_shard_alone_is_no_file_of_networks(tmp_path):
+    write(tmp_path / "zoo", trained_zoo(), 5)
+    with pytest.raises(
+        ValueError, match=r"found a zoo-shard artifact; read the folder that it is in with wflib\.zoo\.load_zoo"
+    ):
+        Networks.load(tmp_path / "zoo/networks-00000.safetensors")
 
 
 def test_not_finite_networks_are_told_when_they_are_read(tmp_path, on_disk):

@@ -28,6 +28,8 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 ELSEWHERE = {
     "flow": "draw networks from it: wflib.flow.draw_networks(wflib.flow.load_flow(path), 10)",
     "dataset": "networks that the pipeline draws are in data/networks.safetensors",
+    "zoo-shard": "read the folder that it is in with wflib.zoo.load_zoo",
+    "zoo-labels": "read the folder that it is in with wflib.zoo.load_zoo",
 }
 """Kind of another artifact → where its networks are."""
 

@@ -23,7 +23,8 @@ from wflib.zoo.sources import (
     write,
 )
 from wflib.zoo.steps import full_batch_steps
-from wflib.zoo.stored import StoredNetworks, StoredZoo, in_parts, load_zoo, open_zoo
+from wflib.zoo.stored import StoredZoo, load_zoo, open_zoo
+from wflib.zoo.stored_networks import StoredNetworks, in_parts
 from wflib.zoo.training import train_networks, train_zoo
 from wflib.zoo.writer import ZooWriter
 from wflib.zoo.zoo import COUNTS, Zoo, canonical_zoo

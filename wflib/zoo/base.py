@@ -106,10 +106,9 @@ class AnyZoo(ABC):
         runs, places = torch.unique(self.trajectory, return_inverse=True)
         order = torch.randperm(len(runs), generator=generator)
         most = networks_in_memory(self.architecture.dimension)
-        taken = order[torch.bincount(places)[order].cumsum(0) <= most]
-        keep = torch.zeros(len(runs), dtype=torch.bool)
-        keep[taken] = True
-        part, initial = self[keep[places]], self.initial
+        taken = torch.bincount(places)[order].cumsum(0) <= most
+        taken[0] = True  # of a trajectory that alone is too long, its first networks
+        part, initial = self[torch.isin(places, order[taken]).nonzero().flatten()[:most]], self.initial
         known = initial is not None and fits_memory(len(initial), self.architecture.dimension)
         return replace(part, initial=initial[:] if known else None)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.networks import Networks
-from wflib.storage import RowFile, RowWriter, artifact_header, readable, save_artifact
+from wflib.storage import RowFile, RowWriter, artifact_header, atomic_path, readable, save_artifact
 from wflib.symmetry import Permutations, Scales
 from wflib.zoo.base import AnyZoo
 from wflib.zoo.checks import check_initial, check_labels, check_metadata, check_places
@@ -170,7 +170,8 @@ class ZooWriter:
                 self.write_shard(what)
         save_artifact(self.folder / LABEL_FILE, "zoo-labels", labels, {})
         text = artifact_header(self.path, "zoo", {**facts, "shards": self.shards})["wflib"]
-        (self.folder / INDEX).write_text(json.dumps(json.loads(text), indent=1) + "\n")
+        with atomic_path(self.folder / INDEX) as temporary:
+            temporary.write_text(json.dumps(json.loads(text), indent=1) + "\n")
 
     def put(self, made: Path) -> None:
         """Give what was made its name; an older zoo, file or folder, goes."""
@@ -178,7 +179,11 @@ class ZooWriter:
         if self.path.is_dir():
             old = self.waiting / "old"
             self.path.rename(old)
-            made.rename(self.path)
+            try:
+                made.rename(self.path)
+            except BaseException:
+                old.rename(self.path)
+                raise
         elif made.is_dir():
             self.path.unlink(missing_ok=True)
             made.rename(self.path)

@@ -38,6 +38,8 @@ KEY = re.compile(r"(?P<run>.+)/ep(?P<epoch>\d+)_it(?P<iteration>\d+)\.pt")
 CIFAR = ((16, 3, 3, 3), (32, 16, 3, 3), (10, 32), (10,))
 CIFAR_NAMES = ("conv1.weight", "conv2.weight", "fc.weight", "fc.bias")
 LARGEST_VECTOR = 2**31
+MAPPED = 2**28
+"""Bytes that are read before databases are opened anew: their pages, which are mapped, count as memory until then."""
 
 
 class GPT(Source):
@@ -48,6 +50,7 @@ class GPT(Source):
 
     def __init__(self) -> None:
         self.opened: dict[Path, Any] = {}
+        self.mapped = 0
 
     def recognizes(self, path: Path) -> bool:
         """A ``data.mdb`` in it or in a folder of it."""
@@ -118,8 +121,13 @@ class GPT(Source):
     def load(self, request: Request, places: Sequence[tuple[Path, str]]) -> Mapping[str, Tensor]:
         """A checkpoint's vector, cut as its sizes say."""
         ((folder, key),) = places
+        if self.mapped > MAPPED:
+            while self.opened:
+                self.opened.popitem()[1].close()
+            self.mapped = 0
         with self.environment(folder).begin(buffers=True) as transaction:
             vector, sizes = (numbers(folder, name, transaction.get(name.encode())) for name in (key, f"{key}_arch"))
+        self.mapped += vector.nbytes
         whole = [int(size) if math.isfinite(size) and 0 < size < LARGEST_VECTOR else 0 for size in sizes.tolist()]
         if not whole or min(whole) < 1 or sum(whole) != len(vector):
             raise BrokenFileError(
