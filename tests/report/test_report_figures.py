@@ -236,3 +236,15 @@ def test_nothing_but_zeros_can_be_drawn(change_group, axes):
     groups = change_group("samples").groups.assign(diversity=0.0, ece_mean=0.0, bma_ece=0.0)
     diversity(groups, axes)
     calibration(groups, "ece", Figure().subplots(), text="ECE")
+
+
+@pytest.mark.parametrize("plot", FIGURES, ids=lambda plot: plot.name)
+def test_no_shape_is_black_by_default_where_paper_is_dark(run, plot):
+    """SVG leaves out fills that are black, which no style sheet finds then."""
+    with theme():
+        drawing = svg_bytes(plot.draw(run)).decode()
+    shapes = re.findall(
+        r'<(?:path|rect|use)[^>]* style="([^"]*)"', re.sub(r"<(defs|clipPath)\b.*?</\1>", "", drawing, flags=re.DOTALL)
+    )
+    assert shapes
+    assert [style for style in shapes if "fill" not in style and "stroke" not in style] == []

@@ -29,6 +29,7 @@ def network_pictures(pictures: pd.DataFrame) -> Figure:
     shapes = [images[names[0], tensor].shape for tensor in tensors]
     heights = [np.clip(WIDTH / len(names) * height / width, 0.4, 3.2) for height, width in shapes]
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.45 * len(tensors) + 0.3), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.08)
     panels = figure.subplots(len(tensors), len(names), squeeze=False, height_ratios=heights)
     for row, tensor in zip(panels, tensors, strict=True):
         values = pictures.loc[pictures["tensor"] == tensor, "value"].abs()

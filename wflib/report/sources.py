@@ -76,14 +76,9 @@ def diversity(groups: pd.DataFrame, axes: Axes) -> Axes:
     table = by_source(groups, "diversity")
     for row, (source, value) in enumerate(table.items()):
         axes.barh(row, value, height=0.62, color=colour(source))
-        axes.annotate(
-            told_with_error(groups, source, "diversity"),
-            (value, row),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            color=INK,
-        )
+        told = told_with_error(groups, source, "diversity")
+        plate = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the dashed line must not cross numbers
+        axes.annotate(told, (value, row), (4, 0), textcoords="offset points", va="center", color=INK, bbox=plate)
     if "zoo" in table:
         axes.axvline(table["zoo"], color=colour("zoo"), linestyle="--", linewidth=1)
     axes.set_xlim(0, 1.5 * max(table) or 1.0)  # room for numbers
@@ -101,7 +96,7 @@ def variance_ratio(groups: pd.DataFrame, axes: Axes) -> Axes:
         The axes.
     """
     table = by_source(groups, "variance_ratio")
-    axes.axvspan(*VARIANCE_RANGE, color="#000000", alpha=0.08, linewidth=0)
+    axes.axvspan(*VARIANCE_RANGE, color=INK, alpha=0.1, linewidth=0)
     axes.axvline(1, color=INK, linewidth=1)
     for row, (source, value) in enumerate(table.items()):
         axes.plot([1, value], [row, row], color=colour(source), linewidth=1.2)
