@@ -15,6 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 import stages.cell
+import stages.page
 import wflib
 from tests.documents import parse
 from tests.imports import imported_modules, is_empty, python_files, transitive_imports
@@ -361,6 +362,20 @@ def test_commands_of_the_paper_parse_and_name_what_they_depend_on(folder, name, 
     for path in settings:
         loaded = load_settings(ROOT / path, ROOT / "stages/presets", changes)
         assert f"stages/presets/{loaded.task}.yaml" in deps
+
+
+@pytest.mark.parametrize("folder", ["studies", "audit"])
+def test_commands_of_studies_parse(folder):
+    for name, stage in read_yaml(ROOT / f"reports/{folder}/dvc.yaml")["stages"].items():
+        known: dict[str, Any] = {"item": {key: values[0] for key, values in stage.get("matrix", {}).items()}}
+        if "foreach" in stage:
+            known = dict(zip(("key", "item"), next(iter(stage["foreach"].items())), strict=True))
+        text = stage.get("do", stage)["cmd"]
+        words = shlex.split(re.sub(r"\$\{([\w.]+)\}", lambda match, known=known: str(lookup(known, match[1])), text))
+        parse({"stages.cell": stages.cell.app, "stages.page": stages.page.app}[words[2]], words[3:])
+        if words[2] == "stages.cell":
+            changes = [word for option, word in itertools.pairwise(words) if option == "--set"]
+            assert load_settings(ROOT / "params.yaml", ROOT / "stages/presets", changes), name
 
 
 def lookup(values: dict[str, Any], dotted: str) -> Any:

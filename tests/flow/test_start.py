@@ -52,9 +52,9 @@ def test_a_linear_flow_starts_where_its_end_is_the_target(linear):
 
 
 @pytest.mark.parametrize("geometry", ["euclidean", "normalized", "geometric"])
-@pytest.mark.parametrize("solver", ["euler", "heun"])
-def test_the_gradient_of_a_flow_is_that_of_finite_differences(make_flow, randomized, geometry, solver):
-    flow = randomized(make_flow(geometry)[0]).double()
+@pytest.mark.parametrize(("solver", "seen"), [("euler", 0), ("heun", 0), ("euler", 8)])
+def test_the_gradient_of_a_flow_is_that_of_finite_differences(make_flow, randomized, geometry, solver, seen):
+    flow = randomized(make_flow(geometry, gradient_examples=seen)[0]).double()
     x_0 = flow.prior.sample(2, generator(0, "x")).double()
     weights = torch.randn(x_0.shape[1], generator=generator(0, "w"), dtype=torch.float64)
     direction = flow.geometry.tangent(x_0, torch.randn(x_0.shape, generator=generator(0, "d"), dtype=torch.float64))

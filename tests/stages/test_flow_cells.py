@@ -108,7 +108,7 @@ def test_pages_say_what_cells_they_lack(project, invoke):
     result = invoke(page.app, "samplers", "unlabelled", "out/empty")
     assert "expected cells of samplers, found flow" in result.output
     result = invoke(page.app, "gone", "unlabelled", "out/empty")
-    assert (result.exit_code, "page gone: expected one of flows, alignment" in result.output) == (1, True)
+    assert (result.exit_code, "page gone: expected one of alignment, condition" in result.output) == (1, True)
     (project / "unlabelled/one/rows.csv").unlink()
     assert "unlabelled/one/rows.csv: expected a table" in invoke(page.app, "flows", "unlabelled", "out/empty").output
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from stages import cell, page
 from tests.stages.test_pipeline_end_to_end import ROOT, TINY, write_project
+from wflib.pages.paper.transfer import best_by_validation, steps_to
 from wflib.tasks import Split, load_dataset, save_dataset
 
 LABELS = {"task": "wdbc", "method": "ours", "alignment": "aligned", "coupling": "independent", "seed": 0}
@@ -185,3 +186,33 @@ def test_a_page_of_few_cells_shows_dashes(cells, one):
     assert text.count("—") > 100
     assert "nan" not in text
     assert len([line for line in text.splitlines() if line.startswith("## ")]) == 9
+
+
+def test_flows_of_several_sizes_are_a_figure_of_their_own(cells, tmp_path):
+    flow = rows("flow-geometric").assign(task="mnist")
+    for size, loss in ((16, 0.5), (32, 0.4)):
+        folder = tmp_path / f"cells/size-{size}"
+        folder.mkdir(parents=True)
+        flow.assign(size=size, nll_mean=loss, parameters=100 * size).to_csv(folder / "rows.csv", index=False)
+        (folder / "cell.json").write_text('{"measurement": "flow", "seconds": 1}')
+    text = made(str(tmp_path / "cells"), str(tmp_path / "page"))
+    assert "Geometric: the loss falls with every size (0.500, 0.400 for 16, 32 features)." in text
+    assert (tmp_path / "page/figures/sizes.svg").is_file()
+
+
+def test_steps_count_from_which_on_a_run_stays_there():
+    curve = {"start": "flow", "seed": 0, "run": 0, "making_seconds": 2.0, "step_seconds": 0.5}
+    table = pd.DataFrame(
+        [{**curve, "step": step, "test_accuracy": value} for step, value in ((0, 0.9), (1, 0.7), (4, 0.85), (8, 0.9))]
+    )
+    found = steps_to(pd.concat([table, table.assign(run=1, test_accuracy=0.1)]), 0.8)
+    assert found.steps.tolist()[0] == 4
+    assert found.seconds.tolist()[0] == 4.0
+    assert found.steps.isna().tolist() == [False, True]
+
+
+def test_settings_are_chosen_by_validation_alone():
+    table = pd.DataFrame(
+        {"seed": 0, "way": "guided", "steps": 8, "setting": [0.1, 1.0], "validation_nll": [0.5, 0.4], "nll_mean": [0.1, 0.9]}
+    )
+    assert best_by_validation(table).setting.tolist() == [1.0]

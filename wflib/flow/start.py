@@ -15,10 +15,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from wflib.flow.fields import Field
 from wflib.flow.prior import Prior
@@ -40,6 +40,27 @@ class OptimizedStart:
     x_0: Tensor
     x_1: Tensor
     losses: Tensor
+
+
+class RecomputedStep(torch.autograd.Function):
+    """x → step(x), computed again for its gradient; networks that see gradients themselves allow no hooks that would."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Callable[[Tensor], Tensor]) -> Tensor:
+        """The step, of which only x is kept."""
+        ctx.save_for_backward(x)
+        ctx.step = step
+        with torch.no_grad():
+            return step(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Jᵀ gradient."""
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            point = x.detach().requires_grad_()
+            (found,) = torch.autograd.grad(ctx.step(point), point, gradient)
+        return found, None
 
 
 def carried(field: Field, x_0: Tensor, steps: int, solver: str = "euler") -> Tensor:
@@ -64,7 +85,7 @@ def carried(field: Field, x_0: Tensor, steps: int, solver: str = "euler") -> Ten
     geometry, step, x = field.geometry, solver_step(solver, field.geometry), x_0
     for index in range(steps):
         t = x_0.new_full((len(x_0),), index / steps)
-        x = checkpoint(step, field.velocity, geometry, x, t, 1 / steps, use_reentrant=False)
+        x = RecomputedStep.apply(x, lambda point, t=t: step(field.velocity, geometry, point, t, 1 / steps))
     return geometry.project_prediction(x)
 
 

@@ -60,6 +60,7 @@ def compare_steering(inputs: Inputs, options: Options) -> Tables:
 
     networks, steps = options.networks, options.steps
     with inputs.progress(1 + len(options.strength) + len(options.iterations), "steering") as bar:
+        sample(flow, 2, 1, prior())  # what is slow once only
         add("plain", 0.0, steps, flow, lambda: sample(flow, networks, steps, prior()))
         for strength in options.strength:
             guidance = guidance_by(flow, dataset.train, strength, seed)
@@ -69,6 +70,7 @@ def compare_steering(inputs: Inputs, options: Options) -> Tables:
             add("starting point", iterations, 3 * steps * (iterations + 1), flow, draw)
         if "conditioned" in inputs.files:
             asked, figure = conditioned(inputs)
+            sample(asked, 2, 1, prior(), condition=figure)
             for w in options.asked:
                 settings = {"condition": figure, "condition_strength": w}
                 evaluations = steps * (1 + (w > 0))

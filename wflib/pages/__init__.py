@@ -5,11 +5,12 @@ from collections.abc import Callable
 from wflib.measurements import Cells
 from wflib.pages import studies
 from wflib.pages.files import Contents, save_page
-from wflib.pages.paper import paper
+from wflib.pages.paper import thesis_page
 
 __all__ = ["PAGES", "Contents", "make_page", "save_page"]
 
-PAGES: dict[str, Callable[[Cells], Contents]] = {name: getattr(studies, name) for name in studies.__all__} | {"paper": paper}
+PAGES: dict[str, Callable[[Cells], Contents]] = {name: getattr(studies, name) for name in studies.__all__}
+PAGES["paper"] = thesis_page
 """Name → function that makes the page."""
 
 

@@ -6,19 +6,15 @@ from collections.abc import Callable
 
 from wflib.measurements import Cells
 from wflib.pages.files import Contents
-from wflib.pages.paper.gaussian import gaussian
+from wflib.pages.paper import gaussian, quality, sizes, steering, transfer
 from wflib.pages.paper.numbers import MISSING, Section
-from wflib.pages.paper.quality import averages, mnist, wdbc
-from wflib.pages.paper.sizes import sizes, widths
-from wflib.pages.paper.steering import regression, steering
-from wflib.pages.paper.transfer import transfer
 from wflib.report.document import render_html
 
-__all__ = ["SECTIONS", "paper"]
+__all__ = ["SECTIONS", "thesis_page"]
 
 SECTIONS: tuple[Callable[[Cells], Section], ...] = (
-    *(gaussian, wdbc, mnist, averages, transfer),
-    *(widths, sizes, steering, regression),
+    *(gaussian.gaussian, quality.wdbc, quality.mnist, quality.averages, transfer.transfer),
+    *(sizes.widths, sizes.sizes, steering.steering, steering.regression),
 )
 INTRODUCTION = (
     "Made by `dvc repro reports/paper/dvc.yaml` from {cells} cells, {hours:.1f} hours of work on one core or a few. Numbers "
@@ -27,7 +23,7 @@ INTRODUCTION = (
 )
 
 
-def paper(cells: Cells) -> Contents:
+def thesis_page(cells: Cells) -> Contents:
     """README.md, an offline page.html, figures as SVG and all numbers as CSV."""
     seconds = sum(float(facts["seconds"]) for facts in cells.facts.values())
     parts = ["# The thesis' results, here", INTRODUCTION.format(cells=len(cells.facts), hours=seconds / 3600)]

@@ -28,7 +28,7 @@ WORDS = {
     ("aligned", "ot"): " (aligned + OT)",
     ("aligned", "initialization"): " (aligned, own initialization)",
 }
-METHODS = {"thesis": "published method", "ours": "this project's"}
+METHODS = {"thesis": "published method", "ours": "project's method"}
 Published = Mapping[tuple[str, str, str], tuple[Pair, Pair]]
 EXPLAINED = (
     "Test data; mean ± deviation over samples ± deviation over seeds, at the most Euler steps without guidance. Loss in "
@@ -109,8 +109,7 @@ def sentences(rows: pd.DataFrame, task: str, least: float, columns: tuple) -> It
             continue
         enough = [name for name, accuracy in found.items() if accuracy >= least]
         short = [f"{name} {accuracy:.3f}" for name, accuracy in found.items() if accuracy < least]
-        said = f"With the {words}{'' if 'method' in words else ' method'} "
-        said += f"{len(enough)} of {len(found)} flows reach an accuracy of {least:g}"
+        said = f"With the {words} {len(enough)} of {len(found)} flows reach an accuracy of {least:g}"
         yield said + (f"; short of it are {', '.join(short)}." if short else ".")
         own = target_rows(rows, task, method)
         best = max(found, key=found.__getitem__)

@@ -88,4 +88,15 @@ def sizes(cells: Cells) -> Section:
         axes.legend(fontsize="x-small")
         drawing = svg_bytes(figure)
     caption = "Figure 7.7: quality of draws by the flow's size, the same number of iterations for all."
-    return Section(title, [markdown_table(head, lines, [])], {"sizes": (drawing, caption)}, {"sizes": rows})
+    blocks = [markdown_table(head, lines, []), *size_sentences(rows)]
+    return Section(title, blocks, {"sizes": (drawing, caption)}, {"sizes": rows})
+
+
+def size_sentences(rows: pd.DataFrame) -> Iterator[str]:
+    """Whether larger flows draw better networks."""
+    for geometry in GEOMETRIES:
+        means = chosen(rows, geometry=geometry).groupby("size").nll_mean.mean()
+        if len(means) > 1:
+            trend = "falls with every size" if means.is_monotonic_decreasing else "does not fall with every size"
+            losses, sizes = (", ".join(words) for words in (map("{:.3f}".format, means), map("{:.0f}".format, means.index)))
+            yield f"{geometry.capitalize()}: the loss {trend} ({losses} for {sizes} features)."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -45,10 +47,24 @@ def steering(cells: Cells) -> Section:
     caption = "Validation loss against what a network costs, and against the spread that is left."
     return Section(
         title,
-        [markdown_table([*head, "Variance ratio"], lines, []), EXPLAINED],
+        [markdown_table([*head, "Variance ratio"], lines, []), EXPLAINED, *sentences(rows)],
         {"steering": (figure_of(rows), caption)},
         {"steering": rows},
     )
+
+
+def sentences(rows: pd.DataFrame) -> Iterator[str]:
+    """The setting of each way with the lowest validation loss, and what it costs."""
+    for task, part in rows.groupby("task", sort=False):
+        said = []
+        for way, some in part.groupby("way", sort=False):
+            means = some.groupby("setting")[["validation_nll", "nll_mean", "seconds", "variance_ratio"]].mean()
+            best = means.loc[means.validation_nll.idxmin()]
+            said.append(
+                f"{way}, {means.validation_nll.idxmin():g}: validation {best.validation_nll:.4f}, test {best.nll_mean:.4f}, "
+                f"{best.seconds:.3f} s a network, variance ratio {best.variance_ratio:.2f}"
+            )
+        yield f"On {task}, by the lowest validation loss of each way: {'; '.join(said)}."
 
 
 def figure_of(rows: pd.DataFrame) -> bytes:

@@ -93,7 +93,7 @@ def guided_sentences(rows: pd.DataFrame) -> Iterator[str]:
             plain = means.get("trained from the prior")
             beside = "" if plain is None else f", as many steps of training from the prior {plain:.3f}"
             said.append(f"{geometry} {means['guided']:.3f}{beside}")
-        yield f"With the {METHODS[method]}{'' if 'method' in METHODS[method] else ' method'}, guided: {'; '.join(said)}."
+        yield f"With the {METHODS[method]}, guided: {'; '.join(said)}."
 
 
 def steps_to(rows: pd.DataFrame, accuracy: float) -> pd.DataFrame:
