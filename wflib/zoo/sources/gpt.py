@@ -69,6 +69,7 @@ class GPT(Source):
                     raise
                 found.leave_out("files that cannot be read", [folder.relative_to(request.path).as_posix()])
                 continue
+            self.close()  # going through keys maps pages all over the file
             for key in keys:
                 if (match := KEY.fullmatch(key)) is None:
                     if not key.endswith("_arch"):
@@ -113,6 +114,12 @@ class GPT(Source):
             self.opened[folder] = opened
         return self.opened[folder]
 
+    def close(self) -> None:
+        """Give back the pages of all databases."""
+        while self.opened:
+            self.opened.popitem()[1].close()
+        self.mapped = 0
+
     def keys(self, folder: Path) -> list[str]:
         """All keys of a database."""
         with self.environment(folder).begin() as transaction, transaction.cursor() as cursor:
@@ -122,9 +129,7 @@ class GPT(Source):
         """A checkpoint's vector, cut as its sizes say."""
         ((folder, key),) = places
         if self.mapped > MAPPED:
-            while self.opened:
-                self.opened.popitem()[1].close()
-            self.mapped = 0
+            self.close()
         with self.environment(folder).begin(buffers=True) as transaction:
             vector, sizes = (numbers(folder, name, transaction.get(name.encode())) for name in (key, f"{key}_arch"))
         self.mapped += vector.nbytes
