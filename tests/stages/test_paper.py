@@ -147,6 +147,19 @@ def test_transfer_reads_training_data_and_counts_gradients(cells):
     assert (starts.making_seconds > 0).all()
 
 
+def test_neither_guidance_nor_training_reads_test_data(cells, tmp_path):
+    dataset = load_dataset("target.safetensors")
+    other = replace(dataset, test=Split(dataset.test.inputs, 1 - dataset.test.targets))
+    save_dataset(tmp_path / "other.safetensors", other)
+    words = ["--flow", "cells/flow-geometric/flow.safetensors", "--target", str(tmp_path / "other.safetensors")]
+    few = ["--steps", "2", "--strength", "0.1", "--strength", "1", "--rate", "0.01", "--epochs", "1", "--networks", "4"]
+    invoke("transfer", str(tmp_path / "cell"), *words, *few)
+    ours, theirs = rows("transfer"), pd.read_csv(tmp_path / "cell/rows.csv")
+    for part in ("train", "validation"):
+        assert theirs[f"{part}_nll"].tolist() == ours[f"{part}_nll"].tolist()
+    assert (theirs.test_nll != ours.test_nll).all()  # what was flipped is seen where it may be
+
+
 def test_steering_counts_evaluations(cells):
     table = rows("steering").set_index(["way", "setting"])
     assert table.evaluations.to_dict() == {

@@ -11,7 +11,7 @@ import pandas as pd
 from wflib.measurements import Cells
 from wflib.pages.paper.thesis import Pair
 
-__all__ = ["MISSING", "Section", "both", "chosen", "first_of", "published", "single", "table_of"]
+__all__ = ["MISSING", "Section", "both", "chosen", "first_of", "plain", "published", "single", "table_of"]
 
 MISSING = "—"
 """A cell that has not been computed."""
@@ -68,6 +68,12 @@ def single(rows: pd.DataFrame, column: str, digits: int = 3) -> str:
         return MISSING
     text = f"{rows[column].mean():,.{digits}f}"
     return text if len(rows) < 2 else f"{text} ± {rows[column].std():,.{digits}f}"
+
+
+def plain(rows: pd.DataFrame, column: str, digits: int = 3) -> str:
+    """Mean over seeds of a number that is an error itself."""
+    value = first_of(rows, column)
+    return MISSING if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def first_of(rows: pd.DataFrame, column: str) -> float:

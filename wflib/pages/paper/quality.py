@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wflib.measurements import Cells
-from wflib.pages.paper.numbers import MISSING, Section, both, chosen, first_of, published, single, table_of
+from wflib.pages.paper.numbers import MISSING, Section, both, chosen, first_of, plain, published, single, table_of
 from wflib.pages.paper.thesis import DIVERSITY, MNIST, WDBC, Pair
 from wflib.report.barriers import barrier_limits, barrier_matrix
 from wflib.report.curves import framed
@@ -72,7 +72,18 @@ def target_rows(rows: pd.DataFrame, task: str, method: str) -> pd.DataFrame:
 
 def details(rows: pd.DataFrame, flows: pd.DataFrame, task: str, columns: tuple) -> str:
     """What decides: losses on all parts of the data, spread, diversity, and what flows cost."""
-    head = ["Flow", "Method", "Train loss", "Validation loss", "Test loss", "ECE", "Variance ratio", "Diversity", "Eq. 7.2"]
+    head = [
+        "Flow",
+        "Method",
+        "Train loss",
+        "Validation loss",
+        "Test loss",
+        "Error (examples)",
+        "ECE",
+        "Variance ratio",
+        "Diversity",
+        "Eq. 7.2",
+    ]
     head += ["Thesis: eq. 7.2", "Iterations", "Training [s]", "Zoo", "Draw [ms]"]
     lines = []
     for geometry, (alignment, coupling), method in ((g, c, m) for g in GEOMETRIES for c in columns for m in METHODS):
@@ -81,6 +92,7 @@ def details(rows: pd.DataFrame, flows: pd.DataFrame, task: str, columns: tuple) 
         flow = flow.drop_duplicates("seed") if len(flow) else flow
         line = [f"{geometry.capitalize()}{WORDS[alignment, coupling]}", METHODS[method]]
         line += [single(drawn, f"{part}_nll", 4) for part in ("train", "validation", "test")]
+        line.append(plain(drawn, "test_nll_error_examples", 4))
         line += [both(drawn, "ece"), single(drawn, "variance_ratio", 2)]
         line += [both(drawn, "diversity", 4), both(drawn, "thesis_diversity", 5)]
         line.append(published(DIVERSITY.get((geometry, alignment, coupling)) if task == "mnist" else None, 5))
@@ -90,7 +102,13 @@ def details(rows: pd.DataFrame, flows: pd.DataFrame, task: str, columns: tuple) 
     for method in METHODS:
         own = target_rows(rows, task, method)
         line = ["Target", METHODS[method], *(single(own, f"{part}_nll", 4) for part in ("train", "validation", "test"))]
-        line += [both(own, "ece"), MISSING, both(own, "diversity", 4), both(own, "thesis_diversity", 5)]
+        line += [
+            plain(own, "test_nll_error_examples", 4),
+            both(own, "ece"),
+            MISSING,
+            both(own, "diversity", 4),
+            both(own, "thesis_diversity", 5),
+        ]
         line.append(published(DIVERSITY["target", "", ""] if task == "mnist" else None, 5))
         lines.append([*line, *[MISSING] * 4])
     return markdown_table(head, lines, [])
