@@ -32,7 +32,7 @@ from wflib.rng import generator
 from wflib.tasks import Dataset, Split
 from wflib.zoo import Zoo
 
-__all__ = ["QUALITY", "guidance_by", "last_networks"]
+__all__ = ["QUALITY", "guidance_by", "learned_networks"]
 
 BATCH, BINS = 64, 15
 """Training examples of a guidance gradient, as the thesis trains with; bins of calibration errors."""
@@ -57,27 +57,27 @@ def guidance_by(flow: Flow, split: Split, strength: float, seed: int, point: str
     return Guidance(flow, TaskLoss(split, BATCH, generator(seed, "paper", "guidance")), strength, point=point)
 
 
-def last_networks(part: Zoo, count: int, seed: int, name: str) -> Networks:
-    """The last network of some trajectories."""
-    last = part.last_snapshots
-    last = last[one_per_cluster(last.trajectory, generator(seed, "paper", name))]
-    return last.networks[:count]
+def learned_networks(part: Zoo, count: int, seed: int, name: str) -> Networks:
+    """A network of each of some trajectories, any snapshot of it, as flows draw."""
+    random = generator(seed, "paper", name)
+    chosen = part[one_per_cluster(part.trajectory, random)]
+    return chosen[torch.randperm(len(chosen), generator=random)[:count]].networks
 
 
 def measure_quality(inputs: Inputs, options: Options) -> Tables:
     """Quality of draws on test data for every number of Euler steps, strength of guidance and width.
 
-    Rows of training and of held-out trajectories' last networks come first, as what is to be met. Canonical networks have a
-    second row without their output scale, which the thesis drops; wide ones one with all logits times one factor, the best
-    on validation data. Diversity is measured at the most steps without guidance: mean and deviation over pairs of the
-    Jensen–Shannon divergence over inputs, and of the thesis' equation 7.2. Parts of the data as in the audit.
+    Rows of networks of training and of held-out trajectories, any snapshot, come first, as what is to be met. Canonical
+    networks have a second row without their output scale, which the thesis drops; wide ones one with all logits times one
+    factor, the best on validation data. Diversity is measured at the most steps without guidance: mean and deviation over
+    pairs of the Jensen–Shannon divergence over inputs, and of the thesis' equation 7.2. Parts of the data as in the audit.
     """
     flow, seed = inputs.flow(), options.seed
     zoo, dataset = inputs.of_flow(flow)
     own = DrawQuality(zoo, dataset.test, seed)
     rows = []
     for name, part in (("training", zoo.training_part), ("held-out", zoo.held_out_part)):
-        networks = last_networks(part, options.networks, seed, name)
+        networks = learned_networks(part, options.networks, seed, name)
         row = {"source": name, "steps": 0, "guidance": 0.0, "width": 0, "form": "as trained"}
         rows.append(row | measured(networks, dataset, options, diverse=len(networks) > 1))
     points = [(w, s, g) for w in options.width or (0,) for g in options.guidance for s in options.steps]

@@ -20,7 +20,7 @@ from wflib.evaluation import (
 )
 from wflib.flow import sample
 from wflib.measurements.measurement import Inputs, Measurement, Tables
-from wflib.measurements.quality import last_networks
+from wflib.measurements.quality import learned_networks
 from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.tasks import Dataset
@@ -51,7 +51,7 @@ def measure_regression(inputs: Inputs, options: Options) -> Tables:
     zoo, dataset = inputs.of_flow(flow)
     rows = []
     for name, part in (("training", zoo.training_part), ("held-out", zoo.held_out_part)):
-        networks = last_networks(part, options.networks, seed, name)
+        networks = learned_networks(part, options.networks, seed, name)
         rows.append({"source": name, "steps": 0, **measured(networks, dataset)})
     for steps in options.steps:
         x = sample(flow, options.networks, steps, generator(seed, "paper", "prior"))

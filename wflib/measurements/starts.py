@@ -13,7 +13,7 @@ from pydantic import Field
 from wflib.config import Count, Positive, Section, Seed
 from wflib.flow import sample
 from wflib.measurements.measurement import Inputs, Measurement, Tables
-from wflib.measurements.quality import last_networks
+from wflib.measurements.quality import learned_networks
 from wflib.measurements.transfer import trained_by_adam
 from wflib.models import LEARNING_RATES, best_learning_rate, trained_further
 from wflib.networks import Networks, accuracy, negative_log_likelihood, predict
@@ -70,7 +70,7 @@ def compare_starts(inputs: Inputs, options: Options) -> Tables:
         "flow": draws,
         "gaussian": lambda: random_start("normal"),
         "he": lambda: random_start("he"),
-        "zoo": lambda: decanonicalize(last_networks(zoo.training_part, runs, seed, "starts")),
+        "zoo": lambda: decanonicalize(learned_networks(zoo.training_part, runs, seed, "starts")),
         "few-steps": few_steps,
     }
     sample(flow, 2, 1, generator(seed, "paper", "once"))  # what is slow once only

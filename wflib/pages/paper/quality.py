@@ -33,7 +33,8 @@ Published = Mapping[tuple[str, str, str], tuple[Pair, Pair]]
 EXPLAINED = (
     "Test data; mean ± deviation over samples ± deviation over seeds, at the most Euler steps without guidance. Loss in "
     "nats, with the output scale that a flow draws; the thesis drops that of normalized and geometric flows, as the columns "
-    "without scale do. “Published method”: the thesis' network, prediction, loss and zoo, here for fewer iterations."
+    "without scale do. “Published method”: the thesis' network, prediction, loss and zoo, here for fewer iterations. "
+    "Target: networks that flows learn from, any snapshot of a run."
 )
 
 

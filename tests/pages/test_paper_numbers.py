@@ -1,0 +1,74 @@
+"""The page of chapter 7 says what its cells say: means over seeds, both deviations, and what holds of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from wflib.measurements import load_cells
+from wflib.pages.paper.numbers import MISSING, both, chosen, published, single
+from wflib.pages.paper.quality import wdbc
+from wflib.pages.paper.thesis import DIVERSITY, MNIST, WDBC
+
+
+def cell(folder: Path, seed: int, geometry: str, accuracy: float) -> None:
+    """A cell of quality with rows of draws and of the networks that were learned from."""
+    labels = {"task": "wdbc", "method": "ours", "alignment": "aligned", "coupling": "ot", "seed": seed, "geometry": geometry}
+    common = {**labels, "guidance": 0.0, "width": 0, "accuracy_std": 0.01, "nll_mean": 0.05, "nll_std": 0.02}
+    drawn = [
+        {**common, "source": "samples", "steps": steps, "form": "as drawn", "accuracy_mean": accuracy} for steps in (8, 64)
+    ]
+    drawn[0]["accuracy_mean"] = 0.5  # few steps do not count
+    learned = {**common, "source": "training", "steps": 0, "form": "as trained", "accuracy_mean": 0.986}
+    folder.mkdir(parents=True)
+    pd.DataFrame([learned, *drawn]).to_csv(folder / "rows.csv", index=False)
+    (folder / "cell.json").write_text(json.dumps({"measurement": "quality", "seconds": 1.0}))
+
+
+@pytest.fixture
+def text(tmp_path) -> str:
+    for seed in (0, 1):
+        cell(tmp_path / f"euclidean-{seed}", seed, "euclidean", 0.99 + 0.002 * seed)
+        cell(tmp_path / f"geometric-{seed}", seed, "geometric", 0.97)
+    return "\n\n".join(wdbc(load_cells(tmp_path)).blocks)
+
+
+def test_numbers_are_means_over_seeds_with_both_deviations(text):
+    assert "0.991 ± 0.010 ± 0.001" in text
+    assert "0.970 ± 0.010 ± 0.000" in text
+    line = next(line for line in text.splitlines() if line.startswith("| Euclidean (aligned + OT) | 0.993 ± 0.010"))
+    assert line.count(MISSING) == 4  # the published method, and losses without scale
+    assert "0.500" not in text
+
+
+def test_sentences_say_which_flows_are_short_of_the_aim(text):
+    assert (
+        "With the project's method 1 of 2 flows reach an accuracy of 0.985; short of it are geometric (aligned + OT) 0.970."
+        in text
+    )
+    assert "Best is euclidean (aligned + OT), 0.991, beside 0.986 of the networks that were learned from." in text
+    assert "published method 0 of" not in text  # of which nothing was computed
+
+
+def test_what_is_not_there_is_a_dash():
+    rows = pd.DataFrame({"seed": [0], "a_mean": [0.5], "a_std": [0.1], "b": [2.0]})
+    assert both(rows, "a") == "0.500 ± 0.100"
+    assert single(rows, "b", 1) == "2.0"
+    assert {
+        both(rows, "c"),
+        single(rows, "c"),
+        published(None),
+        both(chosen(rows, seed=3), "a"),
+        both(rows.iloc[:0], "a"),
+    } == {MISSING}
+    assert chosen(rows, size=3).empty
+
+
+def test_the_thesis_has_its_numbers():
+    assert len(WDBC) == 10
+    assert len(MNIST) == len(DIVERSITY) == 7
+    assert WDBC["geometric", "aligned", "independent"] == ((0.993, 0.001), (0.018, 0.001))
+    assert max(accuracy for (accuracy, _), _ in MNIST.values() if accuracy < 0.9) == 0.786
