@@ -120,7 +120,7 @@ class FlowTrainer:
         if split is None:
             raise ValueError("flow.condition needs the task's training examples.")
         name = self.flow.condition.name
-        return torch.cat([network_figures(part.networks, split, name) for part in source.zoo.chunks()])
+        return source.zoo.each(lambda networks: network_figures(networks, split, name))
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
