@@ -16,8 +16,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import lmdb
 import numpy as np
@@ -33,8 +34,8 @@ STEPS = (0, 1, 2, 3, 20, 40, 60, 80, 86)
 LAYERS = {"conv2d": (3, 3, 1, 16), "conv2d_1": (3, 3, 16, 16), "conv2d_2": (3, 3, 16, 16), "dense": (16, 10)}
 ITERATIONS = 100
 FEW = 10_000
-TRAINED, ROUNDS = (4000, 20), 3
-"""Networks and epochs; how often."""
+TRAINED = (4000, 20)
+"""Networks and epochs."""
 
 
 def write_gpt(folder: Path, networks: int) -> None:
@@ -76,7 +77,18 @@ def write_cnns(folder: Path, networks: int) -> None:
     (folder / "metrics.csv").write_text("\n".join(["step,config.activation,modeldir", *rows]) + "\n")
 
 
-def run(stage: str, project: Path, *arguments: str) -> dict[str, float]:
+class Row(NamedTuple):
+    """What one stage took of one collection; sizes in GB."""
+
+    collection: str
+    networks: int
+    size: float
+    what: str
+    seconds: float
+    peak: float
+
+
+def run(stage: str, project: Path, *arguments: str) -> tuple[float, float]:
     """The seconds that a stage says it worked, and its peak memory in GB."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", f"stages.{stage}", *arguments]
@@ -90,7 +102,7 @@ def run(stage: str, project: Path, *arguments: str) -> dict[str, float]:
     found = json.loads((project / f"reports/stages/{stage.replace('_', '-')}.json").read_text())
     sys.stdout.write(f"{project.name} {stage}: {found['seconds']:.0f} s, {usage.ru_maxrss / 2**20:.2f} GB\n")
     sys.stdout.flush()
-    return {"seconds": found["seconds"], "peak": usage.ru_maxrss / 2**20}
+    return found["seconds"], usage.ru_maxrss / 2**20
 
 
 def new_project(folder: Path, task: str, **sections: dict[str, object]) -> Path:
@@ -102,28 +114,23 @@ def new_project(folder: Path, task: str, **sections: dict[str, object]) -> Path:
     return folder
 
 
-def learn(project: Path, source: Path, networks: int, flow: bool) -> list[str]:
-    """Rows of the table: a collection read, aligned and learned from; files go when they are no longer needed."""
-    rows, size = [], sum(file.stat().st_size for file in source.rglob("*") if file.is_file()) / 1e9
-    found = {"read": run("train_zoo", project, "--source", str(source))}
+def learn(project: Path, source: Path, networks: int, flow: bool) -> Iterator[Row]:
+    """A collection read, aligned and learned from; files go when they are no longer needed."""
+    size = sum(file.stat().st_size for file in source.rglob("*") if file.is_file()) / 1e9
+    yield Row(project.name, networks, size, "read", *run("train_zoo", project, "--source", str(source)))
     shutil.rmtree(source)
-    found["aligned"] = run("align", project)
+    yield Row(project.name, networks, size, "aligned", *run("align", project))
     trained = project / "data/zoo/trained.safetensors"
     shutil.rmtree(trained) if trained.is_dir() else trained.unlink()
     if flow:
-        found[f"learned, {ITERATIONS} iterations"] = run("train_flow", project)
-    for what, one in found.items():
-        each = 1000 * one["seconds"] / networks
-        numbers = f"{one['seconds']:.0f} | {each:.2f} | {one['peak']:.2f}"
-        rows.append(f"| {project.name} | {networks:,} | {size:.1f} | {what} | {numbers} |")
+        yield Row(project.name, networks, size, f"learned, {ITERATIONS} iterations", *run("train_flow", project))
     shutil.rmtree(project / "data/zoo")
-    return rows
 
 
-def processes() -> str:
+def processes(rounds: int) -> str:
     """A zoo trained by one process and by two, in turn."""
     best: dict[int, dict[str, float]] = {}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for count in (1, 2):
             launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if count > 1 else []
             command = [sys.executable, *launcher, "-m", "benchmarks.shared_training", *map(str, TRAINED)]
@@ -135,7 +142,7 @@ def processes() -> str:
             sys.stdout.flush()
     one, two = best[1], best[2]
     return (
-        f"{TRAINED[0]:,} perceptrons trained for {TRAINED[1]} epochs on WDBC, one thread each, the best of {ROUNDS} rounds: "
+        f"{TRAINED[0]:,} perceptrons trained for {TRAINED[1]} epochs on WDBC, one thread each, the best of {rounds} rounds: "
         f"one process {one['clock']:.1f} s, two {two['clock']:.1f} s, {one['clock'] / two['clock']:.2f} times as fast. They "
         f"compute {one['computing']:.1f} s and {two['computing']:.1f} s each, so that on cores of their own two are "
         f"{one['computing'] / two['computing']:.2f} times as fast."
@@ -146,6 +153,7 @@ def main(
     out: Annotated[Path, typer.Argument(help="Markdown file to write.")],
     networks: Annotated[int, typer.Option(help="Networks of the G.pt-like collection.")] = 200_000,
     cnns: Annotated[int, typer.Option(help="Networks of the one like the Small CNN Zoo.")] = 270_000,
+    rounds: Annotated[int, typer.Option(help="How often one and two processes train a zoo.")] = 3,
     folder: Annotated[Path | None, typer.Option(help="Where files go; else the folder for temporary ones.")] = None,
     note: Annotated[str, typer.Option(help="A sentence on the machine.")] = "",
 ) -> None:
@@ -153,24 +161,39 @@ def main(
     training = {"iterations": ITERATIONS, "validate_every": ITERATIONS}
     root = Path(tempfile.mkdtemp(prefix="larger-than-memory-", dir=folder))
     try:
-        shared, rows = processes(), []
+        shared, rows = processes(rounds), []
         for count in (min(FEW, networks), networks):
-            source = root / "source"
-            write_gpt(source, count)
+            write_gpt(root / "source", count)
             project = new_project(root / str(count) / "G.pt-like", "none", training=training)
-            rows += learn(project, source, count, flow=count == networks)
-        each = [float(row.split("|")[6]) for row in rows if "aligned" in row]
+            for row in learn(project, root / "source", count, flow=count == networks):
+                rows.append(row)
+                write_page(out, rows, shared, note)
         write_cnns(root / "mnist", cnns)
-        rows += learn(new_project(root / "Small-CNN-Zoo-like", "none", training=training), root / "mnist", cnns, flow=True)
+        for row in learn(
+            new_project(root / "Small-CNN-Zoo-like", "none", training=training), root / "mnist", cnns, flow=True
+        ):
+            rows.append(row)
+            write_page(out, rows, shared, note)
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    ratio = each[-1] / each[0]
+
+
+def write_page(out: Path, rows: list[Row], shared: str, note: str) -> None:
+    """What has been measured so far."""
+    lines = [
+        f"| {one.collection} | {one.networks:,} | {one.size:.1f} | {one.what} | {one.seconds:.0f} | "
+        f"{1000 * one.seconds / one.networks:.2f} | {one.peak:.2f} |"
+        for one in rows
+    ]
+    aligned = [one for one in rows if one.what == "aligned" and one.collection == rows[0].collection]
+    few, many = aligned[0] if aligned else rows[0], aligned[-1] if aligned else rows[0]
+    ratio = many.seconds / many.networks / (few.seconds / few.networks)
     text = [
         "# Collections larger than memory", "",
         "`python -m benchmarks.larger_than_memory reports/benchmarks/larger_than_memory.md`", "",
         "| collection | networks | GB as published | what | seconds | ms a network | peak memory, GB |",
-        "|---|---|---|---|---|---|---|", *rows, "",
-        f"Alignment of {networks:,} takes {ratio:.2f} times as long a network as of {min(FEW, networks):,}.", "",
+        "|---|---|---|---|---|---|---|", *lines, "",
+        f"Alignment of {many.networks:,} takes {ratio:.2f} times as long a network as of {few.networks:,}.", "",
         shared, "",
         f"torch {torch.__version__}, {os.cpu_count()} cores, one thread. {note}".strip(),
     ]  # fmt: skip

@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from stages.common import (
@@ -88,8 +87,8 @@ def main(
             "weights": zoo.architecture.dimension,
         }
         if dataset.has_examples:
-            losses = [network_losses(part.networks, dataset.validation) for part in zoo.last_snapshots.chunks()]
-            facts["last_validation_nll"] = torch.cat(losses).mean().item()
+            losses = zoo.last_snapshots.each(lambda networks: network_losses(networks, dataset.validation))
+            facts["last_validation_nll"] = losses.mean().item()
 
 
 def trained(settings: Settings, dataset: Dataset) -> Zoo:

@@ -46,14 +46,17 @@ class PackedMistakes:
 
 def training_mistakes(networks: Networks | StoredNetworks, split: Split, chunk: int = 256) -> Tensor | PackedMistakes:
     """Which examples each of many networks predicts wrongly, (networks, examples) bool, without keeping predictions."""
-    examples = len(split.targets)
-    wrong = (
-        wrong_predictions(predict(some, split.inputs), split.targets)
-        for part in in_parts(networks)
-        for some in part.split(chunk)
-    )
-    if len(networks) * examples <= UNPACKED:
-        return torch.cat(list(wrong))
-    return PackedMistakes(
-        np.concatenate([np.packbits(some.cpu().numpy(), axis=1) for some in wrong]), examples, networks.device
-    )
+    count, examples = len(networks), len(split.targets)
+    packed = count * examples > UNPACKED
+    found = torch.empty(0 if packed else count, examples, dtype=torch.bool, device=networks.device)
+    bits = np.empty((count if packed else 0, (examples + 7) // 8), dtype=np.uint8)
+    done = 0
+    for part in in_parts(networks):
+        for some in part.split(chunk):
+            wrong, here = wrong_predictions(predict(some, split.inputs), split.targets), slice(done, done + len(some))
+            if packed:
+                bits[here] = np.packbits(wrong.cpu().numpy(), axis=1)
+            else:
+                found[here] = wrong
+            done += len(some)
+    return PackedMistakes(bits, examples, networks.device) if packed else found

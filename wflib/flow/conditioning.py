@@ -77,7 +77,7 @@ def zoo_figures(zoo: AnyZoo, split: Split | None, name: str) -> Tensor:
         return zoo.step.float()
     if split is None:
         raise ValueError(f"flow.condition: {name} needs the task's training examples.")
-    return torch.cat([network_figures(part.networks, split, name) for part in zoo.chunks()])
+    return zoo.each(lambda networks: network_figures(networks, split, name))
 
 
 @torch.no_grad()

@@ -135,7 +135,7 @@ def reference_network(zoo: AnyZoo, config: AlignConfig, validation: Split) -> Ne
         return mean_network(zoo.some(random).networks, config.restarts, random)
     if config.reference == "best":
         with torch.no_grad():
-            index = int(torch.cat([network_losses(part.networks, validation) for part in zoo.chunks()]).argmin())
+            index = int(zoo.each(lambda networks: network_losses(networks, validation)).argmin())
     elif config.reference == "medoid":
         candidates = zoo[:MEDOID_CANDIDATES].networks
         count = len(candidates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -90,6 +90,20 @@ class AnyZoo(ABC):
         count = at_a_time(len(self), self.architecture.dimension)
         for start in range(0, len(self), count):
             yield self.whole() if count >= len(self) else self[start : start + count]
+
+    def each(self, function: Callable[[Networks], Tensor]) -> Tensor:
+        """What a function says of every network, part by part: networks → (networks, …)."""
+        found: Tensor | None = None
+        done = 0
+        for part in self.chunks():
+            values = function(part.networks)
+            if found is None:  # memory for all: small tensors that outlive a part would scatter the heap
+                found = values.new_empty(len(self), *values.shape[1:])
+            found[done : done + len(part)] = values
+            done += len(part)
+        if found is None:
+            raise ValueError("Zoo: expected networks, found none.")
+        return found
 
     def whole(self) -> Zoo:
         """All networks in memory, however many."""
