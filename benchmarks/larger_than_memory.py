@@ -142,7 +142,7 @@ def processes(rounds: int) -> str:
             sys.stdout.flush()
     one, two = best[1], best[2]
     return (
-        f"{TRAINED[0]:,} perceptrons trained for {TRAINED[1]} epochs on WDBC, one thread each, the best of {rounds} rounds: "
+        f"{TRAINED[0]:,} perceptrons trained for {TRAINED[1]} epochs on WDBC, one thread each, best of {rounds} in turn: "
         f"one process {one['clock']:.1f} s, two {two['clock']:.1f} s, {one['clock'] / two['clock']:.2f} times as fast. They "
         f"compute {one['computing']:.1f} s and {two['computing']:.1f} s each, so that on cores of their own two are "
         f"{one['computing'] / two['computing']:.2f} times as fast."
