@@ -22,6 +22,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -102,7 +103,7 @@ class RowFile:
                 dtype, shape, begin = self.tensors[name]
                 tensor = torch.empty(len(wanted), *shape[1:], dtype=dtype)
                 width = tensor[:1].nbytes
-                memory = memoryview(tensor.view(-1).view(torch.uint8).numpy()) if width else memoryview(b"")
+                memory = tensor.view(-1).view(torch.uint8).numpy().data if width else memoryview(b"")
                 for start, end in runs if width else ():
                     self.fill(file, memory[start * width : end * width], begin + int(wanted[start]) * width)
                 found[name] = tensor if in_order else tensor[places]
@@ -110,7 +111,7 @@ class RowFile:
             refuse_non_finite(self.path, found, remedy=self.remedy)
         return found
 
-    def fill(self, file: BinaryIO, memory: memoryview, place: int) -> None:
+    def fill(self, file: FileIO, memory: memoryview, place: int) -> None:
         """Bytes from a place in the file on."""
         file.seek(place)
         done = 0
@@ -169,7 +170,7 @@ class RowFiles:
         """Some rows of all tensors, or of those named, (rows, …) each; see :meth:`RowFile.read`."""
         names = self.names if names is None else tuple(names)
         where = torch.bucketize(rows, self.ends, right=True)
-        owners = where.unique().tolist() or [0]
+        owners: list[int] = where.unique().tolist() or [0]
         if len(owners) == 1:
             return self.files[owners[0]].read(names, rows - self.starts[owners[0]], finite)
         found: dict[str, Tensor] = {}
@@ -222,7 +223,7 @@ class RowWriter:
                 file = (self.folder / f".{id(self)}-{number}").open("w+b")
                 self.waiting[name] = (*kinds[name], file)
             if tensor.numel():
-                self.waiting[name][2].write(memoryview(tensor.view(-1).view(torch.uint8).numpy()))
+                self.waiting[name][2].write(tensor.view(-1).view(torch.uint8).numpy().data)
         self.rows += len(next(iter(tensors.values())))
 
     def finish(self, path: str | Path, others: Mapping[str, Tensor], header: Mapping[str, str], *more: RowWriter) -> None:
@@ -252,7 +253,7 @@ class RowWriter:
             for name in order:
                 source = sources[name][2]
                 if isinstance(source, Tensor):
-                    file.write(memoryview(source.view(-1).view(torch.uint8).numpy()))
+                    file.write(source.view(-1).view(torch.uint8).numpy().data)
                 else:
                     source.seek(0)
                     shutil.copyfileobj(source, file, COPIED)

@@ -31,6 +31,7 @@ class ZooWriter:
     Everything goes to a hidden folder beside the path, which takes its name at the end of :meth:`finish`; a writer that is
     left before, by an error or otherwise, leaves nothing behind.
 
+    >>> import torch
     >>> from tempfile import TemporaryDirectory
     >>> from wflib.architecture import mlp
     >>> from wflib.zoo import initialize, open_zoo
