@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.schema import COMPILED_MULTI_STAGE_SCHEMA
 from ruamel.yaml import YAML
+from voluptuous import Invalid
 
 import stages.cell
 import stages.page
@@ -107,6 +109,16 @@ def absent_params(root: Path, stages: dict[str, dict[str, Any]]) -> list[str]:
 
 
 PIPELINES = sorted(str(path.relative_to(ROOT)) for path in [ROOT / "dvc.yaml", *ROOT.glob("reports/*/dvc.yaml")])
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_dvc_accepts_the_file(pipeline):
+    """One file that DVC refuses stops every command, in all pipelines."""
+    definition = read_yaml(ROOT / pipeline)
+    COMPILED_MULTI_STAGE_SCHEMA(definition)
+    next(iter(definition["stages"].values()))["description"] = "no key of DVC's"
+    with pytest.raises(Invalid):
+        COMPILED_MULTI_STAGE_SCHEMA(definition)
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
