@@ -65,5 +65,11 @@ def transitive_imports(root: Path, path: Path) -> set[Path]:
 
 def is_empty(path: Path) -> bool:
     """Whether a module holds nothing but comments and a docstring."""
-    body = ast.parse(path.read_text()).body
+    return holds_nothing(path.read_text())
+
+
+@functools.cache
+def holds_nothing(text: str) -> bool:
+    """As :func:`is_empty`, of a file with this text."""
+    body = ast.parse(text).body
     return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
