@@ -35,13 +35,7 @@ from wflib.config import Settings, load_settings
 from wflib.device import resolve_device
 from wflib.distributed import exchanged, ours, process_group, rank, world_size
 from wflib.evaluation import (
-    BARRIER_SCHEMA,
-    CURVE_SCHEMA,
-    GROUP_SCHEMA,
-    MOMENT_SCHEMA,
-    NETWORK_SCHEMA,
-    PART_SCHEMA,
-    PICTURE_SCHEMA,
+    TABLES,
     Audit,
     audit_examples,
     audit_networks,
@@ -74,16 +68,6 @@ FUNCTIONS = 2000
 NO_AUDIT = (
     "samples: not audited; tests against held-out networks need classifiers and 20 independent networks on both sides."
 )
-SCHEMAS = {
-    "networks": NETWORK_SCHEMA,
-    "groups": GROUP_SCHEMA,
-    "moments": MOMENT_SCHEMA,
-    "barriers": BARRIER_SCHEMA,
-    "curve": CURVE_SCHEMA,
-    "parts": PART_SCHEMA,
-    "pictures": PICTURE_SCHEMA,
-}
-"""Table → its columns."""
 Sets = dict[str, tuple[Networks, torch.Tensor | None]]
 """Source → networks, and their trajectories where they are of the zoo."""
 
@@ -143,12 +127,12 @@ def main(
             some = settings.evaluate.barrier_networks
             tables["barriers"] = [barrier_table(name, part.networks[:some], dataset.test) for name, part in chosen]
             tables["curve"] = quality_curve(settings, model, dataset)
-        joined = {name: table_of(tables[name], schema) for name, schema in SCHEMAS.items()}
+        joined = {name: table_of(tables[name], schema) for name, schema in TABLES.items()}
         if world_size() > 1:
             joined = in_order(exchanged_tables(joined), list(sets))
         if rank() > 0:
             return
-        for name, schema in SCHEMAS.items():
+        for name, schema in TABLES.items():
             save_table(out / f"{name}.parquet", joined[name], schema)
         save_json(metrics, key_metrics(joined["groups"], joined["parts"], audit))
         save_json(details, figures(joined, audit))
@@ -233,7 +217,7 @@ def measured(settings: Settings, sets: Sets, zoo: AnyZoo, dataset: Dataset, devi
 
 def in_order(found: list[dict[str, pd.DataFrame]], sources: list[str]) -> dict[str, pd.DataFrame]:
     """Tables of all processes as one process would have made them."""
-    joined = {name: pd.concat([one[name] for one in found]) for name in SCHEMAS}
+    joined = {name: pd.concat([one[name] for one in found]) for name in TABLES}
     for name, table in joined.items():
         if "source" in table:
             joined[name] = table.sort_values("source", kind="stable", key=lambda column: column.map(sources.index))

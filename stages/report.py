@@ -10,15 +10,7 @@ import typer
 
 from stages.common import EVALUATION, FACTS, HISTORY, PARAMS, PRESETS, REPORTS, STAGES, Params, Presets, application, running
 from wflib.config import load_settings
-from wflib.evaluation import (
-    BARRIER_SCHEMA,
-    CURVE_SCHEMA,
-    GROUP_SCHEMA,
-    MOMENT_SCHEMA,
-    NETWORK_SCHEMA,
-    PART_SCHEMA,
-    PICTURE_SCHEMA,
-)
+from wflib.evaluation import TABLES
 from wflib.report import ReportData, cost_of_run, write_report
 from wflib.storage import load_json, load_table, rerun, save_json
 
@@ -47,18 +39,7 @@ def main(
                 raise ValueError(f"{facts / stage}.json: expected {name!r}, found {sorted(found[stage])}; {rerun(stage)}.")
             return found[stage][name]
 
-        tables = {
-            name: load_table(evaluation / f"{name}.parquet", schema, "evaluate")
-            for name, schema in (
-                ("networks", NETWORK_SCHEMA),
-                ("groups", GROUP_SCHEMA),
-                ("moments", MOMENT_SCHEMA),
-                ("barriers", BARRIER_SCHEMA),
-                ("curve", CURVE_SCHEMA),
-                ("parts", PART_SCHEMA),
-                ("pictures", PICTURE_SCHEMA),
-            )
-        }
+        tables = {name: load_table(evaluation / f"{name}.parquet", schema, "evaluate") for name, schema in TABLES.items()}
         seconds = {stage: fact(stage, "seconds") for stage in STAGES}
         cost = None
         if settings.zoo.source == "train":  # of networks that others trained nobody knows what they cost

@@ -39,6 +39,11 @@ def test_figures_are_the_networks_own(zoo, dataset):
     assert torch.corrcoef(torch.stack([losses, accuracies]))[0, 1] < -0.3
 
 
+def test_a_step_is_no_figure_that_examples_say(zoo, dataset):
+    with pytest.raises(ValueError, match="step is not measured on examples; choose loss or accuracy"):
+        network_figures(zoo.networks, dataset.train, "step")
+
+
 def test_a_condition_standardizes_the_zoo():
     figures = torch.rand(500, generator=generator(0, "f")) * 0.3 + 0.01
     for name, transform in (("loss", torch.log), ("accuracy", lambda value: value)):

@@ -41,6 +41,7 @@ from wflib.evaluation.summary import (
     training_mistakes,
 )
 from wflib.evaluation.symmetry import SYMMETRY_SCHEMA, symmetry_distances
+from wflib.evaluation.tables import TABLES
 from wflib.evaluation.two_sample import density_coverage, kernel_test, loss_test, norm_test
 from wflib.evaluation.uncertainty import (
     interval_coverage,
@@ -60,6 +61,7 @@ __all__ = [
     "PART_SCHEMA",
     "PICTURE_SCHEMA",
     "SYMMETRY_SCHEMA",
+    "TABLES",
     "Audit",
     "Barriers",
     "ChainDiagnostics",

@@ -94,8 +94,10 @@ def network_figures(networks: Networks, split: Split, name: str, chunk: int = 25
         (networks,).
 
     Raises:
-        ValueError: The accuracy of a regression task was asked for.
+        ValueError: The accuracy of a regression task was asked for, or what no examples say.
     """
+    if name not in ("loss", "accuracy"):
+        raise ValueError(f"flow.condition: {name} is not measured on examples; choose loss or accuracy.")
     if name == "loss":
         return network_losses(networks, split, chunk)
     if networks.architecture.task_type == "regression":
