@@ -144,14 +144,10 @@ WRONG = {
     "sample:\n  condition: .nan": ["sample.condition", "nan", "finite"],
     "sample:\n  noise_interval: [0.5, 0.0]": ["sample", "noise_interval ([0.5, 0.0])", "the earlier time first"],
     "training:\n  distillation_iterations: -1": ["training.distillation_iterations", "-1", "greater than or equal to 0"],
-    "training: {distillation_iterations: 9}\nflow: {condition: loss}": [
-        "settings",
-        "training.distillation_iterations: 9 needs flow.condition: none, got loss",
-    ],
     "sample:\n  jumps: 3": ["sample.jumps", "3", "0, 1, 2 or 4"],
     "sample:\n  jumps: 2": ["settings", "sample.jumps: 2 needs a student; set training.distillation_iterations above 0"],
     "sample: {jumps: 2, solver: heun, diffusion: 0.0, condition: 0.1}": [
-        "jumps (2) do not go with solver heun (choose euler), condition 0.1 (choose null)",
+        "jumps (2) do not go with solver heun (choose euler); or set jumps to 0",
     ],
     "sample: {jumps: 2, from: few-steps}": ["from: few-steps has no way to be steered on; leave out jumps"],
     "sample: {jumps: 2, guidance: 0.1, guidance_point: end-point}": ["guidance_point end-point (choose x_t)"],

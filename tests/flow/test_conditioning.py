@@ -93,6 +93,15 @@ def test_samples_as_the_zoo_are_samples_asked_one_by_one(conditioned):
     assert not torch.allclose(together, sample(flow, 6, 3, generator(0, "s")), atol=1e-3)
 
 
+def test_nobody_needs_to_ask_for_steps_as_the_zoo_has_them(make_flow, randomized):
+    flow, zoo = make_flow(condition="step")
+    randomized(flow.network)
+    flow.condition.fit(zoo.step.float())
+    unasked, as_in_zoo = (sample(flow, 6, 3, generator(0, "s"), condition=asked) for asked in (None, AS_IN_ZOO))
+    assert torch.equal(unasked, as_in_zoo)
+    assert not torch.allclose(unasked, sample(flow, 6, 3, generator(0, "s"), condition=math.nan), atol=1e-3)
+
+
 def test_wishes_that_no_flow_understands_are_refused(make_flow):
     with pytest.raises(ValueError, match="None, as this flow has no condition, got 'zoo'"):
         sample(make_flow()[0], 3, 2, generator(0, "s"), condition=AS_IN_ZOO)

@@ -144,7 +144,6 @@ def test_condition_asks_over_the_range_of_the_zoo(study):
     ("name", "arguments", "message"),
     [
         ("condition", ["--flow", FLAT], "this flow has no condition"),
-        ("distillation", ["--flow", CONDITIONED], "unconditioned flow"),
         ("samplers", ["--flow", "nowhere.safetensors"], "nowhere.safetensors"),
         ("samplers", ["--independent", "nowhere.safetensors"], "nowhere.safetensors"),
         ("polish", ["--data", "data/flow.safetensors"], "data/flow.safetensors"),

@@ -3,7 +3,7 @@
 from wflib.flow.conditioning import AS_IN_ZOO, Condition, network_figures, zoo_figures
 from wflib.flow.coordinates import Coordinates, input_basis
 from wflib.flow.distillation import TRAJECTORIES, distill
-from wflib.flow.fields import Asked, Field, Jumps
+from wflib.flow.fields import Asked, Field
 from wflib.flow.files import load_flow, save_flow
 from wflib.flow.flow import Flow, flow_for_zoo
 from wflib.flow.geometry import Geometry, build_geometry
@@ -36,7 +36,6 @@ __all__ = [
     "FlowTrainer",
     "Geometry",
     "Guidance",
-    "Jumps",
     "OptimizedStart",
     "PairSource",
     "TaskLoss",

@@ -34,23 +34,28 @@ def student_of(flow: Flow, seed: int = 0) -> Flow:
     """A flow that also depends on the step's length, and so far gives the same velocity for all of them.
 
     Raises:
-        ValueError: The flow is conditioned, or distilled already.
+        ValueError: The flow is distilled already.
     """
-    if flow.jumps or flow.condition is not None:
-        raise ValueError("distill: expected an unconditioned flow that was not distilled before.")
+    if flow.jumps:
+        raise ValueError("distill: expected a flow that was not distilled before.")
     metadata = {**flow.metadata, "distilled": True}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         given = (flow.config, flow.velocity_config, flow.coordinates, flow.initialization, metadata)
         student = Flow(*given, jumps=True, examples=flow.examples)
     student.to(flow.preconditioner.mean_0)
-    missing, unexpected = student.load_state_dict(flow.state_dict(), strict=False)
-    assert not unexpected
-    assert all("time.scalars" in name for name in missing)
+    state, own = flow.state_dict(), student.state_dict()
+    # The span comes after the scalars that the teacher sees.
+    new = {name: value for name, value in own.items() if name not in state or value.shape != state[name].shape}
+    assert all("time.scalars" in name for name in new)
+    for name, value in new.items():
+        if name in state:
+            value[: len(state[name])] = state[name]
+    student.load_state_dict(state | new)
     return student
 
 
-def jump_loss(student: Flow, x_t: Tensor, x_s: Tensor, t: Tensor, span: Tensor) -> Tensor:
+def jump_loss(student: Flow, x_t: Tensor, x_s: Tensor, t: Tensor, span: Tensor, condition: Tensor | None = None) -> Tensor:
     """How far jumps from x_t miss x_s, t + h = s, in units of what the velocity's standardized error would be.
 
     Mean of |log(exp_{x_t}(h v), x_s) (1 − t) / (h o(t))|²: the standardized flow-matching loss of the mean velocity.
@@ -61,11 +66,12 @@ def jump_loss(student: Flow, x_t: Tensor, x_s: Tensor, t: Tensor, span: Tensor) 
         x_s: Where the teacher takes x_t, (batch, D).
         t: (batch,).
         span: h, (batch,).
+        condition: What the teacher was asked for, (batch,), if it has a condition.
 
     Returns:
         A scalar.
     """
-    displacement, scale = student.displacement(x_t, t, span=span)
+    displacement, scale = student.displacement(x_t, t, condition, span)
     share = (span / (1 - t))[:, None]
     reached = student.geometry.step(x_t, share * displacement.to(x_t.dtype))
     return weighted_mean_square(student.geometry.displacement(reached, x_s), scale * share, None)
@@ -83,10 +89,10 @@ def distill(
     bfloat16: bool = True,
     progress: Callable[[str, int, int, float], None] | None = None,
 ) -> Flow:
-    """Train a student for samplers of few steps.
+    """Train a student for samplers of few steps; of a teacher with a condition it learns draws with figures of the zoo.
 
     Args:
-        flow: The teacher: trained, without a condition.
+        flow: The teacher, trained.
         seed: Of the teacher's starting points and of batches.
         trajectories: How many are drawn from the teacher.
         teacher_steps: Its Euler steps; each of ``jumps`` must divide it.
@@ -124,9 +130,11 @@ def distill(
 
     # Only points at multiples of the shortest jump are kept, chunk by chunk, so that memory stays bounded.
     random, kept = generator(seed, "distill", "trajectories"), []
-    while sum(map(len, kept)) < trajectories:
-        count = min(256, trajectories - sum(map(len, kept)))
-        path = sample(flow, count, teacher_steps, random, keep=True)
+    figures = None if flow.condition is None else flow.condition.draw(trajectories, random)
+    while (done := sum(map(len, kept))) < trajectories:
+        count = min(256, trajectories - done)
+        asked = None if figures is None else figures[done : done + count]
+        path = sample(flow, count, teacher_steps, random, condition=asked, keep=True)
         kept.append(path[:: teacher_steps // finest].transpose(0, 1).cpu())
         drawn(sum(map(len, kept)))
     points = torch.cat(kept)
@@ -148,8 +156,9 @@ def distill(
         width = finest // steps
         x_t, x_s = (points[rows, (place + ahead) * width].to(flow.device) for ahead in (0, 1))
         t, span = (value.to(x_t) for value in (place / steps, 1 / steps))
+        asked = None if figures is None else figures[rows.to(figures.device)].to(x_t)
         with torch.autocast(flow.device.type, torch.bfloat16, enabled=bfloat16):
-            loss = jump_loss(student, x_t, x_s, t, span)
+            loss = jump_loss(student, x_t, x_s, t, span, asked)
         if not bool(torch.isfinite(loss)):
             raise ValueError(f"distill: loss is {loss.item()} at iteration {iteration + 1}; lower learning_rate.")
         optimizer.zero_grad(set_to_none=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wflib.distributed import ours, put_together, world_size
 from wflib.flow.conditioning import AS_IN_ZOO
-from wflib.flow.fields import Asked, Field, Jumps
+from wflib.flow.fields import Asked, Field
 from wflib.flow.flow import Flow
 from wflib.flow.solvers import adaptive, solver_step
 from wflib.flow.stochastic import AddedNoise, Diffusion
@@ -115,8 +115,8 @@ def sample(
         guidance: Extra velocity, such as :class:`wflib.flow.Guidance`.
         solver: See :func:`integrate`; ``euler`` for a distilled flow.
         stochastic: Noise, or a diffusion with the flow's marginals.
-        condition: Wished-for figure of a conditioned flow, one or (networks,); ``zoo`` for figures as networks of the zoo
-            have them, None for any.
+        condition: Wished-for figure of a conditioned flow, one or (networks,), NaN for any; ``zoo`` for figures as networks
+            of the zoo have them. None: so where the figure is the step, of which x_0 says nothing, else any.
         condition_strength: Classifier-free guidance w, see :class:`wflib.flow.Asked`.
         keep: Whether to return whole trajectories.
         chunk: Networks integrated at a time, which bounds memory.
@@ -145,7 +145,8 @@ def sample(
         expected = "a number or zoo" if flow.condition is not None else "None, as this flow has no condition"
         raise ValueError(f"sample: condition expected {expected}, got {condition!r}; flow.condition: step trains one.")
     x_0 = flow.start.sample(networks, generator)
-    if isinstance(condition, str):
+    alone = condition is None and flow.condition is not None and flow.condition.name == "step"
+    if alone or isinstance(condition, str):
         condition = flow.condition.draw(networks, generator)
     apart = shared and world_size() > 1 and guidance is None and stochastic is None
     if apart and solver != "dopri5":  # whose steps depend on all networks of a chunk
@@ -158,12 +159,10 @@ def sample(
             done += len(start)
             continue
         field: Field = flow
-        if condition is not None:
+        if condition is not None or flow.jumps:
             one_each = isinstance(condition, Tensor) and condition.numel() > 1
             part = condition[done : done + len(start)] if one_each else condition
-            field = Asked(flow, part, condition_strength)
-        elif flow.jumps:
-            field = Jumps(flow, 1 / steps)
+            field = Asked(flow, part, condition_strength, 1 / steps if flow.jumps else None)
         drawn.append(integrate(field, start, steps, guidance, solver, stochastic, keep))
         done += len(start)
         if progress is not None:
