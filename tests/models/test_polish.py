@@ -23,7 +23,8 @@ over_kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 def config(steps: int, **settings) -> SampleConfig:
-    return load_settings(changes=[f"sample.polish_steps={steps}"]).sample.model_copy(update=settings)
+    chosen = {"polish_learning_rate": "auto"} | settings
+    return load_settings(changes=[f"sample.polish_steps={steps}"]).sample.model_copy(update=chosen)
 
 
 def examples(inputs: tuple[int, ...], count: int = 60, name: str = "train") -> Split:

@@ -145,7 +145,9 @@ class SampleConfig(Section):
     polish_steps: Annotated[int, Field(ge=0, strict=True)] = Field(
         description="Full-batch Adam steps on training examples after drawing, from whatever model."
     )
-    polish_learning_rate: Positive | None = Field(description="Of those steps; null for the best on validation examples.")
+    polish_learning_rate: Positive | Literal["auto"] = Field(
+        description="Of those steps; auto for the best on validation examples."
+    )
     polish_examples: Count = Field(description="Training examples of those steps, all at most.")
     device: Device
 

@@ -56,7 +56,8 @@ def draw(
     started, seconds = time.perf_counter(), {}
     if name == "flow" and "drawn-flow" in inputs.files:
         path = inputs.path("drawn-flow")
-        model = FlowModel(load_flow(path, resolve_device(settings.sample.device)), settings.sample, dataset.train)
+        flow = load_flow(path, resolve_device(settings.sample.device))
+        model = FlowModel(flow, settings.sample, dataset.train, dataset.validation)
         require_same_architecture(model.flow.architecture, zoo.architecture, f"{path}", "the zoo")
         seconds["fit_seconds"] = load_json(inputs.path("flow-facts"), "train-flow")["seconds"]
     elif name == "flow":

@@ -18,7 +18,7 @@ from wflib.zoo import full_batch_steps
 __all__ = ["LEARNING_RATES", "Polished", "best_learning_rate", "polish", "trained_further"]
 
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03)
-"""Among which ``sample.polish_learning_rate: null`` chooses."""
+"""Among which ``sample.polish_learning_rate: auto`` chooses."""
 TRIED = 100
 """Most drawn networks by which it does."""
 
@@ -48,7 +48,7 @@ def polish(
     """Train drawn networks further, each by itself, by ``config.polish_steps`` full-batch steps of Adam.
 
     At most ``config.polish_examples`` training examples, a random subset by ``config.seed``, are the batch. Where
-    ``config.polish_learning_rate`` is None, the rate is the one of ``LEARNING_RATES`` after whose steps up to ``TRIED`` of
+    ``config.polish_learning_rate`` is ``auto``, it is the one of ``LEARNING_RATES`` after whose steps up to ``TRIED`` of
     the networks have the lowest mean validation loss.
 
     Args:
@@ -71,10 +71,11 @@ def polish(
     started, random = time.perf_counter(), generator(config.seed, "sample", "polish")
     chosen = torch.randperm(len(train.targets), generator=random)[: config.polish_examples]
     batch = Split(train.inputs[chosen], train.targets[chosen]).to(networks.device)
-    rate = config.polish_learning_rate
-    if rate is None:
+    if config.polish_learning_rate == "auto":
         tried = networks[torch.randperm(len(networks), generator=random)[:TRIED]]
         rate = best_learning_rate(tried, batch, validation, config.polish_steps, LEARNING_RATES)
+    else:
+        rate = config.polish_learning_rate
     moved = trained_further(networks, batch, config.polish_steps, rate, progress=progress)
     moved.require_finite("polish", "lower sample.polish_learning_rate or sample.polish_steps")
     return Polished(moved, rate, time.perf_counter() - started)
