@@ -46,6 +46,7 @@ from wflib.evaluation import (
     evaluate_weights,
     key_metrics,
     part_quality,
+    reliability_table,
     rivals,
     sampling_quality,
     training_mistakes,
@@ -186,7 +187,7 @@ def audited(settings: Settings, zoo: AnyZoo, drawn: Networks, dataset: Dataset, 
 def measured(settings: Settings, sets: Sets, zoo: AnyZoo, dataset: Dataset, device: torch.device) -> dict[str, list]:
     """Rows of the tables that compare sets of networks, of those that are this process's."""
     config, training = settings.evaluate, zoo.training_part
-    tables: dict[str, list] = {"networks": [], "groups": [], "moments": [], "parts": []}
+    tables: dict[str, list] = {"networks": [], "groups": [], "moments": [], "parts": [], "reliability": []}
     mistakes = training_mistakes(training.networks.to(device), dataset.test) if dataset.has_classes else None
     with progress_bar(len(sets), "evaluate", "set") as bar:
         for number, (name, (networks, trajectory)) in enumerate(sets.items()):
@@ -206,6 +207,7 @@ def measured(settings: Settings, sets: Sets, zoo: AnyZoo, dataset: Dataset, devi
                 )
                 chosen = generator(config.seed, "evaluate", "parts")
                 tables["parts"].append(part_quality(name, there, dataset, chosen, trajectory))
+                tables["reliability"].append(reliability_table(name, there, dataset.test, bins))
             else:
                 rows, record, moments = evaluate_weights(name, there, training, random, zoo.reference, **common)
             tables["networks"].append(rows)

@@ -104,6 +104,12 @@ def make_parts() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def make_reliability() -> pd.DataFrame:
+    rows = [(0.7, 0.6, 0.25), (0.9, 0.95, 0.75)]
+    parts = [pd.DataFrame(rows, columns=["confidence", "accuracy", "share"]).assign(source=source) for source in SOURCES]
+    return pd.concat(parts, ignore_index=True)
+
+
 def make_pictures() -> pd.DataFrame:
     """Three networks of a first layer of four 2 × 2 images and a second one of two rows."""
     shapes = {"linear1.weight": (4, 1, 2, 2), "linear2.weight": (2, 1, 1, 4)}
@@ -183,6 +189,7 @@ def make_run() -> Callable[..., ReportData]:
             "groups": make_groups(),
             "moments": make_moments(),
             "parts": make_parts(),
+            "reliability": make_reliability(),
             "pictures": make_pictures(),
             "barriers": make_barriers(),
             "curve": make_curve(),

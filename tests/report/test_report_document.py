@@ -131,11 +131,12 @@ def test_tables_have_the_numbers_of_the_run(written):
 
 
 def test_optional_tables_may_be_missing(run, make_run, tmp_path):
-    none = {name: getattr(run, name).head(0) for name in ("barriers", "curve", "history", "stages", "pictures", "parts")}
+    tables = ("barriers", "curve", "history", "stages", "pictures", "parts", "reliability")
+    none = {name: getattr(run, name).head(0) for name in tables}
     networks = run.networks.assign(nearest_distance=np.nan, error_overlap=np.nan)
     paths = write_report(tmp_path, make_run(**none, networks=networks, settings={}, facts={}))
-    figures, tables = ["quality.svg", "calibration.svg", "diversity.svg"], ["sets.csv", "steps.csv"]
-    assert [path.name for path in paths] == [*figures, *tables, "report.md", "report.html"]
+    figures, csv = ["quality.svg", "calibration.svg", "diversity.svg"], ["sets.csv", "steps.csv", "reliability.csv"]
+    assert [path.name for path in paths] == [*figures, *csv, "report.md", "report.html"]
     assert (tmp_path / "plots/steps.csv").read_text() == "steps,accuracy,nll\n"
     text = (tmp_path / "report.md").read_text()
     assert "## Time" not in text
@@ -153,13 +154,15 @@ def test_tables_of_plots_have_the_numbers_of_the_run(written, run):
     assert set(sets.index) == set(run.groups["source"])
     assert sets.loc["samples", "ece"] == pytest.approx(0.04)
     assert sets.loc["zoo", "average_ece"] == pytest.approx(0.014)
+    reliability = pd.read_csv(written / "plots/reliability.csv")  # of samples alone
+    assert reliability.to_numpy().tolist() == [[0.7, 0.6, 0.25], [0.9, 0.95, 0.75]]
 
 
 def test_every_plot_of_the_pipeline_has_its_column(written, run):
     run.history.to_csv(written / "history.csv", index=False)
     plots = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["plots"]
     curves = {name: plot for one in plots if isinstance(one, dict) for name, plot in one.items()}
-    assert len(curves) == 6
+    assert len(curves) == 7
     for name, plot in curves.items():
         ((file, columns),) = plot["y"].items()
         x = plot["x"] if isinstance(plot["x"], str) else plot["x"][file]

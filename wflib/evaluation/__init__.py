@@ -28,6 +28,7 @@ from wflib.evaluation.quality import (
     mean_and_std,
 )
 from wflib.evaluation.regression import gaussian_nll, mixture_nll, noise_deviation, root_mean_squared_error
+from wflib.evaluation.reliability import RELIABILITY_SCHEMA, reliability_table
 from wflib.evaluation.response import response_summary, response_tenths
 from wflib.evaluation.sentences import beaten, verdict
 from wflib.evaluation.standard_errors import MeanDifference, MeanEstimate, compare_means, estimate_mean
@@ -60,6 +61,7 @@ __all__ = [
     "NETWORK_SCHEMA",
     "PART_SCHEMA",
     "PICTURE_SCHEMA",
+    "RELIABILITY_SCHEMA",
     "SYMMETRY_SCHEMA",
     "TABLES",
     "Audit",
@@ -129,6 +131,7 @@ __all__ = [
     "predictive_entropy",
     "ranking_quality",
     "ratio_with_error",
+    "reliability_table",
     "response_summary",
     "response_tenths",
     "rivals",

@@ -6,6 +6,7 @@ from wflib.evaluation.barrier import BARRIER_SCHEMA
 from wflib.evaluation.moments import MOMENT_SCHEMA
 from wflib.evaluation.parts import PART_SCHEMA
 from wflib.evaluation.pictures import PICTURE_SCHEMA
+from wflib.evaluation.reliability import RELIABILITY_SCHEMA
 from wflib.evaluation.summary import CURVE_SCHEMA, GROUP_SCHEMA, NETWORK_SCHEMA
 
 __all__ = ["TABLES"]
@@ -18,5 +19,6 @@ TABLES: dict[str, dict[str, str]] = {
     "curve": CURVE_SCHEMA,
     "parts": PART_SCHEMA,
     "pictures": PICTURE_SCHEMA,
+    "reliability": RELIABILITY_SCHEMA,
 }
 """Name → column → dtype."""

@@ -16,6 +16,8 @@ from wflib.config import TrainingConfig
 __all__ = ["build_optimizers"]
 
 WEIGHT_DECAY = 0.01
+ORTHOGONALIZATION_STEPS = 4
+"""Of Newton and Schulz, for U Vᵀ; five are usual, a third dearer and no better here."""
 
 
 def build_optimizers(network: nn.Module, config: TrainingConfig) -> list[Optimizer]:
@@ -32,5 +34,6 @@ def build_optimizers(network: nn.Module, config: TrainingConfig) -> list[Optimiz
         AdamW(others, lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY, fused=True)
     ]
     if matrices:
-        optimizers.append(Muon(matrices, lr=config.learning_rate, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"))
+        muon = {"lr": config.learning_rate, "weight_decay": WEIGHT_DECAY, "ns_steps": ORTHOGONALIZATION_STEPS}
+        optimizers.append(Muon(matrices, **muon, adjust_lr_fn="match_rms_adamw"))
     return optimizers

@@ -39,6 +39,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "curve": ("steps", "guidance", "accuracy_mean", "accuracy_std", "nll_mean", "nll_std"),
     "history": ("iteration", "seconds", "loss", "validation_loss", "learning_rate"),
     "stages": ("stage", "seconds"),
+    "reliability": ("source", "confidence", "accuracy", "share"),
     "pictures": ("network", "distance", "tensor", "unit", "channel", "y", "x", "value"),
     "parts": (
         *("source", "part", "networks", "examples"),
@@ -64,6 +65,7 @@ class ReportData:
         history: Training of the flow; ``validation_loss`` is NaN between validations.
         stages: Seconds of each pipeline stage, in order.
         parts: Quality on training, validation and test examples, one row a source and part, with both standard errors.
+        reliability: Mean confidence and accuracy of test predictions, one row a source and bin of confidence.
         pictures: Weights of a zoo network, a sample, and the training network nearest to it, one row a weight.
         settings: Every setting of the run, nested by section.
         verdict: Sentences of the audit, which come first.
@@ -83,6 +85,7 @@ class ReportData:
     history: pd.DataFrame = field(default_factory=no_rows("history"))
     stages: pd.DataFrame = field(default_factory=no_rows("stages"))
     parts: pd.DataFrame = field(default_factory=no_rows("parts"))
+    reliability: pd.DataFrame = field(default_factory=no_rows("reliability"))
     pictures: pd.DataFrame = field(default_factory=no_rows("pictures"))
     settings: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)

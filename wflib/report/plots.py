@@ -17,9 +17,14 @@ def plot_tables(data: ReportData) -> dict[str, str]:
 
     ``sets``: one row a set of networks, mean accuracy and NLL [nats] of single ones on training and test examples, expected
     calibration error of single ones and of their average on test examples. ``steps``: one row a number of Euler steps,
-    accuracy and NLL of samples drawn with the weakest guidance of the run, which is none by default.
+    accuracy and NLL of samples drawn with the weakest guidance of the run, which is none by default. ``reliability``: a row
+    a bin of confidence, mean confidence and accuracy of the samples' predictions on test examples.
     """
-    tables = {"sets": sets(data.groups, data.parts), "steps": steps(data.curve)}
+    tables = {
+        "sets": sets(data.groups, data.parts),
+        "steps": steps(data.curve),
+        "reliability": reliability(data.reliability),
+    }
     return {name: table.to_csv(index=False, float_format="%.6g", lineterminator="\n") for name, table in tables.items()}
 
 
@@ -39,3 +44,8 @@ def steps(curve: pd.DataFrame) -> pd.DataFrame:
     weakest = curve[curve["guidance"] == curve["guidance"].min()].sort_values("steps")
     table = weakest[["steps", "accuracy_mean", "nll_mean"]]
     return table.rename(columns={"accuracy_mean": "accuracy", "nll_mean": "nll"})
+
+
+def reliability(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy by confidence."""
+    return table.loc[table["source"] == "samples", ["confidence", "accuracy", "share"]]
