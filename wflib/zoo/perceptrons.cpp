@@ -1,0 +1,332 @@
+// Training of perceptrons in single precision, one network after another: what perceptron_kernels.py calls.
+//
+// Whatever a network needs for a step stays in a core's cache. Matrices have the neurons of a layer along their rows' length,
+// which is padded with zeros to whole vectors; a layer's weight lies transposed, (inputs, outputs), its bias as one row more.
+// The equations of Adam and of SGD are those of torch.optim.
+
+#include "vectors.h"
+
+#include <new>
+
+namespace {
+
+enum Activation : int64_t { IDENTITY, RELU, LEAKY_RELU, TANH, SOFTSIGN, GELU, SILU, SMOOTH_RELU };
+
+// What Python gives of each layer, and below it where it lies in a network's state. No bias has the place -1.
+struct Layer {
+    int64_t inputs, outputs, activation, weight, bias;  // the last two are places in the flat vector
+    int64_t width, place;
+};
+
+struct Sizes {
+    int64_t networks, threads, layers, batch, steps, first_step, orders, dimension, kept, classify, adam, slots;
+};
+
+struct Recipe {
+    double learning_rate, momentum, weight_decay;
+};
+
+int64_t padded(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
+
+std::vector<Layer> layers_of(int64_t count, const int64_t* given) {
+    std::vector<Layer> layers;
+    int64_t place = 0;
+    for (int64_t l = 0; l < count; ++l, given += 5) {
+        const int64_t width = padded(given[1]);
+        layers.push_back({given[0], given[1], given[2], given[3], given[4], width, place});
+        place += (given[0] + 1) * width;
+    }
+    return layers;
+}
+
+int64_t state_size(const std::vector<Layer>& layers) {
+    const Layer& last = layers.back();
+    return (last.place + (last.inputs + 1) * last.width + 15) / 16 * 16;
+}
+
+// Numbers that begin where a cache line does.
+class Lines {
+    float* data;
+
+public:
+    explicit Lines(int64_t size) : data((float*)::operator new(size * 4, std::align_val_t{64})) {
+        std::fill(data, data + size, 0.0f);
+    }
+    Lines(Lines&& other) noexcept : data(other.data) { other.data = nullptr; }
+    Lines(const Lines&) = delete;
+    ~Lines() { ::operator delete(data, std::align_val_t{64}); }
+    operator float*() const { return data; }
+};
+
+// Rows of a tile of so many vectors: as many as leave registers for what is multiplied.
+constexpr int PANEL = 3;
+constexpr int rows_of(int vectors) { return LANES == 8 ? (vectors == 1 ? 8 : vectors == 2 ? 6 : 4) : 8; }
+
+template <int R, int V>
+void panel(int64_t rows, int64_t depth, Left a, const float* b, int64_t b_row, float* c, bool add) {
+    for (; rows >= R; rows -= R, a.data += R * a.row, c += R * b_row) tile<R, V>(depth, a, b, b_row, c, b_row, add);
+    if constexpr (R > 1)
+        if (rows) panel<R / 2, V>(rows, depth, a, b, b_row, c, add);
+}
+
+// C (rows, columns) = A B, or C += A B; B (depth, columns) and C are dense, columns whole vectors.
+template <int V = PANEL>
+void multiply(int64_t rows, int64_t depth, Left a, const float* b, float* c, int64_t columns, bool add, int64_t first = 0) {
+    for (; first + V * LANES <= columns; first += V * LANES)
+        panel<rows_of(V), V>(rows, depth, a, b + first, columns, c + first, add);
+    if constexpr (V > 1)
+        if (first < columns) multiply<V - 1>(rows, depth, a, b, c, columns, add, first);
+}
+
+inline void tanh_of(float x, float& value, float& slope) {
+    const float size = std::fabs(x), square = x * x, e = exponential(-2 * size);
+    float p = -5.70498872745e-3f;  // Cephes, below 0.625
+    p = p * square + 2.06390887954e-2f, p = p * square - 5.37397155531e-2f, p = p * square + 1.33314422036e-1f;
+    p = p * square - 3.33332819422e-1f;
+    const float near = x + x * square * p, far = std::copysign((1 - e) / (1 + e), x);
+    value = size < 0.625f ? near : far;
+    slope = 1 - value * value;
+}
+
+inline void silu_of(float x, float& value, float& slope) {
+    const float e = exponential(-std::fabs(x)), share = (x < 0 ? e : 1.0f) / (1 + e);
+    value = x * share;
+    slope = share * (1 + x * (1 - share));
+}
+
+template <class Function>
+inline void entries(int64_t count, float* x, float* slopes, Function function) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) {
+        float value, slope;
+        function(x[i], value, slope);
+        x[i] = value, slopes[i] = slope;
+    }
+}
+
+// Values of a layer take the place of its inputs; derivatives are kept.
+void activate(int64_t activation, int64_t count, float* x, float* slopes) {
+    switch (activation) {
+        case RELU:
+            return entries(count, x, slopes, [](float z, float& y, float& s) { s = z > 0 ? 1 : 0, y = z < 0 ? 0 : z; });
+        case LEAKY_RELU:
+            return entries(count, x, slopes, [](float z, float& y, float& s) { s = z > 0 ? 1 : 0.01f, y = z * s; });
+        case TANH:
+            return entries(count, x, slopes, tanh_of);
+        case SOFTSIGN:
+            return entries(count, x, slopes, [](float z, float& y, float& s) {
+                const float share = 1 / (1 + std::fabs(z));
+                y = z * share, s = share * share;
+            });
+        case GELU:
+            return entries(count, x, slopes, gelu);
+        case SILU:
+            return entries(count, x, slopes, silu_of);
+        case SMOOTH_RELU:
+            return entries(count, x, slopes, [](float z, float& y, float& s) { gelu(4 * z, y, s), y *= 0.25f; });
+    }
+}
+
+// One thread's work on networks of one kind.
+struct Trainer {
+    const Sizes& sizes;
+    const Recipe& recipe;
+    const std::vector<Layer>& layers;
+    const float* inputs;
+    const void* targets;
+    int64_t features, outputs, state, rows;
+    Lines batch, gradient, across, classes;
+    Lines changes[2];
+    std::vector<Lines> values, slopes;
+
+    Trainer(const Sizes& sizes, const Recipe& recipe, const std::vector<Layer>& layers, const float* inputs,
+            const void* targets, int64_t widest, int64_t largest)
+        : sizes(sizes), recipe(recipe), layers(layers), inputs(inputs), targets(targets), features(layers[0].inputs),
+          outputs(layers.back().outputs), state(state_size(layers)), rows(padded(sizes.batch)),
+          batch(sizes.batch * features), gradient(state), across(largest), classes((outputs + 2) * rows),
+          changes{Lines(sizes.batch * widest), Lines(sizes.batch * widest)} {
+        for (const Layer& layer : layers) {
+            values.emplace_back(sizes.batch * layer.width);
+            slopes.emplace_back(sizes.batch * layer.width);
+        }
+    }
+
+    void gather(const int64_t* order) {
+        for (int64_t m = 0; m < sizes.batch; ++m)
+            std::memcpy(batch + m * features, inputs + order[m] * features, features * 4);
+    }
+
+    void forward(const float* weights) {
+        Left from{batch, features, 1};
+        for (size_t l = 0; l < layers.size(); ++l) {
+            const Layer& layer = layers[l];
+            const float *weight = weights + layer.place, *bias = weight + layer.inputs * layer.width;
+            for (int64_t m = 0; m < sizes.batch; ++m) std::memcpy(values[l] + m * layer.width, bias, layer.width * 4);
+            multiply(sizes.batch, layer.inputs, from, weight, values[l], layer.width, true);
+            activate(layer.activation, sizes.batch * layer.width, values[l], slopes[l]);
+            from = {values[l], layer.width, 1};
+        }
+    }
+
+    // Mean loss of the batch; its gradient at the outputs goes to changes[0].
+    float loss(const int64_t* order) {
+        const int64_t width = layers.back().width, count = sizes.batch;
+        const float *found = values.back(), scale = 1.0f / count;
+        float total = 0, *change = changes[0];
+        std::fill(change, change + count * width, 0.0f);
+        if (!sizes.classify) {
+            const float* wanted = (const float*)targets;
+            for (int64_t m = 0; m < count; ++m)
+                for (int64_t c = 0; c < outputs; ++c) {
+                    const float difference = found[m * width + c] - wanted[order[m] * outputs + c];
+                    total += difference * difference;
+                    change[m * width + c] = difference * (scale / outputs);
+                }
+            return 0.5f * total * scale / outputs;
+        }
+        // One row a class, so that vectors run along the examples.
+        float *highest = classes + outputs * rows, *sum = highest + rows;
+        for (int64_t m = 0; m < count; ++m)
+            for (int64_t c = 0; c < outputs; ++c) classes[c * rows + m] = found[m * width + c];
+        std::memcpy(highest, classes, count * 4);
+        std::fill(sum, sum + count, 0.0f);
+        for (int64_t c = 1; c < outputs; ++c) {
+            const float* row = classes + c * rows;
+#pragma omp simd
+            for (int64_t m = 0; m < count; ++m) highest[m] = row[m] > highest[m] ? row[m] : highest[m];
+        }
+        for (int64_t c = 0; c < outputs; ++c) {
+            float* row = classes + c * rows;
+#pragma omp simd
+            for (int64_t m = 0; m < count; ++m) sum[m] += row[m] = exponential(row[m] - highest[m]);
+        }
+        const int64_t* wanted = (const int64_t*)targets;
+        for (int64_t m = 0; m < count; ++m) {
+            const int64_t c = wanted[order[m]];
+            total += highest[m] + std::log(sum[m]) - found[m * width + c];
+            const float share = scale / sum[m];
+            for (int64_t k = 0; k < outputs; ++k) change[m * width + k] = classes[k * rows + m] * share;
+            change[m * width + c] -= scale;
+        }
+        return total * scale;
+    }
+
+    void backward(const float* weights) {
+        float *change = changes[0], *next = changes[1];
+        for (int64_t l = layers.size() - 1; l >= 0; --l) {
+            const Layer& layer = layers[l];
+            const int64_t width = layer.width, count = sizes.batch;
+            if (layer.activation != IDENTITY) {
+                const float* slope = slopes[l];
+#pragma omp simd
+                for (int64_t i = 0; i < count * width; ++i) change[i] *= slope[i];
+            }
+            float *to_weight = gradient + layer.place, *to_bias = to_weight + layer.inputs * width;
+            const Left from = l ? Left{values[l - 1], 1, layers[l - 1].width} : Left{batch, 1, features};
+            multiply(layer.inputs, count, from, change, to_weight, width, false);
+            if (layer.bias >= 0) {
+                static const float one = 1;
+                multiply(1, count, {&one, 0, 0}, change, to_bias, width, false);
+            }
+            if (!l) break;
+            const int64_t before = layers[l - 1].width;
+            const float* weight = weights + layer.place;
+            for (int64_t i = 0; i < layer.inputs; ++i)
+                for (int64_t o = 0; o < layer.outputs; ++o) across[o * before + i] = weight[i * width + o];
+            for (int64_t o = 0; o < layer.outputs; ++o)
+                std::fill(across + o * before + layer.inputs, across + (o + 1) * before, 0.0f);
+            multiply(count, layer.outputs, {change, width, 1}, across, next, before, false);
+            std::swap(change, next);
+        }
+    }
+
+    void update(float* weights, int64_t step) {
+        const float *found = gradient, decay = recipe.weight_decay, rate = recipe.learning_rate;
+        float *first = weights + state, *second = first + state;
+        if (!sizes.adam) {
+            const float momentum = recipe.momentum;
+            if (momentum == 0) {
+#pragma omp simd
+                for (int64_t i = 0; i < state; ++i) weights[i] -= rate * (found[i] + decay * weights[i]);
+                return;
+            }
+#pragma omp simd
+            for (int64_t i = 0; i < state; ++i) {
+                first[i] = momentum * first[i] + (found[i] + decay * weights[i]);
+                weights[i] -= rate * first[i];
+            }
+            return;
+        }
+        const float size = recipe.learning_rate / (1 - std::pow(0.9, step)), beta = 0.999, rest = 1 - 0.999;
+        const float root = 1 / std::sqrt(1 - std::pow(0.999, step));
+#pragma omp simd
+        for (int64_t i = 0; i < state; ++i) {
+            const float g = found[i] + decay * weights[i];
+            first[i] += 0.1f * (g - first[i]);
+            second[i] = beta * second[i] + rest * g * g;
+            weights[i] -= size * first[i] / (std::sqrt(second[i]) * root + 1e-8f);
+        }
+    }
+};
+
+}  // namespace
+
+extern "C" {
+
+// Numbers of one network's weights as a network's state holds them, padded.
+int64_t state_numbers(int64_t count, const int64_t* given) { return state_size(layers_of(count, given)); }
+
+// Flat networks (networks, dimension) → states (networks, slots, numbers), whose other slots are left.
+void pack(int64_t networks, int64_t count, int64_t dimension, int64_t slots, const int64_t* given, const float* flat,
+          float* states) {
+    const auto layers = layers_of(count, given);
+    const int64_t numbers = state_size(layers);
+    for (int64_t n = 0; n < networks; ++n, flat += dimension, states += slots * numbers)
+        for (const Layer& layer : layers) {
+            float *weight = states + layer.place, *bias = weight + layer.inputs * layer.width;
+            for (int64_t o = 0; o < layer.outputs; ++o) {
+                for (int64_t i = 0; i < layer.inputs; ++i)
+                    weight[i * layer.width + o] = flat[layer.weight + o * layer.inputs + i];
+                if (layer.bias >= 0) bias[o] = flat[layer.bias + o];
+            }
+        }
+}
+
+// One epoch, or the beginning of one. orders (networks, orders): which examples a network sees; places (steps): where in
+// flat (networks, kept, dimension) weights after a step go, or -1; losses (networks): of the last batch.
+void train(const Sizes* sizes, const Recipe* recipe, const int64_t* given, const float* inputs, const void* targets,
+           const int64_t* orders, const int64_t* places, float* states, float* flat, float* losses) {
+    const auto layers = layers_of(sizes->layers, given);
+    const int64_t numbers = state_size(layers);
+    int64_t widest = 0, largest = 0;
+    for (size_t l = 0; l < layers.size(); ++l) {
+        widest = std::max(widest, layers[l].width);
+        if (l) largest = std::max(largest, layers[l].outputs * layers[l - 1].width);
+    }
+    share_networks(sizes->networks, sizes->threads, [=, &layers](int64_t from, int64_t to) {
+        Trainer trainer(*sizes, *recipe, layers, inputs, targets, widest, std::max<int64_t>(largest, 1));
+        for (int64_t n = from; n < to; ++n) {
+            float* weights = states + n * sizes->slots * numbers;
+            for (int64_t step = 0; step < sizes->steps; ++step) {
+                const int64_t* order = orders + n * sizes->orders + step * sizes->batch;
+                trainer.gather(order);
+                trainer.forward(weights);
+                losses[n] = trainer.loss(order);
+                trainer.backward(weights);
+                trainer.update(weights, sizes->first_step + step);
+                if (places[step] < 0) continue;
+                float* kept = flat + (n * sizes->kept + places[step]) * sizes->dimension;
+                for (const Layer& layer : layers) {
+                    const float *weight = weights + layer.place, *bias = weight + layer.inputs * layer.width;
+                    for (int64_t o = 0; o < layer.outputs; ++o) {
+                        for (int64_t i = 0; i < layer.inputs; ++i)
+                            kept[layer.weight + o * layer.inputs + i] = weight[i * layer.width + o];
+                        if (layer.bias >= 0) kept[layer.bias + o] = bias[o];
+                    }
+                }
+            }
+        }
+    });
+}
+
+}  // extern "C"
