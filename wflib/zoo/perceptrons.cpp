@@ -60,22 +60,47 @@ public:
 
 // Rows of a tile of so many vectors: as many as leave registers for what is multiplied.
 constexpr int PANEL = 3;
-constexpr int rows_of(int vectors) { return LANES == 8 ? (vectors == 1 ? 8 : vectors == 2 ? 6 : 4) : 8; }
+constexpr int64_t DEPTH = 128;  // rows of what is multiplied that stay in the nearest cache
+constexpr int rows_of(int vectors) {
+    return LANES == 8 ? (vectors == 1 ? 8 : vectors == 2 ? 6 : 4) : (vectors == 1 ? 12 : 8);
+}
+
+// Examples of the next batch, brought into the cache line by line while products of this one are computed.
+struct Ahead {
+    const float* inputs;
+    int64_t features;
+    const int64_t *order, *end;
+    int64_t line = 0;
+
+    void advance() {
+        for (int64_t lines = 32; lines > 0 && order < end; --lines) {
+            __builtin_prefetch(inputs + *order * features + line, 0, 2);
+            line += 16;
+            if (line >= features) line = 0, ++order;
+        }
+    }
+};
 
 template <int R, int V>
-void panel(int64_t rows, int64_t depth, Left a, const float* b, int64_t b_row, float* c, bool add) {
-    for (; rows >= R; rows -= R, a.data += R * a.row, c += R * b_row) tile<R, V>(depth, a, b, b_row, c, b_row, add);
+void panel(int64_t rows, int64_t depth, Left a, const float* b, int64_t b_row, float* c, bool add, Ahead* ahead) {
+    for (; rows >= R; rows -= R, a.data += R * a.row, c += R * b_row) {
+        if (ahead) ahead->advance();
+        tile<R, V>(depth, a, b, b_row, c, b_row, add);
+    }
     if constexpr (R > 1)
-        if (rows) panel<R / 2, V>(rows, depth, a, b, b_row, c, add);
+        if (rows) panel<R / 2, V>(rows, depth, a, b, b_row, c, add, ahead);
 }
 
 // C (rows, columns) = A B, or C += A B; B (depth, columns) and C are dense, columns whole vectors.
 template <int V = PANEL>
-void multiply(int64_t rows, int64_t depth, Left a, const float* b, float* c, int64_t columns, bool add, int64_t first = 0) {
+void multiply(int64_t rows, int64_t depth, Left a, const float* b, float* c, int64_t columns, bool add,
+              Ahead* ahead = nullptr, int64_t first = 0) {
     for (; first + V * LANES <= columns; first += V * LANES)
-        panel<rows_of(V), V>(rows, depth, a, b + first, columns, c + first, add);
+        for (int64_t k = 0; k < depth; k += DEPTH)
+            panel<rows_of(V), V>(rows, std::min(DEPTH, depth - k), {a.data + k * a.column, a.row, a.column},
+                                 b + k * columns + first, columns, c + first, add || k, ahead);
     if constexpr (V > 1)
-        if (first < columns) multiply<V - 1>(rows, depth, a, b, c, columns, add, first);
+        if (first < columns) multiply<V - 1>(rows, depth, a, b, c, columns, add, ahead, first);
 }
 
 inline void tanh_of(float x, float& value, float& slope) {
@@ -156,13 +181,13 @@ struct Trainer {
             std::memcpy(batch + m * features, inputs + order[m] * features, features * 4);
     }
 
-    void forward(const float* weights) {
+    void forward(const float* weights, Ahead& ahead) {
         Left from{batch, features, 1};
         for (size_t l = 0; l < layers.size(); ++l) {
             const Layer& layer = layers[l];
             const float *weight = weights + layer.place, *bias = weight + layer.inputs * layer.width;
             for (int64_t m = 0; m < sizes.batch; ++m) std::memcpy(values[l] + m * layer.width, bias, layer.width * 4);
-            multiply(sizes.batch, layer.inputs, from, weight, values[l], layer.width, true);
+            multiply(sizes.batch, layer.inputs, from, weight, values[l], layer.width, true, l ? nullptr : &ahead);
             activate(layer.activation, sizes.batch * layer.width, values[l], slopes[l]);
             from = {values[l], layer.width, 1};
         }
@@ -211,7 +236,7 @@ struct Trainer {
         return total * scale;
     }
 
-    void backward(const float* weights) {
+    void backward(const float* weights, Ahead& ahead) {
         float *change = changes[0], *next = changes[1];
         for (int64_t l = layers.size() - 1; l >= 0; --l) {
             const Layer& layer = layers[l];
@@ -223,7 +248,7 @@ struct Trainer {
             }
             float *to_weight = gradient + layer.place, *to_bias = to_weight + layer.inputs * width;
             const Left from = l ? Left{values[l - 1], 1, layers[l - 1].width} : Left{batch, 1, features};
-            multiply(layer.inputs, count, from, change, to_weight, width, false);
+            multiply(layer.inputs, count, from, change, to_weight, width, false, l ? nullptr : &ahead);
             if (layer.bias >= 0) {
                 static const float one = 1;
                 multiply(1, count, {&one, 0, 0}, change, to_bias, width, false);
@@ -309,10 +334,12 @@ void train(const Sizes* sizes, const Recipe* recipe, const int64_t* given, const
             float* weights = states + n * sizes->slots * numbers;
             for (int64_t step = 0; step < sizes->steps; ++step) {
                 const int64_t* order = orders + n * sizes->orders + step * sizes->batch;
+                const int64_t* end = order + sizes->batch;
+                Ahead ahead{inputs, trainer.features, end, step + 1 == sizes->steps ? end : end + sizes->batch};
                 trainer.gather(order);
-                trainer.forward(weights);
+                trainer.forward(weights, ahead);
                 losses[n] = trainer.loss(order);
-                trainer.backward(weights);
+                trainer.backward(weights, ahead);
                 trainer.update(weights, sizes->first_step + step);
                 if (places[step] < 0) continue;
                 float* kept = flat + (n * sizes->kept + places[step]) * sizes->dimension;
