@@ -19,7 +19,8 @@ struct Layer {
 };
 
 struct Sizes {
-    int64_t networks, threads, layers, batch, steps, first_step, orders, dimension, kept, classify, adam, slots;
+    int64_t networks, threads, layers, batch, steps, first_step, examples, first_network, seed, dimension, kept, classify,
+        adam, slots;
 };
 
 struct Recipe {
@@ -102,6 +103,48 @@ void multiply(int64_t rows, int64_t depth, Left a, const float* b, float* c, int
     if constexpr (V > 1)
         if (first < columns) multiply<V - 1>(rows, depth, a, b, c, columns, add, ahead, first);
 }
+
+// Orders of examples, as permutations in rng.py states them: keys fall into as many pieces as there are examples, by their
+// first bits, and few are to be moved within theirs.
+class Orders {
+    static constexpr uint64_t SPACING = 0x9E3779B97F4A7C15, SIGN = 1ull << 63;
+    const int64_t examples;
+    int bits = 1;
+    std::vector<uint64_t> keys, sorted;
+    std::vector<uint32_t> ends;
+
+    static uint64_t scrambled(uint64_t z) {
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+        return z ^ (z >> 31);
+    }
+
+public:
+    explicit Orders(int64_t examples) : examples(examples), keys(examples), sorted(examples) {
+        while ((examples - 1) >> bits) ++bits;
+        ends.resize((1ull << bits) + 1);
+    }
+
+    void draw(uint64_t seed, uint64_t row, int64_t* order) {
+        const uint64_t start = scrambled(row * SPACING + seed), kept = ~0ull << bits;
+        uint64_t* key = keys.data();
+#pragma omp simd
+        for (int64_t i = 0; i < examples; ++i)
+            key[i] = (scrambled(start + (uint64_t)i * SPACING) & kept | (uint64_t)i) ^ SIGN;
+        const int shift = 64 - bits;
+        std::fill(ends.begin(), ends.end(), 0);
+        for (int64_t i = 0; i < examples; ++i) ++ends[(key[i] >> shift) + 1];
+        for (size_t i = 1; i < ends.size(); ++i) ends[i] += ends[i - 1];
+        for (int64_t i = 0; i < examples; ++i) sorted[ends[key[i] >> shift]++] = key[i];
+        for (int64_t i = 1; i < examples; ++i) {
+            const uint64_t moved = sorted[i];
+            int64_t place = i;
+            for (; place && sorted[place - 1] > moved; --place) sorted[place] = sorted[place - 1];
+            sorted[place] = moved;
+        }
+        for (int64_t i = 0; i < examples; ++i) order[i] = sorted[i] & ~kept;
+    }
+};
 
 inline void tanh_of(float x, float& value, float& slope) {
     const float size = std::fabs(x), square = x * x, e = exponential(-2 * size);
@@ -317,10 +360,17 @@ void pack(int64_t networks, int64_t count, int64_t dimension, int64_t slots, con
         }
 }
 
-// One epoch, or the beginning of one. orders (networks, orders): which examples a network sees; places (steps): where in
-// flat (networks, kept, dimension) weights after a step go, or -1; losses (networks): of the last batch.
+// Orders (networks, examples) of networks first, first + 1, …
+void draw_orders(int64_t networks, int64_t first, int64_t examples, int64_t seed, int64_t* orders) {
+    Orders drawn(examples);
+    for (int64_t n = 0; n < networks; ++n) drawn.draw(seed, first + n, orders + n * examples);
+}
+
+// One epoch, or the beginning of one. places (steps): where in flat (networks, kept, dimension) weights after a step go, or
+// -1; losses (networks): of the last batch.
 void train(const Sizes* sizes, const Recipe* recipe, const int64_t* given, const float* inputs, const void* targets,
-           const int64_t* orders, const int64_t* places, float* states, float* flat, float* losses) {
+           const int64_t* places, float* states, float* flat,
+           float* losses) {
     const auto layers = layers_of(sizes->layers, given);
     const int64_t numbers = state_size(layers);
     int64_t widest = 0, largest = 0;
@@ -330,10 +380,13 @@ void train(const Sizes* sizes, const Recipe* recipe, const int64_t* given, const
     }
     share_networks(sizes->networks, sizes->threads, [=, &layers](int64_t from, int64_t to) {
         Trainer trainer(*sizes, *recipe, layers, inputs, targets, widest, std::max<int64_t>(largest, 1));
+        Orders drawn(sizes->examples);
+        std::vector<int64_t> orders(sizes->examples);
         for (int64_t n = from; n < to; ++n) {
+            drawn.draw(sizes->seed, sizes->first_network + n, orders.data());
             float* weights = states + n * sizes->slots * numbers;
             for (int64_t step = 0; step < sizes->steps; ++step) {
-                const int64_t* order = orders + n * sizes->orders + step * sizes->batch;
+                const int64_t* order = orders.data() + step * sizes->batch;
                 const int64_t* end = order + sizes->batch;
                 Ahead ahead{inputs, trainer.features, end, step + 1 == sizes->steps ? end : end + sizes->batch};
                 trainer.gather(order);
