@@ -56,8 +56,8 @@ def scrambled(numbers: Tensor) -> Tensor:
 def permutations(seed: int, rows: Tensor, length: int) -> Tensor:
     """A random permutation for each row number, which depends on seed and number alone: any share of rows gets its own.
 
-    Example i of row r has the key s(s(seed + r G) + i G), s splitmix64's function and G its spacing, whose last bits are i in
-    its place; keys are sorted as signed numbers. Two keys are alike but for i with a probability of length / 2^64.
+    Example i of row r has the key s(s(seed + r G) + i G), with splitmix64's function s and spacing G, whose last bits are
+    replaced by i; keys are sorted as signed numbers. Two are alike but for i with a probability below length / 2^63.
 
     Args:
         seed: From :func:`seed_of`.

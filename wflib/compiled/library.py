@@ -70,8 +70,8 @@ def library(source: Path, *definitions: str) -> ctypes.CDLL:
         raise NoKernels(f"{command[0]} cannot compile {source.name}; {REMEDY}.\n{said or error}") from error
     except OSError as error:
         raise NoKernels(
-            f"kernels cannot be kept in {folder} or loaded from there ({error}); delete what is in it, or name another cache "
-            "folder in XDG_CACHE_HOME."
+            f"kernels cannot be kept in {folder} or loaded from there ({error}); delete what is in it, or name "
+            "another cache folder in XDG_CACHE_HOME."
         ) from error
 
 

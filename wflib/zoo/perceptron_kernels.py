@@ -1,7 +1,8 @@
 """Training perceptrons one after another by compiled kernels: float32 on CPU.
 
-When each operation of a step reads and writes the values of many networks, overheads and memory bound it. ``perceptrons.cpp``
-takes one network after another through an epoch, whose values stay in a core's cache; threads share the networks.
+When each operation of a step reads and writes the values of many networks, overheads and memory bound it.
+``perceptrons.cpp`` takes one network after another through an epoch, whose values stay in a core's cache; threads share
+the networks.
 """
 
 from __future__ import annotations
@@ -137,7 +138,9 @@ class PerceptronTrainer:
         try:
             build_kernels()
         except NoKernels as error:
-            warnings.warn(f"Training without kernels, which takes some times as long: {str(error).splitlines()[0]}", stacklevel=4)
+            warnings.warn(
+                f"Training without kernels, which takes some times as long: {str(error).splitlines()[0]}", stacklevel=4
+            )
             return False
         return True
 
@@ -158,9 +161,7 @@ class PerceptronTrainer:
         self.sizes.steps, self.sizes.first_step = len(steps), steps.start
         tensors = (pointer(tensor) for tensor in (self.train.inputs, self.train.targets))
         written = (pointer(tensor) for tensor in (self.states, kept, losses))
-        build_kernels().train(
-            ctypes.byref(self.sizes), ctypes.byref(self.recipe), self.layers, *tensors, columns, *written
-        )
+        build_kernels().train(ctypes.byref(self.sizes), ctypes.byref(self.recipe), self.layers, *tensors, columns, *written)
         return losses
 
 

@@ -84,7 +84,9 @@ class BatchedTrainer:
 
     def __init__(self, start: Networks, first: int, train: Split, config: ZooConfig) -> None:
         self.architecture, self.train, self.weights = start.architecture, train, start.map(torch.clone).weights
-        learned = [tensor.requires_grad_() for name, tensor in self.weights.items() if name not in self.architecture.statistics]
+        learned = [
+            tensor.requires_grad_() for name, tensor in self.weights.items() if name not in self.architecture.statistics
+        ]
         self.optimizer, self.size = build_optimizer(config, learned), min(config.batch_size, len(train.inputs))
         self.rows = torch.arange(first, first + len(start), device=start.device)
 
@@ -207,7 +209,9 @@ def train_networks(
     if world_size() > 1:  # as many groups for each process
         at_once = math.ceil(networks / (world_size() * math.ceil(networks / at_once / world_size())))
     flat = torch.zeros(networks, len(steps), architecture.dimension)
-    ours = [*zip(start.split(at_once), range(0, networks, at_once), flat.split(at_once), strict=True)][rank() :: world_size()]
+    ours = [*zip(start.split(at_once), range(0, networks, at_once), flat.split(at_once), strict=True)][
+        rank() :: world_size()
+    ]
     kind = PerceptronTrainer if PerceptronTrainer.can_train(start, train) else BatchedTrainer
     trainers = [(kind(some, first, train, config), kept) for some, first, kept in ours]
     places, epochs = {step: place for place, step in enumerate(steps)}, math.ceil(steps[-1] / iterations)
