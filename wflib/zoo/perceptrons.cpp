@@ -1,8 +1,8 @@
 // Training of perceptrons in single precision, one network after another: what perceptron_kernels.py calls.
 //
-// Whatever a network needs for a step stays in a core's cache. Matrices have the neurons of a layer along their rows' length,
-// which is padded with zeros to whole vectors; a layer's weight lies transposed, (inputs, outputs), its bias as one row more.
-// The equations of Adam and of SGD are those of torch.optim.
+// Whatever a network needs for a step stays in a core's cache. Rows of matrices are padded with zeros to whole vectors. A
+// layer's weight lies as (inputs, outputs), or as (outputs, inputs) where that wastes less on padding, its bias behind it. The
+// equations of Adam and of SGD are those of torch.optim.
 
 #include "vectors.h"
 
@@ -12,10 +12,24 @@ namespace {
 
 enum Activation : int64_t { IDENTITY, RELU, LEAKY_RELU, TANH, SOFTSIGN, GELU, SILU, SMOOTH_RELU };
 
-// What Python gives of each layer, and below it where it lies in a network's state. No bias has the place -1.
+int64_t padded(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
+
+// A layer, and where it lies in the flat vector and in a network's state. No bias has the place -1 in the flat vector.
 struct Layer {
-    int64_t inputs, outputs, activation, weight, bias;  // the last two are places in the flat vector
-    int64_t width, place;
+    int64_t inputs, outputs, activation, weight, bias;
+    int64_t width, place;  // outputs, padded; of the weight in the state
+    bool by_outputs;       // (outputs, inputs)
+
+    Layer(const int64_t* given, int64_t place)
+        : inputs(given[0]), outputs(given[1]), activation(given[2]), weight(given[3]), bias(given[4]),
+          width(padded(given[1])), place(place) {
+        const int64_t vectors = padded(inputs) / LANES, sums = 12;  // what adding up a vector costs, in vectors
+        by_outputs = outputs * (vectors + sums) < inputs * width / LANES;
+    }
+    int64_t row() const { return by_outputs ? padded(inputs) : width; }
+    int64_t at(int64_t i, int64_t o) const { return place + (by_outputs ? o * row() + i : i * row() + o); }
+    int64_t bias_place() const { return place + (by_outputs ? outputs : inputs) * row(); }
+    int64_t end() const { return bias_place() + width; }
 };
 
 struct Sizes {
@@ -27,23 +41,13 @@ struct Recipe {
     double learning_rate, momentum, weight_decay;
 };
 
-int64_t padded(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
-
 std::vector<Layer> layers_of(int64_t count, const int64_t* given) {
     std::vector<Layer> layers;
-    int64_t place = 0;
-    for (int64_t l = 0; l < count; ++l, given += 5) {
-        const int64_t width = padded(given[1]);
-        layers.push_back({given[0], given[1], given[2], given[3], given[4], width, place});
-        place += (given[0] + 1) * width;
-    }
+    for (int64_t l = 0; l < count; ++l) layers.emplace_back(given + 5 * l, l ? layers.back().end() : 0);
     return layers;
 }
 
-int64_t state_size(const std::vector<Layer>& layers) {
-    const Layer& last = layers.back();
-    return (last.place + (last.inputs + 1) * last.width + 15) / 16 * 16;
-}
+int64_t state_size(const std::vector<Layer>& layers) { return (layers.back().end() + 15) / 16 * 16; }
 
 // Numbers that begin where a cache line does.
 class Lines {
@@ -74,7 +78,7 @@ struct Ahead {
     int64_t line = 0;
 
     void advance() {
-        for (int64_t lines = 32; lines > 0 && order < end; --lines) {
+        for (int64_t lines = 48; lines > 0 && order < end; --lines) {
             __builtin_prefetch(inputs + *order * features + line, 0, 2);
             line += 16;
             if (line >= features) line = 0, ++order;
@@ -102,6 +106,42 @@ void multiply(int64_t rows, int64_t depth, Left a, const float* b, float* c, int
                                  b + k * columns + first, columns, c + first, add || k, ahead);
     if constexpr (V > 1)
         if (first < columns) multiply<V - 1>(rows, depth, a, b, c, columns, add, ahead, first);
+}
+
+inline float total(vec sum) {
+    float entries[LANES], found = 0;
+    std::memcpy(entries, &sum, sizeof entries);
+#pragma omp simd reduction(+ : found)
+    for (int i = 0; i < LANES; ++i) found += entries[i];
+    return found;
+}
+
+// C (R, O) += A Bᵀ, whose rows are so many numbers long, whole vectors.
+template <int R, int O>
+inline void dots(int64_t length, const float* a, int64_t a_row, const float* b, float* c, int64_t c_row) {
+    vec sum[R][O] = {};
+    for (int64_t k = 0; k < length; k += LANES)
+        for (int r = 0; r < R; ++r)
+            for (int o = 0; o < O; ++o) sum[r][o] += *(const vec*)(a + r * a_row + k) * *(const vec*)(b + o * length + k);
+    for (int r = 0; r < R; ++r)
+        for (int o = 0; o < O; ++o) c[r * c_row + o] += total(sum[r][o]);
+}
+
+// The same for any number of rows and columns.
+template <int O>
+void multiply_by_outputs(int64_t rows, int64_t columns, int64_t length, const float* a, int64_t a_row, const float* b,
+                         float* c, int64_t c_row, Ahead* ahead) {
+    constexpr int R = LANES == 8 ? 2 : 4;
+    for (; columns >= O; columns -= O, b += O * length, c += O) {
+        int64_t m = 0;
+        for (; m + R <= rows; m += R) {
+            if (ahead) ahead->advance();
+            dots<R, O>(length, a + m * a_row, a_row, b, c + m * c_row, c_row);
+        }
+        for (; m < rows; ++m) dots<1, O>(length, a + m * a_row, a_row, b, c + m * c_row, c_row);
+    }
+    if constexpr (O > 1)
+        if (columns) multiply_by_outputs<1>(rows, columns, length, a, a_row, b, c, c_row, ahead);
 }
 
 // Orders of examples, as permutations in rng.py states them: keys fall into as many pieces as there are examples, by their
@@ -202,7 +242,7 @@ struct Trainer {
     const std::vector<Layer>& layers;
     const float* inputs;
     const void* targets;
-    int64_t features, outputs, state, rows;
+    int64_t features, row, outputs, state, rows;
     Lines batch, gradient, across, classes;
     Lines changes[2];
     std::vector<Lines> values, slopes;
@@ -210,8 +250,8 @@ struct Trainer {
     Trainer(const Sizes& sizes, const Recipe& recipe, const std::vector<Layer>& layers, const float* inputs,
             const void* targets, int64_t widest, int64_t largest)
         : sizes(sizes), recipe(recipe), layers(layers), inputs(inputs), targets(targets), features(layers[0].inputs),
-          outputs(layers.back().outputs), state(state_size(layers)), rows(padded(sizes.batch)),
-          batch(sizes.batch * features), gradient(state), across(largest), classes((outputs + 2) * rows),
+          row(padded(features)), outputs(layers.back().outputs), state(state_size(layers)), rows(padded(sizes.batch)),
+          batch(sizes.batch * row), gradient(state), across(largest), classes((outputs + 2) * rows),
           changes{Lines(sizes.batch * widest), Lines(sizes.batch * widest)} {
         for (const Layer& layer : layers) {
             values.emplace_back(sizes.batch * layer.width);
@@ -221,16 +261,21 @@ struct Trainer {
 
     void gather(const int64_t* order) {
         for (int64_t m = 0; m < sizes.batch; ++m)
-            std::memcpy(batch + m * features, inputs + order[m] * features, features * 4);
+            std::memcpy(batch + m * row, inputs + order[m] * features, features * 4);
     }
 
     void forward(const float* weights, Ahead& ahead) {
-        Left from{batch, features, 1};
+        Left from{batch, row, 1};
         for (size_t l = 0; l < layers.size(); ++l) {
             const Layer& layer = layers[l];
-            const float *weight = weights + layer.place, *bias = weight + layer.inputs * layer.width;
+            const float *weight = weights + layer.place, *bias = weights + layer.bias_place();
+            Ahead* next = l ? nullptr : &ahead;
             for (int64_t m = 0; m < sizes.batch; ++m) std::memcpy(values[l] + m * layer.width, bias, layer.width * 4);
-            multiply(sizes.batch, layer.inputs, from, weight, values[l], layer.width, true, l ? nullptr : &ahead);
+            if (layer.by_outputs)
+                multiply_by_outputs<5>(sizes.batch, layer.outputs, layer.row(), from.data, from.row, weight, values[l],
+                                       layer.width, next);
+            else
+                multiply(sizes.batch, layer.inputs, from, weight, values[l], layer.width, true, next);
             activate(layer.activation, sizes.batch * layer.width, values[l], slopes[l]);
             from = {values[l], layer.width, 1};
         }
@@ -289,21 +334,27 @@ struct Trainer {
 #pragma omp simd
                 for (int64_t i = 0; i < count * width; ++i) change[i] *= slope[i];
             }
-            float *to_weight = gradient + layer.place, *to_bias = to_weight + layer.inputs * width;
-            const Left from = l ? Left{values[l - 1], 1, layers[l - 1].width} : Left{batch, 1, features};
-            multiply(layer.inputs, count, from, change, to_weight, width, false, l ? nullptr : &ahead);
+            float *to_weight = gradient + layer.place, *to_bias = gradient + layer.bias_place();
+            const float* from = l ? values[l - 1] : batch;
+            const int64_t before = l ? layers[l - 1].width : row;
+            if (layer.by_outputs)
+                multiply(layer.outputs, count, {change, 1, width}, from, to_weight, before, false, l ? nullptr : &ahead);
+            else
+                multiply(layer.inputs, count, {from, 1, before}, change, to_weight, width, false, l ? nullptr : &ahead);
             if (layer.bias >= 0) {
                 static const float one = 1;
                 multiply(1, count, {&one, 0, 0}, change, to_bias, width, false);
             }
             if (!l) break;
-            const int64_t before = layers[l - 1].width;
             const float* weight = weights + layer.place;
-            for (int64_t i = 0; i < layer.inputs; ++i)
-                for (int64_t o = 0; o < layer.outputs; ++o) across[o * before + i] = weight[i * width + o];
-            for (int64_t o = 0; o < layer.outputs; ++o)
-                std::fill(across + o * before + layer.inputs, across + (o + 1) * before, 0.0f);
-            multiply(count, layer.outputs, {change, width, 1}, across, next, before, false);
+            if (!layer.by_outputs) {
+                for (int64_t i = 0; i < layer.inputs; ++i)
+                    for (int64_t o = 0; o < layer.outputs; ++o) across[o * before + i] = weight[i * width + o];
+                for (int64_t o = 0; o < layer.outputs; ++o)
+                    std::fill(across + o * before + layer.inputs, across + (o + 1) * before, 0.0f);
+                weight = across;
+            }
+            multiply(count, layer.outputs, {change, width, 1}, weight, next, before, false);
             std::swap(change, next);
         }
     }
@@ -350,14 +401,12 @@ void pack(int64_t networks, int64_t count, int64_t dimension, int64_t slots, con
     const auto layers = layers_of(count, given);
     const int64_t numbers = state_size(layers);
     for (int64_t n = 0; n < networks; ++n, flat += dimension, states += slots * numbers)
-        for (const Layer& layer : layers) {
-            float *weight = states + layer.place, *bias = weight + layer.inputs * layer.width;
+        for (const Layer& layer : layers)
             for (int64_t o = 0; o < layer.outputs; ++o) {
                 for (int64_t i = 0; i < layer.inputs; ++i)
-                    weight[i * layer.width + o] = flat[layer.weight + o * layer.inputs + i];
-                if (layer.bias >= 0) bias[o] = flat[layer.bias + o];
+                    states[layer.at(i, o)] = flat[layer.weight + o * layer.inputs + i];
+                if (layer.bias >= 0) states[layer.bias_place() + o] = flat[layer.bias + o];
             }
-        }
 }
 
 // Orders (networks, examples) of networks first, first + 1, …
@@ -396,14 +445,12 @@ void train(const Sizes* sizes, const Recipe* recipe, const int64_t* given, const
                 trainer.update(weights, sizes->first_step + step);
                 if (places[step] < 0) continue;
                 float* kept = flat + (n * sizes->kept + places[step]) * sizes->dimension;
-                for (const Layer& layer : layers) {
-                    const float *weight = weights + layer.place, *bias = weight + layer.inputs * layer.width;
+                for (const Layer& layer : layers)
                     for (int64_t o = 0; o < layer.outputs; ++o) {
                         for (int64_t i = 0; i < layer.inputs; ++i)
-                            kept[layer.weight + o * layer.inputs + i] = weight[i * layer.width + o];
-                        if (layer.bias >= 0) kept[layer.bias + o] = bias[o];
+                            kept[layer.weight + o * layer.inputs + i] = weights[layer.at(i, o)];
+                        if (layer.bias >= 0) kept[layer.bias + o] = weights[layer.bias_place() + o];
                     }
-                }
             }
         }
     });
