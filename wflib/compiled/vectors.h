@@ -12,12 +12,18 @@
 
 namespace {
 
-#if defined(__AVX512F__)
+// Numbers of a vector; who includes this may ask for SHORT_VECTORS where there is a choice.
+#if defined(__AVX512F__) && !defined(SHORT_VECTORS)
 constexpr int LANES = 16;
 #elif defined(__aarch64__)
 constexpr int LANES = 4;
 #else
 constexpr int LANES = 8;
+#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int REGISTERS = 32;
+#else
+constexpr int REGISTERS = 16;
 #endif
 typedef float vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 

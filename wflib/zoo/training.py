@@ -1,4 +1,4 @@
-"""Training a whole zoo at once: networks are slices of the same batched matrices."""
+"""Training a whole zoo at once: networks are slices of the same batched matrices, or go through kernels one by one."""
 
 from __future__ import annotations
 
@@ -118,9 +118,10 @@ def train_zoo(
     """Train ``config.networks`` networks together and keep snapshots of their trajectories, or draw them by Markov chains.
 
     Every network has its own initialization and its own order of examples; a GPU takes all through an epoch at once, a CPU
-    as many as fit its cache. After ``skip_epochs`` epochs a snapshot of all networks is kept every ``snapshot_every``
-    iterations. The last ``held_out`` share of trajectories is marked held out, one at least and never all. Several processes
-    (:mod:`wflib.distributed`) share the networks, whose random numbers do not depend on that.
+    as many as fit its cache, or perceptrons one by one (:mod:`~wflib.zoo.perceptron_kernels`). After ``skip_epochs`` epochs
+    a snapshot of all networks is kept every ``snapshot_every`` iterations. The last ``held_out`` share of trajectories is
+    marked held out, one at least and never all. Several processes (:mod:`wflib.distributed`) share the networks, whose
+    random numbers do not depend on that.
 
     With another ``sampler`` than the optimizer trajectories are chains and snapshots are draws from the posterior, see
     :func:`~wflib.zoo.posterior_draws.posterior_draws`; an epoch of ``hmc`` is one iteration, a trajectory of its own. Of
@@ -177,7 +178,9 @@ def train_networks(
 ) -> Tensor:
     """Train given networks by a zoo's recipe, each by itself and with an order of examples of its own.
 
-    A zoo's trainer is this from random weights: the same start, seed and recipe end in the same networks.
+    A zoo's trainer is this from random weights: the same start, seed and recipe end in the same networks. Network n sees
+    the examples of epoch e in an order that depends on the seed, e and n alone, on all devices. Perceptrons of float32 on a
+    CPU are trained by compiled kernels where there is a C++ compiler, which differ from torch by rounding.
 
     Args:
         start: Ordinary networks, where training begins; it runs where they are.
