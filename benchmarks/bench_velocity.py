@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.cases import Case
 from benchmarks.memory import peak_memory
-from wflib.velocity.kernel_library import compiler
+from wflib.compiled import compiler
 
 KINDS = ("neuron-tokens", "relational-transformer", "pna")
 WDBC, MNIST = (30, 16, 16, 2), (784, 10, 10)

@@ -1,30 +1,38 @@
-"""A training step of many networks at once against a loop over modules, each with its own optimizer.
+"""A training step of many networks, against a loop over modules with optimizers and against the limit of matrix products.
 
 python -m pytest benchmarks/bench_zoo.py
 
-Ways take turns, so that a machine that slows down slows both; times are the process' own.
+Ways take turns, so that a machine that slows down slows both; times are the process' own, on one thread.
 """
 
 from __future__ import annotations
 
+import math
+import shutil
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from wflib.architecture import Architecture, cnn, mlp
-from wflib.networks import network_losses
+from wflib.compiled import compiler
+from wflib.config import ZooConfig
 from wflib.rng import generator
 from wflib.tasks import Split
-from wflib.zoo import initialize
-from wflib.zoo.training import networks_at_once
+from wflib.zoo import initialize, train_networks
 
-NETWORKS, EXAMPLES, ROUNDS, STEPS = 1000, 64, 5, 5
+NETWORKS, BATCH, ROUNDS, STEPS = 1000, 64, 5, 5
+RECIPE = {
+    **{"seed": 0, "network": "mlp", "widths": [1], "activation": "relu", "networks": 2, "held_out": 0.1, "momentum": 0.9},
+    **{"weight_decay": 0.0, "batch_size": BATCH, "epochs": 10**6, "skip_epochs": 0, "snapshot_every": 1, "init": "normal"},
+    **{"init_std": 0.1, "learning_rate": 1e-3, "device": "cpu"},
+}
 
 
 def perceptron() -> nn.Module:
@@ -47,35 +55,24 @@ CASES: dict[str, tuple[Architecture, Callable[[], nn.Module], float]] = {
 """Architecture, the module that it is, and how many times as fast all at once must be."""
 
 
-def batches(architecture: Architecture) -> tuple[Tensor, Tensor]:
-    """Examples of its own for each network."""
+def examples_of(architecture: Architecture, count: int) -> Split:
+    """Examples without meaning."""
     random = generator(0, "benchmark")
-    inputs = torch.randn(NETWORKS, EXAMPLES, *architecture.inputs, generator=random)
-    return inputs, torch.randint(architecture.groups[-1].size, (NETWORKS, EXAMPLES), generator=random)
+    inputs = torch.randn(count, *architecture.inputs, generator=random)
+    return Split(inputs, torch.randint(architecture.groups[-1].size, (count,), generator=random))
 
 
-def together(architecture: Architecture) -> Callable[[], None]:
-    """One step of all networks, in parts as train_zoo takes them."""
-    inputs, targets = batches(architecture)
-    at_once = networks_at_once(architecture, EXAMPLES)
-    drawn = initialize(architecture, NETWORKS, 0.1, generator(0, "weights")).split(at_once)
-    parts = []
-    for part, x, y in zip(drawn, inputs.split(at_once), targets.split(at_once), strict=True):
-        some = part.map(lambda tensor: tensor.clone().requires_grad_())
-        parts.append((some, torch.optim.Adam(some.weights.values()), Split(x, y)))
-
-    def step() -> None:
-        for some, optimizer, split in parts:
-            optimizer.zero_grad(set_to_none=True)
-            network_losses(some, split).sum().backward()
-            optimizer.step()
-
-    return step
+def together(architecture: Architecture, networks: int, count: int, steps: int, optimizer: str) -> Callable[[], None]:
+    """So many steps of all networks, as a zoo is trained on so many examples."""
+    start = initialize(architecture, networks, 0.1, generator(0, "weights"))
+    train, config = examples_of(architecture, count), ZooConfig.model_validate(RECIPE | {"optimizer": optimizer})
+    return lambda: train_networks(start, train, config, [steps])
 
 
 def one_by_one(architecture: Architecture, build: Callable[[], nn.Module]) -> Callable[[], None]:
     """One step of every module."""
-    inputs, targets = batches(architecture)
+    train = examples_of(architecture, BATCH * NETWORKS)
+    inputs, targets = train.inputs.view(NETWORKS, BATCH, *architecture.inputs), train.targets.view(NETWORKS, BATCH)
     modules = [build() for _ in range(NETWORKS)]
     optimizers = [torch.optim.Adam(module.parameters()) for module in modules]
 
@@ -89,32 +86,79 @@ def one_by_one(architecture: Architecture, build: Callable[[], nn.Module]) -> Ca
 
 
 def rounds(ways: dict[Callable[[], None], int]) -> Iterator[list[float]]:
-    """Seconds of one step of each way in turn, the mean of so many; the first round is left out."""
+    """Seconds of one step of each way in turn, which takes so many at a time; the first round is left out."""
     for number in range(ROUNDS + 1):
         seconds = []
-        for step, steps in ways.items():
+        for run, steps in ways.items():
             start = time.process_time()
-            for _ in range(steps):
-                step()
+            run()
             seconds.append((time.process_time() - start) / steps)
         if number:
             yield seconds
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """For torch and kernels."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tell(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """Say what was found."""
+    with capsys.disabled():
+        sys.stdout.write(f"\n{text}\n")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_of_all_networks_at_once(name, record_property, capsys):
     """The median over rounds of how many times as long the loop takes."""
     architecture, build, least = CASES[name]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        found = [*rounds({together(architecture): STEPS, one_by_one(architecture, build): 1})]
-    finally:
-        torch.set_num_threads(threads)
+    ours = together(architecture, NETWORKS, 512, STEPS, "adam")
+    found = [*rounds({ours: STEPS, one_by_one(architecture, build): 1})]
     ours, loop = (1000 * statistics.median(side) / NETWORKS for side in zip(*found, strict=True))
     ratio = statistics.median(theirs / mine for mine, theirs in found)
     record_property("ratio", ratio)
-    with capsys.disabled():
-        text = f"{name}: {ours:.3f} ms a network at once, {loop:.3f} ms one by one, {ratio:.1f} times as fast"
-        sys.stdout.write(f"\n{text}\n")
+    tell(capsys, f"{name}: {ours:.4f} ms a network at once, {loop:.3f} ms one by one, {ratio:.1f} times as fast")
     assert ratio > least
+
+
+LIMITS = {
+    "WDBC": ([30, 16, 16, 2], 1000, 455, 70, "adam", 4),
+    "MNIST": ([784, 10, 10], 20, 60_000, 200, "sgd", 3),
+}
+"""Widths, networks, examples, steps, optimizer, and how many times the limit a step may take."""
+SIDE = 1024
+
+
+def operations(widths: list[int]) -> int:
+    """Additions and multiplications of a step's matrix products: forward, to weights, and to all inputs but a network's."""
+    first, *others = (math.prod(pair) for pair in pairwise(widths))
+    return 2 * BATCH * (2 * first + 3 * sum(others))
+
+
+@pytest.mark.skipif(shutil.which(compiler()[0]) is None, reason="no C++ compiler")
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_step_of_perceptrons_against_the_limit_of_matrix_products(name, record_property, capsys):
+    """The median over rounds of a step's time by that of its products at the rate of large ones; orders are drawn, too."""
+    widths, networks, count, steps, optimizer, most = LIMITS[name]
+    left, right = torch.randn(2, SIDE, SIDE)
+    out, needed = left @ right, operations(widths)
+
+    def products() -> None:
+        for _ in range(8):
+            torch.mm(left, right, out=out)
+
+    trained = together(mlp(widths), networks, count, steps, optimizer)
+    found = [(step / networks, product * needed / (2 * SIDE**3)) for step, product in rounds({trained: steps, products: 8})]
+    seconds, limit = (statistics.median(side) for side in zip(*found, strict=True))
+    ratio = statistics.median(step / least for step, least in found)
+    record_property("ratio", ratio)
+    tell(
+        capsys,
+        f"{name}: {1e6 * seconds:.2f} µs for a network and step, {needed / seconds / 1e9:.1f} GFLOP/s, {ratio:.2f} times "
+        f"the limit of {1e6 * limit:.2f} µs at {needed / limit / 1e9:.1f} GFLOP/s",
+    )
+    assert ratio <= most

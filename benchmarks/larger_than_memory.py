@@ -34,7 +34,7 @@ STEPS = (0, 1, 2, 3, 20, 40, 60, 80, 86)
 LAYERS = {"conv2d": (3, 3, 1, 16), "conv2d_1": (3, 3, 16, 16), "conv2d_2": (3, 3, 16, 16), "dense": (16, 10)}
 ITERATIONS = 100
 FEW = 10_000
-TRAINED = (4000, 20)
+TRAINED = (16_000, 20)
 """Networks and epochs."""
 
 

@@ -51,7 +51,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Zoo to write.")] = ZOO,
     processes: Processes = 1,
 ) -> None:
-    """Train all networks of the zoo as slices of the same batched matrices, or read networks that others have trained.
+    """Train all networks of the zoo at once, or read networks that others have trained.
 
     With zoo.source: train every network has its own initialization and order of examples. After the skipped epochs a
     snapshot of all networks is kept every few iterations. Any other zoo.source is a file or folder of networks, in a format

@@ -10,7 +10,7 @@ from tests.imports import imported_modules, module_name, python_files
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
-    {"activation", "architecture", "config", "device", "distributed", "networks", "rng", "storage", "tasks"},
+    {"activation", "architecture", "compiled", "config", "device", "distributed", "networks", "rng", "storage", "tasks"},
     {"symmetry", "manifold", "graph"},
     {"zoo"},
     {"velocity"},

@@ -53,7 +53,7 @@ def test_the_wheel_has_the_library_alone(built):
     names = ZipFile(next(built.glob("*.whl"))).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"wflib"}
     inside = {str(path.relative_to(ROOT)) for path in (ROOT / "wflib").rglob("*") if path.is_file()}
-    wanted = {name for name in inside if Path(name).suffix in {".py", ".pyi", ".j2", ".cpp", ".yaml", ".typed"}}
+    wanted = {name for name in inside if Path(name).suffix in {".py", ".pyi", ".j2", ".cpp", ".h", ".yaml", ".typed"}}
     assert {name for name in wanted if name not in names} == {*()}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 import torch
 
-from wflib.rng import generator
+from wflib.rng import generator, permutations, seed_of
 
 
 def draws(*key: int | str) -> torch.Tensor:
@@ -59,3 +59,36 @@ def test_numbers_stay_the_same_over_versions():
     # Golden numbers, drawn with torch 2.13.0 on the CPU: a change of them would silently change every result.
     drawn = torch.randint(0, 1_000_000, (3,), generator=generator(0, "zoo", "init"))
     assert drawn.tolist() == [372001, 259895, 207909]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 64, 65, 40_000])
+def test_rows_are_permutations_that_depend_on_their_number_alone(length):
+    found = permutations(5, torch.arange(6), length)
+    assert torch.equal(found.sort(1).values, torch.arange(length).expand(6, -1))
+    assert torch.equal(permutations(5, torch.tensor([4, 1]), length), found[[4, 1]])
+    assert length < 64 or not any(torch.equal(one, other) for one, other in combinations(found, 2))
+    assert length < 64 or not torch.equal(permutations(6, torch.arange(6), length), found)
+
+
+def test_permutations_are_uniform():
+    """Of all 24 of four things, and of where each of 455 lies; expected deviations are those of independent draws."""
+    rows = 24_000
+    codes = permutations(seed_of(0, "orders"), torch.arange(rows), 4) @ torch.tensor([64, 16, 4, 1])
+    counts = codes.unique(return_counts=True)[1].double()
+    assert len(counts) == 24
+    assert float(((counts - rows / 24) ** 2 / (rows / 24)).sum()) < 50  # chi-square of 23 degrees: 1 in 1,000 is above 49.7
+    places = permutations(seed_of(0, "places"), torch.arange(2000), 455).argsort(1).double()
+    scores = (places.mean(0) - 227) / ((455**2 - 1) / 12 / 2000) ** 0.5
+    assert float(scores.square().mean()) == pytest.approx(1, abs=0.3)
+    follows = torch.corrcoef(places[:, :40].t()).fill_diagonal_(0)
+    assert float(follows.abs().max()) < 0.12
+
+
+def test_successive_rows_and_seeds_are_unrelated():
+    for orders in (
+        permutations(9, torch.arange(400), 455),
+        torch.cat([permutations(seed, torch.arange(1), 455) for seed in range(400)]),
+    ):
+        ranks = orders.argsort(1).double()
+        follows = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in pairwise(ranks)])
+        assert float((follows * 455**0.5).square().mean()) == pytest.approx(1, abs=0.3)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from wflib.architecture import mlp
+from wflib.compiled import compiler
 from wflib.velocity import RelationalTransformer, compile_parts, edge_kernels
 from wflib.velocity.edge_kernels import relational_attention, relational_update
-from wflib.velocity.kernel_library import build_kernels, compiler
+from wflib.velocity.kernel_library import build_kernels
 
 needs_compiler = pytest.mark.skipif(shutil.which(compiler()[0]) is None, reason=f"There is no {compiler()[0]} here.")
 CASES = {

@@ -115,7 +115,7 @@ def test_references_are_what_they_are_called():
 
 def trained_networks(dataset: Dataset) -> Zoo:
     """Good networks from different initializations, with barriers between them."""
-    recipe = {"seed": 0, "widths": [6, 5], "activation": "relu", "networks": 8, "held_out": 0.2, "optimizer": "adam"}
+    recipe = {"seed": 2, "widths": [6, 5], "activation": "relu", "networks": 8, "held_out": 0.2, "optimizer": "adam"}
     recipe |= {"learning_rate": 0.02, "momentum": 0.0, "weight_decay": 0.0, "batch_size": 20, "epochs": 30}
     recipe |= {"skip_epochs": 29, "snapshot_every": 3, "network": "mlp", "init": "normal", "init_std": 0.5, "device": "cpu"}
     return train_zoo(ARCHITECTURE, dataset, ZooConfig(**recipe))

@@ -10,7 +10,7 @@ from torch.nn import functional
 from tests.architecture.cases import Wired
 from tests.zoo.test_training import recipe
 from wflib.architecture import cnn, mlp, resnet, vit
-from wflib.rng import generator
+from wflib.rng import generator, permutations, seed_of
 from wflib.tasks import Dataset, Split
 from wflib.zoo import load_zoo, network_for, save_zoo, train_zoo
 from wflib.zoo.training import CACHED_ELEMENTS, networks_at_once
@@ -83,8 +83,8 @@ def test_a_network_in_a_zoo_is_a_module_alone_in_training_mode(module, architect
     assert torch.equal(load_zoo(tmp_path / "zoo.safetensors", "trained").networks.flat, zoo.networks.flat)
     assert zoo.metadata["init"] == "he"
     assert zoo.init_std is None
-    shuffle = generator(config.seed, "zoo", "shuffle")
-    orders = [torch.rand(3, 30, generator=shuffle).argsort(1) for _ in range(config.epochs)]
+    seeds = [seed_of(config.seed, "zoo", "shuffle", epoch) for epoch in range(config.epochs)]
+    orders = [permutations(seed, torch.arange(3), 30) for seed in seeds]
     for network in range(3):
         alone = module().train()
         alone.load_state_dict({name: tensor[network] for name, tensor in zoo.initial.weights.items()}, strict=False)

@@ -10,7 +10,7 @@ from tests.cases import TOLERANCE, random_inputs, random_networks
 from wflib.architecture import Architecture, mlp
 from wflib.config import ZooConfig
 from wflib.networks import network_losses
-from wflib.rng import generator
+from wflib.rng import generator, permutations, seed_of
 from wflib.symmetry import canonicalize
 from wflib.tasks import Dataset, Split
 from wflib.zoo import Zoo, initialize, train_networks, train_zoo
@@ -62,10 +62,10 @@ def train_alone(architecture: Architecture, data: Dataset, config: ZooConfig, zo
         optimizer = torch.optim.Adam(module.parameters(), **options)
     else:
         optimizer = torch.optim.SGD(module.parameters(), momentum=config.momentum, **options)
-    shuffle, snapshots, step = generator(config.seed, "zoo", "shuffle"), {}, 0
+    snapshots, step = {}, 0
     examples = len(data.train.inputs)
-    for _ in range(config.epochs):
-        order = torch.rand(config.networks, examples, generator=shuffle).argsort(1)[batches_of]
+    for epoch in range(config.epochs):
+        (order,) = permutations(seed_of(config.seed, "zoo", "shuffle", epoch), torch.tensor([batches_of]), examples)
         for chosen in order.split(config.batch_size)[: examples // config.batch_size]:
             outputs, targets = module(data.train.inputs[chosen]), data.train.targets[chosen]
             classify = data.task_type == "classification"
@@ -125,6 +125,7 @@ def test_networks_end_the_same_however_many_are_trained_at_once(at_once, monkeyp
         sizes.append(len(split.inputs))
         return network_losses(networks, split)
 
+    monkeypatch.setattr(training_module.PerceptronTrainer, "can_train", lambda *_: False)
     means = []
     together = train_zoo(architecture_for(data), data, config, progress=lambda *row: means.append(row))
     monkeypatch.setattr(training_module, "CACHED_ELEMENTS", at_once * 8 * 3)  # batches of eight examples, three features

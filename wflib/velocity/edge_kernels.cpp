@@ -6,14 +6,9 @@
 // (networks, E, d); ends[e] and ends[E + e] are the nodes, of N, that edge e goes to and comes from. DIMENSION, HEADS, KEYS
 // (features of a head's key) and EPSILON are given when this file is compiled: loops of known length make it fast.
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
+#include "vectors.h"
+
 #include <limits>
-#include <system_error>
-#include <thread>
-#include <vector>
 
 namespace {
 
@@ -23,22 +18,9 @@ constexpr int64_t ROW = W + d;         // of a node: queries and keys, then its 
 constexpr int64_t CHUNK = 48;          // edges
 
 // A tile of ROWS × PANEL vectors is what fills a processor's registers without spilling.
-#if defined(__AVX512F__)
-constexpr int LANES = 16, PANEL = 4;
-#elif defined(__aarch64__)
-constexpr int LANES = 4, PANEL = 4;
-#else
-constexpr int LANES = 8, PANEL = 2;
-#endif
+constexpr int PANEL = LANES == 8 ? 2 : 4;
 constexpr int ROWS = 6;
-typedef float vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 static_assert(d % LANES == 0 && 2 * W % LANES == 0, "columns of products are whole vectors");
-
-// A matrix whose element (i, k) is data[i * row + k * column].
-struct Left {
-    const float* data;
-    int64_t row, column;
-};
 
 // What the next part reads and writes, brought into the cache little by little while products of this part are computed.
 struct Ahead {
@@ -51,23 +33,6 @@ struct Ahead {
                 if (stream) __builtin_prefetch(stream + place, 0, 2);
     }
 };
-
-template <int R, int V>
-inline void tile(int64_t depth, Left a, const float* b, int64_t b_row, float* c, int64_t c_row, bool add) {
-    vec sum[R][V];
-    for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v) sum[r][v] = add ? *(const vec*)(c + r * c_row + v * LANES) : vec{};
-    for (int64_t k = 0; k < depth; ++k) {
-        vec right[V];
-        for (int v = 0; v < V; ++v) right[v] = *(const vec*)(b + k * b_row + v * LANES);
-        for (int r = 0; r < R; ++r) {
-            const float left = a.data[r * a.row + k * a.column];
-            for (int v = 0; v < V; ++v) sum[r][v] += left * right[v];
-        }
-    }
-    for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v) *(vec*)(c + r * c_row + v * LANES) = sum[r][v];
-}
 
 template <int R, int V>
 void panel(int64_t rows, int64_t depth, Left a, const float* b, int64_t b_row, float* c, int64_t c_row, Ahead& ahead,
@@ -157,30 +122,6 @@ struct Norm {
     Left columns() const { return {edges.data(), 1, d}; }
 };
 
-// e^x for x ≤ 0 to two units in the last place, by a polynomial after Cephes; e^-87 below -87.
-inline float exponential(float x) {
-    x = std::max(x, -87.0f);
-    const float n = std::nearbyint(x * 1.44269504f);
-    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f, p = p * r + 8.3334519073e-3f, p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f, p = p * r + 5.0000001201e-1f;
-    const int32_t exponent = ((int32_t)n + 127) << 23;
-    float power;
-    std::memcpy(&power, &exponent, 4);
-    return (p * r * r + r + 1) * power;
-}
-
-// x Φ(x) and its derivative Φ(x) + x φ(x), with erf to 1.5e-7 (Abramowitz and Stegun, 7.1.26).
-inline void gelu(float x, float& value, float& slope) {
-    const float z = std::fabs(x) * 0.70710678f, t = 1 / (1 + 0.3275911f * z), density = exponential(-z * z);
-    float p = 1.061405429f;
-    p = p * t - 1.453152027f, p = p * t + 1.421413741f, p = p * t - 0.284496736f, p = p * t + 0.254829592f;
-    const float tail = 0.5f * p * t * density, share = x < 0 ? tail : 1 - tail;
-    value = x * share;
-    slope = share + 0.39894228f * x * density;
-}
-
 // Inputs of the activation of one part: its values take their place. target, source: node parts of one network.
 void activate(int64_t rows, const int32_t* to, const int32_t* from, const float* target, const float* source, float* hidden,
               float* slopes) {
@@ -190,26 +131,6 @@ void activate(int64_t rows, const int32_t* to, const int32_t* from, const float*
 #pragma omp simd
         for (int64_t i = 0; i < d; ++i) gelu(x[i] + left[i] + right[i], x[i], slope[i]);
     }
-}
-
-// Whatever is asked of each network, shared among threads: work(first network, last network).
-template <class Work>
-void share_networks(int64_t networks, int64_t threads, Work work) {
-    threads = std::max<int64_t>(1, std::min(threads, networks));
-    std::vector<std::thread> others;
-    others.reserve(threads);
-    int64_t first = 0;
-    for (int64_t i = 1; i < threads; ++i) {
-        const int64_t last = networks * i / threads;
-        try {
-            others.emplace_back(work, first, last);
-        } catch (const std::system_error&) {
-            break;  // no more threads on this machine: what is left is done here
-        }
-        first = last;
-    }
-    work(first, networks);
-    for (auto& thread : others) thread.join();
 }
 
 // Where shares of head h along an edge from node j to node i belong; heads of the reverse direction follow.

@@ -1,4 +1,4 @@
-"""Training a whole zoo at once: networks are slices of the same batched matrices."""
+"""Training a whole zoo at once: networks are slices of the same batched matrices, or go through kernels one by one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from wflib.architecture.operations import Moments
 from wflib.config import ZooConfig
 from wflib.distributed import put_together, rank, world_size
 from wflib.networks import Networks, network_losses, output_losses
-from wflib.rng import generator
+from wflib.rng import generator, permutations, seed_of
 from wflib.tasks import Dataset, Split
 from wflib.zoo.initial import initialize
+from wflib.zoo.perceptron_kernels import PerceptronTrainer
 from wflib.zoo.posterior_draws import posterior_draws
 from wflib.zoo.zoo import Zoo
 
@@ -71,6 +72,42 @@ def build_optimizer(config: ZooConfig, parameters: list[Tensor]) -> torch.optim.
     return torch.optim.SGD(parameters, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
+class BatchedTrainer:
+    """Some of the networks that are trained, as slices of the same tensors, with one optimizer.
+
+    Args:
+        start: Where training begins, and on which device.
+        first: Number of the first of them among all, which names its order of examples.
+        train: Training examples, shared by all, on the same device.
+        config: Optimizer, rates and batch size.
+    """
+
+    def __init__(self, start: Networks, first: int, train: Split, config: ZooConfig) -> None:
+        self.architecture, self.train, self.weights = start.architecture, train, start.map(torch.clone).weights
+        learned = [
+            tensor.requires_grad_() for name, tensor in self.weights.items() if name not in self.architecture.statistics
+        ]
+        self.optimizer, self.size = build_optimizer(config, learned), min(config.batch_size, len(train.inputs))
+        self.rows = torch.arange(first, first + len(start), device=start.device)
+
+    def run(self, seed: int, steps: range, places: Sequence[int], kept: Tensor) -> Tensor:
+        """As :meth:`PerceptronTrainer.run <wflib.zoo.perceptron_kernels.PerceptronTrainer.run>`."""
+        inputs, targets = self.train.inputs, self.train.targets
+        order = permutations(seed, self.rows, len(inputs))
+        # One buffer for all batches of an epoch: large blocks of fresh memory cost more than filling them.
+        batch = inputs.new_empty(len(order), self.size, *inputs.shape[1:])
+        for chosen, place in zip(order.split(self.size, 1), places, strict=False):
+            torch.index_select(inputs, 0, chosen.flatten(), out=batch.view(-1, *inputs.shape[1:]))
+            losses, statistics = batch_losses(self.architecture, self.weights, Split(batch, targets[chosen]))
+            self.optimizer.zero_grad(set_to_none=True)
+            losses.sum().backward()
+            self.optimizer.step()
+            self.weights |= statistics
+            if place >= 0:
+                kept[:, place] = self.architecture.flatten(self.weights).detach().cpu()
+        return losses.detach()
+
+
 def train_zoo(
     architecture: Architecture,
     dataset: Dataset,
@@ -81,9 +118,10 @@ def train_zoo(
     """Train ``config.networks`` networks together and keep snapshots of their trajectories, or draw them by Markov chains.
 
     Every network has its own initialization and its own order of examples; a GPU takes all through an epoch at once, a CPU
-    as many as fit its cache. After ``skip_epochs`` epochs a snapshot of all networks is kept every ``snapshot_every``
-    iterations. The last ``held_out`` share of trajectories is marked held out, one at least and never all. Several processes
-    (:mod:`wflib.distributed`) share the networks, whose random numbers do not depend on that.
+    as many as fit its cache, or perceptrons one by one (:mod:`~wflib.zoo.perceptron_kernels`). After ``skip_epochs`` epochs
+    a snapshot of all networks is kept every ``snapshot_every`` iterations. The last ``held_out`` share of trajectories is
+    marked held out, one at least and never all. Several processes (:mod:`wflib.distributed`) share the networks, whose
+    random numbers do not depend on that.
 
     With another ``sampler`` than the optimizer trajectories are chains and snapshots are draws from the posterior, see
     :func:`~wflib.zoo.posterior_draws.posterior_draws`; an epoch of ``hmc`` is one iteration, a trajectory of its own. Of
@@ -140,7 +178,9 @@ def train_networks(
 ) -> Tensor:
     """Train given networks by a zoo's recipe, each by itself and with an order of examples of its own.
 
-    A zoo's trainer is this from random weights: the same start, seed and recipe end in the same networks.
+    A zoo's trainer is this from random weights: the same start, seed and recipe end in the same networks. Network n sees
+    the examples of epoch e in an order that depends on the seed, e and n alone, on all devices. Perceptrons of float32 on a
+    CPU are trained by compiled kernels where there is a C++ compiler, which differ from torch by rounding.
 
     Args:
         start: Ordinary networks, where training begins; it runs where they are.
@@ -158,8 +198,8 @@ def train_networks(
             diverged to NaN or infinity.
     """
     architecture, networks, device = start.architecture, len(start), start.device
-    inputs, targets = train.inputs.to(device), train.targets.to(device)
-    examples, size, shape = len(inputs), min(config.batch_size, len(inputs)), tuple(inputs.shape[1:])
+    train, examples = train.to(device), len(train.inputs)
+    size = min(config.batch_size, examples)
     iterations = max(1, examples // config.batch_size)
     if architecture.canonical:
         raise ValueError("train_networks: expected ordinary networks, got canonical ones; decanonicalize them first.")
@@ -168,34 +208,20 @@ def train_networks(
             f"train_networks: expected rising steps from 0 to {config.epochs * iterations}, {iterations} an epoch, got "
             f"{list(steps)}; raise zoo.epochs for more."
         )
-    learned = [name for name in start.weights if name not in architecture.statistics]
     at_once = networks_at_once(architecture, size) if device.type == "cpu" else networks
     if world_size() > 1:  # as many groups for each process
         at_once = math.ceil(networks / (world_size() * math.ceil(networks / at_once / world_size())))
-    trained = [part.map(torch.clone).weights for part in start.split(at_once)]
-    optimizers = [build_optimizer(config, [some[name].requires_grad_() for name in learned]) for some in trained]
-    places = {step: place for place, step in enumerate(steps)}
     flat = torch.zeros(networks, len(steps), architecture.dimension)
-    shuffle = generator(config.seed, "zoo", "shuffle", device=device)
-    # One buffer for every iteration's examples: large blocks of fresh memory cost more than filling them.
-    buffer = inputs.new_empty(min(at_once, networks), size, *shape)
-    epochs = math.ceil(steps[-1] / iterations)
+    ours = [*zip(start.split(at_once), range(0, networks, at_once), flat.split(at_once), strict=True)][
+        rank() :: world_size()
+    ]
+    kind = PerceptronTrainer if PerceptronTrainer.can_train(start, train) else BatchedTrainer
+    trainers = [(kind(some, first, train, config), kept) for some, first, kept in ours]
+    places, epochs = {step: place for place, step in enumerate(steps)}, math.ceil(steps[-1] / iterations)
     for epoch in range(epochs):
-        order, losses = torch.rand(networks, examples, generator=shuffle, device=device).argsort(1), []
-        groups = zip(trained, optimizers, order.split(at_once), flat.split(at_once), strict=True)
-        last = min(iterations, steps[-1] - epoch * iterations)
-        for some, optimizer, shuffled, kept in list(groups)[rank() :: world_size()]:
-            batch = buffer[: len(shuffled)]
-            for step, chosen in enumerate(shuffled.split(size, 1)[:last], epoch * iterations + 1):
-                torch.index_select(inputs, 0, chosen.flatten(), out=batch.view(-1, *shape))
-                loss, statistics = batch_losses(architecture, some, Split(batch, targets[chosen]))
-                optimizer.zero_grad(set_to_none=True)
-                loss.sum().backward()
-                optimizer.step()
-                some |= statistics
-                if step in places:
-                    kept[:, places[step]] = architecture.flatten(some).detach().cpu()
-            losses.append(loss.detach())
+        now = range(epoch * iterations + 1, min((epoch + 1) * iterations, steps[-1]) + 1)
+        columns, seed = [places.get(step, -1) for step in now], seed_of(config.seed, "zoo", "shuffle", epoch)
+        losses = [trainer.run(seed, now, columns, kept) for trainer, kept in trainers]
         if progress is not None and losses:
             progress(epoch + 1, epochs, torch.cat(losses).mean().item())
     put_together(flat)

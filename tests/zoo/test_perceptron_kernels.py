@@ -1,0 +1,200 @@
+"""Perceptrons trained by compiled kernels are those that torch trains."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.zoo.test_training import architecture_for, dataset, recipe, train_alone
+from wflib.activation import ACTIVATIONS
+from wflib.architecture import Architecture, cnn, mlp
+from wflib.compiled import compiler
+from wflib.networks import Networks
+from wflib.rng import generator, permutations
+from wflib.tasks import Split
+from wflib.zoo import initialize, train_networks, train_zoo
+from wflib.zoo import perceptron_kernels as kernels
+from wflib.zoo import training as training_module
+from wflib.zoo.perceptron_kernels import PerceptronTrainer, build_kernels
+
+needs_compiler = pytest.mark.skipif(shutil.which(compiler()[0]) is None, reason="no C++ compiler")
+RECIPES = {
+    "adam": {"optimizer": "adam"},
+    "adam-decay": {"optimizer": "adam", "weight_decay": 0.1},
+    "sgd-momentum-decay": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01},
+    "sgd": {"optimizer": "sgd", "learning_rate": 0.1},
+}
+STEPS = [1, 2, 7, 24]
+
+
+def examples(features: int, outputs: int, task_type: str) -> Split:
+    """63 of them: three batches of 20, and three that no epoch sees."""
+    random = generator(1, "examples")
+    inputs = torch.randn(63, features, generator=random)
+    if task_type == "regression":
+        return Split(inputs, torch.randn(63, outputs, generator=random))
+    return Split(inputs, torch.randint(outputs, (63,), generator=random))
+
+
+def started(architecture: Architecture, networks: int = 3) -> Networks:
+    return initialize(architecture, networks, 0.3, generator(2, "weights"))
+
+
+def refuse(*_: object) -> None:
+    pytest.fail("the other way was taken")
+
+
+@pytest.fixture
+def both(monkeypatch) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Trained by kernels, and by torch."""
+
+    def trained(*arguments, **named) -> tuple[Tensor, Tensor]:
+        with monkeypatch.context() as patch:
+            patch.setattr(training_module.BatchedTrainer, "run", refuse)
+            by_kernels = train_networks(*arguments, **named)
+        with monkeypatch.context() as patch:
+            patch.setattr(PerceptronTrainer, "run", refuse)
+            patch.setattr(PerceptronTrainer, "can_train", lambda *_: False)
+            return by_kernels, train_networks(*arguments, **named)
+
+    return trained
+
+
+@needs_compiler
+@pytest.mark.parametrize("task_type", ["classification", "regression"])
+@pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_kernels_train_as_torch_does(activation, changes, task_type, both):
+    architecture = mlp([7, 18, 5, 3], activation, task_type)
+    start, train, config = started(architecture), examples(7, 3, task_type), recipe(batch_size=20, epochs=8, **changes)
+    means = []
+    found, expected = both(start, train, config, STEPS, lambda *row: means.append(row[2]))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
+    assert means[:8] == pytest.approx(means[8:], rel=1e-4)
+    assert (expected[:, -1] - start.flat).abs().max() > 0.01
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "changed", [{"weight_decay": 0.02}, {"momentum": 0.8}, {"learning_rate": 0.021}, {"batch_size": 21}, {"seed": 4}]
+)
+def test_another_recipe_is_seen(changed, both):
+    """What the comparison above would say if kernels followed another recipe."""
+    start, train = started(mlp([7, 18, 5, 3])), examples(7, 3, "classification")
+    right = recipe(batch_size=20, epochs=8, optimizer="sgd", momentum=0.9, weight_decay=0.01)
+    (found, _), (_, expected) = (both(start, train, right.model_copy(update=some), STEPS) for some in (changed, {}))
+    assert (found - expected).abs().max() > 1e-3
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        mlp([5, 2]),
+        mlp([1, 1, 1, 2], "tanh"),
+        mlp([300, 70, 33, 17], bias=False),
+        mlp([3, 4, 5, 6, 7, 8, 2], "silu"),
+        Architecture.from_module(
+            nn.Sequential(nn.Linear(9, 40), nn.Tanh(), nn.Linear(40, 3, bias=False), nn.Softsign()), torch.zeros(1, 9)
+        ),
+    ],
+    ids=["linear", "narrow", "wide", "deep", "activation last"],
+)
+@pytest.mark.parametrize("batch_size", [1, 20, 100])
+def test_any_shape_is_trained(architecture, batch_size, both):
+    train = examples(architecture.inputs[0], 2, architecture.task_type)
+    # Not Adam, whose first steps are as large for gradients that are nothing but rounding as for others.
+    start, config = started(architecture), recipe(batch_size=batch_size, epochs=20, optimizer="sgd", momentum=0.9)
+    found, expected = both(start, train, config, [3, 12])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert (expected[:, -1] - start.flat).abs().max() > 0.01
+
+
+@needs_compiler
+def test_a_network_alone_with_another_optimizer_object_agrees(monkeypatch):
+    """Torch's own module, loss and optimizer: neither way of ours."""
+    monkeypatch.setattr(training_module.BatchedTrainer, "run", refuse)
+    data, config = dataset(), recipe(epochs=6, weight_decay=0.1)
+    architecture = architecture_for(data, "gelu", (18, 6))
+    zoo = train_zoo(architecture, data, config)
+    for network in range(config.networks):
+        alone = train_alone(architecture, data, config, zoo, network, batches_of=network)[int(zoo.step[-1])]
+        for name, tensor in zoo.last_snapshots.weights.items():
+            torch.testing.assert_close(tensor[network], alone[name], rtol=1e-4, atol=1e-5)
+
+
+@needs_compiler
+def test_threads_groups_and_repetition_change_no_bit(monkeypatch):
+    start, train, config = started(mlp([7, 18, 3]), 5), examples(7, 3, "classification"), recipe(batch_size=20)
+    once, again = (train_networks(start, train, config, STEPS[:3]) for _ in range(2))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2 if threads == 1 else 1)
+        shared = train_networks(start, train, config, STEPS[:3])
+    finally:
+        torch.set_num_threads(threads)
+    monkeypatch.setattr(training_module, "CACHED_ELEMENTS", 2 * 20 * 7)
+    grouped = train_networks(start, train, config, STEPS[:3])
+    assert all(torch.equal(once, other) for other in (again, shared, grouped))
+    alone = train_networks(start[:1], train, config, STEPS[:3])
+    assert torch.equal(alone, once[:1])
+
+
+@needs_compiler
+@pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 5000])
+def test_orders_of_examples_are_those_of_the_other_way(length):
+    orders, seed = torch.zeros(4, length, dtype=torch.int64), 2**63 - 12345
+    counts = (ctypes.c_int64(count) for count in (4, 7, length, seed))
+    build_kernels().draw_orders(*counts, ctypes.c_void_p(orders.data_ptr()))
+    assert torch.equal(orders, permutations(seed, torch.arange(7, 11), length))
+
+
+@pytest.mark.parametrize(("task_type", "activation"), [("classification", "relu"), ("regression", "tanh")])
+@pytest.mark.parametrize("by_kernels", [pytest.param(True, marks=needs_compiler), False])
+def test_a_diverged_network_is_an_error_either_way(task_type, activation, by_kernels, monkeypatch):
+    monkeypatch.setattr(training_module.BatchedTrainer if by_kernels else PerceptronTrainer, "run", refuse)
+    if not by_kernels:
+        monkeypatch.setattr(PerceptronTrainer, "can_train", lambda *_: False)
+    start, train = started(mlp([7, 18, 3], activation, task_type)), examples(7, 3, task_type)
+    config = recipe(optimizer="sgd", learning_rate=1e30, batch_size=20)
+    with pytest.raises(ValueError, match=r"3 of 3 networks diverged"):
+        train_networks(start, train, config, [12])
+
+
+def test_what_kernels_do_not_know_is_left_to_torch():
+    architecture, train = mlp([7, 18, 3]), examples(7, 3, "classification")
+    weights, double = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
+    assert kernels.takes(architecture, weights, train)
+    assert not kernels.takes(architecture, double, train)
+    assert not kernels.takes(architecture, weights, Split(train.inputs.double(), train.targets))
+    assert not kernels.takes(architecture, weights, Split(train.inputs[:, :6], train.targets))
+    assert not kernels.takes(architecture, weights, Split(train.inputs, train.targets + 1))
+    assert not kernels.takes(architecture, weights, Split(train.inputs, train.targets - 1))
+    assert not kernels.takes(architecture, weights, Split(train.inputs, train.targets[:60]))
+    assert not kernels.takes(mlp([7, 3], task_type="regression"), weights, Split(train.inputs, torch.zeros(63)))
+    assert not kernels.takes(cnn((1, 4, 4), [3], 2), weights, train)
+    for layer in (nn.ELU(), nn.Sigmoid(), nn.LeakyReLU(0.3)):
+        other = Architecture.from_module(nn.Sequential(nn.Linear(7, 4), layer, nn.Linear(4, 3)), torch.zeros(1, 7))
+        assert not kernels.takes(other, weights, train)
+
+
+@pytest.mark.parametrize(("command", "said"), [("no-such-compiler", "was not found"), ("false", "cannot compile")])
+def test_without_a_compiler_torch_trains_and_says_so(command, said, monkeypatch, tmp_path):
+    start, train, config = started(mlp([7, 18, 3])), examples(7, 3, "classification"), recipe(batch_size=20)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", command)
+    monkeypatch.setattr(PerceptronTrainer, "run", refuse)
+    build_kernels.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match=rf"Training without kernels.*{command}.* {said}") as told:
+            flat = train_networks(start, train, config, [0, 12])
+    finally:
+        build_kernels.cache_clear()
+    assert len(told) == 1
+    assert "\n" not in str(told[0].message)
+    assert (flat[:, 1] - flat[:, 0]).abs().max() > 0.01
