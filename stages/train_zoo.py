@@ -18,11 +18,10 @@ from stages.common import (
     Presets,
     Processes,
     application,
-    clear_errors,
     progress_bar,
     running,
 )
-from wflib.config import Settings, load_settings
+from wflib.config import Settings, clear_errors, load_settings
 from wflib.device import resolve_device
 from wflib.distributed import process_group, rank, world_size
 from wflib.networks import network_losses
