@@ -82,6 +82,7 @@ class Contents:
         first_error: What was said of the first file that could not be read.
         starts: Rows of what runs began with where that is none of their networks; None where ``rows`` say it.
         metadata: What a zoo of these networks says as theirs did: recipe, distribution of initial weights.
+        copies: Networks that were read and are the same as one of another run.
     """
 
     rows: pd.DataFrame
@@ -90,6 +91,7 @@ class Contents:
     first_error: str | None = None
     starts: pd.DataFrame | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    copies: list[str] = field(default_factory=list)
 
     def leave_out(self, reason: str, names: Iterable[str]) -> None:
         """Remember what does not come along."""
