@@ -458,7 +458,9 @@ CASES = {
     ),
     "a giant header": Dirt(beside("net_9.pt", giant_header), r"net_9.safetensors: .*damaged"),
     "a path out of the folder": Dirt(sharded({"fc2.bias": "../../etc/passwd"}), r"do not lie beside it: ../../etc/passwd"),
-    "a shard that is missing": Dirt(sharded({"fc2.bias": "three.safetensors"}), r"three.safetensors: expected a file, found none"),
+    "a shard that is missing": Dirt(
+        sharded({"fc2.bias": "three.safetensors"}), r"three.safetensors: expected a file, found none"
+    ),
     "objects for numbers": Dirt(
         damaged(foreign.small_cnn_zoo, "weights.npy", lambda p: np.save(p, np.array([{}, {}]), allow_pickle=True)),
         r"weights.npy: .*(O|o)bject", {},

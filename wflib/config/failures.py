@@ -29,6 +29,7 @@ def clear_errors(command: str) -> Iterator[None]:
         Exit: The work failed; the sentence has been shown.
     """
     code = 1
+    cause: BaseException
     try:
         yield
         return
