@@ -181,6 +181,33 @@ def torch_shards(folder: Path) -> Path:
     return folder
 
 
+def metrics(text: str) -> Callable[[Path], None]:
+    """A table of figures with another step in one row."""
+
+    def change(path: Path) -> None:
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+        lines[2] = ",".join([text, *lines[2].split(",")[1:]])
+        path.write_bytes(gzip.compress("\n".join(lines).encode()))
+
+    return change
+
+
+def configured(**settings: object) -> Callable[[Path], None]:
+    """A checkpoint of CNN Wild Park whose configuration says something else."""
+
+    def change(path: Path) -> None:
+        content = torch.load(path, weights_only=True)
+        torch.save({**content, "config": {**content["config"], **settings}}, path)
+
+    return change
+
+
+def two_makers(folder: Path) -> Path:
+    foreign.inr(folder)
+    foreign.inr(folder, nfn=True)
+    return folder
+
+
 def no_text(path: Path) -> None:
     os.close(os.open(os.fsencode(path.parent) + b"/net_\xff.pt", os.O_CREAT))
 
@@ -435,6 +462,44 @@ CASES = {
     "a folder of images of unknown size": Dirt(
         lambda p: foreign.small_cnn_zoo(p) and p, r"cifar10.*zoo.read.inputs", {}
     ),
+    "representations of two makers": Dirt(two_makers, r"is of dwsnets, others here of nfn.*read them apart", {}),
+    "perceptrons in a zoo of convolutions": Dirt(
+        lambda p: foreign.modelzoo(p, small) and p, r"no network of the format modelzoo follows.*zoo.read.module", {}
+    ),
+    "settings without an activation": Dirt(
+        damaged(foreign.modelzoo, "*/params.json", lambda p: p.write_text("[1]")),
+        r"no settings say the activation of 3 networks", {},
+    ),
+    "a step that is no number": Dirt(
+        damaged(foreign.small_cnn_zoo, "metrics.csv.gz", metrics("late")), r"expected steps .*found 'late'", {}
+    ),
+    "half a step": Dirt(damaged(foreign.small_cnn_zoo, "metrics.csv.gz", metrics("0.5")), r"steps.*found .*0.5", {}),
+    "a step of thirty digits": Dirt(
+        beside("1" * 30 + ".pt", lambda p: shutil.copy(p.parent / "net_0.pt", p)), r"expected steps between 0 and 2⁶²",
+        {**RELU, "pattern": r"(net_)?(?P<step>\d+)", "trajectories": "each"},
+    ),
+    "a pattern with a label of ours": Dirt(
+        plain, r"groups place would be taken for labels", {**RELU, "pattern": r"net_(?P<place>\d)"}
+    ),
+    "columns that belong to two tensors": Dirt(
+        damaged(foreign.small_cnn_zoo, "layout.csv", lambda p: p.write_text(p.read_text().replace("0,16,", "16,32,", 1))),
+        r"layout.csv: expected tensors that take each of 4970 columns once", {},
+    ),
+    "columns that belong to no tensor": Dirt(
+        damaged(foreign.small_cnn_zoo, "layout.csv", lambda p: p.write_text(p.read_text().rsplit("sequential", 1)[0])),
+        r"layout.csv: expected tensors that take each of 4970 columns once", {},
+    ),
+    "a table in the other order of bytes": Dirt(
+        damaged(foreign.small_cnn_zoo, "weights.npy", lambda p: np.save(p, np.load(p).astype(">f4"))), 12,
+        {"inputs": [1, 32, 32]},
+    ),
+    "numbers of sixteen bytes": Dirt(
+        damaged(foreign.small_cnn_zoo, "weights.npy", lambda p: np.save(p, np.load(p).astype("longdouble"))),
+        r"weights.npy: expected .* of floats, found", {},
+    ),
+    "figures of another form": Dirt(
+        damaged(foreign.gpt, "*/runs.json", lambda p: p.write_text("[1]")), r"runs.json: expected checkpoints with", {}
+    ),
     # what is made to harm
     "a pickle that runs code": Dirt(
         replaced(lambda p: torch.save({"fc1.weight": Harm()}, p)), r"net_2.pt: .*found posix.system, which is no tensor"
@@ -479,6 +544,21 @@ CASES = {
     ),
     "columns that are not there": Dirt(
         damaged(foreign.small_cnn_zoo, "layout.csv", layout('a/kernel:0,4900,9900,"(5000,)"')), r"layout.csv: .*of 4970", {}
+    ),
+    "a layer that adds what comes after it": Dirt(
+        damaged(foreign.wild_park, "*/*/checkpoint.pt", configured(residual=[3, -1, -1, -1])), r"checkpoint.pt: expected", {}
+    ),
+    "a stride of zero": Dirt(
+        damaged(foreign.wild_park, "*/*/checkpoint.pt", configured(stride=[0] * 4)), r"checkpoint.pt: expected sizes", {}
+    ),
+    "channels below zero": Dirt(
+        damaged(foreign.wild_park, "*/*/checkpoint.pt", configured(channels=[-3] * 5)), r"checkpoint.pt: expected sizes", {}
+    ),
+    "a tensor among settings": Dirt(
+        damaged(foreign.wild_park, "*/*/checkpoint.pt", configured(n_classes=torch.tensor(10))), r"expected sizes", {}
+    ),
+    "an architecture that is none": Dirt(
+        lambda p: foreign.modelzoo(p, **{"wflib::architecture": '{"operations": 3}'}) and p, r"no network of the format", {}
     ),
     "a link to another file": Dirt(vectors(linked), r"zoo.h5: expected the data set.*a link to elsewhere", FLAT),
     "numbers of another file": Dirt(vectors(elsewhere), r"zoo.h5: .*other files", FLAT),
@@ -537,7 +617,7 @@ def test_the_page_has_no_other_cases():
 
 
 def test_there_are_as_many_cases_as_dirt_has_kinds():
-    assert len(CASES) > 90
+    assert len(CASES) > 110
 
 
 def test_tensors_are_taken_of_the_shards_that_the_index_names(tmp_path):
@@ -558,6 +638,17 @@ def test_networks_of_several_precisions_are_kept_as_they_are(tmp_path):
     assert found.networks.dtype == torch.float64
     for number, one in enumerate(states):
         assert all(torch.equal(found.networks[number][name], tensor.double()) for name, tensor in one.items())
+
+
+def test_vectors_are_not_rounded_before_precision_is_asked_for(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(3, 26)) * 1e60
+    with h5py.File(tmp_path / "zoo.h5", "w") as file:
+        file.create_dataset("dataset", data=vectors)
+    asked = {"layers": [3, 4, 2], "activation": "relu", "orientation": "out-in"}
+    found = read(tmp_path / "zoo.h5", precision="float64", **asked)
+    assert torch.equal(found.networks.weights["linear1.weight"].flatten(1), torch.from_numpy(vectors[:, :12]))
+    with pytest.raises(ValueError, match=r"numbers too large for torch\.float32"):
+        read(tmp_path / "zoo.h5", **asked)
 
 
 def test_copies_of_other_runs_are_told(tmp_path):

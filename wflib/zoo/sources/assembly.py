@@ -18,7 +18,7 @@ from wflib.architecture import Architecture, Weights
 from wflib.networks import tied_names
 from wflib.networks.names import check_orientation, listed, match
 from wflib.networks.states import is_counter
-from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source
+from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, architecture_of
 from wflib.zoo.sources.files import total_bytes
 from wflib.zoo.sources.leaving_out import BROKEN, OTHER, unusable
 
@@ -151,7 +151,7 @@ def assembled(
     for chosen, tensors in parts(source, request, contents, rows, places):
         if assembly is None:
             first = chosen[0]
-            architecture = architecture or source.architecture(request, contents, tensors)
+            architecture = architecture or architecture_of(source, request, contents, tensors)
             assembly = Assembly(
                 architecture,
                 allocate(request, architecture, tensors, most),
