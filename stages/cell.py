@@ -10,7 +10,8 @@ import typer
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
-from stages.common import PARAMS, PRESETS, Params, Presets, application, clear_errors, progress_bar, show
+from stages.common import PARAMS, PRESETS, Params, Presets, application, progress_bar, show
+from wflib.config import clear_errors
 from wflib.measurements import FILES, MEASUREMENTS, Inputs, Measurement, columns_of, run_cell
 
 app = application("cell")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import torch
 import typer
 from tqdm import tqdm
 
-from wflib.config import MissingExtra
+from wflib.config import clear_errors
 from wflib.distributed import number_of_processes, rank
 from wflib.storage import save_json
 
@@ -44,7 +43,6 @@ EVALUATION = Path("data/evaluation")
 METRICS, DETAILS = Path("reports/metrics.json"), Path("reports/details.json")
 REPORTS, FACTS = Path("reports"), Path("reports/stages")
 CHECKPOINTS = Path("checkpoints")
-TRACEBACK = "WFLIB_TRACEBACK"
 READ = 2**24
 """Bytes of a file that are read at a time."""
 STAGES = ("fetch-data", "train-zoo", "align", "canonicalize", "train-flow", "sample", "evaluate")
@@ -53,49 +51,6 @@ STAGES = ("fetch-data", "train-zoo", "align", "canonicalize", "train-flow", "sam
 def application(stage: str) -> typer.Typer:
     """A command whose errors are one sentence, not a traceback."""
     return typer.Typer(name=stage, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-@contextmanager
-def clear_errors(command: str) -> Iterator[None]:
-    """One clear sentence that names the command, and exit code 1 (130 for an interrupt), in place of a traceback.
-
-    ValueError and OSError are what bad input raises, MissingExtra says what to install. Anything else is a limit of the
-    machine or a mistake of ours: its sentence says so, and ``WFLIB_TRACEBACK=1`` in the environment lets the exception
-    through, to look at.
-
-    Raises:
-        Exit: The work failed; the sentence has been shown.
-    """
-    code = 1
-    try:
-        yield
-        return
-    except KeyboardInterrupt as error:
-        cause, code = error, 130
-        sentence = "interrupted; nothing half-written is left, and align and train-flow go on from what they have kept"
-    except (ValueError, OSError, MissingExtra) as error:
-        cause, sentence = error, str(error)
-    except Exception as error:
-        if isinstance(error, (typer.Exit, typer.Abort)):
-            raise
-        cause, sentence = error, explained(error)
-    if os.environ.get(TRACEBACK) == "1":
-        raise cause
-    typer.secho(f"{command}: {sentence}", fg="red", err=True)
-    raise typer.Exit(code) from cause
-
-
-def explained(error: Exception) -> str:
-    """A sentence for what no check of input foresaw."""
-    first = next(iter(str(error).splitlines()), "")
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in first:
-        return (
-            f"out of memory ({first}); lower training.batch_size, zoo.networks or sample.networks, or use a larger machine."
-        )
-    return (
-        f"stopped by {type(error).__name__}: {first or 'no message'}; no check of settings and inputs foresaw it. Set "
-        f"{TRACEBACK}=1 to see where, and please report it."
-    )
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from wflib.config import Settings, load_settings
 from wflib.device import resolve_device
 from wflib.distributed import exchanged, ours, process_group, rank, world_size
 from wflib.evaluation import (
+    NO_AUDIT,
     TABLES,
     Audit,
     audit_examples,
@@ -66,9 +67,6 @@ MODEL_NETWORKS = 250
 """Most networks of a simpler model: enough to tell Gaussian fits from the zoo, and copies with noise by their distances."""
 FUNCTIONS = 2000
 """Most test examples on which all training networks' functions are compared with each network's."""
-NO_AUDIT = (
-    "samples: not audited; tests against held-out networks need classifiers and 20 independent networks on both sides."
-)
 Sets = dict[str, tuple[Networks, torch.Tensor | None]]
 """Source → networks, and their trajectories where they are of the zoo."""
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from stages.common import application, clear_errors
+from stages.common import application
+from wflib.config import clear_errors
 from wflib.config.loading import read_yaml
 from wflib.zoo import inspect, read_settings
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from stages.common import application, clear_errors
+from stages.common import application
+from wflib.config import clear_errors
 from wflib.measurements import load_cells
 from wflib.pages import PAGES, make_page, save_page
 

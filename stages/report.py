@@ -15,6 +15,8 @@ from wflib.report import ReportData, cost_of_run, write_report
 from wflib.storage import load_json, load_table, rerun, save_json
 
 app = application("report")
+ZOO = {"zoo_networks": "networks", "zoo_trajectories": "trajectories", "network_weights": "weights"}
+"""Facts of the report → what the stage train-zoo calls them."""
 
 
 @app.command()
@@ -32,7 +34,9 @@ def main(
     """
     with running("report"):
         settings = load_settings(params, presets)
-        found = {stage: load_json(facts / f"{stage}.json", stage) for stage in STAGES}
+        ours = (facts / "train-zoo.json").is_file()  # else the zoo was put there by other means than the stage
+        there = [stage for stage in STAGES if ours or stage != "train-zoo"]
+        found = {stage: load_json(facts / f"{stage}.json", stage) for stage in there}
 
         def fact(stage: str, name: str) -> object:
             if name not in found[stage]:
@@ -40,9 +44,9 @@ def main(
             return found[stage][name]
 
         tables = {name: load_table(evaluation / f"{name}.parquet", schema, "evaluate") for name, schema in TABLES.items()}
-        seconds = {stage: fact(stage, "seconds") for stage in STAGES}
+        seconds = {stage: fact(stage, "seconds") for stage in there}
         cost = None
-        if settings.zoo.source == "train":  # of networks that others trained nobody knows what they cost
+        if ours and settings.zoo.source == "train":  # of networks that others trained nobody knows what they cost
             made = "trajectories" if settings.zoo.sampler == "optimizer" else "networks"  # a chain gives many draws
             for name in ("networks", "draw_seconds"):
                 fact("sample", name)
@@ -66,9 +70,7 @@ def main(
                     "coupling": settings.flow.coupling,
                     "velocity_parameters": fact("train-flow", "parameters"),
                     "iterations": fact("train-flow", "iterations"),
-                    "zoo_networks": fact("train-zoo", "networks"),
-                    "zoo_trajectories": fact("train-zoo", "trajectories"),
-                    "network_weights": fact("train-zoo", "weights"),
+                    **{name: fact("train-zoo", key) for name, key in ZOO.items() if ours},
                     **{name: fact("sample", name) for name in taken},
                 },
             ),

@@ -18,17 +18,17 @@ from stages.common import (
     Presets,
     Processes,
     application,
-    clear_errors,
     progress_bar,
     running,
 )
-from wflib.config import Settings, load_settings
+from wflib.config import Settings, clear_errors, load_settings
 from wflib.device import resolve_device
 from wflib.distributed import process_group, rank, world_size
 from wflib.networks import network_losses
 from wflib.storage import save_table
 from wflib.tasks import Dataset, load_dataset
 from wflib.zoo import Zoo, ZooWriter, network_for, open_zoo, read_into, train_zoo
+from wflib.zoo.sources import copies_text
 
 app = application("train-zoo")
 
@@ -128,6 +128,8 @@ def imported(settings: Settings, dataset: Dataset, out: Path) -> Dataset:
             found = read_into(writer, config.source, config.format, config.read)
         for reason, names in found.left_out.items():
             typer.secho(f"train-zoo: left out {len(names)}: {reason}.", fg="yellow", err=True)
+        if found.copies:
+            typer.secho(f"train-zoo: {copies_text(found.copies)}", fg="yellow", err=True)
         dataset = dataset.for_networks(found.architecture, config.source)
         found.finish(config.held_out, config.seed, {"task": settings.task, "seed": config.seed})
     save_table(out.parent / FIGURES, found.table, found.table.dtypes.astype(str).to_dict())

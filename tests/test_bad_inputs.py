@@ -16,14 +16,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import typer
 from safetensors import safe_open
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-import stages.common
 from tests.stages.test_pipeline_end_to_end import write_preset
 from wflib.architecture import mlp
-from wflib.config import load_settings
+from wflib.config import TRACEBACK, clear_errors, load_settings
 from wflib.evaluation import barrier_table, evaluate_networks, loss_barriers, sampling_quality, variance_ratio
 from wflib.flow import (
     AddedNoise,
@@ -331,18 +331,18 @@ def test_cells_of_other_columns_are_refused(project, content):
 def test_what_nobody_foresaw_is_a_sentence_too_and_can_be_looked_at(monkeypatch, capsys):
     faults = [KeyError("x"), RuntimeError("expected Half"), torch.OutOfMemoryError("2 GiB"), MemoryError(), AssertionError()]
     for fault in faults:
-        with pytest.raises(stages.common.typer.Exit) as caught, stages.common.clear_errors("stage"):
+        with pytest.raises(typer.Exit) as caught, clear_errors("stage"):
             raise fault
         assert caught.value.exit_code == 1
         said = capsys.readouterr().err
         assert said.startswith("stage: ")
         assert said.count("\n") == 1
         assert ("out of memory" in said) == isinstance(fault, (MemoryError, torch.OutOfMemoryError))
-    with pytest.raises(stages.common.typer.Exit) as caught, stages.common.clear_errors("stage"):
+    with pytest.raises(typer.Exit) as caught, clear_errors("stage"):
         raise KeyboardInterrupt
     assert caught.value.exit_code == 130
-    monkeypatch.setenv("WFLIB_TRACEBACK", "1")
-    with pytest.raises(RuntimeError, match="expected Half"), stages.common.clear_errors("stage"):
+    monkeypatch.setenv(TRACEBACK, "1")
+    with pytest.raises(RuntimeError, match="expected Half"), clear_errors("stage"):
         raise faults[1]
 
 

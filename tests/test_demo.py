@@ -86,7 +86,7 @@ def test_few_networks_are_not_tested(tmp_path):
     result = run_demo(tmp_path / "demo.html", tmp_path, small_settings(zoo=zoo))
     assert result.comparison.auc is None
     assert "too few" in result.sentences["compare"]
-    assert "not tested" in result.page.read_text()
+    assert "not audited" in result.page.read_text()
 
 
 def test_other_geometries_are_refused(tmp_path):
@@ -142,7 +142,7 @@ def test_command_report(data, form):
     result = run("report", "data/networks.safetensors", *files)
     assert result.exit_code == 0, result.output
     assert "held-out networks" in result.output
-    assert "not tested" not in result.output
+    assert "not audited" not in result.output
     assert Path("page.html").read_text().count("data:image/svg+xml") == 2
 
 
@@ -176,3 +176,13 @@ def test_networks_of_another_precision_are_compared_and_without_examples_none_ar
     assert found == double
     with pytest.raises(ValueError, match="expected a task with examples, got the task none"):
         compare_networks(networks, zoo, TASKS["none"](), most=5)
+
+
+def test_what_no_command_foresaw_is_a_sentence_as_of_stages(data, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("expected Half")
+
+    monkeypatch.setattr("wflib.flow.load_flow", fail)
+    result = run("draw", "data/flow.safetensors")
+    assert isinstance(result.exception, SystemExit)
+    assert result.output.startswith("wflib draw: stopped by RuntimeError: expected Half")

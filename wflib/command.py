@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -30,20 +29,6 @@ def wflib() -> None:
     """Generative models over neural-network weights."""
 
 
-@contextmanager
-def clear_errors(command: str) -> Iterator[None]:
-    """One sentence and exit code 1 for bad input, in place of a traceback.
-
-    Raises:
-        Exit: The work failed; the sentence has been shown.
-    """
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        typer.secho(f"wflib {command}: {error}", fg="red", err=True)
-        raise typer.Exit(1) from error
-
-
 @app.command()
 def demo(
     page: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("reports/demo.html"),
@@ -53,7 +38,9 @@ def demo(
 
     Five lines say what happened, the page shows it, and the folder holds a flow for `wflib draw` and wflib.load_flow.
     """
-    with clear_errors("demo"):
+    from wflib.config import clear_errors
+
+    with clear_errors("wflib demo"):
         # Small networks: threads that wait for each other on a busy machine cost more than they save.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         from wflib.demo import run_demo
@@ -77,7 +64,9 @@ def draw(
     width: Annotated[list[str] | None, typer.Option(help="Another hidden width, as hidden1=32; repeat for more.")] = None,
 ) -> None:
     """Draw networks from a flow and write them as state dicts."""
-    with clear_errors("draw"):
+    from wflib.config import clear_errors
+
+    with clear_errors("wflib draw"):
         from wflib.flow import draw_networks, load_flow
 
         model = load_flow(flow)
@@ -110,7 +99,9 @@ def align(
     seed: Annotated[int, typer.Option(min=0, help="Of the starts.")] = 0,
 ) -> None:
     """Bring the hidden neurons of networks into one order, by weight matching; functions stay what they are."""
-    with clear_errors("align"):
+    from wflib.config import clear_errors
+
+    with clear_errors("wflib align"):
         from wflib.architecture import mlp
         from wflib.networks import Networks
         from wflib.shortcuts import align as aligned
@@ -146,7 +137,9 @@ def report(
     A canonical zoo (data/zoo/canonical.safetensors) compares modulo scalings of neurons: then the networks are
     canonicalized, too, as networks of normalized and geometric flows should be compared.
     """
-    with clear_errors("report"):
+    from wflib.config import clear_errors
+
+    with clear_errors("wflib report"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the demonstration
         from wflib.comparison import compare_networks, write_page
         from wflib.networks import Networks

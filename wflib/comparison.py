@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wflib.evaluation import (
+    NO_AUDIT,
     audit_examples,
     audit_networks,
     barrier_table,
@@ -32,7 +33,7 @@ from wflib.storage import atomic_path
 from wflib.tasks import Dataset
 from wflib.zoo import Zoo, require_same_architecture
 
-__all__ = ["NO_AUDIT", "Comparison", "compare_networks", "write_page"]
+__all__ = ["Comparison", "compare_networks", "write_page"]
 
 CALIBRATION_BINS = 15
 SHOWN = ("gaussian-full", "training-noise")
@@ -41,7 +42,6 @@ PERMUTATIONS = 199
 BARRIER_NETWORKS = 40
 SHORTLIST = 20
 """Neighbours of each network that are matched to it; the pipeline matches a hundred."""
-NO_AUDIT = "samples: not tested against held-out networks, which needs 20 independent networks on both sides."
 
 
 @dataclass(frozen=True)

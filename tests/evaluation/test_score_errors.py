@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wflib.evaluation import brier_score, expected_calibration_error
+from wflib.evaluation import bayesian_model_average, brier_score, expected_calibration_error
 from wflib.evaluation.score_errors import SCORE_ERRORS, mean_error, score_errors, score_terms
 from wflib.networks import accuracy, negative_log_likelihood
 from wflib.rng import generator
@@ -24,6 +24,12 @@ def predictions(networks: int, examples: int, seed: int) -> tuple[Tensor, Tensor
     truth = difficulty[0].softmax(-1)
     targets = torch.multinomial(truth, 1, generator=random)[:, 0]
     return (2.0 * difficulty + own).log_softmax(-1), targets
+
+
+def errors(log_probabilities: Tensor, targets: Tensor, trajectory: Tensor | None = None) -> dict[str, float]:
+    average = bayesian_model_average(log_probabilities)[None]
+    terms = [score_terms(each, targets, BINS) for each in (log_probabilities, average)]
+    return score_errors(*terms, trajectory)
 
 
 def test_means_of_terms_are_the_scores():
@@ -44,7 +50,7 @@ def test_errors_are_the_spread_over_other_networks_and_examples():
     found, means = [], []
     for seed in range(300):
         log_probabilities, targets = predictions(8, 200, seed)
-        found.append(score_errors(log_probabilities, targets, BINS))
+        found.append(errors(log_probabilities, targets))
         means.append([values.mean().item() for values in score_terms(log_probabilities, targets, BINS).values()])
     spread = torch.tensor(means).std(0)
     for place, name in enumerate(("accuracy", "nll", "ece", "brier")):
@@ -55,12 +61,12 @@ def test_errors_are_the_spread_over_other_networks_and_examples():
 
 def test_one_trajectory_has_errors_over_examples_alone_and_one_example_none():
     log_probabilities, targets = predictions(5, 60, 1)
-    one_run = score_errors(log_probabilities, targets, BINS, torch.zeros(5))
-    several = score_errors(log_probabilities, targets, BINS)
+    one_run = errors(log_probabilities, targets, torch.zeros(5))
+    several = errors(log_probabilities, targets)
     expected = score_terms(log_probabilities, targets, BINS)["nll"].mean(0).std().item() / math.sqrt(60)
     assert one_run["nll_error"] == pytest.approx(expected)
     assert several["nll_error"] > one_run["nll_error"]
-    single = score_errors(log_probabilities[:, :1], targets[:1], BINS)
+    single = errors(log_probabilities[:, :1], targets[:1])
     assert all(math.isnan(value) for value in single.values())
 
 

@@ -11,7 +11,11 @@ from wflib.evaluation import (
     GROUP_SCHEMA,
     MOMENT_SCHEMA,
     NETWORK_SCHEMA,
+    bayesian_model_average,
+    brier_score,
     evaluate_networks,
+    expected_calibration_error,
+    score_errors,
     tensor_moments,
     training_mistakes,
 )
@@ -64,6 +68,23 @@ def test_tables_have_their_schemas_and_survive_a_file(tmp_path):
     assert moments.dtypes.astype(str).to_dict() == MOMENT_SCHEMA
     assert moments.tensor.tolist() == [spec.name for spec in ARCHITECTURE.tensors]
     pd.testing.assert_frame_equal(moments, tensor_moments("toy", zoo.networks, zoo.networks))
+
+
+def test_scores_and_their_errors_are_of_one_computation(monkeypatch):
+    """Once of the networks and once of their average, however many numbers are told of both."""
+    computed = []
+    for name in ("brier_terms", "calibration_terms", "example_losses"):
+        was = getattr(score_errors, name)
+        monkeypatch.setattr(score_errors, name, lambda *given, n=name, was=was: computed.append(n) or was(*given))
+    zoo = toy_zoo()
+    _, group, _ = evaluate(zoo.networks, zoo)
+    assert sorted(computed) == ["brier_terms"] * 2 + ["calibration_terms"] * 2 + ["example_losses"] * 2
+    log_probabilities = predict(zoo.networks, SPLIT.inputs)
+    average = bayesian_model_average(log_probabilities)[None]
+    for name, predictions in (("{}_mean", log_probabilities), ("bma_{}", average)):
+        told = [group[name.format(score)] for score in ("ece", "brier")]
+        expected = [expected_calibration_error(predictions, SPLIT.targets, 10), brier_score(predictions, SPLIT.targets)]
+        assert told == pytest.approx([value.mean().item() for value in expected])
 
 
 def test_permuted_copies_of_training_networks_are_unmasked_even_of_thinned_snapshots():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from tests.stages.test_pipeline_end_to_end import ROOT, run
 from tests.zoo import foreign
 from wflib.flow import load_flow
 from wflib.networks import Networks
-from wflib.zoo import load_zoo, read, write
+from wflib.networks.names import natural_order
+from wflib.zoo import FORMATS, WRITERS, load_zoo, read, save_zoo, write
 
 pytest.importorskip("lmdb", reason="the extra wflib[gpt] is not installed")
 
@@ -91,14 +94,6 @@ def test_runs_whose_beginning_is_known_are_coupled_with_it(project):
     drawn_into(foreign.GPTPerceptron(), (784,))
 
 
-def test_signals_go_through_all_stages(project):
-    foreign.inr(project / "theirs")
-    settings(flow={"geometry": "normalized"})
-    run_all(*STAGES[:7])
-    assert load_flow("data/flow.safetensors").metadata["initialization_from"] == "weights"  # nobody knows how these began
-    drawn_into(foreign.Sines(), (2,))
-
-
 def test_a_zoo_of_a_known_task_is_judged_on_its_examples(project):
     foreign.state_dicts(project / "theirs", lambda: foreign.mnist_perceptron((30, 4, 2)), 6)
     settings("wdbc", {"read": {"activation": "relu"}}, flow={"coupling": "independent"})
@@ -107,23 +102,83 @@ def test_a_zoo_of_a_known_task_is_judged_on_its_examples(project):
     assert 0 <= details["samples"]["accuracy_mean"] <= 1
 
 
-@pytest.mark.parametrize(
-    ("make", "source", "options"),
-    [
-        (foreign.wild_park, "theirs", {}),
-        (foreign.small_cnn_zoo, "cifar10", {}),
-        (
-            partial(foreign.hdf5, turned=False),
-            "theirs.h5",
-            {"layers": [784, 16, 10], "activation": "relu", "orientation": "out-in"},
-        ),
-    ],
-)
-def test_other_formats_are_aligned_and_canonical_too(project, make, source, options):
-    make(project / source)
-    settings(zoo={"source": source, "read": options})
-    run_all(*STAGES[:4])
-    assert load_zoo("data/zoo/canonical.safetensors", "canonical").architecture.canonical
+@dataclass(frozen=True)
+class Way:
+    """A zoo of a format's exact shape, what must be said of it, the class of its networks, and the flow that learns it.
+
+    ``began`` is what the prior is measured from: initial weights where the format has them.
+    """
+
+    make: Callable[[Path], dict[str, torch.nn.Module]]
+    module: Callable[[], torch.nn.Module]
+    inputs: tuple[int, ...]
+    geometry: str = "geometric"
+    source: str = "theirs"
+    began: str = "weights"
+    read: dict = field(default_factory=dict)
+
+
+def ours(path: Path) -> dict[str, torch.nn.Module]:
+    """The same format as this library writes it, of networks of somebody else's."""
+    made = foreign.state_dicts(path.with_suffix(".of"), lambda: foreign.mnist_perceptron((20, 4, 3)))
+    zoo = read(path.with_suffix(".of"), activation="relu")
+    save_zoo(path, zoo.zoo(0.4))
+    return made
+
+
+INITIAL = "initial weights"
+FLAT = {"layers": [20, 4, 3], "activation": "relu"}
+FORMAT_WAYS = {
+    "modelzoo": Way(foreign.modelzoo, foreign.cnn_small, (1, 28, 28), "euclidean", began=INITIAL),
+    "gpt": Way(foreign.gpt, foreign.GPTPerceptron, (784,), began=INITIAL),
+    "small-cnn-zoo": Way(foreign.small_cnn_zoo, foreign.SmallCNN, (1, 32, 32), "normalized", "cifar10", INITIAL),
+    "wild-park": Way(foreign.wild_park, foreign.Wild, (3, 32, 32)),
+    "state-dicts": Way(foreign.state_dicts, foreign.mnist_perceptron, (784,), "normalized", read={"activation": "relu"}),
+    "inr": Way(foreign.inr, foreign.Sines, (2,)),
+    "hdf5": Way(
+        partial(foreign.hdf5, turned=True, sizes=(20, 4, 3)), lambda: foreign.mnist_perceptron((20, 4, 3)), (20,),
+        "normalized", "theirs.h5", read={**FLAT, "orientation": "in-out"},
+    ),
+    "wflib": Way(ours, lambda: foreign.mnist_perceptron((20, 4, 3)), (20,), "geometric", "theirs.safetensors"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_goes_the_whole_way(project, format):
+    """In, through all stages, and out again: what its authors' modules compute at every form, to the bit when written."""
+    way = FORMAT_WAYS[format]
+    made = way.make(project / way.source)
+    modules = [made[name] for name in sorted(made, key=natural_order)]
+    settings(zoo={"source": way.source, "format": format, "read": way.read}, flow={"geometry": way.geometry})
+    run_all(*STAGES[:7])
+    for form in ("trained", "aligned", "canonical"):
+        zoo = load_zoo(f"data/zoo/{form}.safetensors", form)
+        assert zoo.metadata["provenance"]["format"] == format
+        assert difference(zoo.networks, modules, way.inputs) < 1e-5
+        assert difference(zoo.networks, modules[::-1], way.inputs) > 1e-3  # the measure sees other networks
+    assert zoo.architecture.canonical
+    assert load_flow("data/flow.safetensors").metadata["initialization_from"] == way.began
+    details = json.loads(Path("reports/details.json").read_text())
+    assert details["samples"]["variance_ratio"] > 0
+    drawn = Networks.load("data/networks.safetensors")
+    aligned = load_zoo("data/zoo/aligned.safetensors", "aligned")
+    for writer in WRITERS:
+        for name, networks in (("drawn", drawn), ("aligned", aligned.networks)):
+            path = Path("written", f"{name}-{writer}{'.safetensors' if writer == 'stacked' else ''}")
+            write(path, networks, writer)
+            known = {"architecture": networks.architecture} if writer == "state-dicts" else {}
+            again = read(path, **known).networks
+            assert again.architecture == networks.architecture
+            assert torch.equal(again.flat, networks.flat)
+    drawn_into(way.module(), way.inputs)
+
+
+def difference(networks: Networks, modules: list[torch.nn.Module], inputs: tuple[int, ...]) -> float:
+    """Largest difference between what networks and modules compute, as a share of the largest output."""
+    x = torch.randn(3, *inputs, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs = torch.stack([module(x) for module in modules])
+    return float((networks.forward(x) - theirs).abs().max() / theirs.abs().max())
 
 
 def test_a_source_and_a_format_may_be_named_on_the_command_line(project):

@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import pickle
+import re
+import shutil
 import struct
 import sys
 import zipfile
@@ -16,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.zoo import foreign
-from wflib.zoo import FORMATS, inspect, read, read_settings
+from wflib.zoo import FORMATS, ZooWriter, inspect, read, read_into, read_settings
+from wflib.zoo.sources.leaving_out import fingerprints
 
 pytest.importorskip("lmdb", reason="the extra wflib[gpt] is not installed")
 h5py = pytest.importorskip("h5py", reason="the extra wflib[hdf5] is not installed")
@@ -119,10 +122,94 @@ class Foreign:
 
 
 def with_clones(folder: Path) -> Path:
+    """Tied tensors, each written with memory of its own."""
     foreign.state_dicts(folder, Tied, 4, "net_{}.pt")
     for number in range(4):
         torch.save({name: tensor.clone() for name, tensor in state(folder, number).items()}, folder / f"net_{number}.pt")
     return folder
+
+
+def untied_in_one(folder: Path) -> Path:
+    with_clones(folder)
+    one = state(folder)
+    torch.save({**one, "same.weight": one["same.weight"] + 1}, folder / "net_2.pt")
+    return folder
+
+
+def below_zero(folder: Path) -> Path:
+    foreign.state_dicts(folder, Normed, 4, "net_{}.pt")
+    one = state(folder)
+    torch.save({**one, "norm.running_var": -one["norm.running_var"]}, folder / "net_2.pt")
+    return folder
+
+
+def nested(levels: int) -> Callable[[dict], dict]:
+    """A state dict inside so many mappings."""
+
+    def wrap(content: dict) -> dict:
+        for _ in range(levels):
+            content = {"model": content}
+        return content
+
+    return wrap
+
+
+def circular(content: dict) -> dict:
+    """A mapping that holds itself, beside something that could be a network's."""
+    content = {"x": torch.ones(2)}
+    content["model"] = content["state"] = content
+    return content
+
+
+def laughs(content: dict) -> dict:
+    """Two million million ways through forty mappings, at whose end there is nothing."""
+    content = {"nothing": 0}
+    for _ in range(40):
+        content = {"one": content, "other": content}
+    return content
+
+
+def torch_shards(folder: Path) -> Path:
+    """Networks with counters in two shards as torch writes them."""
+    for number in range(4):
+        home, whole = folder / f"net_{number}", foreign.seeded(Normed, number).state_dict()
+        home.mkdir(parents=True)
+        places = {name: f"pytorch_model-0000{1 + (name > 'fc')}-of-00002.bin" for name in whole}
+        for file in set(places.values()):
+            torch.save({name: whole[name] for name in whole if places[name] == file}, home / file)
+        (home / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    return folder
+
+
+def metrics(text: str) -> Callable[[Path], None]:
+    """A table of figures with another step in one row."""
+
+    def change(path: Path) -> None:
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+        lines[2] = ",".join([text, *lines[2].split(",")[1:]])
+        path.write_bytes(gzip.compress("\n".join(lines).encode()))
+
+    return change
+
+
+def configured(**settings: object) -> Callable[[Path], None]:
+    """A checkpoint of CNN Wild Park whose configuration says something else."""
+
+    def change(path: Path) -> None:
+        content = torch.load(path, weights_only=True)
+        torch.save({**content, "config": {**content["config"], **settings}}, path)
+
+    return change
+
+
+def two_makers(folder: Path) -> Path:
+    foreign.inr(folder)
+    foreign.inr(folder, nfn=True)
+    return folder
+
+
+def no_text(path: Path) -> None:
+    os.close(os.open(os.fsencode(path.parent) + b"/net_\xff.pt", os.O_CREAT))
 
 
 def bomb(path: Path) -> None:
@@ -286,6 +373,17 @@ CASES = {
         changed(lambda s: OTHER, (3,)), 4, {**RELU, "other_architectures": "leave-out"}, left_out=1
     ),
     "a last line cut off": Dirt(damaged(foreign.modelzoo, "*/result.json", lambda p: cut(p, 0.97)), 12, {}, left_out=1),
+    "running variances below zero": Dirt(below_zero, 3, WITH_NORMS, left_out=1),
+    "counters in shards of torch": Dirt(torch_shards, 4, WITH_NORMS),
+    "names with spaces and other letters": Dirt(lambda p: foreign.state_dicts(p, small, 3, "módel {} 😀.pt") and p, 3),
+    "thirty mappings around a network": Dirt(changed(nested(30)), 5),
+    "a pipe, left out": Dirt(beside("pipe.pt", os.mkfifo), 5, {**RELU, "skip_broken": True}, left_out=1),
+    "a link to itself, left out": Dirt(
+        beside("link.pt", lambda p: p.symlink_to(p)), 5, {**RELU, "skip_broken": True}, left_out=1
+    ),
+    "a sparse network, left out": Dirt(
+        changed(lambda s: {n: t.to_sparse() for n, t in s.items()}, (2,)), 4, {**RELU, "skip_broken": True}, left_out=1
+    ),
     "one activation of several": Dirt(mixed, 9, {"activation": "tanh"}, left_out=3),
     # what is not enough
     "two networks in a file": Dirt(changed(lambda s: {"net": s, "ema": s}), r"net_0.pt: holds several mappings.*key="),
@@ -314,6 +412,28 @@ CASES = {
         replaced(lambda p: torch.save({"param_groups": [], "state": {}}, p)), r"net_2.pt: .*an optimizer's"
     ),
     "quantized": Dirt(changed(lambda s: {n: t.to(torch.int8) for n, t in s.items()}), r"net_0.pt: expected floating-point"),
+    "sparse": Dirt(
+        changed(lambda s: {n: t.to_sparse() for n, t in s.items()}), r"net_0.pt: expected dense tensors .*found sparse"
+    ),
+    "complex": Dirt(changed(lambda s: {n: t + 0j for n, t in s.items()}), r"net_0.pt: expected floating-point"),
+    "compiled to TorchScript": Dirt(
+        replaced(lambda p: torch.jit.script(nn.Linear(3, 2)).save(str(p))), r"net_2.pt: .*foreign"
+    ),
+    "many networks in one file": Dirt(
+        lambda p: (p.mkdir(), torch.save([small().state_dict()] * 3, p / "all.pt"))[0] or p, "all.pt: .*a list of 3"
+    ),
+    "layers of no neurons": Dirt(
+        changed(lambda s: {n: t[:0] if n.startswith("fc1") else t[:, :0] if t.ndim > 1 else t for n, t in s.items()}),
+        r"fc1.weight has shape \(0, 3\), which holds no numbers"
+    ),
+    "a link to nowhere": Dirt(beside("link.pt", lambda p: p.symlink_to(p.parent / "gone.pt")), "link.pt: expected a file"),
+    "a name that is no text": Dirt(beside("x", no_text), "expected names of files in UTF-8, found 'net_.*rename it"),
+    "tied tensors of other numbers": Dirt(
+        untied_in_one, r"net_2: same.weight is tied to first.weight by the class, but holds other numbers", WITH_TIES
+    ),
+    "a shard without what its index says": Dirt(
+        sharded({"fc2.bias": "one.safetensors"}), r"says that one.safetensors holds fc2.bias, which it does not"
+    ),
     "no class of that name": Dirt(
         plain, r"'nowhere:make' cannot be imported.*name an installed package", {"module": "nowhere:make"}
     ),
@@ -342,6 +462,44 @@ CASES = {
     "a folder of images of unknown size": Dirt(
         lambda p: foreign.small_cnn_zoo(p) and p, r"cifar10.*zoo.read.inputs", {}
     ),
+    "representations of two makers": Dirt(two_makers, r"is of dwsnets, others here of nfn.*read them apart", {}),
+    "perceptrons in a zoo of convolutions": Dirt(
+        lambda p: foreign.modelzoo(p, small) and p, r"no network of the format modelzoo follows.*zoo.read.module", {}
+    ),
+    "settings without an activation": Dirt(
+        damaged(foreign.modelzoo, "*/params.json", lambda p: p.write_text("[1]")),
+        r"no settings say the activation of 3 networks", {},
+    ),
+    "a step that is no number": Dirt(
+        damaged(foreign.small_cnn_zoo, "metrics.csv.gz", metrics("late")), r"expected steps .*found 'late'", {}
+    ),
+    "half a step": Dirt(damaged(foreign.small_cnn_zoo, "metrics.csv.gz", metrics("0.5")), r"steps.*found .*0.5", {}),
+    "a step of thirty digits": Dirt(
+        beside("1" * 30 + ".pt", lambda p: shutil.copy(p.parent / "net_0.pt", p)), r"expected steps between 0 and 2⁶²",
+        {**RELU, "pattern": r"(net_)?(?P<step>\d+)", "trajectories": "each"},
+    ),
+    "a pattern with a label of ours": Dirt(
+        plain, r"groups place would be taken for labels", {**RELU, "pattern": r"net_(?P<place>\d)"}
+    ),
+    "columns that belong to two tensors": Dirt(
+        damaged(foreign.small_cnn_zoo, "layout.csv", lambda p: p.write_text(p.read_text().replace("0,16,", "16,32,", 1))),
+        r"layout.csv: expected tensors that take each of 4970 columns once", {},
+    ),
+    "columns that belong to no tensor": Dirt(
+        damaged(foreign.small_cnn_zoo, "layout.csv", lambda p: p.write_text(p.read_text().rsplit("sequential", 1)[0])),
+        r"layout.csv: expected tensors that take each of 4970 columns once", {},
+    ),
+    "a table in the other order of bytes": Dirt(
+        damaged(foreign.small_cnn_zoo, "weights.npy", lambda p: np.save(p, np.load(p).astype(">f4"))), 12,
+        {"inputs": [1, 32, 32]},
+    ),
+    "numbers of sixteen bytes": Dirt(
+        damaged(foreign.small_cnn_zoo, "weights.npy", lambda p: np.save(p, np.load(p).astype("longdouble"))),
+        r"weights.npy: expected .* of floats, found", {},
+    ),
+    "figures of another form": Dirt(
+        damaged(foreign.gpt, "*/runs.json", lambda p: p.write_text("[1]")), r"runs.json: expected checkpoints with", {}
+    ),
     # what is made to harm
     "a pickle that runs code": Dirt(
         replaced(lambda p: torch.save({"fc1.weight": Harm()}, p)), r"net_2.pt: .*found posix.system, which is no tensor"
@@ -356,9 +514,18 @@ CASES = {
     "one number shown as a terabyte": Dirt(
         replaced(expanded), r"net_2.pt: fc1.weight has shape \(1000000, 1000000\), but holds 4"
     ),
+    "a pipe": Dirt(beside("pipe.pt", os.mkfifo), r"pipe.pt: expected a file, found something that is none"),
+    "mappings without end": Dirt(changed(nested(200)), r"net_0.pt: .*at most 32 mappings"),
+    "a mapping that holds itself": Dirt(changed(circular), r"net_0.pt: .*(several mappings|at most 32)"),
+    "a million million ways to nothing": Dirt(changed(laughs), r"net_0.pt: .*no tensor"),
+    "a million million ways, in an old file": Dirt(
+        replaced(lambda p: torch.save(laughs({}), p, _use_new_zipfile_serialization=False)), r"net_2.pt: .*no tensor"
+    ),
     "a giant header": Dirt(beside("net_9.pt", giant_header), r"net_9.safetensors: .*damaged"),
     "a path out of the folder": Dirt(sharded({"fc2.bias": "../../etc/passwd"}), r"do not lie beside it: ../../etc/passwd"),
-    "a shard that is missing": Dirt(sharded({"fc2.bias": "three.safetensors"}), r"three.safetensors: .*damaged"),
+    "a shard that is missing": Dirt(
+        sharded({"fc2.bias": "three.safetensors"}), r"three.safetensors: expected a file, found none"
+    ),
     "objects for numbers": Dirt(
         damaged(foreign.small_cnn_zoo, "weights.npy", lambda p: np.save(p, np.array([{}, {}]), allow_pickle=True)),
         r"weights.npy: .*(O|o)bject", {},
@@ -377,6 +544,21 @@ CASES = {
     ),
     "columns that are not there": Dirt(
         damaged(foreign.small_cnn_zoo, "layout.csv", layout('a/kernel:0,4900,9900,"(5000,)"')), r"layout.csv: .*of 4970", {}
+    ),
+    "a layer that adds what comes after it": Dirt(
+        damaged(foreign.wild_park, "*/*/checkpoint.pt", configured(residual=[3, -1, -1, -1])), r"checkpoint.pt: expected", {}
+    ),
+    "a stride of zero": Dirt(
+        damaged(foreign.wild_park, "*/*/checkpoint.pt", configured(stride=[0] * 4)), r"checkpoint.pt: expected sizes", {}
+    ),
+    "channels below zero": Dirt(
+        damaged(foreign.wild_park, "*/*/checkpoint.pt", configured(channels=[-3] * 5)), r"checkpoint.pt: expected sizes", {}
+    ),
+    "a tensor among settings": Dirt(
+        damaged(foreign.wild_park, "*/*/checkpoint.pt", configured(n_classes=torch.tensor(10))), r"expected sizes", {}
+    ),
+    "an architecture that is none": Dirt(
+        lambda p: foreign.modelzoo(p, **{"wflib::architecture": '{"operations": 3}'}) and p, r"no network of the format", {}
     ),
     "a link to another file": Dirt(vectors(linked), r"zoo.h5: expected the data set.*a link to elsewhere", FLAT),
     "numbers of another file": Dirt(vectors(elsewhere), r"zoo.h5: .*other files", FLAT),
@@ -401,6 +583,10 @@ CASES = {
 }  # fmt: skip
 
 
+PAGE = Path(__file__).parents[2] / "docs/how-to/dirt-of-zoos.md"
+SETTING = re.compile(r"zoo\.read\.\w+|zoo\.source|key=")
+
+
 @pytest.mark.filterwarnings("ignore:.*left out")
 @pytest.mark.parametrize("name", CASES)
 def test_dirt_works_or_is_told(name, tmp_path):
@@ -411,15 +597,88 @@ def test_dirt_works_or_is_told(name, tmp_path):
         assert len(found) == case.outcome
         assert sum(map(len, found.left_out.values())) == case.left_out == sum(found.provenance["left_out"].values())
         assert bool(found.networks.flat.isfinite().all())
+        left_out = "".join(f"; left out: {reason} ({len(names)})" for reason, names in found.left_out.items())
+        outcome = f"{len(found)} networks are read{left_out}"
     else:
         with pytest.raises(ValueError, match=f"(?s){case.outcome}") as caught:
             read(path, case.format, **case.options)
-        assert str(tmp_path) in str(caught.value) or "zoo.read" in str(caught.value) or "module" in str(caught.value)
+        said = str(caught.value)
+        assert str(tmp_path) in said or "zoo.read" in said or "module" in said
+        files = re.findall(re.escape(str(path)) + r"/([^\s:,;]+)", said)
+        names = ", ".join(f"`{one}`" for one in dict.fromkeys([*files[:1], *SETTING.findall(said)]))
+        outcome = f"refused; names {names}" if names else "refused"
     assert not Path("/tmp/wflib-was-harmed").exists()
+    assert f"| {name} | {outcome} |" in PAGE.read_text().splitlines(), "write the page anew with this line"
+
+
+def test_the_page_has_no_other_cases():
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    assert rows[1:] == list(CASES)
 
 
 def test_there_are_as_many_cases_as_dirt_has_kinds():
-    assert len(CASES) > 60
+    assert len(CASES) > 110
+
+
+def test_tensors_are_taken_of_the_shards_that_the_index_names(tmp_path):
+    sharded({})(tmp_path)
+    shard = tmp_path / "net_1/two.safetensors"
+    save_file({**load_file(shard), "fc1.weight": torch.zeros(4, 3)}, shard)
+    found = read(tmp_path, **RELU).networks.weights["fc1.weight"][1]
+    assert torch.equal(found, foreign.seeded(small, 1).state_dict()["fc1.weight"])
+
+
+def test_networks_of_several_precisions_are_kept_as_they_are(tmp_path):
+    dtypes = (torch.float16, torch.float64, torch.bfloat16)
+    plain(tmp_path, 3)
+    states = [{name: tensor.to(dtype) for name, tensor in state(tmp_path, n).items()} for n, dtype in enumerate(dtypes)]
+    for number, one in enumerate(states):
+        torch.save(one, tmp_path / f"net_{number}.pt")
+    found = read(tmp_path, precision="as-is", **RELU)
+    assert found.networks.dtype == torch.float64
+    for number, one in enumerate(states):
+        assert all(torch.equal(found.networks[number][name], tensor.double()) for name, tensor in one.items())
+
+
+def test_vectors_are_not_rounded_before_precision_is_asked_for(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(3, 26)) * 1e60
+    with h5py.File(tmp_path / "zoo.h5", "w") as file:
+        file.create_dataset("dataset", data=vectors)
+    asked = {"layers": [3, 4, 2], "activation": "relu", "orientation": "out-in"}
+    found = read(tmp_path / "zoo.h5", precision="float64", **asked)
+    assert torch.equal(found.networks.weights["linear1.weight"].flatten(1), torch.from_numpy(vectors[:, :12]))
+    with pytest.raises(ValueError, match=r"numbers too large for torch\.float32"):
+        read(tmp_path / "zoo.h5", **asked)
+
+
+def test_copies_of_other_runs_are_told(tmp_path):
+    """Copies would let held-out networks be learned from; what many runs began with may be common to them."""
+    made = foreign.modelzoo(tmp_path / "zoo")
+    names = list(made)
+    for one, other in ((0, 3), (2, 5)):  # checkpoint 0, and checkpoint 10, of the first run and of the second
+        paths = [
+            tmp_path / "zoo" / run / f"checkpoint_{int(step):06d}/checkpoints"
+            for run, step in (names[place].split("@") for place in (one, other))
+        ]
+        shutil.copy(*paths)
+    told = r"1 networks are the same as one of another run: NN_tune_trainable_00001_1 10; .*Remove the copies"
+    with pytest.warns(UserWarning, match=told):
+        found = read(tmp_path / "zoo")
+    assert found.copies == [f"{foreign.RUNS[1]} 10"]
+    assert found.provenance["copies"] == 1
+    with ZooWriter(tmp_path / "written.safetensors", 10) as writer, pytest.warns(UserWarning, match=told):
+        assert read_into(writer, tmp_path / "zoo").copies == found.copies
+
+
+def test_fingerprints_see_every_bit():
+    flat = torch.randn(300, 40)
+    other = flat.clone()
+    other[7, 3] = torch.nextafter(flat[7, 3], torch.tensor(9.0))
+    other[8, [0, 1]] = flat[8, [1, 0]]
+    prints, others = fingerprints({"a": flat}), fingerprints({"a": other})
+    assert (prints != others).nonzero().flatten().tolist() == [7, 8]
+    assert len(prints.unique()) == 300
+    assert torch.equal(fingerprints({"a": flat[250:]}), prints[250:])
 
 
 @pytest.mark.parametrize("format", [name for name in FORMATS if name != "state-dicts"])

@@ -41,7 +41,8 @@ class Everything(nn.Module):
 
 
 def zoo_of(architecture: Architecture, count: int = 6):
-    networks = random_networks(architecture, count).to(torch.float32)
+    drawn = random_networks(architecture, count).to(torch.float32).weights
+    networks = Networks(architecture, {name: t.abs() if name.endswith("running_var") else t for name, t in drawn.items()})
     return zoo_from_networks(networks, torch.arange(count) // 2, torch.arange(count) % 2 * 7)
 
 

@@ -7,6 +7,7 @@ the key, what was given and what is allowed.
 
 from wflib.config.base import Count, Finite, NonNegative, Positive, Section, Seed
 from wflib.config.extras import EXTRAS, MissingExtra, extra_module
+from wflib.config.failures import TRACEBACK, clear_errors
 from wflib.config.loading import SettingsError, load_settings
 from wflib.config.reading import ReadConfig
 from wflib.config.sections import (
@@ -22,6 +23,7 @@ from wflib.config.zoo import AlignConfig, CanonicalizeConfig, ZooConfig
 
 __all__ = [
     "EXTRAS",
+    "TRACEBACK",
     "AlignConfig",
     "CanonicalizeConfig",
     "Count",
@@ -40,6 +42,7 @@ __all__ = [
     "TrainingConfig",
     "VelocityConfig",
     "ZooConfig",
+    "clear_errors",
     "extra_module",
     "load_settings",
     "require_start_from_prior",

@@ -30,7 +30,7 @@ from wflib.evaluation.quality import (
 from wflib.evaluation.regression import gaussian_nll, mixture_nll, noise_deviation, root_mean_squared_error
 from wflib.evaluation.reliability import RELIABILITY_SCHEMA, reliability_table
 from wflib.evaluation.response import response_summary, response_tenths
-from wflib.evaluation.sentences import beaten, verdict
+from wflib.evaluation.sentences import NO_AUDIT, beaten, verdict
 from wflib.evaluation.standard_errors import MeanDifference, MeanEstimate, compare_means, estimate_mean
 from wflib.evaluation.summary import (
     CURVE_SCHEMA,
@@ -59,6 +59,7 @@ __all__ = [
     "GROUP_SCHEMA",
     "MOMENT_SCHEMA",
     "NETWORK_SCHEMA",
+    "NO_AUDIT",
     "PART_SCHEMA",
     "PICTURE_SCHEMA",
     "RELIABILITY_SCHEMA",

@@ -17,9 +17,18 @@ from wflib.networks.scoring import check_predictions, wrong_predictions
 __all__ = [
     "bayesian_model_average",
     "brier_score",
+    "brier_terms",
+    "calibration_terms",
     "expected_calibration_error",
     "mean_and_std",
 ]
+
+
+def brier_terms(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Σ_c (p(c | x_i) − 1[c = y_i])² of every example, (networks, examples); as :func:`brier_score`."""
+    check_predictions(log_probabilities, targets)
+    truth = torch.nn.functional.one_hot(targets.to(log_probabilities.device), log_probabilities.shape[-1])
+    return (log_probabilities.exp() - truth).square().sum(-1)
 
 
 def brier_score(log_probabilities: Tensor, targets: Tensor) -> Tensor:
@@ -35,9 +44,26 @@ def brier_score(log_probabilities: Tensor, targets: Tensor) -> Tensor:
     Raises:
         ValueError: Shapes do not fit.
     """
-    check_predictions(log_probabilities, targets)
-    truth = torch.nn.functional.one_hot(targets.to(log_probabilities.device), log_probabilities.shape[-1])
-    return (log_probabilities.exp() - truth).square().sum(-1).mean(1)
+    return brier_terms(log_probabilities, targets).mean(1)
+
+
+def calibration_terms(log_probabilities: Tensor, targets: Tensor, bins: int) -> Tensor:
+    """sign(Σ_{j in b(i)} g_j) g_i of every example, whose mean is the calibration error, (networks, examples).
+
+    g_i = confidence − correctness, b(i) the bin of the confidence; arguments of :func:`expected_calibration_error`.
+
+    Raises:
+        ValueError: As there.
+    """
+    wrong = wrong_predictions(log_probabilities, targets)
+    if bins < 1:
+        raise ValueError(f"expected_calibration_error: bins must be at least 1, got {bins}.")
+    confidence = log_probabilities.amax(-1).exp()
+    index = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
+    # n_b (confidence_b − accuracy_b) is a plain sum over the bin, so empty bins need no case of their own.
+    gaps = confidence - (~wrong).to(confidence.dtype)
+    sums = gaps.new_zeros(len(gaps), bins).scatter_add_(1, index, gaps)
+    return sums.sign().gather(1, index) * gaps
 
 
 def expected_calibration_error(log_probabilities: Tensor, targets: Tensor, bins: int) -> Tensor:
@@ -57,14 +83,7 @@ def expected_calibration_error(log_probabilities: Tensor, targets: Tensor, bins:
     Raises:
         ValueError: Shapes do not fit, or ``bins`` is below one.
     """
-    wrong = wrong_predictions(log_probabilities, targets)
-    if bins < 1:
-        raise ValueError(f"expected_calibration_error: bins must be at least 1, got {bins}.")
-    confidence = log_probabilities.amax(-1).exp()
-    index = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
-    # n_b (confidence_b − accuracy_b) is a plain sum over the bin, so empty bins need no case of their own.
-    gaps = confidence.new_zeros(len(confidence), bins).scatter_add_(1, index, confidence - (~wrong).to(confidence.dtype))
-    return gaps.abs().sum(1) / confidence.shape[1]
+    return calibration_terms(log_probabilities, targets, bins).mean(1)
 
 
 def bayesian_model_average(log_probabilities: Tensor) -> Tensor:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from wflib.evaluation.clusters import clustered_mean, numbered
-from wflib.evaluation.quality import bayesian_model_average
+from wflib.evaluation.quality import brier_terms, calibration_terms
 from wflib.evaluation.standard_errors import error_over_examples, estimate_mean
 from wflib.networks import example_losses, wrong_predictions
 
-__all__ = ["SCORE_ERRORS", "mean_error", "score_errors", "score_terms"]
+__all__ = ["SCORES", "SCORE_ERRORS", "mean_error", "score_errors", "score_terms"]
 
 SCORES = ("accuracy", "nll", "ece", "brier")
 SCORE_ERRORS = (*(f"{name}_error" for name in SCORES), *(f"bma_{name}_error" for name in SCORES))
@@ -21,8 +21,8 @@ SCORE_ERRORS = (*(f"{name}_error" for name in SCORES), *(f"bma_{name}_error" for
 def score_terms(log_probabilities: Tensor, targets: Tensor, bins: int) -> dict[str, Tensor]:
     """What every example adds to a network's scores: accuracy, NLL, ECE and Brier score are the means of these.
 
-    The calibration error Σ_b |Σ_{i in b} g_i| / n with g_i = confidence − correctness is the mean of sign(Σ_{j in b(i)} g_j)
-    g_i; that the sign and the bins would be others with other examples is left out of its error (the delta method).
+    That the signs and bins of :func:`~wflib.evaluation.quality.calibration_terms` would be others with other examples is
+    left out of its error (the delta method).
 
     Args:
         log_probabilities: (networks, examples, classes).
@@ -32,22 +32,16 @@ def score_terms(log_probabilities: Tensor, targets: Tensor, bins: int) -> dict[s
     Returns:
         Score → (networks, examples).
     """
-    right = (~wrong_predictions(log_probabilities, targets)).to(log_probabilities.dtype)
-    confidence = log_probabilities.amax(-1).exp()
-    index = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
-    gap = confidence - right
-    sums = gap.new_zeros(len(gap), bins).scatter_add_(1, index, gap)
-    truth = torch.nn.functional.one_hot(targets.to(log_probabilities.device), log_probabilities.shape[-1])
     return {
-        "accuracy": right,
+        "accuracy": (~wrong_predictions(log_probabilities, targets)).to(log_probabilities.dtype),
         "nll": example_losses(log_probabilities, targets),
-        "ece": sums.sign().gather(1, index) * gap,
-        "brier": (log_probabilities.exp() - truth).square().sum(-1),
+        "ece": calibration_terms(log_probabilities, targets, bins),
+        "brier": brier_terms(log_probabilities, targets),
     }
 
 
 def score_errors(
-    log_probabilities: Tensor, targets: Tensor, bins: int, trajectory: Tensor | None = None
+    terms: Mapping[str, Tensor], average: Mapping[str, Tensor], trajectory: Tensor | None = None
 ) -> dict[str, float]:
     """Standard errors of mean scores and of the scores of averaged probabilities.
 
@@ -55,29 +49,26 @@ def score_errors(
     squares; over examples alone for networks of one trajectory. Of the average: over examples, for these very networks.
 
     Args:
-        log_probabilities: (networks, examples, classes).
-        targets: (examples,) class indices.
-        bins: Bins of the calibration error.
+        terms: :func:`score_terms` of the networks, (networks, examples) each.
+        average: Those of the average of their probabilities, (1, examples) each.
         trajectory: Training run of each network, (networks,); None for independent ones.
 
     Returns:
         The names of ``SCORE_ERRORS``; NaN for one example.
     """
-    if len(targets) < 2:
+    networks, examples = next(iter(terms.values())).shape
+    if examples < 2:
         return dict.fromkeys(SCORE_ERRORS, math.nan)
-    clusters = len(numbered(trajectory, len(log_probabilities)).unique())
+    clusters = len(numbered(trajectory, networks).unique())
     found = {}
-    for name, values in score_terms(log_probabilities, targets, bins).items():
+    for name, values in terms.items():
         values = values.double().cpu()
         if clusters > 1:
             estimate = estimate_mean(values, trajectory)
             found[f"{name}_error"] = math.hypot(estimate.error_networks, estimate.error_examples)
         else:
             found[f"{name}_error"] = error_over_examples(values.mean(0))
-    average = bayesian_model_average(log_probabilities)[None]
-    for name, values in score_terms(average, targets, bins).items():
-        found[f"bma_{name}_error"] = error_over_examples(values[0].double())
-    return found
+    return found | {f"bma_{name}_error": error_over_examples(values[0].double()) for name, values in average.items()}
 
 
 def mean_error(values: Tensor, clusters: Tensor | None = None) -> float:

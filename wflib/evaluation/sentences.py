@@ -6,11 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from wflib.evaluation.audit import COPYING_TESTS, Audit
+from wflib.evaluation.audit import COPYING_TESTS, FEWEST, Audit
 from wflib.evaluation.clusters import holm
 from wflib.evaluation.parts import Rival
 
-__all__ = ["beaten", "verdict"]
+__all__ = ["NO_AUDIT", "beaten", "verdict"]
+
+NO_AUDIT = (
+    f"samples: not audited; tests against held-out networks need classifiers, {FEWEST} independent ones on both sides."
+)
+"""What there is to say where :func:`~wflib.evaluation.audit.enough_for_an_audit` does not hold."""
 
 
 def verdict(audit: Audit, level: float = 0.05) -> list[str]:

@@ -14,8 +14,8 @@ from wflib.evaluation.function_novelty import largest_error_overlap
 from wflib.evaluation.mistakes import PackedMistakes, training_mistakes
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.novelty import NEIGHBOURS, error_overlap, nearest_candidate, nearest_distance, thin_trajectories
-from wflib.evaluation.quality import bayesian_model_average, brier_score, expected_calibration_error, mean_and_std
-from wflib.evaluation.score_errors import SCORE_ERRORS, mean_error, score_errors
+from wflib.evaluation.quality import bayesian_model_average, mean_and_std
+from wflib.evaluation.score_errors import SCORE_ERRORS, SCORES, mean_error, score_errors, score_terms
 from wflib.evaluation.variance import spread_ratio
 from wflib.networks import Networks, accuracy, negative_log_likelihood, predict, require_classification, wrong_predictions
 from wflib.symmetry import permute, weight_matching
@@ -32,7 +32,6 @@ __all__ = [
     "training_mistakes",
 ]
 
-QUALITIES = ("accuracy", "nll", "ece", "brier")
 NOVELTIES = ("nearest_distance", "error_overlap", "largest_error_overlap")
 COPYING = ("copying_ratio", "copying_ratio_error", "detectable_by_ratio")
 ERRORS = ("diversity_error", "variance_ratio_error", "error_overlap_error", "largest_error_overlap_error")
@@ -40,7 +39,7 @@ ERRORS = ("diversity_error", "variance_ratio_error", "error_overlap_error", "lar
 NETWORK_SCHEMA: dict[str, str] = {
     "source": "str",
     "network": "int64",
-    **dict.fromkeys([*QUALITIES, *NOVELTIES], "float64"),
+    **dict.fromkeys([*SCORES, *NOVELTIES], "float64"),
 }
 """Column → dtype of the table with one row per network; novelty is NaN where it does not apply.
 
@@ -85,16 +84,6 @@ def sampling_quality(networks: Networks, split: Split) -> dict[str, float]:
     for name, measure in (("accuracy", accuracy), ("nll", negative_log_likelihood)):
         found[f"{name}_mean"], found[f"{name}_std"] = mean_and_std(measure(log_probabilities, split.targets).double())
     return found
-
-
-def score(log_probabilities: Tensor, targets: Tensor, bins: int) -> dict[str, Tensor]:
-    """The four measures of quality, (networks,) each, by their column names."""
-    return {
-        "accuracy": accuracy(log_probabilities, targets),
-        "nll": negative_log_likelihood(log_probabilities, targets),
-        "ece": expected_calibration_error(log_probabilities, targets, bins),
-        "brier": brier_score(log_probabilities, targets),
-    }
 
 
 def novelty(
@@ -231,7 +220,8 @@ def evaluate_networks(
     networks.require_finite(f"evaluate_networks: {source}")
     aligned = permute(networks, weight_matching(reference.to(device), networks, generator, restarts))
     log_probabilities = predict(aligned, split.inputs)
-    columns = score(log_probabilities, split.targets, bins)
+    terms = score_terms(log_probabilities, split.targets, bins)
+    columns = {name: values.mean(1) for name, values in terms.items()}
     columns |= {name: torch.full((count,), math.nan) for name in NOVELTIES}
     asked = count if novelty_networks is None else min(novelty_networks, count)
     if asked:
@@ -254,7 +244,7 @@ def evaluate_networks(
     )
     novel = {name: columns[name][: max(asked, 1)] for name in NOVELTIES}
     summary = {name: mean_and_std(values.double()) for name, values in (columns | novel).items()}
-    average = score(bayesian_model_average(log_probabilities)[None], split.targets, bins)
+    average = score_terms(bayesian_model_average(log_probabilities)[None], split.targets, bins)
     subset = torch.randperm(count, generator=generator, device=generator.device)[:diversity_networks].to(device)
     several = count > 1
     moments = pd.DataFrame(columns=list(MOMENT_SCHEMA)).astype(MOMENT_SCHEMA)
@@ -268,8 +258,8 @@ def evaluate_networks(
         "novelty_networks": asked,
         "nearest_distance_min": novel["nearest_distance"].double().min().item(),
         **dict.fromkeys(COPYING, math.nan),
-        **{f"bma_{name}": value.item() for name, value in average.items()},
-        **score_errors(log_probabilities, split.targets, bins, trajectory),
+        **{f"bma_{name}": values.mean().item() for name, values in average.items()},
+        **score_errors(terms, average, trajectory),
         **dict.fromkeys(("diversity", "variance_ratio", *ERRORS), math.nan),
         "mean_shift": moments["shift"].max(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["BrokenFileError", "declared_content", "refuse_expanded", "refuse_more_than_held"]
+__all__ = ["BrokenFileError", "declared_content", "refuse_expanded", "refuse_more_than_held", "refuse_no_file"]
 
 LARGEST_PICKLE = 64 * 2**20
 """Bytes of a torch file's own description: names and shapes, never numbers."""
@@ -18,6 +19,21 @@ LARGEST_PICKLE = 64 * 2**20
 
 class BrokenFileError(ValueError):
     """A file that cannot be read at all, which ``skip_broken`` leaves out."""
+
+
+def refuse_no_file(path: Path) -> None:
+    """Refuse pipes, sockets and devices, whose reading may never end, and links that lead nowhere.
+
+    Raises:
+        BrokenFileError: It is no file.
+    """
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return
+        found = "something that is none, such as a pipe"
+    except OSError as error:  # a link to itself, or a folder that cannot be entered
+        found = f"none that can be read ({error.strerror})"
+    raise BrokenFileError(f"{path}: expected a file, found {found}; move it away.")
 
 
 def refuse_more_than_held(path: Path) -> None:
@@ -71,15 +87,15 @@ def declared_content(path: Path) -> Any:
 
 
 def tensors_in(content: Any) -> Iterator[Tensor]:
-    """Dense tensors in nested mappings and sequences."""
-    if isinstance(content, Tensor) and content.layout == torch.strided:
-        yield content
-    elif isinstance(content, Mapping):
-        for value in content.values():
-            yield from tensors_in(value)
-    elif isinstance(content, (list, tuple)):
-        for value in content:
-            yield from tensors_in(value)
+    """Dense tensors in nested mappings and sequences, each of which is looked into once."""
+    pending, seen = [content], set()
+    while pending:
+        content = pending.pop()
+        if isinstance(content, Tensor) and content.layout == torch.strided:
+            yield content
+        elif isinstance(content, (Mapping, list, tuple)) and id(content) not in seen:
+            seen.add(id(content))
+            pending += content.values() if isinstance(content, Mapping) else content
 
 
 def refuse_expanded(tensors: Mapping[str, Tensor]) -> None:

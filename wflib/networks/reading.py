@@ -6,7 +6,7 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from wflib.architecture import Architecture, Weights
 from wflib.networks.checks import check_architecture
-from wflib.networks.guards import BrokenFileError, refuse_expanded, refuse_more_than_held
+from wflib.networks.guards import BrokenFileError, refuse_expanded, refuse_more_than_held, refuse_no_file
 from wflib.networks.names import listed, natural_order
 from wflib.networks.stacking import stack
 from wflib.networks.states import plain_state
 from wflib.storage import ArtifactError, load_tensors, read_header
 
-__all__ = ["SUFFIXES", "StateFile", "network_files", "read_file", "read_networks"]
+__all__ = ["SUFFIXES", "StateFile", "network_files", "read_file", "read_networks", "require_text"]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 ELSEWHERE = {
@@ -132,7 +132,7 @@ def network_files(folder: Path) -> tuple[list[Path], list[str]]:
     Hidden folders and links to folders are left out.
 
     Raises:
-        ValueError: A folder cannot be read.
+        ValueError: A folder cannot be read, or a name is no text.
     """
 
     def refuse(error: OSError) -> None:
@@ -143,6 +143,7 @@ def network_files(folder: Path) -> tuple[list[Path], list[str]]:
     files: list[str] = []
     left_out: list[str] = []
     for root, folders, names in os.walk(folder, onerror=refuse):
+        require_text(root, (*folders, *names))
         inside = Path(root).relative_to(folder)
         not_read = {name for name in folders if name.startswith(".") or (Path(root) / name).is_symlink()}
         left_out += [f"{(inside / name).as_posix()}/" for name in not_read]
@@ -151,6 +152,18 @@ def network_files(folder: Path) -> tuple[list[Path], list[str]]:
             fits = Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
             (files if fits else left_out).append((inside / name).as_posix())
     return [folder / name for name in sorted(files, key=natural_order)], sorted(left_out, key=natural_order)
+
+
+def require_text(folder: str | Path, names: Iterable[str]) -> None:
+    """Refuse names of files that are no UTF-8, which no table of ours can hold.
+
+    Raises:
+        ValueError: Names the first.
+    """
+    for name in names:
+        if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            told = os.fsencode(name).decode("utf-8", "replace")
+            raise ValueError(f"{folder}: expected names of files in UTF-8, found {told!r}; rename it.")
 
 
 def names_of(files: Sequence[StateFile], folder: Path, counts: Sequence[int]) -> tuple[str, ...]:
@@ -188,6 +201,7 @@ def read_file(path: Path, key: str | None) -> StateFile:
         raise ValueError(f"{path}: expected a file that ends in {listed(SUFFIXES)}; rename it if it is one of these.")
     if (shard := re.search(r"-[0-9]+-of-([0-9]+)$", path.stem)) and int(shard[1]) > 1:
         raise ValueError(f"{path}: is one of {int(shard[1])} parts of a network; merge them into one state dict first.")
+    refuse_no_file(path)
     if path.suffix.lower() != ".safetensors":
         return StateFile(path, located(path, read_torch_file(path), key))
     try:
@@ -210,6 +224,7 @@ def located(path: Path, content: Any, key: str | None) -> dict[str, Tensor]:
 
 def read_torch_file(path: Path) -> Any:
     try:
+        refuse_no_file(path)
         refuse_more_than_held(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except BrokenFileError:

@@ -18,7 +18,8 @@ BESIDES = re.compile(
 )
 """Entries of checkpoints that hold tensors now and then and never a network."""
 
-
+DEEPEST = 32
+"""Mappings around a network that are looked into."""
 COMPUTED = re.compile(r"(^|\.)parametrizations\.|_orig$|weight_g$")
 """Tensors that weights are computed from: of torch.nn.utils.parametrize, of pruning, of spectral and weight norm."""
 
@@ -36,6 +37,17 @@ def plain_state(content: Any, key: str | None = None) -> dict[str, Tensor]:
     Raises:
         ValueError: No network in it, or several; says what was found and how to choose.
     """
+    require_mapping(content)
+    content = content if key is None else entry(content, key)
+    for _ in range(DEEPEST):
+        require_mapping(content)
+        if (inside := unwrapped(content)) is content:
+            return own_tensors(content)
+        content = inside
+    raise ValueError(f"expected a network below at most {DEEPEST} mappings, found more; save model.state_dict().")
+
+
+def require_mapping(content: Any) -> None:
     if isinstance(content, nn.Module):
         raise ValueError(f"expected a state dict, found the module {type(content).__name__}; give its .state_dict().")
     if isinstance(content, (list, tuple)):
@@ -47,23 +59,27 @@ def plain_state(content: Any, key: str | None = None) -> dict[str, Tensor]:
         raise ValueError(
             f"expected a mapping of names to tensors, found {described(content)}; save model.state_dict() of one network."
         )
-    if key is not None:
-        return plain_state(entry(content, key))
     if "param_groups" in content:
         raise ValueError("expected a network's state dict, found an optimizer's; save model.state_dict().")
+
+
+def unwrapped(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The mapping that holds the network: one inside this one, or itself.
+
+    Raises:
+        ValueError: Several could be; names them.
+    """
     own = [name for name, value in content.items() if is_weight(name, value)]
     inner = [name for name, value in content.items() if holds_weights(name, value)]
     if inner and not any(place(str(name))[1] for name in own):
         own = []  # a curve of losses, or the data's mean, beside the network
     if inner and not own and all(set(content[name]) <= set(ROLES) for name in inner):
-        return plain_state({f"{name}.{role}": content[name][role] for name in inner for role in content[name]})
+        return {f"{name}.{role}": content[name][role] for name in inner for role in content[name]}
     if len(inner) + bool(own) > 1:
         raise ValueError(
             f"holds several mappings of tensors ({listed([*inner, *own])}); say which is the network with key={inner[0]!r}."
         )
-    if inner:
-        return plain_state(content[inner[0]])
-    return own_tensors(content)
+    return content[inner[0]] if inner else content
 
 
 def own_tensors(content: Mapping[Any, Any]) -> dict[str, Tensor]:
@@ -104,16 +120,28 @@ def is_weight(name: Any, value: Any) -> bool:
 
 
 def holds_weights(name: Any, value: Any) -> bool:
-    """Whether an entry is a mapping with a network somewhere inside; optimizers count their parameters, not name them."""
-    if not isinstance(value, Mapping) or "param_groups" in value or BESIDES.search(str(name)):
-        return False
-    if not all(isinstance(inner, str) for inner in value):
-        return False
-    return any(is_weight(inner, one) or holds_weights(inner, one) for inner, one in value.items())
+    """Whether an entry is a mapping with a network somewhere inside; optimizers count their parameters, not name them.
+
+    Each mapping is looked into once, so that neither those that hold themselves nor a thousand levels stop it.
+    """
+    pending, seen = [(name, value)], set()
+    while pending:
+        name, value = pending.pop()
+        if not isinstance(value, Mapping) or "param_groups" in value or BESIDES.search(str(name)):
+            continue
+        if id(value) in seen or not all(isinstance(inner, str) for inner in value):
+            continue
+        if any(is_weight(inner, one) for inner, one in value.items()):
+            return True
+        seen.add(id(value))
+        pending += value.items()
+    return False
 
 
 def is_counter(name: Any, tensor: Tensor) -> bool:
-    """Whether a tensor counts batches or steps and is no weight."""
+    """Whether something is a tensor that counts batches or steps and no weight."""
+    if not isinstance(tensor, Tensor):
+        return False
     whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
     return whole and (tensor.ndim == 0 or str(name).endswith("num_batches_tracked"))
 

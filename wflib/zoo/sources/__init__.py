@@ -3,6 +3,7 @@
 from wflib.zoo.sources.collection import Collection
 from wflib.zoo.sources.importing import Imported, read_into
 from wflib.zoo.sources.inspection import Inspection, inspect
+from wflib.zoo.sources.leaving_out import copies_text
 from wflib.zoo.sources.reading import FORMATS, read, read_settings, recognized
 from wflib.zoo.sources.writing import WRITERS, write
 
@@ -12,6 +13,7 @@ __all__ = [
     "Collection",
     "Imported",
     "Inspection",
+    "copies_text",
     "inspect",
     "read",
     "read_into",

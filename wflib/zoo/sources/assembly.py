@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import islice
 from typing import Any
 
@@ -14,19 +15,15 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture, Weights
-from wflib.networks import finite_networks, tied_names
+from wflib.networks import tied_names
 from wflib.networks.names import check_orientation, listed, match
 from wflib.networks.states import is_counter
-from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source
+from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, architecture_of
 from wflib.zoo.sources.files import total_bytes
+from wflib.zoo.sources.leaving_out import BROKEN, OTHER, unusable
 
 __all__ = ["Assembly", "assemble", "assembled", "with_one_architecture"]
 
-BROKEN, DIVERGED, OTHER = (
-    "files that cannot be read",
-    "networks that hold NaN or infinity",
-    "networks of another architecture",
-)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 MEMORY_SHARE = 0.8
 """Of the machine's memory that a zoo may take."""
@@ -43,6 +40,7 @@ class Assembly:
         weights: (networks, *shape).
         aliases: Names of tensors that the user's class ties to others, which are left aside.
         constants: Buffers of the user's class that are part of the architecture, which must be the same in every network.
+        exact: Whether precision grows to that of any network's, rather than that networks are rounded.
         mappings: Names and shapes of a network's tensors → the architecture's name → theirs.
     """
 
@@ -50,6 +48,7 @@ class Assembly:
     weights: Weights
     aliases: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    exact: bool = False
     mappings: dict[Signature, dict[str, str]] = field(default_factory=dict)
 
     def mapping(self, tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -76,6 +75,12 @@ class Assembly:
         for name, constant in self.constants.items():
             if name in tensors and not torch.equal(tensors[name], constant.expand_as(tensors[name])):
                 raise ValueError(f"{name} is a constant of the class, whose numbers are others in the file")
+        for name, first in self.aliases.items():
+            if name in tensors and first in tensors and not same_numbers(tensors[name], tensors[first]):
+                raise ValueError(f"{name} is tied to {first} by the class, but holds other numbers in the file")
+        if self.exact:
+            dtype = widest((*self.weights.values(), *tensors.values()))
+            self.weights = {name: tensor.to(dtype) for name, tensor in self.weights.items()}
         for name, given in self.mapping(tensors).items():
             target, found = self.weights[name][start : start + len(tensors[given])], tensors[given]
             target.copy_(found)
@@ -83,6 +88,16 @@ class Assembly:
                 raise ValueError(
                     f"{given}: numbers too large for {target.dtype}; read them with zoo.read.precision: float64"
                 )
+
+
+def same_numbers(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, NaN included."""
+    return one.shape == other.shape and torch.allclose(one.double(), other.double(), 0, 0, equal_nan=True)
+
+
+def widest(tensors: Iterable[Tensor]) -> torch.dtype:
+    """The precision that holds all of them."""
+    return reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
 
 
 def signature(tensors: Mapping[str, Tensor]) -> Signature:
@@ -136,9 +151,12 @@ def assembled(
     for chosen, tensors in parts(source, request, contents, rows, places):
         if assembly is None:
             first = chosen[0]
-            architecture = architecture or source.architecture(request, contents, tensors)
+            architecture = architecture or architecture_of(source, request, contents, tensors)
             assembly = Assembly(
-                architecture, allocate(request, architecture, tensors, most), *set_aside(request, architecture)
+                architecture,
+                allocate(request, architecture, tensors, most),
+                *set_aside(request, architecture),
+                exact=request.config.precision not in DTYPES,
             )
         try:
             assembly.mapping(tensors)
@@ -164,17 +182,21 @@ def assembled(
         raise ValueError(f"{request.path}: none of {len(rows)} networks could be read; the first: {contents.first_error}")
     finite = finite_part(assembly, contents, rows, kept)
     if not left + len(finite[1]):
-        raise ValueError(f"{request.path}: all {len(kept)} networks hold NaN or infinity; nothing is left.")
+        raise ValueError(
+            f"{request.path}: all {len(kept)} networks hold NaN, infinity or variances below zero; nothing is left."
+        )
     yield assembly.architecture, *finite
 
 
 def finite_part(assembly: Assembly, contents: Contents, rows: pd.DataFrame, kept: list[int]) -> tuple[Weights, list[int]]:
-    """The filled part of an assembly without networks that hold NaN or infinity, which are counted."""
+    """The filled part of an assembly without networks that compute nothing, which are counted."""
     weights = {name: tensor[: len(kept)] for name, tensor in assembly.weights.items()}
-    finite = finite_networks(weights)
+    finite = torch.ones(len(kept), dtype=torch.bool)
+    for reason, which in unusable(assembly.architecture, weights).items():
+        contents.leave_out(reason, (told(rows, kept[place]) for place in which.nonzero().flatten().tolist()))
+        finite &= ~which
     if bool(finite.all()):
         return weights, kept
-    contents.leave_out(DIVERGED, (told(rows, kept[place]) for place in (~finite).nonzero().flatten().tolist()))
     return {name: tensor[finite] for name, tensor in weights.items()}, [
         k for k, f in zip(kept, finite.tolist(), strict=True) if f
     ]
@@ -220,11 +242,7 @@ def allocate(request: Request, architecture: Architecture, first: Mapping[str, T
         ValueError: More than the machine has; says how much, and how to ask for less.
     """
     asked = request.config.precision
-    dtype = DTYPES.get(asked)
-    if dtype is None:
-        dtype = next(iter(first.values())).dtype
-        for tensor in first.values():
-            dtype = torch.promote_types(dtype, tensor.dtype)
+    dtype = DTYPES.get(asked) or widest(first.values())
     needed = total_bytes([shape for _, shape in architecture.shapes], count, dtype)
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > MEMORY_SHARE * there:

@@ -25,8 +25,10 @@ __all__ = [
     "Request",
     "Source",
     "activation_name",
+    "architecture_of",
     "as_tensor",
     "canonical_figures",
+    "native",
     "only_activation",
     "ordered_runs",
     "require",
@@ -82,6 +84,7 @@ class Contents:
         first_error: What was said of the first file that could not be read.
         starts: Rows of what runs began with where that is none of their networks; None where ``rows`` say it.
         metadata: What a zoo of these networks says as theirs did: recipe, distribution of initial weights.
+        copies: Networks that were read and are the same as one of another run.
     """
 
     rows: pd.DataFrame
@@ -90,6 +93,7 @@ class Contents:
     first_error: str | None = None
     starts: pd.DataFrame | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    copies: list[str] = field(default_factory=list)
 
     def leave_out(self, reason: str, names: Iterable[str]) -> None:
         """Remember what does not come along."""
@@ -152,7 +156,8 @@ def require(request: Request, condition: bool, expected: str, option: str) -> No
 
 def activation_name(given: Any) -> str:
     """An activation's name in our words."""
-    plain = "" if given is None else str(given).strip().lower()
+    missing = given is None or given != given  # a table's missing text is NaN
+    plain = "" if missing else str(given).strip().lower()
     return ACTIVATIONS.get(plain, plain)
 
 
@@ -208,9 +213,33 @@ def only_activation(request: Request, contents: Contents) -> str | None:
     return request.activation
 
 
+def architecture_of(source: Source, request: Request, contents: Contents, first: Mapping[str, Tensor]) -> Architecture:
+    """What :meth:`Source.architecture` makes of settings and tensors that anybody may have written.
+
+    Raises:
+        ValueError: No network follows from them; names the path.
+    """
+    try:
+        found = source.architecture(request, contents, first)
+    except Exception as error:  # other people's settings can be wrong in any way
+        if isinstance(error, ValueError) and str(error).startswith(str(request.path)):
+            raise
+        said = str(error) or type(error).__name__
+        raise ValueError(
+            f"{request.path}: no network of the format {source.name} follows from its settings and tensors "
+            f"({said.rstrip('.')}); zoo.read.module says what the networks are."
+        ) from error
+    return found
+
+
 def stacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """One network's tensors as those of one network among many."""
     return {name: tensor[None] for name, tensor in tensors.items()}
+
+
+def native(numbers: Any) -> Tensor:
+    """An array's numbers in memory of their own, their bytes in this machine's order."""
+    return torch.from_numpy(numbers.astype(numbers.dtype.newbyteorder("="), order="C"))
 
 
 def as_tensor(vector: Any) -> Tensor:

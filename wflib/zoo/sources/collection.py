@@ -28,6 +28,7 @@ class Labels:
         table: A row for each network: run, step, and the figures of merit that the source gives.
         provenance: Source, format, reference, settings, what was asked for, and how many networks were left out why.
         left_out: Reason → what was left out.
+        copies: Networks that are the same, to the bit, as one of another run before them.
         held_out_runs: Names of runs that nothing may learn from, with * and ?; None for what the source says, else a share.
         held_out: What the source says, (networks,) bool; None where it says nothing.
         metadata: What a zoo of these networks says as theirs did.
@@ -38,6 +39,7 @@ class Labels:
     table: pd.DataFrame
     provenance: dict[str, Any]
     left_out: Mapping[str, Sequence[str]]
+    copies: Sequence[str] = ()
     held_out_runs: Sequence[str] | None = None
     held_out: Tensor | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -59,6 +61,8 @@ class Labels:
             return torch.tensor(held_out_by_name(where, self.table["run"], list(self.held_out_runs)).tolist())
         if self.held_out is not None and 0 < int(self.held_out.sum()) < len(self):
             return self.held_out
+        if len(self) == 1:
+            raise ValueError(f"{where}: expected at least two networks, of which one can be held out, found one.")
         if self.trajectory.max() == 0:
             raise ValueError(
                 f"{where}: expected at least two runs, of which one can be held out whole, found one "

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wflib.networks.guards import refuse_expanded
+from wflib.networks.guards import refuse_expanded, refuse_no_file
 from wflib.networks.names import listed
 from wflib.networks.reading import StateFile, read_file, read_torch_file
 from wflib.networks.states import check_floating, is_counter, plain_state
@@ -44,6 +44,7 @@ def read_text(path: Path) -> str:
         BrokenFileError: It cannot be read, or is giant.
     """
     try:
+        refuse_no_file(path)
         if (size := path.stat().st_size) > LARGEST_TEXT:
             raise BrokenFileError(
                 f"{path}: expected settings of at most {LARGEST_TEXT:,} bytes, found {size:,}; move it away."
@@ -110,8 +111,8 @@ def is_shard_index(path: Path) -> bool:
     return path.name.endswith((".safetensors.index.json", ".bin.index.json"))
 
 
-def shard_files(path: Path) -> list[Path]:
-    """The shards that an index names, all beside it.
+def shard_files(path: Path) -> dict[Path, set[str]]:
+    """The shards that an index names, all beside it, and which tensors it says are in each.
 
     Raises:
         BrokenFileError: No index, or it names files elsewhere.
@@ -125,7 +126,7 @@ def shard_files(path: Path) -> list[Path]:
         raise BrokenFileError(
             f"{path}: names files that do not lie beside it: {listed(outside, 3)}; nothing of it was read."
         )
-    return [path.parent / name for name in names]
+    return {path.parent / name: {tensor for tensor, file in places.items() if file == name} for name in names}
 
 
 def read_state(path: Path, key: str | None) -> StateFile:
@@ -138,15 +139,20 @@ def read_state(path: Path, key: str | None) -> StateFile:
     if not is_shard_index(path):
         return read_file(path, key) if path.suffix else StateFile(path, state_of_content(path, read_torch_file(path), key))
     tensors: dict[str, Tensor] = {}
-    for shard in shard_files(path):
+    for shard, named in shard_files(path).items():
+        refuse_no_file(shard)
         if shard.suffix == ".safetensors":
             try:
                 part = load_tensors(shard, remedy="copy it again")[0]
             except ArtifactError as error:
                 raise BrokenFileError(str(error)) from error
         else:
-            part = state_of_content(shard, read_torch_file(shard), key)
-        tensors |= part
+            content = read_torch_file(shard)
+            part = state_of_content(shard, content, key)
+            named -= {name for name in named - set(part) if is_counter(name, content.get(name))}
+        if missing := named - set(part):
+            raise BrokenFileError(f"{path}: says that {shard.name} holds {listed(sorted(missing))}, which it does not.")
+        tensors |= {name: part[name] for name in sorted(named)}
     return StateFile(path, {name: tensor for name, tensor in tensors.items() if not is_counter(name, tensor)})
 
 
@@ -185,14 +191,14 @@ def stacked_files(paths: Sequence[Path], key: str | None) -> dict[str, Tensor]:
     """
     (path,) = paths
     try:
-        tensors = untied(read_state(path, key).tensors)
+        tensors = read_state(path, key).tensors
     except ValueError as error:
         raise BrokenFileError(str(error)) from error
     try:
         check_floating(tensors)
     except ValueError as error:
         raise BrokenFileError(f"{path}: {error}") from error
-    return {name: tensor[None] for name, tensor in tensors.items()}
+    return {name: tensor[None] for name, tensor in untied(tensors).items()}
 
 
 def total_bytes(shapes: Sequence[tuple[int, ...]], count: int, dtype: torch.dtype) -> int:

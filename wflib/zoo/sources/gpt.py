@@ -34,7 +34,7 @@ from wflib.zoo.sources.shapes import convolutional, perceptron
 
 __all__ = ["GPT"]
 
-KEY = re.compile(r"(?P<run>.+)/ep(?P<epoch>\d+)_it(?P<iteration>\d+)\.pt")
+KEY = re.compile(r"(?P<run>.+)/ep(?P<epoch>[0-9]{1,15})_it(?P<iteration>[0-9]{1,15})\.pt")
 CIFAR = ((16, 3, 3, 3), (32, 16, 3, 3), (10, 32), (10,))
 CIFAR_NAMES = ("conv1.weight", "conv2.weight", "fc.weight", "fc.bias")
 LARGEST_VECTOR = 2**31
@@ -170,16 +170,23 @@ def databases(path: Path) -> Iterator[Path]:
 
 
 def run_figures(folder: Path) -> dict[str, dict[str, float]]:
-    """Key → figures of merit, of one run or of several."""
+    """Key → figures of merit, of one run or of several.
+
+    Raises:
+        BrokenFileError: ``runs.json`` is damaged or holds something else.
+    """
     if not (folder / "runs.json").is_file():
         return {}
     content = read_json(folder / "runs.json")
-    runs = [content] if isinstance(content, dict) and "checkpoints" in content else list(content.values())
-    found: dict[str, dict[str, float]] = {}
-    for run in runs:
-        for key, figures in (run.get("checkpoints") or {}).items():
-            found[key] = canonical_figures(figures)
-    return found
+    try:
+        runs = [content] if "checkpoints" in content else list(content.values())
+        figures = [one for run in runs for one in (run.get("checkpoints") or {}).items()]
+        return {key: canonical_figures(of_key) for key, of_key in figures}
+    except (AttributeError, TypeError) as error:
+        raise BrokenFileError(
+            f"{folder}/runs.json: expected checkpoints with figures of each, or runs with checkpoints, found others "
+            f"({error}); restore it."
+        ) from error
 
 
 def numbers(folder: Path, key: str, value: Any) -> np.ndarray:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture, mlp
 from wflib.networks.names import listed
-from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, require
+from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, native, require
 
 __all__ = ["HDF5"]
 
@@ -51,7 +50,7 @@ class HDF5(Source):
                 f"widths {[group.size for group in architecture.groups[1:]]}, found {vectors.shape[1]}; "
                 f"change zoo.read.layers."
             )
-        flat, found, start = torch.from_numpy(vectors.astype("float32", copy=False)), {}, 0
+        flat, found, start = native(vectors), {}, 0
         for name, shape in sorted(architecture.shapes, key=lambda one: len(one[1]) < 2):
             width = int(np.prod(shape))
             turned = request.config.orientation == "in-out" and len(shape) == 2
@@ -101,7 +100,7 @@ def data_set(path: Path, file: Any) -> Any:
     found = file["dataset"]
     if found.external or found.is_virtual:
         raise BrokenFileError(f"{path}: its data set takes numbers from other files, which are not read; copy them into it.")
-    if found.ndim != 2 or found.dtype.kind != "f":
+    if found.ndim != 2 or found.dtype.kind != "f" or found.dtype.itemsize > 8:
         raise BrokenFileError(f"{path}: expected (networks, weights) of floats, found {found.shape} of {found.dtype}.")
     size = path.stat().st_size
     if found.id.get_storage_size() > size or (found.size * found.dtype.itemsize > 20 * size):

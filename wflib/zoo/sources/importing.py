@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from wflib.architecture import Architecture
 from wflib.config import ReadConfig
@@ -17,6 +18,7 @@ from wflib.zoo.base import require_both_parts
 from wflib.zoo.sources.assembly import assembled, with_one_architecture
 from wflib.zoo.sources.base import Contents, Request, Source
 from wflib.zoo.sources.collection import Labels
+from wflib.zoo.sources.leaving_out import copies, fingerprints
 from wflib.zoo.sources.reading import asked, beginnings, labels_of, recognized, warn_of
 from wflib.zoo.sources.selection import select
 from wflib.zoo.writer import ZooWriter
@@ -66,11 +68,13 @@ def read_into(writer: ZooWriter, path: str | Path, format: str = "auto", config:
     source = recognized(request.path, format)()
     contents = source.contents(request)
     rows = with_one_architecture(source, request, contents, select(path, contents, request.config))
-    kept, architecture = [], None
+    kept, prints, architecture = [], [], None
     for architecture, weights, places in assembled(source, request, contents, rows, PART):
         writer.append(Networks.unchecked(architecture, weights).map(lambda tensor: tensor.float()))
         kept += places
+        prints.append(fingerprints(weights))
     chosen = rows.iloc[kept]
+    contents.copies = copies(chosen, torch.cat(prints))
     write_beginnings(writer, source, request, contents, rows, chosen)
     warn_of(request.path, contents)
     return Imported(architecture=architecture, writer=writer, **labels_of(source, request, contents, chosen))

@@ -25,7 +25,7 @@ __all__ = ["INR"]
 FIRST = 5
 """Files that are looked into to tell the format."""
 FREQUENCY = 30.0
-LABEL = re.compile(r"_(\d+)(?:_\d+)?s?/")
+LABEL = re.compile(r"_([0-9]{1,15})(?:_[0-9]+)?s?/")
 NAMES = {"dwsnets": r"seq\.\d+\.(weight|bias)", "nfn": r"net\.\d+\.(linear\.)?(weight|bias)"}
 OFFSETS = {"dwsnets": 0.5, "nfn": 0.0}
 
@@ -35,6 +35,9 @@ class INR(Source):
 
     name = "inr"
     what = "implicit neural representations of DWSNets and NFN: one file a signal"
+
+    def __init__(self) -> None:
+        self.maker: str | None = None
 
     def recognizes(self, path: Path) -> bool:
         """The first file that can be read has names of DWSNets or NFN, and at most three coordinates go in."""
@@ -66,9 +69,16 @@ class INR(Source):
     def load(self, request: Request, places: Sequence[Path]) -> Mapping[str, Tensor]:
         """A file's state dict."""
         found = stacked_files(places, request.config.key)
-        if made_by(found) is None:
+        maker = made_by(found)
+        if maker is None:
             raise BrokenFileError(
                 f"{places[0]}: expected names such as seq.0.weight or net.0.linear.weight, found {listed(found, 4)}."
+            )
+        self.maker = self.maker or maker
+        if maker != self.maker:
+            raise BrokenFileError(
+                f"{places[0]}: is of {maker}, others here of {self.maker}, whose outputs are shifted otherwise; "
+                "read them apart."
             )
         return found
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.networks.names import listed, natural_order
+from wflib.networks.reading import require_text
 from wflib.zoo.sources.base import Contents, Request, Source, canonical_figures, only_activation, require
 from wflib.zoo.sources.files import read_json, read_lines, stacked_files
 from wflib.zoo.sources.shapes import convolutional
@@ -98,13 +99,14 @@ def models(path: Path, file: str) -> Iterator[tuple[Path, dict[int, Path]]]:
         A folder, and its files by step.
 
     Raises:
-        ValueError: A folder cannot be read.
+        ValueError: A folder cannot be read, or a name is no text.
     """
 
     def refuse(error: OSError) -> None:
         raise ValueError(f"{error.filename}: expected a folder that can be read, {error.strerror}.") from error
 
     for root, folders, _ in os.walk(path, onerror=refuse):
+        require_text(root, folders)
         folders[:] = sorted(
             (f for f in folders if not f.startswith(".") and not (Path(root) / f).is_symlink()), key=natural_order
         )

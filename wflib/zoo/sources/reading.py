@@ -16,12 +16,13 @@ from wflib.architecture import Architecture
 from wflib.config import ReadConfig
 from wflib.networks import Networks
 from wflib.networks.names import listed, natural_order
-from wflib.zoo.sources.assembly import BROKEN, DIVERGED, OTHER, assemble, with_one_architecture
+from wflib.zoo.sources.assembly import assemble, with_one_architecture
 from wflib.zoo.sources.base import LABELS, Contents, Request, Source
 from wflib.zoo.sources.collection import Collection
 from wflib.zoo.sources.gpt import GPT
 from wflib.zoo.sources.hdf5 import HDF5
 from wflib.zoo.sources.inr import INR
+from wflib.zoo.sources.leaving_out import BROKEN, DIVERGED, NEGATIVE, OTHER, copies, copies_text, fingerprints
 from wflib.zoo.sources.modelzoo import ModelZoo
 from wflib.zoo.sources.modules import module_and_inputs, traced
 from wflib.zoo.sources.own import Own
@@ -55,7 +56,10 @@ def recognized(path: Path, format: str = "auto") -> type[Source]:
         if source().recognizes(path):
             return source
     known = "; ".join(f"{name}: {source.what}" for name, source in FORMATS.items())
-    raise ValueError(f"{path}: expected networks in a format that is known, found none. Known are {known}.")
+    there = (
+        f" but {listed(sorted(file.name for file in path.iterdir()), 3)}" if path.is_dir() and any(path.iterdir()) else ""
+    )
+    raise ValueError(f"{path}: expected networks in a format that is known, found none{there}. Known are {known}.")
 
 
 def require_networks(path: Path) -> None:
@@ -122,6 +126,7 @@ def read(
     wanted = with_initial(contents, rows)
     made, weights, wanted = assemble(source, request, contents, wanted)
     networks, chosen, initial = separated(Networks.unchecked(made, weights), wanted)
+    contents.copies = copies(chosen, fingerprints(networks.weights))
     warn_of(request.path, contents)
     labels = labels_of(source, request, contents, chosen)
     return Collection(
@@ -156,6 +161,7 @@ def labels_of(source: Source, request: Request, contents: Contents, chosen: pd.D
         "table": chosen.drop(columns=[name for name in LABELS[2:] if name in chosen]).reset_index(drop=True),
         "provenance": provenance(request.path, source, contents, request.config, len(chosen), len(runs)),
         "left_out": contents.left_out,
+        "copies": contents.copies,
         "held_out_runs": request.config.held_out_runs,
         "held_out": torch.tensor(chosen["held_out"].tolist()) if "held_out" in chosen else None,
         "metadata": contents.metadata,
@@ -219,9 +225,11 @@ def names(rows: pd.DataFrame) -> tuple[str, ...] | None:
 
 def warn_of(path: Path, contents: Contents) -> None:
     """Say what one would not expect to be left out."""
-    for reason in (BROKEN, DIVERGED, OTHER):
+    for reason in (BROKEN, DIVERGED, NEGATIVE, OTHER):
         if left := contents.left_out.get(reason):
             warnings.warn(f"{path}: left out {len(left)} {reason}: {listed(left, 5)}.", stacklevel=3)
+    if contents.copies:
+        warnings.warn(f"{path}: {copies_text(contents.copies)}", stacklevel=3)
 
 
 def provenance(
@@ -233,5 +241,6 @@ def provenance(
     return {
         "source": str(path), "format": source.name, **contents.facts, **with_text, "networks": networks, "runs": runs,
         "read": config.model_dump(exclude_defaults=True),
+        **({"copies": len(contents.copies)} if contents.copies else {}),
         "left_out": {reason: len(found) for reason, found in contents.left_out.items()},
     }  # fmt: skip

@@ -40,6 +40,8 @@ def select(path: object, contents: Contents, config: ReadConfig) -> pd.DataFrame
     rows = contents.rows
     if not len(rows):
         raise ValueError(f"{path}: expected networks, found none.")
+    if not pd.api.types.is_integer_dtype(rows["step"]) or not rows["step"].between(0, 2**62).all():
+        raise ValueError(f"{path}: expected steps between 0 and 2⁶², found {rows['step'].min()} to {rows['step'].max()}.")
     order = {name: place for place, name in enumerate(sorted(rows["run"].unique(), key=natural_order))}
     rows = rows.assign(order=rows["run"].map(order)).sort_values(["order", "step"], kind="stable", ignore_index=True)
     if config.trajectories == "each":

@@ -35,6 +35,10 @@ def affine_layers(first: Mapping[str, Tensor]) -> list[tuple[str, tuple[int, ...
             )
         if f"{name}.weight" != roles["weight"]:
             raise ValueError(f"{roles['weight']} is not named as torch names weights")
+        if 0 in first[roles["weight"]].shape:
+            raise ValueError(
+                f"{roles['weight']} has shape {tuple(first[roles['weight']].shape[1:])}, which holds no numbers"
+            )
         found.append((name, tuple(first[roles["weight"]].shape[1:]), "bias" in roles))
     return found
 

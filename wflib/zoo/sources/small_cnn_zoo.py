@@ -16,12 +16,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.networks.names import natural_order
-from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, canonical_figures, only_activation, require
+from wflib.zoo.sources.base import (
+    BrokenFileError,
+    Contents,
+    Request,
+    Source,
+    canonical_figures,
+    native,
+    only_activation,
+    require,
+)
 from wflib.zoo.sources.files import read_table_text
 from wflib.zoo.sources.shapes import convolutional
 
@@ -60,11 +68,15 @@ class SmallCNNZoo(Source):
                 f"{len(table)} with "
                 f"{', '.join(map(str, table.columns[:8]))}."
             )
+        steps = pd.to_numeric(table["step"], errors="coerce")
+        if not ((steps >= 0) & (steps < 2**53) & (steps % 1 == 0)).all():
+            wrong = table["step"][~((steps >= 0) & (steps < 2**53) & (steps % 1 == 0))].iloc[0]
+            raise BrokenFileError(f"{file}: expected steps that count from 0, found {wrong!r}.")
         figures = pd.DataFrame(
             [canonical_figures(row) for row in table.filter(regex="_(loss|accuracy)$").to_dict("records")]
         )
         rows = pd.DataFrame({
-            "run": table["modeldir"].astype(str), "step": table["step"].astype(int), "initial": table["step"] == 0,
+            "run": table["modeldir"].astype(str), "step": steps.astype(int), "initial": steps == 0,
             "place": np.arange(count), "activation": table["config.activation"].astype(str),
         })  # fmt: skip
         found = Contents(pd.concat([rows, figures], axis=1), {"reference": "Unterthiner et al. 2020, arXiv 2002.11448"})
@@ -76,7 +88,7 @@ class SmallCNNZoo(Source):
         vectors = np.asarray(memory_map(request.path / "weights.npy")[list(places)])
         found: dict[str, Tensor] = {}
         for name, (where, shape) in layout(request.path / "layout.csv", vectors.shape[1]).items():
-            tensor = torch.from_numpy(vectors[:, where].copy()).view(len(places), *shape)
+            tensor = native(vectors[:, where]).view(len(places), *shape)
             found[name] = (
                 tensor.permute(0, *range(tensor.ndim - 1, tensor.ndim - 3, -1), *range(1, tensor.ndim - 2))
                 if tensor.ndim > 2
@@ -109,7 +121,7 @@ def memory_map(path: Path) -> np.ndarray:
         raise BrokenFileError(
             f"{path}: expected a table of numbers, found a damaged file or objects ({said}); copy it again."
         ) from error
-    if found.ndim != 2 or not np.issubdtype(found.dtype, np.floating):
+    if found.ndim != 2 or not np.issubdtype(found.dtype, np.floating) or found.dtype.itemsize > 8:
         raise BrokenFileError(f"{path}: expected (networks, weights) of floats, found {found.shape} of {found.dtype}.")
     return found
 
@@ -146,4 +158,7 @@ def layout(path: Path, columns: int) -> dict[str, tuple[slice, tuple[int, ...]]]
             )
         layer = numbers[re.sub(r"/?(kernel|bias)(:0)?$", "", str(row.varname))]
         found[f"layers.{layer}.{'bias' if 'bias' in str(row.varname) else 'weight'}"] = where, shape
+    ends = sorted((where.start, where.stop) for where, _ in found.values())
+    if len(found) < len(table) or [0, *(stop for _, stop in ends)] != [*(start for start, _ in ends), columns]:
+        raise BrokenFileError(f"{path}: expected tensors that take each of {columns} columns once, found others or gaps.")
     return found

@@ -15,9 +15,9 @@ import pandas as pd
 from torch import Tensor
 
 from wflib.architecture import Architecture
-from wflib.networks.names import natural_order
+from wflib.networks.names import listed, natural_order
 from wflib.networks.reading import SUFFIXES, network_files
-from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, require
+from wflib.zoo.sources.base import LABELS, BrokenFileError, Contents, Request, Source, require
 from wflib.zoo.sources.files import is_shard_index, shard_files, stacked_files
 from wflib.zoo.sources.shapes import perceptron
 
@@ -102,6 +102,10 @@ def labels(root: Path, names: Sequence[str], files: Sequence[Path], pattern: str
         given = None if pattern is None else re.compile(pattern)
     except re.error as error:
         raise ValueError(f"zoo.read.pattern: expected a regular expression, got {pattern!r} ({error}).") from error
+    if reserved := ({*LABELS, "order"} - {"run", "step"}) & set(given.groupindex if given else ()):
+        raise ValueError(
+            f"{root}: zoo.read.pattern: groups {listed(sorted(reserved))} would be taken for labels of ours; rename them."
+        )
     rows = []
     for name, file in zip(names, files, strict=True):
         plain = re.sub(r"\.(safetensors|bin)\.index\.json$", "", name)
@@ -115,7 +119,7 @@ def labels(root: Path, names: Sequence[str], files: Sequence[Path], pattern: str
             told = {key: value for key, value in match.groupdict().items() if value is not None}
             run, step = told.pop("run", ""), told.pop("step", "0")
             told.pop("seed", None)
-            if not step.isdigit():
+            if not step.isdecimal():
                 raise ValueError(
                     f"{root}: zoo.read.pattern: expected the group step to be a number, got {step!r} of {name}."
                 )

@@ -98,9 +98,22 @@ def checked(path: Path) -> dict[str, Any]:
         or "model" not in content
     ):
         raise BrokenFileError(f"{path}: expected model and a config with {', '.join(SETTINGS)}, found others.")
+    if not valid(config, content.get("last_result") or {}):
+        raise BrokenFileError(f"{path}: expected sizes as whole numbers and names of activations, found {config}.")
     if len({len(config[key]) for key in lists[1:]} | {config["n_layers"], len(config["channels"]) - 1}) > 1:
         raise BrokenFileError(f"{path}: expected settings of {config['n_layers']} layers, found {config}.")
     return content
+
+
+def valid(config: Mapping[str, Any], figures: Any) -> bool:
+    """Whether a configuration has numbers and names where such belong, and sums of what comes before them alone."""
+    least = {"channels": 1, "kernel_size": 1, "stride": 1, "padding": 0, "residual": -1}
+    numbers = [(config[key], 1) for key in ("n_layers", "n_classes")]
+    numbers += [(number, bound) for key, bound in least.items() for number in config[key]]
+    if not all(type(number) is int and number >= bound for number, bound in numbers):
+        return False
+    earlier = all(source < index for index, source in enumerate(config["residual"]))
+    return earlier and all(isinstance(name, str) for name in config["activation"]) and isinstance(figures, Mapping)
 
 
 def wild_network(config: Mapping[str, Any], inputs: Sequence[int]) -> Architecture:
