@@ -13,7 +13,7 @@ from wflib.networks import Networks
 
 __all__ = ["squared_distance_bound"]
 
-TILE, TILE_QUERIES = 2**20, 32
+TILE, TILE_QUERIES = 2**17, 16
 
 Cell = tuple[tuple[str, ...], list[Tensor]]
 """Groups, and both sides' entries: (networks, features), of one group (networks, neurons, features), of several (networks,

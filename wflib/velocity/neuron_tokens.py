@@ -82,8 +82,9 @@ class NeuronTokenLayer(nn.Module):
         tokens = tokens + (1 + gate_2) * self.network(self.network_norm(tokens) * (1 + scale_2) + shift_2)
         updated, parts = [], layout.split(tokens)
         for edge, normed_edge, (target, source) in zip(edges, normed, layout.ends, strict=True):
-            hidden = self.edge_input(normed_edge) + self.edge_time(time)[:, None, None]
-            hidden = hidden + self.edge_target(parts[target]).unsqueeze(2) + self.edge_source(parts[source]).unsqueeze(1)
+            # Small sums first: each of edges is a pass through memory.
+            at_target = self.edge_target(parts[target]) + self.edge_time(time).unsqueeze(1)
+            hidden = self.edge_input(normed_edge) + at_target.unsqueeze(2) + self.edge_source(parts[source]).unsqueeze(1)
             updated.append(edge + self.edge_output(functional.gelu(hidden)))
         return tokens, updated
 
