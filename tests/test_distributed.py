@@ -75,3 +75,23 @@ def test_a_failed_helper_ends_a_wait_that_would_have_no_end(tmp_path):
     assert "ended with code 1: the helper has no strength left" in done.stderr
     assert time.monotonic() - started < 60
     assert run(FAILS.format(then="pass"), tmp_path).returncode == 0  # the work was done: nobody waits for the helper
+
+
+def test_a_helper_that_ends_before_all_have_met_is_heard(tmp_path):
+    early = """
+import os, sys
+if os.environ.get("RANK") == "1":
+    sys.exit("the helper was in a hurry")
+from wflib.distributed import process_group, processes, sharing
+if "RANK" not in os.environ:
+    import time
+    def fails(*_, **__):
+        time.sleep(5)  # as a connection that is refused once the helper has ended
+        raise RuntimeError("Connection refused")
+    sharing.distributed.init_process_group = fails
+with process_group(2):
+    pass
+"""
+    done = run(early, tmp_path)
+    assert done.returncode == 1
+    assert "ended with code 1: the helper was in a hurry" in done.stderr

@@ -233,7 +233,10 @@ def with_networks(tmp_path: Path, **sections: dict) -> Path:
     """A folder with one preset, wdbc's, in which some sections say what is different for some networks."""
     preset = YAML(typ="safe").load(Path("stages/presets/wdbc.yaml").read_text())
     for name, by_network in sections.items():
-        section = preset["geometries"]["geometric"]["training"] if name == "geometric" else preset[name]
+        if name == "geometric":
+            section = preset["geometries"].setdefault("geometric", {}).setdefault("training", {})
+        else:
+            section = preset[name]
         section["by_network"] = by_network
     YAML(typ="safe").dump(preset, tmp_path / "wdbc.yaml")
     return tmp_path

@@ -143,7 +143,7 @@ def test_condition_asks_over_the_range_of_the_zoo(study):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("condition", ["--flow", FLAT], "this flow has no condition"),
+        ("condition", ["--flow", FLAT], "step is not measured on examples; choose loss or accuracy"),
         ("samplers", ["--flow", "nowhere.safetensors"], "nowhere.safetensors"),
         ("samplers", ["--independent", "nowhere.safetensors"], "nowhere.safetensors"),
         ("polish", ["--data", "data/flow.safetensors"], "data/flow.safetensors"),

@@ -57,24 +57,31 @@ def helpers(processes: int) -> Iterator[str]:
 
     Yields:
         The file by which they meet, ``init_method`` of ``torch.distributed``.
+
+    Raises:
+        ConnectionError: One of them ended before all had met.
     """
     threads = max(1, torch.get_num_threads() // processes)
     with tempfile.TemporaryDirectory(prefix="wflib-") as folder:
         meeting = (Path(folder) / "meeting").as_uri()
         shared = {**os.environ, MEETING: meeting, "WORLD_SIZE": str(processes), "OMP_NUM_THREADS": str(threads)}
-        started, done = [], threading.Event()
-        for rank in range(1, processes):
-            with (Path(folder) / f"{rank}.log").open("wb") as log:
+        started, logs, done = [], [Path(folder) / f"{rank}.log" for rank in range(1, processes)], threading.Event()
+        for rank, path in enumerate(logs, 1):
+            with path.open("wb") as log:
                 own = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
                 command = [sys.executable, *sys.orig_argv[1:]]
                 started.append(subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=log))
-        for rank, process in enumerate(started, 1):
-            arguments = (process, Path(folder) / f"{rank}.log", done)
-            threading.Thread(target=stop_if_it_fails, args=arguments, daemon=True).start()
+        for process, log in zip(started, logs, strict=True):
+            threading.Thread(target=stop_if_it_fails, args=(process, log, done), daemon=True).start()
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
             yield meeting
+        except ConnectionError as error:
+            for process, log in zip(started, logs, strict=True):
+                if process.poll():
+                    raise ConnectionError(last_words(process.returncode, log)) from error
+            raise
         finally:
             done.set()
             torch.set_num_threads(before)
@@ -91,7 +98,12 @@ def stop_if_it_fails(process: subprocess.Popen[bytes], log: Path, done: threadin
     code = process.wait()
     if code == 0 or done.wait(GRACE):
         return
+    print(last_words(code, log), file=sys.stderr)  # noqa: T201
+    os._exit(1)
+
+
+def last_words(code: int, log: Path) -> str:
+    """What a helper that failed has said at its end."""
     said = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
     words = said[0] if said else "no message; was it killed for memory?"
-    print(f"a process that shared the work ended with code {code}: {words}", file=sys.stderr)  # noqa: T201
-    os._exit(1)
+    return f"a process that shared the work ended with code {code}: {words}"

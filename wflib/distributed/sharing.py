@@ -47,11 +47,18 @@ def process_group(processes: int = 1) -> Iterator[None]:
 
 @contextmanager
 def joined(meeting: str, rank: int, processes: int) -> Iterator[None]:
-    """Be one of some processes."""
+    """Be one of some processes.
+
+    Raises:
+        ConnectionError: They did not meet, as one of them ended before.
+    """
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend, meeting, timeout=PATIENCE, rank=rank, world_size=processes)
+    try:
+        distributed.init_process_group(backend, meeting, timeout=PATIENCE, rank=rank, world_size=processes)
+    except (RuntimeError, ValueError) as error:
+        raise ConnectionError(f"processes that share the work did not meet: {error}") from error
     try:
         yield
     finally:

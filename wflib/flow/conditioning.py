@@ -47,14 +47,14 @@ class Condition(nn.Module):
         """Set mean, deviation and quantiles from the figures of a zoo's networks.
 
         Raises:
-            ValueError: Fewer than two networks, whose figures have no deviation, or figures that are not finite.
+            ValueError: Fewer than two networks, whose measured figures have no deviation, or figures that are not finite.
         """
-        if len(figures) < 2:
+        if len(figures) < (1 if self.name == "step" else 2):
             raise ValueError(f"flow.condition needs the figures of two networks or more, got {len(figures)}.")
         require_finite({self.name: figures}, "flow.condition", LEAVE_OUT)
         values = self.transform(figures.double())
         self.mean.copy_(values.mean())
-        self.deviation.copy_(values.std().clamp_min(1e-6))
+        self.deviation.copy_(values.std(correction=0).clamp_min(1e-6))
         middles = (torch.arange(LEVELS, device=figures.device) + 0.5) / LEVELS
         self.levels.copy_(figures.sort().values[(middles * len(figures)).long()])
 
