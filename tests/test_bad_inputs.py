@@ -186,7 +186,10 @@ def a_tensor_less(path: Path) -> None:
 
 
 def no_rows(path: Path) -> None:
-    edited(path, lambda tensors, header: tensors.update({name: tensor[:0] for name, tensor in tensors.items()}))
+    def change(tensors: dict, header: dict) -> None:
+        tensors.update({name: tensor[:0] for name, tensor in tensors.items() if tensor.ndim})
+
+    edited(path, change)
 
 
 def integers(path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_flow_of_the_gaussian_model_alone_has_the_closed_form(make_flow, datas
     exact = torch.distributions.Normal(mean, deviation).log_prob(x_1.double()).sum(1)[:4]
     found = log_likelihood(flow, flow.prior, x_1[:4].double(), 64, "rk4")
     assert (found - exact).abs().max() < 1e-3
-    assert (flow.prior.log_density(x_1[:4].double()) - exact).abs().min() > 0.04
+    assert (flow.prior.log_density(x_1[:4].double()) - exact).abs().mean() > 0.1  # which the prior alone does not have
 
 
 @pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
