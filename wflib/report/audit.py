@@ -20,8 +20,11 @@ __all__ = ["audit_figure", "audit_markdown", "audit_table"]
 HELD_OUT, TRAINING = "held-out", "training"
 NOVEL = 0.98
 """Distance to the training networks, relative to held-out networks', from which a model counts as novel."""
-OPTIONAL = ("average_100", "copying_ratio", "classifier_auc", "fit_seconds", "draw_seconds", "rejected")
-"""What cells leave out where it is undefined: of single networks, of controls."""
+OPTIONAL = (
+    *("average_100", "copying_ratio", "classifier_auc", "fit_seconds", "draw_seconds", "rejected", "detectable_copies"),
+    *("accuracy_mean", "accuracy_std"),
+)
+"""What cells leave out where it is undefined: of single networks, of controls; of earlier versions."""
 
 
 def audit_table(rows: pd.DataFrame) -> pd.DataFrame:
