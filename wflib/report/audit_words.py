@@ -83,7 +83,7 @@ def beaten_by(row: pd.Series, models: pd.DataFrame, zoo_seconds: float) -> pd.Se
 def percent(row: pd.Series) -> str:
     """Accuracy on all test examples ± deviation between networks, in percent."""
     spread = row["accuracy_std"]
-    return f"{100 * row['accuracy_mean']:.2f}" + (f" ± {100 * spread:.2f}" if math.isfinite(spread) else "")
+    return fixed(100 * row["accuracy_mean"], 2) + (f" ± {100 * spread:.2f}" if math.isfinite(spread) else "")
 
 
 def listed(rows: list[pd.Series]) -> str:
