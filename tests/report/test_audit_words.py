@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.report.test_audit_page import audited, cell
-from wflib.report import audit_in_short, audit_table, audit_zoo
+from wflib.report import audit_choices, audit_in_short, audit_table, audit_zoo
 
 SETTINGS = {
     "task": "mnist",
@@ -16,6 +16,9 @@ SETTINGS = {
         **{"source": "train", "network": "mlp", "widths": [32, 32], "optimizer": "adam", "epochs": 5},
         **{"networks": 200, "held_out": 0.5},
     },
+    "models": {"average": {"networks": 10}, "few-steps": {}, "flat-flow": {"components": 99, "steps": 5}},
+    "velocity": {"kind": "neuron-tokens", "dimension": 128},
+    "training": {"iterations": 1500, "batch_size": 32},
 }
 COPIES = "closer than held-out, share nearest to training"
 
@@ -68,7 +71,7 @@ def test_copies_averages_and_who_is_beaten(rows):
     assert "No further below than one such deviation: memorizer, trained anew, flat flow matching;" in text
     assert "drawn towards them: memorizer, flat flow matching." in text
     assert "Neither copies nor averages: few steps of training, full Gaussian; of these not beaten" in text
-    assert "Verbatim copies of 16.0% of the draws or more would be found" in text
+    assert "Verbatim copies of 16 % of the draws or more would be found" in text
 
 
 def test_what_costs_more_or_copies_beats_nobody(rows):
@@ -91,6 +94,13 @@ def test_the_zoo_in_words():
     )
     foreign = {"task": "none", "zoo": SETTINGS["zoo"] | {"source": "folder/of/others"}}
     assert audit_zoo(foreign).startswith("Networks of folder/of/others")
+
+
+def test_choices_in_words():
+    assert audit_choices(SETTINGS) == (
+        "Models have their own default settings but for average: networks 10; flat-flow: components 99, steps 5; flow: "
+        "neuron-tokens of 128 features, 1,500 iterations of 32 networks."
+    )
 
 
 def test_tables_of_earlier_versions_have_a_page(rows):

@@ -8,7 +8,7 @@ from wflib.report.abilities import (
     samplers_figure,
 )
 from wflib.report.audit import audit_figure, audit_markdown, audit_table
-from wflib.report.audit_words import audit_in_short, audit_zoo
+from wflib.report.audit_words import audit_choices, audit_in_short, audit_zoo
 from wflib.report.barriers import barrier_matrix, mean_excess
 from wflib.report.cost import Cost, cost_of_run
 from wflib.report.curves import learning_rate, quality_by_steps, training_loss
@@ -35,6 +35,7 @@ __all__ = [
     "ReportData",
     "ReportFigure",
     "alignment_figure",
+    "audit_choices",
     "audit_figure",
     "audit_in_short",
     "audit_markdown",

@@ -69,7 +69,7 @@ def audit_markdown(table: pd.DataFrame, zoo_seconds: float, training_seconds: fl
 
     Args:
         table: From :func:`audit_table`.
-        zoo_seconds: Seconds to make the zoo.
+        zoo_seconds: Seconds to make the networks that models learn from.
         training_seconds: Seconds to train one network anew.
     """
     head = ["Model", "Train NLL", "Validation NLL", "Test NLL", "Average of 100: validation NLL", "Variance ratio"]
@@ -93,9 +93,9 @@ EXPLAINED = """
 Mean over seeds ± deviation between seeds; losses in nats on the same examples for all. Novelty: mean distance to the nearest
 training network, modulo permutations, over held-out networks'. Copying ratio: that distance over the one to as many
 networks that nobody learned from. AUC: of a classifier between the model's networks and held-out ones, 0.5 where they are
-alike. Fit and draw: seconds on one machine, draws all at once. Pays from: number of networks from which the zoo (where a
-model learns from it), the fit and the draws together take less than training as many anew. Tests: adjusted for their number,
-at 5 %, in most seeds.
+alike. Fit and draw: seconds on one machine, draws all at once. Pays from: number of networks from which making the training
+networks (where a model learns from any), the fit and the draws together take less than training as many anew. Tests:
+adjusted for their number, at 5 %, in most seeds.
 *training* are training networks whose own runs do not count as neighbours: a control that no test may flag.
 """
 

@@ -15,7 +15,7 @@ from wflib.report.sources import VARIANCE_RANGE
 from wflib.report.tables import fixed, markdown_table
 from wflib.report.theme import label
 
-__all__ = ["audit_in_short", "audit_zoo"]
+__all__ = ["audit_choices", "audit_in_short", "audit_zoo"]
 
 HELD_OUT, ANEW = "held-out", "trained-anew"
 NO_MODELS = (HELD_OUT, "training")
@@ -45,6 +45,21 @@ def audit_zoo(settings: Mapping[str, Any]) -> str:
         f"Zoo: {settings['task']}, {zoo['network']} with hidden widths {widths}, {zoo['optimizer']} for {zoo['epochs']} "
         f"epochs; {zoo['networks'] - held_out:,} training runs to learn from, {held_out:,} held out."
     )
+
+
+def audit_choices(settings: Mapping[str, Any]) -> str:
+    """One sentence on how models were set where that is not their own default, and on the size of the flow."""
+    chosen = [
+        f"{name}: {', '.join(f'{key} {value}' for key, value in values.items())}"
+        for name, values in settings["models"].items()
+        if values
+    ]
+    velocity, training = settings["velocity"], settings["training"]
+    flow = (
+        f"flow: {velocity['kind']} of {velocity['dimension']} features, {training['iterations']:,} iterations of "
+        f"{training['batch_size']} networks"
+    )
+    return f"Models have their own default settings but for {'; '.join([*chosen, flow])}."
 
 
 def leaning(row: pd.Series) -> str:
@@ -97,7 +112,7 @@ def audit_in_short(table: pd.DataFrame, settings: Mapping[str, Any], zoo_seconds
     Args:
         table: From :func:`~wflib.report.audit_table`.
         settings: Of one of the cells.
-        zoo_seconds: Seconds to make the zoo.
+        zoo_seconds: Seconds to make the networks that models learn from.
         training_seconds: Seconds to train one network anew.
     """
     zoo = settings["zoo"]
@@ -144,7 +159,7 @@ def sentences(
     )
     detectable = models["detectable_copies"].dropna()
     if len(detectable):
-        said.append(f"Verbatim copies of {detectable.max():.1%} of the draws or more would be found with 95 %.")
+        said.append(f"Verbatim copies of {100 * detectable.max():.0f} % of the draws or more would be found with 95 %.")
     said.append(f"Training one network anew took {1000 * training_seconds:.0f} ms.")
     return said
 
