@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wflib.evaluation import COPYING_TESTS
 from wflib.models import METHODS
 from wflib.report.labels import place_labels
-from wflib.report.summary import COPYING
 from wflib.report.tables import duration, fixed, markdown_table
 from wflib.report.theme import INK, colour, label, log_scale, svg_bytes, theme
 
-__all__ = ["audit_figure", "audit_markdown", "audit_table"]
+__all__ = ["audit_figure", "audit_markdown", "audit_table", "leans"]
 
 HELD_OUT, TRAINING = "held-out", "training"
 NOVEL = 0.98
@@ -59,9 +59,14 @@ def audit_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found).sort_values(["geometry", "train_nll"], ignore_index=True)
 
 
+def leans(row: pd.Series) -> bool:
+    """Whether a test of copies says no: networks know training networks in particular."""
+    return bool(set(row["rejected"].split(", ")) & set(COPYING_TESTS))
+
+
 def is_novel(row: pd.Series) -> bool:
     """Whether networks are as far from training networks as unseen ones, and no closer than to unseen ones."""
-    return row["novelty"] >= NOVEL and not row["copying_ratio"] < COPYING
+    return row["novelty"] >= NOVEL and not leans(row)
 
 
 def audit_markdown(table: pd.DataFrame, zoo_seconds: float, training_seconds: float) -> str:

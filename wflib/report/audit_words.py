@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from wflib.evaluation import COPYING_TESTS
 from wflib.evaluation.parts import AS_NOVEL
 from wflib.models import METHODS
+from wflib.report.audit import leans
 from wflib.report.sources import VARIANCE_RANGE
 from wflib.report.tables import fixed, markdown_table
 from wflib.report.theme import label
@@ -66,13 +66,13 @@ def leaning(row: pd.Series) -> str:
     """What tests of copies say of a model: copies, drawn towards training networks, or none found."""
     if not math.isfinite(row["rejected_share"]):
         return "–"
-    if not set(row["rejected"].split(", ")) & set(COPYING_TESTS):
+    if not leans(row):
         return "none found"
     return "copies" if row["novelty"] < NEAR else "drawn towards training networks"
 
 
-def averages(row: pd.Series) -> bool:
-    """Whether networks vary less than trained ones do; an average of all of them is but one network."""
+def is_narrow(row: pd.Series) -> bool:
+    """Whether networks vary less than trained ones do, as averages; the average of all is but one network."""
     return row["variance_ratio"] < VARIANCE_RANGE[0] or row["model"] == "average"
 
 
@@ -85,11 +85,12 @@ def cost(row: pd.Series, zoo_seconds: float) -> float:
 def beaten_by(row: pd.Series, models: pd.DataFrame, zoo_seconds: float) -> pd.Series | None:
     """The best model of those with a lower validation loss, no higher cost and no less novelty; training anew is none."""
     ratio = row["copying_ratio"] if math.isfinite(row["copying_ratio"]) else 0.0
+    as_free = ~models.apply(leans, axis=1) | (models["copying_ratio"] >= ratio - AS_NOVEL)
     better = models[
         (models["validation_nll"] < row["validation_nll"])
         & (models.apply(cost, axis=1, zoo_seconds=zoo_seconds) <= cost(row, zoo_seconds))
         & (models["novelty"] >= min(row["novelty"], 1.0) - ALIKE)
-        & ~(models["copying_ratio"] < min(ratio, 1.0) - AS_NOVEL)
+        & as_free
         & ~models["model"].isin([row["model"], ANEW])
     ]
     return None if better.empty else better.loc[better["validation_nll"].idxmin()]
@@ -127,9 +128,9 @@ def audit_in_short(table: pd.DataFrame, settings: Mapping[str, Any], zoo_seconds
 
 EXPLAINED = """
 Accuracy on all test examples ± deviation between networks. Copies: tests of copies, adjusted for the number of tests, in
-most seeds; *copies* lie at less than half of held-out networks' distance from training networks. Averages: a variance below
-{low} of training networks'. Beaten by: the best of those models with a lower validation loss that cost no more for a hundred
-networks (zoo and fit counted) and are no less novel.
+most seeds; *copies* lie at less than half of held-out networks' distance from training networks. Narrow: a variance below
+{low} of training networks', as averages have. Beaten by: the best of those models with a lower validation loss that cost no
+more for a hundred networks (training networks and fit counted) and are no less novel.
 """.strip()
 
 
@@ -144,7 +145,7 @@ def sentences(
     ceiling, rows = part[part["model"] == HELD_OUT].iloc[0], [row for _, row in models.iterrows()]
     close = [row for row in rows if row["accuracy_mean"] >= ceiling["accuracy_mean"] - ceiling["accuracy_std"]]
     copying = [row for row in close if leaning(row) not in ("none found", "–")]
-    honest = [row for row in rows if leaning(row) == "none found" and not averages(row) and row["model"] != ANEW]
+    honest = [row for row in rows if leaning(row) == "none found" and not is_narrow(row) and row["model"] != ANEW]
     said = [
         f"Held-out networks have a test accuracy of {percent(ceiling)} %.",
         f"No further below than one such deviation: {listed(close)}; of these copy training networks or are drawn towards "
@@ -154,8 +155,8 @@ def sentences(
         said.append(f"{published} {copies_as_good(rows)}")
     unbeaten = [row for row in honest if losers[row["model"]] is None]
     said.append(
-        f"Neither copies nor averages: {listed(honest)}; of these not beaten by a model as novel that costs no more: "
-        f"{listed(unbeaten)}."
+        f"Neither drawn towards training networks nor narrower than they are: {listed(honest)}; of these not beaten by a "
+        f"model as novel that costs no more: {listed(unbeaten)}."
     )
     detectable = models["detectable_copies"].dropna()
     if len(detectable):
@@ -174,13 +175,13 @@ def copies_as_good(rows: list[pd.Series]) -> str:
 
 
 def short_table(part: pd.DataFrame, losers: Mapping[str, pd.Series | None]) -> str:
-    """One row a model: accuracy, copies, averages, what beats it."""
-    head = ["Model", "Seeds", "Test accuracy [%]", "Validation NLL", "Copies", "Averages", "AUC", "Beaten by"]
+    """One row a model: accuracy, copies, spread, what beats it."""
+    head = ["Model", "Seeds", "Test accuracy [%]", "Validation NLL", "Copies", "Narrow", "AUC", "Beaten by"]
     rows = []
     for _, row in part.sort_values("validation_nll").iterrows():
         better = losers.get(row["model"])
         cells = [f"{row['seeds']}", percent(row), f"{row['validation_nll']:.4f}", leaning(row)]
-        cells += ["yes" if averages(row) else "no", fixed(row["classifier_auc"], 2)]
+        cells += ["yes" if is_narrow(row) else "no", fixed(row["classifier_auc"], 2)]
         by = "–" if better is None else f"{label(better['model'])} ({better['validation_nll']:.4f})"
         if row["model"] in NO_MODELS:
             cells[3:5] = ["–", "–"] if row["model"] == HELD_OUT else [cells[3], "–"]
