@@ -28,8 +28,8 @@ NEAR = 0.5
 PUBLISHED = {
     ("mnist", (32, 32), "adam"): (
         'Published for this zoo (Gupta et al., "DeepWeightFlow", 2026; 100 networks, none held out): an accuracy of '
-        "96.32 ± 0.20 % for trained networks and 96.17 ± 0.31 % for samples. Flat flow matching is their recipe here, as far "
-        "as its docstring says, and not their code."
+        "96.32 ± 0.20 % for trained networks and 96.17 ± 0.31 % for samples. Flat flow matching is their recipe here, as "
+        "far as its docstring says, and not their code."
     )
 }
 """Task, hidden widths and optimizer → what others report."""
