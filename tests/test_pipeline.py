@@ -376,7 +376,7 @@ def test_commands_of_the_paper_parse_and_name_what_they_depend_on(folder, name, 
         assert f"stages/presets/{loaded.task}.yaml" in deps
 
 
-@pytest.mark.parametrize("folder", ["studies", "audit"])
+@pytest.mark.parametrize("folder", ["studies", "audit", "peers"])
 def test_commands_of_studies_parse(folder):
     for name, stage in read_yaml(ROOT / f"reports/{folder}/dvc.yaml")["stages"].items():
         known: dict[str, Any] = {"item": {key: values[0] for key, values in stage.get("matrix", {}).items()}}
@@ -387,7 +387,12 @@ def test_commands_of_studies_parse(folder):
         parse({"stages.cell": stages.cell.app, "stages.page": stages.page.app}[words[2]], words[3:])
         if words[2] == "stages.cell":
             changes = [word for option, word in itertools.pairwise(words) if option == "--set"]
-            assert load_settings(ROOT / "params.yaml", ROOT / "stages/presets", changes), name
+            given = dict(itertools.pairwise(words))
+            loaded = load_settings(ROOT / given.get("--params", "params.yaml"), ROOT / "stages/presets", changes)
+            if "--params" in given:  # then no params of the stage name settings: their files and all others read are deps
+                needed = {given["--params"], f"stages/presets/{loaded.task}.yaml"}
+                needed |= {str(Path(word).parent) for word in words[5:] if word.startswith("data/")}
+                assert needed <= set(stage["deps"]), name
 
 
 def lookup(values: dict[str, Any], dotted: str) -> Any:

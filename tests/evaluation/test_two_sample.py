@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from wflib.evaluation import (
     norm_test,
     one_per_cluster,
 )
-from wflib.evaluation.classifier import delong
+from wflib.evaluation.classifier import delong, scored
 from wflib.evaluation.features import log_odds
 from wflib.evaluation.two_sample import standardized
 from wflib.networks import Networks, predict
@@ -68,6 +69,24 @@ def test_a_classifier_tells_shifted_points_and_not_equal_ones():
     assert sum(found.p_value <= 0.05 for found in equal) <= 5  # more with a probability of 0.3 %
     assert abs(np.mean([found.auc for found in equal]) - 0.5) < 0.03
     assert sum(found.low <= 0.5 <= found.high for found in equal) >= 25
+
+
+def test_a_classifier_of_more_answers_than_networks_needs_no_matrix_of_all_their_pairs():
+    """2,000 images of ten classes are 20,000 answers: their covariance alone would be 3 GB, its eigenvectors hours."""
+    answers = 4000
+    turned = torch.linalg.qr(torch.randn(answers, 4, generator=generator(0, "turn")))[0].T
+    ours, theirs = points(30, "a", shift=2), points(40, "b")
+    label, learned = np.repeat([1, 0], [30, 40]), np.arange(70) % 5 != 0
+    function, summaries = (
+        torch.cat([getattr(side, name) for side in (ours, theirs)]).double() for name in ("function", "summaries")
+    )
+    tracemalloc.start()
+    wide = scored((function @ turned.double()).numpy(), summaries.numpy(), label, 4, 20, learned, ~learned)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * answers**2 / 4
+    narrow = scored(function.numpy(), summaries.numpy(), label, 4, 20, learned, ~learned)
+    assert delong(*wide)[0] == pytest.approx(delong(*narrow)[0], abs=0.1)  # components have either sign
 
 
 def test_mmd_is_its_definition_and_keeps_its_level():

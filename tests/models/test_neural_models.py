@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from tests.models.test_models import QUICK, TASK, quickly_fitted, zoo_of
@@ -75,6 +76,19 @@ def test_flat_flows_have_so_many_components_as_the_zoo_and_draw_in_their_span():
         assert torch.linalg.matrix_rank(x - zoo.networks.flat.double().mean(0), rtol=1e-4) == expected
     x = quickly_fitted("flat-flow", zoo).draw(50, generator(0)).flat.double()
     assert torch.linalg.matrix_rank(x - zoo.networks.flat.double().mean(0), rtol=1e-4) == 12
+
+
+def test_flat_flows_start_where_they_are_told_to():
+    """Untrained and in one step of Euler, draws are as far apart as starting points, in units of weights."""
+    zoo = zoo_of(3 * torch.randn(50, 12, generator=generator(0, "zoo")))
+    for source, apart in ((0.0, 3.0), (0.01, 0.01)):
+        for components in (0, 12):
+            chosen = {"steps": 0, "solver": "euler", "solver_steps": 1, "source": source, "components": components}
+            settings = FlatFlow.Settings(**QUICK["flat-flow"] | chosen)
+            found = FlatFlow.fit(zoo, TASK, settings).draw(200, generator(0)).flat.std(0).mean().item()
+            assert found == pytest.approx(apart, rel=0.3)
+    with pytest.raises(ValidationError, match="source"):
+        FlatFlow.Settings(source=-1)
 
 
 def test_a_diffusion_runs_from_almost_the_data_to_almost_noise_alone():

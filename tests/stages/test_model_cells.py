@@ -60,6 +60,33 @@ def test_models_and_controls_are_measured_alike_and_meet_on_a_page(zoo, tmp_path
     assert pd.Series(same).equals(pd.Series({key: again[key] for key in same}))
 
 
+def test_a_zoo_of_cells_is_measured_as_the_pipelines_own(tmp_path, monkeypatch):
+    """As pipelines with settings of their own do: cells make the zoo, say how long it took, and align it."""
+    write_project(tmp_path, **SMALL, flow={"geometry": "euclidean"})
+    monkeypatch.chdir(tmp_path)
+    made, forms = Path("cells/zoo"), Path("cells/aligned")
+    data = ["--data", f"{made}/dataset.safetensors"]
+    zoo = [*data, "--aligned", f"{forms}/aligned.safetensors", "--zoo-facts", f"{made}/trained.json"]
+    for arguments in (
+        ["zoo", f"{made}"],
+        ["align", f"{forms}", *data, "--trained", f"{made}/trained.safetensors"],
+        *(
+            ["model", f"cells/{model}", *zoo, "--model", model, "--networks", "24", "--label", "pipeline=peers/dvc.yaml"]
+            for model in ("held-out", "memorizer")
+        ),
+    ):
+        found = CliRunner().invoke(cell.app, arguments, catch_exceptions=False)
+        assert found.exit_code == 0, found.output
+    facts = load_json(made / "trained.json", "cell zoo")
+    assert (facts["trajectories"], facts["weights"]) == (60, 101)
+    assert row_of("memorizer")["training_seconds"] == pytest.approx(facts["seconds"] / 60)
+    assert page_of("cells", "page").exit_code == 0
+    text = Path("page.md").read_text()
+    assert "Made by `dvc repro peers/dvc.yaml`. Zoo: wdbc, mlp with hidden widths 3, adam for 2 epochs; 36 training" in text
+    assert "24 held out. 24 draws of each model and seed." in text
+    assert "these copy training networks or are drawn towards them: memorizer." in text
+
+
 def test_a_flow_is_one_of_the_models(zoo, tmp_path, monkeypatch):
     shutil.copytree(zoo, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)

@@ -1,7 +1,7 @@
 """Evaluation: quality, averages, calibration, diversity, spread, barriers, novelty, and tests with power of networks."""
 
 from wflib.evaluation.agreement import agreement, total_variation
-from wflib.evaluation.audit import Audit, audit_examples, audit_networks, enough_for_an_audit
+from wflib.evaluation.audit import COPYING_TESTS, Audit, audit_examples, audit_networks, enough_for_an_audit
 from wflib.evaluation.averages import average_curve
 from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers
 from wflib.evaluation.chains import ChainDiagnostics, chain_diagnostics, diagnose_networks
@@ -55,6 +55,7 @@ from wflib.evaluation.weight_space import evaluate_weights, weights_alone
 
 __all__ = [
     "BARRIER_SCHEMA",
+    "COPYING_TESTS",
     "CURVE_SCHEMA",
     "GROUP_SCHEMA",
     "MOMENT_SCHEMA",

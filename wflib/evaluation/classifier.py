@@ -97,8 +97,11 @@ def scored(
     from sklearn.decomposition import PCA  # slow to import, and few evaluations need it
     from sklearn.ensemble import HistGradientBoostingClassifier
 
+    seen = function[learned]
+    # The covariance of answers where networks are more, else their own decomposition: it grows with answers, not their cube.
+    solver = "covariance_eigh" if len(seen) >= seen.shape[1] else "full"
     with np.errstate(invalid="ignore"):  # Networks may all be equal: shares of no variance, which nothing uses.
-        reduced = PCA(min(components, *function[learned].shape), svd_solver="covariance_eigh").fit(function[learned])
+        reduced = PCA(min(components, *seen.shape), svd_solver=solver).fit(seen)
     features = np.concatenate([reduced.transform(function), summaries], 1)
     # No early stopping: it would set networks apart by chance, and a few hundred of them need no more than 100 small trees.
     model = HistGradientBoostingClassifier(max_iter=rounds, max_leaf_nodes=15, early_stopping=False, random_state=0)

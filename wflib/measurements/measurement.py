@@ -32,7 +32,7 @@ FILES: dict[str, tuple[str | None, str]] = {
     "conditioned": (None, "Flow of flow.condition: loss, to be asked for networks of a low loss."),
     "drawn-flow": (None, "A trained flow, for the model flow to draw from; else it trains one."),
     "flow-facts": ("reports/stages/train-flow.json", "How long that flow took to train."),
-    "zoo-facts": ("reports/stages/train-zoo.json", "How long training the zoo took."),
+    "zoo-facts": ("reports/stages/train-zoo.json", "How long training the zoo took; of a cell zoo its trained.json."),
     "target": (None, "Dataset of another task, which networks are brought to."),
 }
 """What a measurement may read → where the default pipeline has it, and what it is."""

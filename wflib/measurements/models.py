@@ -97,7 +97,7 @@ def audit_model(inputs: Inputs, options: Options) -> Tables:
     for row in parts.to_dict("records"):
         found |= {f"{row['part']}_{name}": row[name] for name in ("accuracy", "nll", "nll_error_examples")}
     keys = ("bma_accuracy", "bma_nll", "bma_ece", "variance_ratio", "nearest_distance_mean", "nearest_distance_min")
-    found |= {key: group[key] for key in keys}
+    found |= {key: group[key] for key in ("accuracy_mean", "accuracy_std", *keys)}  # of all test examples
     found |= average_curve(drawn, dataset.validation, random)
     if name != "held-out" and len(drawn) > 1:
         examples, most = audit_examples(dataset, generator(0, "audit", "examples")), max(options.networks, 100)

@@ -9,6 +9,7 @@ import pandas as pd
 from wflib.config import Section
 from wflib.device import resolve_device
 from wflib.measurements.measurement import Inputs, Measurement, Tables
+from wflib.storage import save_json
 from wflib.tasks import TASKS, save_dataset
 from wflib.zoo import align_zoo, canonical_zoo, network_for, save_zoo, train_zoo
 
@@ -24,7 +25,10 @@ def fetch(inputs: Inputs, options: Section) -> Tables:
 
 
 def make_zoo(inputs: Inputs, options: Section) -> Tables:
-    """Fetch the task's data and train a zoo on it: dataset.safetensors and trained.safetensors in the cell's folder."""
+    """Fetch the task's data and train a zoo on it.
+
+    In the cell's folder: dataset.safetensors, trained.safetensors, and trained.json, which says how long training took.
+    """
     settings = inputs.settings
     dataset = TASKS[settings.task]()
     architecture = network_for(settings.zoo, dataset)
@@ -35,7 +39,9 @@ def make_zoo(inputs: Inputs, options: Section) -> Tables:
         zoo = train_zoo(architecture, dataset, settings.zoo, device, lambda epoch, epochs, loss: bar.update())
     save_zoo(inputs.out / "trained.safetensors", zoo)
     facts = {"networks": len(zoo), "trajectories": len(zoo.last_snapshots), "weights": architecture.dimension}
-    return {"rows": pd.DataFrame([{**facts, "zoo_seconds": time.perf_counter() - started}])}
+    seconds = time.perf_counter() - started
+    save_json(inputs.out / "trained.json", {**facts, "seconds": seconds})
+    return {"rows": pd.DataFrame([{**facts, "zoo_seconds": seconds}])}
 
 
 def align(inputs: Inputs, options: Section) -> Tables:

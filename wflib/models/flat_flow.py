@@ -27,7 +27,7 @@ class PerceptronField:
 
 
 class FlatFlow(CoordinateModel):
-    """dx / dt = u_t(x) from N(0, I) to (θ − mean) / s, s one deviation of all coordinates: min E ‖u_t(x_t) − (x_1 − x_0)‖².
+    """dx / dt = u_t(x) from N(0, σ² I) to (θ − mean) / s, s one deviation of all: min E ‖u_t(x_t) − (x_1 − x_0)‖².
 
     The recipe of Gupta et al., "DeepWeightFlow: Re-Basined Flow Matching for Generating Neural Network Weights" (2026).
 
@@ -35,8 +35,10 @@ class FlatFlow(CoordinateModel):
     straight paths x_t = (1 − t) x_0 + t x_1 from a Gaussian, coupled independently; a perceptron of 512 neurons a layer that
     sees time beside the vector; 30,000 steps of batches of eight; a Runge–Kutta solver.
 
-    Not kept, or this module's own choice: depth, activation and features of time, no dropout, Adam at a rate that falls to
-    zero, source and data brought to one deviation; alignment is the pipeline's; batch norms are not calibrated anew.
+    Not kept, or this module's own choice: depth and features of time, no layer norms, no dropout, no choice of the step with
+    the lowest loss, Adam at a rate that falls to zero, data brought to deviation one. There x_0 has deviation one too, so
+    that it covers the data, where theirs is a small cloud about the mean, of 0.01 in units of weights: ``source: 0.01``.
+    Alignment is the pipeline's; batch norms are not calibrated anew.
     """
 
     name, label, colour = "flat-flow", "flat flow matching", "#3B4CC0"
@@ -52,6 +54,9 @@ class FlatFlow(CoordinateModel):
         steps: Annotated[int, Field(ge=0, strict=True)] = 30_000
         batch_size: Annotated[int, Field(ge=1, strict=True)] = 8
         learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5e-4
+        source: Annotated[
+            float, Field(ge=0, allow_inf_nan=False, description="Deviation of x_0, as published 0.01; 0: the data's own.")
+        ] = 0.0
         solver: Literal["euler", "heun", "rk4", "dopri5"] = "rk4"
         solver_steps: Annotated[int, Field(ge=1, strict=True)] = 100
 
@@ -59,6 +64,11 @@ class FlatFlow(CoordinateModel):
     def velocity(cls, settings: Settings, dimension: int) -> TimedPerceptron:
         """The network u_t(x), (batch, D) and (batch,) → (batch, D)."""
         return TimedPerceptron(dimension, settings.width, settings.layers)
+
+    @classmethod
+    def source_deviation(cls, settings: Settings, scale: Tensor) -> Tensor:
+        """Deviation of x_0 where the data's is one."""
+        return settings.source / scale if settings.source else torch.ones_like(scale)
 
     @classmethod
     def learn(cls, space, training, train_split, validation, settings, generator) -> dict[str, Tensor]:
@@ -70,10 +80,12 @@ class FlatFlow(CoordinateModel):
             x = x @ state["rows"].T
         state["scale"] = x.square().mean().sqrt().clamp_min(torch.finfo(x.dtype).tiny)
         x = x / state["scale"]
+        source = cls.source_deviation(settings, state["scale"])
         network = build(lambda: cls.velocity(settings, x.shape[1]), x, generator)
 
         def loss(x_1: Tensor) -> Tensor:
-            x_0, t = standard_normal(len(x_1), x_1, generator), uniform(len(x_1), x_1, generator)
+            x_0 = source * standard_normal(len(x_1), x_1, generator)
+            t = uniform(len(x_1), x_1, generator)
             return (network(torch.lerp(x_0, x_1, t[:, None]), t) - (x_1 - x_0)).square().mean()
 
         train(network, loss, x, settings.steps, settings, generator)
@@ -82,7 +94,8 @@ class FlatFlow(CoordinateModel):
     def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
         mean, scale, rows = self.state["mean"], self.state["scale"], self.state.get("rows")
         dimension = len(mean) if rows is None else len(rows)
-        x_0 = standard_normal(networks, mean, generator, dimension)
+        source = self.source_deviation(self.settings, scale)
+        x_0 = source * standard_normal(networks, mean, generator, dimension)
         network = restore(lambda: self.velocity(self.settings, dimension), self.state, "velocity")
         field = PerceptronField(EuclideanGeometry(self.space.manifold), network)
         x = scale * integrate(field, x_0, self.settings.solver_steps, solver=self.settings.solver)

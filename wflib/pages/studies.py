@@ -15,6 +15,7 @@ from wflib.report.abilities import (
     samplers_figure,
 )
 from wflib.report.audit import audit_figure, audit_markdown, audit_table
+from wflib.report.audit_words import audit_choices, audit_in_short, audit_zoo
 from wflib.report.polishing import polish_figure, saved_steps
 from wflib.report.study import alignment_figure, study_figure, study_markdown, study_summary, symmetry_summary
 
@@ -120,8 +121,12 @@ def condition(cells: Cells) -> Contents:
 
 
 def models(cells: Cells) -> Contents:
-    """Every generative model on one zoo: quality over novelty, cost over quality, and what tests say."""
-    rows = cells.table("model")
-    table = audit_table(rows)
-    text = audit_markdown(table, rows.zoo_seconds.mean(), rows.training_seconds.mean())
-    return page(rows, text, audit_figure(table))
+    """Every generative model on one zoo: what to make of each, quality over novelty, cost over quality, what tests say."""
+    rows, settings = cells.table("model"), cells.of("model")[0]["settings"]
+    made = [f"Made by `dvc repro {pipeline}`." for pipeline in rows.get("pipeline", pd.Series(dtype=str)).unique()]
+    learned = rows.zoo_seconds.mean() * (1 - settings["zoo"]["held_out"])  # held-out networks are the audit's, not models'
+    table, seconds = audit_table(rows), (learned, rows.training_seconds.mean())
+    drawn = f"{rows.networks.max():,} draws of each model and seed."
+    head = " ".join([*made, audit_zoo(settings), drawn, audit_choices(settings)])
+    parts = ["# All models on one zoo", head, audit_in_short(table, settings, *seconds), audit_markdown(table, *seconds)]
+    return page(rows, "\n\n".join(parts), audit_figure(table))

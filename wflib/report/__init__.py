@@ -8,6 +8,7 @@ from wflib.report.abilities import (
     samplers_figure,
 )
 from wflib.report.audit import audit_figure, audit_markdown, audit_table
+from wflib.report.audit_words import audit_choices, audit_in_short, audit_zoo
 from wflib.report.barriers import barrier_matrix, mean_excess
 from wflib.report.cost import Cost, cost_of_run
 from wflib.report.curves import learning_rate, quality_by_steps, training_loss
@@ -34,9 +35,12 @@ __all__ = [
     "ReportData",
     "ReportFigure",
     "alignment_figure",
+    "audit_choices",
     "audit_figure",
+    "audit_in_short",
     "audit_markdown",
     "audit_table",
+    "audit_zoo",
     "barrier_matrix",
     "calibration",
     "cost_of_run",
