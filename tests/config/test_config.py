@@ -48,7 +48,7 @@ def test_a_preset_may_say_otherwise_for_a_geometry_and_overrides_win(tmp_path):
         return load_settings(tmp_path / "params.yaml", tmp_path, changes)
 
     usual = settings("")
-    assert (usual.flow.prediction, usual.training.iterations) == ("velocity", 1500)
+    assert (usual.flow.prediction, usual.training.iterations) == ("velocity", load_settings().training.iterations)
     for other in (settings("flow: {geometry: normalized}"), settings("", "flow.geometry=normalized")):
         assert (other.flow.prediction, other.training.iterations, other.training.seed) == ("end-point", 7, 0)
     both = settings("flow: {geometry: normalized, prediction: velocity}", "training.iterations=8")
