@@ -19,6 +19,7 @@ __all__ = [
     "brier_score",
     "brier_terms",
     "calibration_terms",
+    "confidence_bins",
     "expected_calibration_error",
     "mean_and_std",
 ]
@@ -47,6 +48,17 @@ def brier_score(log_probabilities: Tensor, targets: Tensor) -> Tensor:
     return brier_terms(log_probabilities, targets).mean(1)
 
 
+def confidence_bins(log_probabilities: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """Probability of the most probable class, and which of the bins ((b − 1)/B, b/B] it is in, from 0; (…, examples) each.
+
+    Args:
+        log_probabilities: (…, examples, classes).
+        bins: B, at least one.
+    """
+    confidence = log_probabilities.amax(-1).exp()
+    return confidence, ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
+
+
 def calibration_terms(log_probabilities: Tensor, targets: Tensor, bins: int) -> Tensor:
     """sign(Σ_{j in b(i)} g_j) g_i of every example, whose mean is the calibration error, (networks, examples).
 
@@ -58,8 +70,7 @@ def calibration_terms(log_probabilities: Tensor, targets: Tensor, bins: int) -> 
     wrong = wrong_predictions(log_probabilities, targets)
     if bins < 1:
         raise ValueError(f"expected_calibration_error: bins must be at least 1, got {bins}.")
-    confidence = log_probabilities.amax(-1).exp()
-    index = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
+    confidence, index = confidence_bins(log_probabilities, bins)
     # n_b (confidence_b − accuracy_b) is a plain sum over the bin, so empty bins need no case of their own.
     gaps = confidence - (~wrong).to(confidence.dtype)
     sums = gaps.new_zeros(len(gaps), bins).scatter_add_(1, index, gaps)

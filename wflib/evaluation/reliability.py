@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
+from wflib.evaluation.quality import confidence_bins
 from wflib.networks import Networks, predict, require_classification, wrong_predictions
 from wflib.tasks import Split
 
@@ -41,12 +42,11 @@ def reliability_table(source: str, networks: Networks, split: Split, bins: int) 
     if bins < 1:
         raise ValueError(f"reliability_table: bins must be at least 1, got {bins}.")
     log_probabilities = predict(networks, split.inputs)
-    confidence = log_probabilities.amax(-1).exp().double().flatten()
+    confidence, index = (values.flatten() for values in confidence_bins(log_probabilities, bins))
     right = (~wrong_predictions(log_probabilities, split.targets)).double().flatten()
-    index = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
     count = torch.bincount(index, minlength=bins)
     found = {
-        "confidence": torch.bincount(index, confidence, bins) / count,
+        "confidence": torch.bincount(index, confidence.double(), bins) / count,
         "accuracy": torch.bincount(index, right, bins) / count,
         "share": count / len(index),
     }

@@ -145,8 +145,8 @@ def sample(
         expected = "a number or zoo" if flow.condition is not None else "None, as this flow has no condition"
         raise ValueError(f"sample: condition expected {expected}, got {condition!r}; flow.condition: step trains one.")
     x_0 = flow.start.sample(networks, generator)
-    alone = condition is None and flow.condition is not None and flow.condition.name == "step"
-    if alone or isinstance(condition, str):
+    unasked = condition is None and flow.condition is not None and flow.condition.name == "step"
+    if unasked or isinstance(condition, str):
         condition = flow.condition.draw(networks, generator)
     apart = shared and world_size() > 1 and guidance is None and stochastic is None
     if apart and solver != "dopri5":  # whose steps depend on all networks of a chunk

@@ -69,8 +69,9 @@ class SmallCNNZoo(Source):
                 f"{', '.join(map(str, table.columns[:8]))}."
             )
         steps = pd.to_numeric(table["step"], errors="coerce")
-        if not ((steps >= 0) & (steps < 2**53) & (steps % 1 == 0)).all():
-            wrong = table["step"][~((steps >= 0) & (steps < 2**53) & (steps % 1 == 0))].iloc[0]
+        counts = (steps >= 0) & (steps < 2**53) & (steps % 1 == 0)
+        if not counts.all():
+            wrong = table["step"][~counts].iloc[0]
             raise BrokenFileError(f"{file}: expected steps that count from 0, found {wrong!r}.")
         figures = pd.DataFrame(
             [canonical_figures(row) for row in table.filter(regex="_(loss|accuracy)$").to_dict("records")]
