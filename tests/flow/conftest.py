@@ -79,6 +79,7 @@ def make_flow(zoo, canonical_zoo, dataset):
                 "coupling": "independent",
                 "time_distribution": "beta",
                 "path_noise": 0.0,
+                "renewal": 0.0,
                 "prediction": "end-point",
                 "condition": "none",
                 **settings,

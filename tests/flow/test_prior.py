@@ -102,6 +102,22 @@ def test_only_the_output_scale_is_drawn_anew(prior, norm):
         assert torch.allclose(incoming(layer, a, norm), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("renewal", [0.0, 0.3, 0.9])
+def test_renewed_initial_weights_are_draws_that_stay_related(prior, renewal):
+    """Moments of the prior whatever the share that is renewed; √(1 − r) of the standardized weights are left."""
+    start, random = initial(6_000), generator(0, "fresh")
+    flat = flat_prior(flat_manifold(ORDINARY), ORDINARY.dimension, STD)
+    ours = flat.from_initialization(start, STD, random, renewal=renewal)
+    assert ((ours * start).mean() / STD**2).item() == pytest.approx(math.sqrt(1 - renewal), abs=0.01)
+    assert ours.std().item() == pytest.approx(STD, rel=0.01)
+    on_spheres, theirs = prior.from_initialization(start, STD, random, renewal=renewal), prior.sample(6_000, random)
+    assert ((on_spheres.mean(0) - theirs.mean(0)) / theirs.std(0)).abs().max() < 0.1
+    assert (on_spheres.std(0) / theirs.std(0) - 1).abs().max() < 0.06
+    assert torch.allclose(prior.manifold.projx(on_spheres), on_spheres, atol=1e-6)
+    again = flat.from_initialization(start, STD, random, renewal=renewal)
+    assert torch.equal(ours, again) == (renewal == 0)
+
+
 DRAWN = [name for name in CASES if name != "rms-norm" and not traced(name)[1].statistics]
 """Networks without statistics; but for one whose factors alone are ±1, of which no Gaussian has the width."""
 

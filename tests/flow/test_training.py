@@ -60,6 +60,7 @@ def make_trainer(small_zoos, training_config, task):
                 coupling="initialization",
                 time_distribution="beta",
                 path_noise=0.0,
+                renewal=0.0,
                 prediction="end-point",
                 condition="none",
             ),

@@ -8,7 +8,8 @@
   velocity network sees; with one that knows neurons by identity it is refused.
 - ``initialization``: the weights each network's own training started from. They are draws from the prior, training
   already transports them to the zoo, and the paths are short. Alignment has permuted them with their network, by the
-  network's weights: they, too, are draws modulo permutations, and refused with neuron identities.
+  network's weights: they, too, are draws modulo permutations, and refused with neuron identities. ``flow.renewal`` draws a
+  part of them anew at every use, since a flow of many iterations tells few trajectories by their beginnings.
 """
 
 from __future__ import annotations

@@ -79,7 +79,9 @@ class PairSource:
         x_1 = x_1.to(device)
         if self.initial is not None:
             start = permute(self.beginnings(self.zoo.trajectory[chosen]), permutations)
-            x_0 = flow.prior.from_initialization(start.flat.to(device), self.initial_std, generator, self.fresh)
+            x_0 = flow.prior.from_initialization(
+                start.flat.to(device), self.initial_std, generator, self.fresh, flow.config.renewal
+            )
             return chosen, x_0, x_1
         x_0 = flow.prior.sample(count, generator)
         if flow.config.coupling in ("ot", "equivariant-ot"):

@@ -89,18 +89,26 @@ class Prior:
         return total
 
     def from_initialization(
-        self, initial: Tensor, initial_std: float, generator: torch.Generator, fresh: Tensor | None = None
+        self,
+        initial: Tensor,
+        initial_std: float,
+        generator: torch.Generator,
+        fresh: Tensor | None = None,
+        renewal: float = 0.0,
     ) -> Tensor:
         """The prior's point of given initial weights, distributed exactly as the prior when they are N(0, initial_std²).
 
         Directions of incoming weights are kept, flat coordinates are rescaled to the prior's width. So a network's own
-        initialization can be coupled with what training made of it.
+        initialization can be coupled with what training made of it. With a renewal r the standardized weights z become
+        √(1 − r) z + √r ε, ε ~ N(0, I): of the same distribution, and another point at every call (the proposal of
+        preconditioned Crank–Nicolson, Cotter et al. 2013).
 
         Args:
             initial: Flat initial weights in the flow's tensor order, without the output scale: (count, ≤ D).
             initial_std: Standard deviation they were drawn with.
             generator: Draws the coordinates that initial weights do not determine.
             fresh: Further coordinates to draw, such as those of biases that all begin at zero, (≤ D,) bool; None for none.
+            renewal: r, in [0, 1].
 
         Returns:
             (count, D).
@@ -108,10 +116,11 @@ class Prior:
         missing = len(self.mean) - initial.shape[1]
         standard = torch.cat([initial / initial_std, initial.new_zeros(len(initial), missing)], 1)
         noise = torch.randn(standard.shape, generator=generator, device=generator.device).to(standard)
+        kept = math.sqrt(1 - renewal) * standard + math.sqrt(renewal) * noise
         drawn = self.fresh
         if fresh is not None:
             drawn = drawn | torch.cat([fresh, fresh.new_zeros(missing)])
-        return self.manifold.projx(self.mean + self.std * torch.where(drawn, noise, standard))
+        return self.manifold.projx(self.mean + self.std * torch.where(drawn, noise, kept))
 
 
 def check_initialization(initialization: Any) -> None:
