@@ -178,6 +178,8 @@ def test_every_stage_module_runs_somewhere():
 def unnamed_sections(code: str, *stages: dict[str, Any]) -> set[str]:
     """Sections of settings that a stage's code reads and no params of the stages name, nor a setting of them."""
     groups = [keys for stage in stages for one in stage.get("params", []) if isinstance(one, dict) for keys in one.values()]
+    if None in groups:  # a whole file
+        return set()
     named = {key.partition(".")[0] for keys in groups for key in keys or ()}
     return set(re.findall(r"\bsettings\.(\w+)", code)) - named - {"task", "model_dump"}
 
@@ -193,7 +195,9 @@ def test_params_name_every_section_that_a_stage_reads(pipeline):
         path = f"{module.replace('.', '/')}.py" if module != "stages.cell" else "wflib/measurements/models.py"
         code = (ROOT / path).read_text()
         assert (module, unnamed_sections(code, *several)) == (module, set())
-    assert unnamed_sections("settings.flow, settings.zoo", {"params": [{"params.yaml": ["flow.seed"]}]}) == {"zoo"}
+    code = "settings.flow, settings.zoo"
+    assert unnamed_sections(code, {"params": [{"params.yaml": ["flow.seed"]}]}) == {"zoo"}
+    assert unnamed_sections(code, {"params": [{"params.yaml": None}]}) == set()
 
 
 @pytest.mark.parametrize("stage", sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py") if path.stem != "common"))
