@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from wflib.evaluation.parts import AS_NOVEL
-from wflib.models import METHODS
-from wflib.report.audit import leans
+from wflib.report.audit import leans, needs_zoo
 from wflib.report.sources import VARIANCE_RANGE
 from wflib.report.tables import fixed, markdown_table
 from wflib.report.theme import label
@@ -79,8 +78,7 @@ def is_narrow(row: pd.Series) -> bool:
 
 def cost(row: pd.Series, zoo_seconds: float) -> float:
     """Seconds for a hundred networks: the zoo where a model learns from it, the fit, the draws."""
-    needs_zoo = row["model"] not in METHODS or METHODS[row["model"]].learns_from_networks
-    return zoo_seconds * needs_zoo + row["fit_seconds"] + NETWORKS * row["draw_seconds"]
+    return zoo_seconds * needs_zoo(row["model"]) + row["fit_seconds"] + NETWORKS * row["draw_seconds"]
 
 
 def beaten_by(row: pd.Series, models: pd.DataFrame, zoo_seconds: float) -> pd.Series | None:
