@@ -17,7 +17,7 @@ from wflib.report.abilities import (
 from wflib.report.audit import audit_figure, audit_markdown, audit_table
 from wflib.report.audit_averages import averages_figure
 from wflib.report.audit_uncertainty import averages_with_costs, mixing_sentence, uncertainty_markdown, uncertainty_rows
-from wflib.report.audit_words import audit_choices, audit_in_short, audit_zoo
+from wflib.report.audit_words import audit_choices, audit_in_short, audit_splits, audit_zoo
 from wflib.report.polishing import polish_figure, saved_steps
 from wflib.report.study import alignment_figure, study_figure, study_markdown, study_summary, symmetry_summary
 
@@ -129,7 +129,8 @@ def models(cells: Cells) -> Contents:
     learned = rows.zoo_seconds.mean() * (1 - settings["zoo"]["held_out"])  # held-out networks are the audit's, not models'
     table, seconds = audit_table(rows), (learned, rows.training_seconds.mean())
     drawn = f"{rows.networks.max():,} draws of each model and seed."
-    head = " ".join([*made, audit_zoo(settings), drawn, audit_choices(settings)])
+    facts = [audit_zoo(settings), audit_splits(cells.of("model")), drawn, audit_choices(settings)]
+    head = " ".join([*made, *filter(None, facts)])
     parts = ["# All models on one zoo", head, audit_in_short(table, settings, *seconds), audit_markdown(table, *seconds)]
     averages = averages_of_models(cells, rows, 1 - settings["zoo"]["held_out"])
     text = "\n\n".join([*parts, averages.pop(".md")] if averages else parts)

@@ -16,7 +16,7 @@ from wflib.report.audit_uncertainty import (
     uncertainty_markdown,
     uncertainty_rows,
 )
-from wflib.report.audit_words import audit_choices, audit_in_short, audit_zoo
+from wflib.report.audit_words import audit_choices, audit_in_short, audit_splits, audit_zoo
 from wflib.report.barriers import barrier_matrix, mean_excess
 from wflib.report.cost import Cost, cost_of_run
 from wflib.report.curves import learning_rate, quality_by_steps, training_loss
@@ -47,6 +47,7 @@ __all__ = [
     "audit_figure",
     "audit_in_short",
     "audit_markdown",
+    "audit_splits",
     "audit_table",
     "audit_zoo",
     "averages_figure",
