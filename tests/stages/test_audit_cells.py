@@ -99,6 +99,9 @@ def test_the_page_has_all_seeds_averages_and_equal_seconds(audit):
     assert one.loc["flow", "affordable"].tolist() == [100, 100]
     assert one.loc["flow", "affordable_averaged"].tolist() == [24, 24]
     assert one.loc["held-out", "affordable"].isna().all()
+    assert one.loc["held-out", "nll_excess"].tolist() == [0, 0]
+    excess = one.loc["flow", "nll"] - one.loc["held-out", "nll"]
+    assert one.loc["flow", "nll_excess"].tolist() == pytest.approx(excess.tolist())
     assert one.loc["held-out", "novelty"].tolist() == [1, 1]
     assert Path("reports/audit/wdbc.averages.svg").read_bytes().startswith(b"<?xml")
 

@@ -84,15 +84,18 @@ def uncertainty_rows(joined: pd.DataFrame, predictions: pd.DataFrame) -> pd.Data
         predictions: As :func:`reference_distances` takes them.
 
     Returns:
-        Scores of the average of a hundred networks, of all where there are fewer; ``nll_1`` and ``nll_10``; agreement and
-        total variation with HMC; ``affordable_nll`` of the average of ``affordable_averaged`` networks, the most that were
-        measured of those affordable.
+        Scores of the average of a hundred networks, of all where there are fewer; ``nll_excess`` over held-out networks' on the
+        same examples; ``nll_1`` and ``nll_10``; agreement and total variation with HMC; ``affordable_nll`` of the average of
+        ``affordable_averaged`` networks, the most that were measured of those affordable.
     """
     joined = joined.sort_values("averaged", kind="stable")
     found = joined[joined["averaged"] <= NETWORKS].groupby(KEYS, sort=False).tail(1).drop(columns="seconds")
     for count in (1, 10):
         few = joined[joined["averaged"] == count].set_index(KEYS)["nll"].rename(f"nll_{count}")
         found = found.join(few, on=KEYS)
+    same = ["geometry", "seed"]
+    ceiling = found[found["model"] == HELD_OUT].set_index(same)["nll"].rename("ceiling")
+    found["nll_excess"] = found["nll"] - found.join(ceiling, on=same)["ceiling"]
     within = joined[joined["averaged"] <= joined["affordable"]].groupby(KEYS, sort=False).tail(1)
     names = {"averaged": "affordable_averaged", "nll": "affordable_nll"}
     found = found.join(within.set_index(KEYS)[list(names)].rename(columns=names), on=KEYS)
@@ -106,7 +109,8 @@ def uncertainty_markdown(rows: pd.DataFrame) -> str:
         rows: From :func:`uncertainty_rows`.
     """
     strange = [name for name in rows.columns if name.startswith("auroc_")]
-    columns = {"nll_1": "NLL of 1", "nll_10": "NLL of 10", "nll": f"NLL of {NETWORKS}", "brier": "Brier", "ece": "ECE"}
+    columns = {"nll_1": "NLL of 1", "nll_10": "NLL of 10", "nll": f"NLL of {NETWORKS}"}
+    columns |= {"nll_excess": "Over held-out's", "brier": "Brier", "ece": "ECE"}
     columns |= {"selective_accuracy_80": "Accuracy on the surest 80 %"}
     columns |= {name: f"AUROC, {name.removeprefix('auroc_')}" for name in strange}
     if rows["agreement"].notna().any():
@@ -123,7 +127,9 @@ def uncertainty_markdown(rows: pd.DataFrame) -> str:
 
 EXPLAINED = """
 Scores of averaged probabilities on the test part, by which nothing was chosen: mean over seeds ± deviation between seeds.
-Where splits differ between seeds, test parts do. Columns that name no number of networks are of averages of a hundred.
+Where splits differ between seeds, test parts do. Columns that name no number of networks are of averages of a hundred, or of
+all where there are fewer. Over held-out's: that loss less that of held-out networks' average on the same examples, so that
+what a split has of hard examples is in neither mean nor deviation.
 Surest: those test inputs whose most probable class is the most probable. AUROC: of predictive entropy, between test inputs
 and such of another kind; 0.5 where it tells nothing. Permuted: test inputs, each feature's values permuted among them.
 Agreement: share of test inputs with the same most probable class; total variation: half the sum of absolute differences of
