@@ -84,9 +84,9 @@ def uncertainty_rows(joined: pd.DataFrame, predictions: pd.DataFrame) -> pd.Data
         predictions: As :func:`reference_distances` takes them.
 
     Returns:
-        Scores of the average of a hundred networks, of all where there are fewer; ``nll_excess`` over held-out networks' on the
-        same examples; ``nll_1`` and ``nll_10``; agreement and total variation with HMC; ``affordable_nll`` of the average of
-        ``affordable_averaged`` networks, the most that were measured of those affordable.
+        Scores of the average of a hundred networks, of all where there are fewer; ``nll_excess`` over held-out networks' on
+        the same examples; ``nll_1`` and ``nll_10``; agreement and total variation with HMC; ``affordable_nll`` of the
+        average of ``affordable_averaged`` networks, the most that were measured of those affordable.
     """
     joined = joined.sort_values("averaged", kind="stable")
     found = joined[joined["averaged"] <= NETWORKS].groupby(KEYS, sort=False).tail(1).drop(columns="seconds")
