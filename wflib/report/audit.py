@@ -15,7 +15,7 @@ from wflib.report.labels import place_labels
 from wflib.report.tables import duration, fixed, markdown_table
 from wflib.report.theme import INK, colour, label, log_scale, svg_bytes, theme
 
-__all__ = ["HELD_OUT", "TRAINING", "audit_figure", "audit_markdown", "audit_table", "leans", "needs_zoo"]
+__all__ = ["HELD_OUT", "NOVEL", "TRAINING", "audit_figure", "audit_markdown", "audit_table", "leans", "needs_zoo"]
 
 HELD_OUT, TRAINING = "held-out", "training"
 NOVEL = 0.98

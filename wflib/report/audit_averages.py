@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wflib.report.audit import HELD_OUT, TRAINING
+from wflib.report.audit import HELD_OUT, NOVEL, TRAINING
 from wflib.report.labels import place_labels
 from wflib.report.theme import INK, colour, label, log_scale, svg_bytes, theme
 
@@ -48,7 +48,7 @@ def on_the_front(points: pd.DataFrame) -> pd.Series:
     Args:
         points: Columns ``novelty`` and ``accuracy_mean``, a row a model.
     """
-    x, y = points["novelty"].clip(upper=1).to_numpy()[:, None], points["accuracy_mean"].to_numpy()[:, None]
+    x, y = points["novelty"].clip(upper=NOVEL).to_numpy()[:, None], points["accuracy_mean"].to_numpy()[:, None]
     beaten = (x <= x.T) & (y <= y.T) & ((x < x.T) | (y < y.T))
     return pd.Series(~beaten.any(1), index=points.index)
 
