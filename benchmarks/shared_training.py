@@ -18,7 +18,7 @@ import torch
 
 from wflib.config import load_settings
 from wflib.distributed import exchanged, process_group, rank, wait_for_all
-from wflib.tasks import TASKS
+from wflib.tasks import fetch_dataset
 from wflib.zoo import network_for, train_zoo
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,7 @@ def main(networks: str, epochs: str) -> None:
     torch.set_num_threads(1)
     changes = [f"zoo.networks={networks}", f"zoo.epochs={epochs}", f"zoo.skip_epochs={int(epochs) // 2}"]
     settings = load_settings(ROOT / "params.yaml", ROOT / "stages/presets", changes)
-    dataset = TASKS[settings.task]()
+    dataset = fetch_dataset(settings.task, settings.data.split)
     architecture = network_for(settings.zoo, dataset)
     with process_group():
         wait_for_all()

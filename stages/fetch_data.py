@@ -10,7 +10,7 @@ import typer
 from stages.common import DATASET, PARAMS, PRESETS, Params, Presets, application, running
 from wflib.config import load_settings
 from wflib.models import check_methods
-from wflib.tasks import TASKS, save_dataset
+from wflib.tasks import fetch_dataset, save_dataset
 
 app = application("fetch-data")
 
@@ -28,7 +28,7 @@ def main(
     with running("fetch-data") as facts:
         settings = load_settings(params, presets)
         check_methods(settings)  # here, before work starts, though later stages read them
-        dataset = TASKS[settings.task]()
+        dataset = fetch_dataset(settings.task, settings.data.split)
         save_dataset(out, dataset)
         facts |= {part: len(getattr(dataset, part).inputs) for part in ("train", "validation", "test")}
 

@@ -66,9 +66,10 @@ def project(artifacts, tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text(), "python")], ids=name_of)
 def test_python_of_a_page_runs(page, project, monkeypatch):
-    monkeypatch.setattr("wflib.tasks.TASKS", dict(TASKS))  # pages add tasks and models of their own
+    tasks = dict(TASKS)  # pages add tasks and models of their own
+    monkeypatch.setattr("wflib.tasks.TASKS", tasks)
+    monkeypatch.setattr("wflib.tasks.loading.TASKS", tasks)
     monkeypatch.setattr("wflib.models.METHODS", dict(METHODS))
-    monkeypatch.setattr("wflib.demo.demo.TASKS", sys.modules["wflib.tasks"].TASKS)
     names = {"__name__": "page"}
     for place, block in enumerate(blocks(page.read_text(), "python")):
         exec(compile(block, f"{name_of(page)}, block {place + 1}", "exec"), names)

@@ -22,6 +22,8 @@ import wflib
 from tests.documents import parse
 from tests.imports import imported_modules, is_empty, python_files, transitive_imports
 from wflib.config import Settings, load_settings
+from wflib.measurements.models import CONTROLS
+from wflib.models import METHODS, check_methods
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = sorted((ROOT / "stages" / "presets").glob("*.yaml"))
@@ -178,22 +180,24 @@ def test_every_stage_module_runs_somewhere():
 def unnamed_sections(code: str, *stages: dict[str, Any]) -> set[str]:
     """Sections of settings that a stage's code reads and no params of the stages name, nor a setting of them."""
     groups = [keys for stage in stages for one in stage.get("params", []) if isinstance(one, dict) for keys in one.values()]
+    if None in groups:  # a whole file
+        return set()
     named = {key.partition(".")[0] for keys in groups for key in keys or ()}
     return set(re.findall(r"\bsettings\.(\w+)", code)) - named - {"task", "model_dump"}
 
 
-@pytest.mark.parametrize("pipeline", ["dvc.yaml", "reports/audit/dvc.yaml"])  # whose cells are all of models
-def test_params_name_every_section_that_a_stage_reads(pipeline):
+def test_params_name_every_section_that_a_stage_reads():
     stages: dict[str, list[dict[str, Any]]] = {}
-    for stage in stage_definitions(ROOT / pipeline).values():
+    for stage in stage_definitions(ROOT / "dvc.yaml").values():
         if stage.get("params"):
             stages.setdefault(stage_modules(stage)[0], []).append(stage)
     assert stages
     for module, several in stages.items():
-        path = f"{module.replace('.', '/')}.py" if module != "stages.cell" else "wflib/measurements/models.py"
-        code = (ROOT / path).read_text()
+        code = (ROOT / f"{module.replace('.', '/')}.py").read_text()
         assert (module, unnamed_sections(code, *several)) == (module, set())
-    assert unnamed_sections("settings.flow, settings.zoo", {"params": [{"params.yaml": ["flow.seed"]}]}) == {"zoo"}
+    code = "settings.flow, settings.zoo"
+    assert unnamed_sections(code, {"params": [{"params.yaml": ["flow.seed"]}]}) == {"zoo"}
+    assert unnamed_sections(code, {"params": [{"params.yaml": None}]}) == set()
 
 
 @pytest.mark.parametrize("stage", sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py") if path.stem != "common"))
@@ -376,23 +380,55 @@ def test_commands_of_the_paper_parse_and_name_what_they_depend_on(folder, name, 
         assert f"stages/presets/{loaded.task}.yaml" in deps
 
 
+def cells_of(stage: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is known in each cell of a stage: an item of its matrix or of its ``foreach``."""
+    if "foreach" in stage:
+        return [{"key": key, "item": item} for key, item in stage["foreach"].items()]
+    matrix = stage.get("matrix", {})
+    return [{"item": dict(zip(matrix, values, strict=True))} for values in itertools.product(*matrix.values())]
+
+
+def filled(text: str, known: dict[str, Any]) -> str:
+    return re.sub(r"\$\{([\w.]+)\}", lambda match: str(lookup(known, match[1])), text)
+
+
 @pytest.mark.parametrize("folder", ["studies", "audit", "peers"])
 def test_commands_of_studies_parse(folder):
+    outs: list[str] = []
     for name, stage in read_yaml(ROOT / f"reports/{folder}/dvc.yaml")["stages"].items():
-        known: dict[str, Any] = {"item": {key: values[0] for key, values in stage.get("matrix", {}).items()}}
-        if "foreach" in stage:
-            known = dict(zip(("key", "item"), next(iter(stage["foreach"].items())), strict=True))
-        text = stage.get("do", stage)["cmd"]
-        words = shlex.split(re.sub(r"\$\{([\w.]+)\}", lambda match, known=known: str(lookup(known, match[1])), text))
-        parse({"stages.cell": stages.cell.app, "stages.page": stages.page.app}[words[2]], words[3:])
-        if words[2] == "stages.cell":
+        for known in cells_of(stage):
+            words = shlex.split(filled(stage.get("do", stage)["cmd"], known))
+            parse({"stages.cell": stages.cell.app, "stages.page": stages.page.app}[words[2]], words[3:])
+            if words[2] != "stages.cell":
+                continue
+            outs.append(words[4])
             changes = [word for option, word in itertools.pairwise(words) if option == "--set"]
             given = dict(itertools.pairwise(words))
             loaded = load_settings(ROOT / given.get("--params", "params.yaml"), ROOT / "stages/presets", changes)
-            if "--params" in given:  # then no params of the stage name settings: their files and all others read are deps
-                needed = {given["--params"], f"stages/presets/{loaded.task}.yaml"}
-                needed |= {str(Path(word).parent) for word in words[5:] if word.startswith("data/")}
-                assert needed <= set(stage["deps"]), name
+            if "params" in stage.get("do", stage):
+                continue
+            # Settings' files and all others read are deps.
+            needed = {str(Path(word).parent) for word in words[5:] if word.startswith("data/")}
+            needed |= {given["--params"], f"stages/presets/{loaded.task}.yaml"} if "--params" in given else set()
+            assert needed <= {filled(dep, known) for dep in stage["deps"]}, name
+    assert len(set(outs)) == len(outs)
+
+
+def test_the_audit_has_every_model_on_every_split_and_hmc_where_it_is_cheap():
+    found: dict[tuple[str, int], list[str]] = {}
+    for stage in read_yaml(ROOT / "reports/audit/dvc.yaml")["stages"].values():
+        for known in cells_of(stage):
+            words = shlex.split(filled(stage["cmd"], known))
+            if words[3] == "model":
+                given = dict(itertools.pairwise(words))
+                changes = [word for option, word in itertools.pairwise(words) if option == "--set"]
+                settings = load_settings(ROOT / given["--params"], ROOT / "stages/presets", changes)
+                assert settings.data.split == settings.zoo.seed == int(given["--seed"])
+                check_methods(settings)
+                found.setdefault((settings.task, settings.data.split), []).append(given["--model"])
+    assert set(found) == {(task, seed) for task in ("wdbc", "mnist") for seed in (0, 1, 2)}
+    for (task, _), models in found.items():
+        assert sorted(models) == sorted({"flow", *CONTROLS, *METHODS} - ({"hmc"} if task == "mnist" else set()))
 
 
 def lookup(values: dict[str, Any], dotted: str) -> Any:

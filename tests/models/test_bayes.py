@@ -87,6 +87,23 @@ def test_the_posterior_of_a_line_is_the_closed_form_at_its_temperature_and_no_ot
         torch.testing.assert_close(drawn.T.cov(), precision.inverse(), atol=0.01, rtol=0.05)
 
 
+@pytest.mark.parametrize("outputs", [1, 4, 7])
+def test_the_curvature_is_a_sum_over_examples_however_they_are_parted(outputs, monkeypatch):
+    architecture, random = mlp([2, 3, 2]), generator(0, "classes")
+    split = Split(torch.randn(9, 2, generator=random), torch.arange(9) % 2)
+    dataset, settings = Dataset("two", "classification", 2, split, split, split), SETTINGS["laplace-last-layer"]
+
+    def fitted(task: Dataset):
+        chosen = METHODS["laplace-last-layer"].Settings(**settings)
+        return METHODS["laplace-last-layer"].fit(zoo_of(architecture), task, chosen, generator(0, "fit")).state
+
+    whole = fitted(dataset)
+    monkeypatch.setattr("wflib.models.laplace.OUTPUTS", outputs)
+    parted = fitted(dataset)
+    torch.testing.assert_close(parted["factor"], whole["factor"])
+    assert parted["mean"].equal(whole["mean"])
+
+
 @pytest.mark.parametrize("name", ["hmc", "laplace-last-layer"])
 def test_without_evidence_the_prior_is_left_and_it_is_the_one_asked_for(name):
     settings = METHODS[name].Settings(prior_std=0.2, temperature=1e9, **SETTINGS[name])

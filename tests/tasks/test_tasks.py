@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from wflib.architecture import cnn, mlp
 from wflib.storage import ArtifactError, load_artifact, save_artifact
-from wflib.tasks import TASKS, Dataset, Split, load_dataset, save_dataset
+from wflib.tasks import TASKS, Dataset, Split, fetch_dataset, load_dataset, save_dataset
+from wflib.tasks.loading import load_images
 
 PARTS = ("train", "validation", "test")
 
@@ -105,6 +107,70 @@ def test_inputs_are_standardized_by_the_training_part_alone(wdbc):
 def test_the_split_is_always_the_same(wdbc):
     assert equal(wdbc, TASKS["wdbc"]())
     assert not equal(wdbc, replace(wdbc, train=wdbc.test))
+
+
+@pytest.mark.parametrize("task", ["wdbc", "digits", "diabetes"])
+def test_another_split_gives_other_parts_of_the_same_sizes(task):
+    usual, other = TASKS[task](), fetch_dataset(task, 1)
+    assert equal(fetch_dataset(task), usual)
+    assert equal(fetch_dataset(task, 42), usual)
+    assert equal(fetch_dataset(task, 1), other)
+    for part in PARTS:
+        assert getattr(other, part).inputs.shape == getattr(usual, part).inputs.shape
+        assert getattr(other, part).targets.shape == getattr(usual, part).targets.shape
+        assert not torch.equal(getattr(other, part).targets, getattr(usual, part).targets)
+    parts = [rows(getattr(other, part)) for part in PARTS]
+    assert len(set.union(*parts)) == sum(map(len, parts))
+    assert abs(float(other.train.inputs.mean())) < 1e-5  # standardized by its own training part
+    assert not equal(fetch_dataset(task, 2), other)
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch) -> Path:
+    """A store of 5,300 training and 20 test images whose pixels say which they are."""
+    for part, count in (("train", 5300), ("t10k", 20)):
+        pixels = torch.zeros(count, 28, 28, dtype=torch.uint8)
+        for place in range(2):
+            pixels[:, 0, place] = torch.arange(count) // 256**place % 256
+        for name, header, data in (
+            ("images-idx3", (count, 28, 28), pixels),
+            ("labels-idx1", (count,), torch.arange(count) % 10),
+        ):
+            content = bytes([0, 0, 8, len(header)]) + b"".join(size.to_bytes(4, "big") for size in header)
+            (tmp_path / f"{part}-{name}-ubyte").write_bytes(content + data.byte().numpy().tobytes())
+    monkeypatch.setattr("wflib.tasks.loading.fetch_images", lambda task: {one.name: one for one in tmp_path.iterdir()})
+    return tmp_path
+
+
+def numbers(split: Split, dataset: Dataset) -> set[int]:
+    """Which images a part has."""
+    low, high = dataset.train.inputs.min(), dataset.train.inputs.max()
+    pixels = ((split.inputs[:, :2] - low) / (high - low) * 255).round().long()
+    return set((pixels[:, 0] + 256 * pixels[:, 1]).tolist())
+
+
+def test_published_test_images_stay_and_others_are_for_validation(images):
+    usual, other = load_images("mnist"), load_images("mnist", 1)
+    assert numbers(usual.validation, usual) == set(range(300, 5300))
+    for dataset in (usual, other):
+        assert numbers(dataset.train, dataset) | numbers(dataset.validation, dataset) == set(range(5300))
+        assert len(dataset.train.inputs) == len(numbers(dataset.train, dataset)) == 300
+        assert numbers(dataset.test, dataset) == set(range(20))
+        assert torch.equal(dataset.test.targets, torch.arange(20) % 10)
+        first = sorted(numbers(dataset.train, dataset))
+        assert sorted(dataset.train.targets.tolist()) == sorted(number % 10 for number in first)  # labels go along
+    assert numbers(other.train, other) != numbers(usual.train, usual)
+    assert equal(load_images("mnist", 1), other)
+    assert not equal(load_images("mnist", 2), other)
+
+
+@pytest.mark.parametrize("task", ["none", "gaussian"])
+def test_parts_that_are_fixed_are_split_in_no_other_way(task):
+    assert equal(fetch_dataset(task, 42), TASKS[task]())
+    with pytest.raises(ValueError, match=rf"^data\.split: 1: the parts of task {task} are fixed; expected 42"):
+        fetch_dataset(task, 1)
+    with pytest.raises(ValueError, match=r"^task: rings: expected one of none"):
+        fetch_dataset("rings")
 
 
 def test_round_trip(tmp_path, wdbc, digits):

@@ -6,6 +6,7 @@ the key, what was given and what is allowed.
 """
 
 from wflib.config.base import Count, Finite, NonNegative, Positive, Section, Seed
+from wflib.config.data import DataConfig
 from wflib.config.extras import EXTRAS, MissingExtra, extra_module
 from wflib.config.failures import TRACEBACK, clear_errors
 from wflib.config.loading import SettingsError, load_settings
@@ -27,6 +28,7 @@ __all__ = [
     "AlignConfig",
     "CanonicalizeConfig",
     "Count",
+    "DataConfig",
     "EvaluateConfig",
     "Finite",
     "FlowConfig",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from wflib.config.base import Count, Device, Finite, Fraction, NonNegative, Positive, Section, Seed, Time
+from wflib.config.data import DataConfig
 from wflib.config.zoo import AlignConfig, CanonicalizeConfig, ZooConfig
 
 __all__ = [
@@ -223,6 +224,7 @@ class Settings(Section):
     """All sections, presets and overrides merged."""
 
     task: str
+    data: DataConfig
     zoo: ZooConfig
     align: AlignConfig
     canonicalize: CanonicalizeConfig

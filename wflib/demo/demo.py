@@ -18,7 +18,7 @@ from wflib.models import FlowModel
 from wflib.report import mean_excess
 from wflib.rng import generator
 from wflib.symmetry import decanonicalize
-from wflib.tasks import TASKS, save_dataset
+from wflib.tasks import fetch_dataset, save_dataset
 from wflib.zoo import align_zoo, network_for, save_zoo, train_zoo
 
 __all__ = ["DemoResult", "demo_settings", "run_demo"]
@@ -90,7 +90,7 @@ def run_demo(
     if settings.flow.geometry != "euclidean":
         raise ValueError(f"run_demo: flow.geometry expected euclidean, got {settings.flow.geometry}.")
     with timed(seconds, "train", say):
-        dataset = TASKS[settings.task]()
+        dataset = fetch_dataset(settings.task, settings.data.split)
         architecture = network_for(settings.zoo, dataset)
         dataset = dataset.for_networks(architecture, "run_demo")
         trained = train_zoo(architecture, dataset, settings.zoo)

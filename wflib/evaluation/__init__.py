@@ -2,7 +2,7 @@
 
 from wflib.evaluation.agreement import agreement, total_variation
 from wflib.evaluation.audit import COPYING_TESTS, Audit, audit_examples, audit_networks, enough_for_an_audit
-from wflib.evaluation.averages import average_curve
+from wflib.evaluation.averages import AVERAGED, COVERAGES, average_curve, average_scores, nested_averages
 from wflib.evaluation.barrier import BARRIER_SCHEMA, Barriers, barrier_table, loss_barriers
 from wflib.evaluation.chains import ChainDiagnostics, chain_diagnostics, diagnose_networks
 from wflib.evaluation.classifier import ClassifierTest, classifier_test
@@ -54,8 +54,10 @@ from wflib.evaluation.variance import VarianceRatio, variance_ratio
 from wflib.evaluation.weight_space import evaluate_weights, weights_alone
 
 __all__ = [
+    "AVERAGED",
     "BARRIER_SCHEMA",
     "COPYING_TESTS",
+    "COVERAGES",
     "CURVE_SCHEMA",
     "GROUP_SCHEMA",
     "MOMENT_SCHEMA",
@@ -83,6 +85,7 @@ __all__ = [
     "audit_examples",
     "audit_networks",
     "average_curve",
+    "average_scores",
     "barrier_table",
     "bayesian_model_average",
     "beaten",
@@ -123,6 +126,7 @@ __all__ = [
     "nearest_distance",
     "nearest_function",
     "nearest_of_sets",
+    "nested_averages",
     "network_features",
     "noise_deviation",
     "norm_test",

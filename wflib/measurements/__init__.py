@@ -9,6 +9,7 @@ from wflib.measurements.flows import FLOW
 from wflib.measurements.likelihood import LIKELIHOOD
 from wflib.measurements.measurement import FILES, Bar, Inputs, Measurement, Silent, Tables
 from wflib.measurements.models import MODEL
+from wflib.measurements.outside import OUTSIDE
 from wflib.measurements.polishing import POLISH
 from wflib.measurements.quality import QUALITY
 from wflib.measurements.regression import REGRESSION
@@ -22,7 +23,7 @@ from wflib.measurements.zoos import ALIGN, DATA, ZOO
 __all__ = ["FILES", "MEASUREMENTS", "Bar", "Cells", "Inputs", "Measurement", "Silent", "Tables"]
 __all__ += ["columns_of", "load_cells", "run_cell"]
 
-MADE = (DATA, ZOO, ALIGN, FLOW)
+MADE = (DATA, OUTSIDE, ZOO, ALIGN, FLOW)
 OF_FLOWS = (QUALITY, AVERAGES, REGRESSION, SAMPLERS, STEERING, DISTILLATION, POLISH, LIKELIHOOD, CONDITION, TOY)
 OF_TASKS = (TRANSFER, STARTS)
 MEASUREMENTS = {one.name: one for one in (*MADE, ALIGNMENT, MODEL, *OF_FLOWS, *OF_TASKS)}

@@ -31,8 +31,9 @@ FILES: dict[str, tuple[str | None, str]] = {
     "independent": (None, "Euclidean flow of flow.coupling: independent, for a diffusion if the other has none."),
     "conditioned": (None, "Flow of flow.condition: loss, to be asked for networks of a low loss."),
     "drawn-flow": (None, "A trained flow, for the model flow to draw from; else it trains one."),
-    "flow-facts": ("reports/stages/train-flow.json", "How long that flow took to train."),
+    "flow-facts": ("reports/stages/train-flow.json", "How long that flow took to train; of a cell flow its flow.json."),
     "zoo-facts": ("reports/stages/train-zoo.json", "How long training the zoo took; of a cell zoo its trained.json."),
+    "outside": (None, "Inputs of another kind, from the measurement outside; with them averages of networks are measured."),
     "target": (None, "Dataset of another task, which networks are brought to."),
 }
 """What a measurement may read → where the default pipeline has it, and what it is."""

@@ -15,13 +15,15 @@ from wflib.evaluation import (
     audit_examples,
     audit_networks,
     average_curve,
+    diagnose_networks,
     evaluate_networks,
     one_per_cluster,
     part_quality,
 )
 from wflib.flow import load_flow
 from wflib.measurements.measurement import Inputs, Measurement, Tables
-from wflib.models import METHODS, FlowModel, method_settings
+from wflib.measurements.outside import read_outside, uncertainty_tables
+from wflib.models import METHODS, ChainModel, FlowModel, GenerativeModel, method_settings
 from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.storage import load_json
@@ -32,6 +34,8 @@ __all__ = ["CONTROLS", "MODEL"]
 
 CONTROLS = ("held-out", "training")
 """What is no model: the ceiling, and training networks with their own runs left out, which no test may flag."""
+FOLLOWED = 500
+"""Most examples whose predictions are followed along chains."""
 
 
 class Options(Section):
@@ -69,13 +73,23 @@ def draw(
     fitted = time.perf_counter()
     drawn = model.draw(networks, random)
     took = {"fit_seconds": fitted - started, "draw_seconds": (time.perf_counter() - fitted) / len(drawn)}
-    return drawn.to("cpu"), None, took | seconds
+    return drawn.to("cpu"), None, took | seconds | mixing(model, dataset)
+
+
+def mixing(model: GenerativeModel, dataset: Dataset) -> dict[str, float]:
+    """Largest R̂ and least effective sample size of what a model's chains predict on validation examples."""
+    if not isinstance(model, ChainModel) or model.settings.chains < 2 or len(model.state["chains"][0]) < 4:
+        return {}
+    networks = model.networks()
+    found = diagnose_networks(networks, model.settings.chains, dataset.validation.inputs[:FOLLOWED])
+    return {"r_hat": found.r_hat, "effective_draws": found.ess_bulk, "chain_draws": len(networks)}
 
 
 def audit_model(inputs: Inputs, options: Options) -> Tables:
     """Fit one model to the zoo's training part, draw networks, and measure them as all others are.
 
-    flow.geometry says on which form of the zoo. Seconds are of this machine; draws are timed all at once.
+    flow.geometry says on which form of the zoo. Seconds are of this machine; draws are timed all at once. With inputs of
+    another kind, tables say what averages of networks are worth on test examples, and what the average of all predicts.
 
     Raises:
         ValueError: No such model.
@@ -104,13 +118,17 @@ def audit_model(inputs: Inputs, options: Options) -> Tables:
         result = audit_networks(name, drawn, training, held_out, examples, random, trajectory=trajectory, most=most)
         found |= result.figures | {"rejected": ", ".join(result.rejected()) or "none"}
     facts = {"model": name, "geometry": settings.flow.geometry, "seed": options.seed, "networks": len(drawn)}
-    return {"rows": pd.DataFrame([facts | found])}
+    tables = {"rows": pd.DataFrame([facts | found])}
+    if "outside" in inputs.files:
+        outside, random = read_outside(inputs.path("outside"), dataset), generator(options.seed, "audit", name, "averages")
+        tables |= uncertainty_tables(drawn, dataset, outside, facts, bins, random)
+    return tables
 
 
 MODEL = Measurement(
     "model",
     audit_model,
     Options,
-    ("data", "aligned", "canonical", "drawn-flow", "flow-facts", "zoo-facts"),
+    ("data", "aligned", "canonical", "drawn-flow", "flow-facts", "zoo-facts", "outside"),
     settings=True,
 )

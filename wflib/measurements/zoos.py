@@ -10,7 +10,7 @@ from wflib.config import Section
 from wflib.device import resolve_device
 from wflib.measurements.measurement import Inputs, Measurement, Tables
 from wflib.storage import save_json
-from wflib.tasks import TASKS, save_dataset
+from wflib.tasks import fetch_dataset, save_dataset
 from wflib.zoo import align_zoo, canonical_zoo, network_for, save_zoo, train_zoo
 
 __all__ = ["ALIGN", "DATA", "ZOO"]
@@ -18,7 +18,7 @@ __all__ = ["ALIGN", "DATA", "ZOO"]
 
 def fetch(inputs: Inputs, options: Section) -> Tables:
     """Fetch the task's data in three parts: dataset.safetensors in the cell's folder."""
-    dataset = TASKS[inputs.settings.task]()
+    dataset = fetch_dataset(inputs.settings.task, inputs.settings.data.split)
     save_dataset(inputs.out / "dataset.safetensors", dataset)
     parts = {part: len(getattr(dataset, part).inputs) for part in ("train", "validation", "test")}
     return {"rows": pd.DataFrame([parts])}
@@ -30,7 +30,7 @@ def make_zoo(inputs: Inputs, options: Section) -> Tables:
     In the cell's folder: dataset.safetensors, trained.safetensors, and trained.json, which says how long training took.
     """
     settings = inputs.settings
-    dataset = TASKS[settings.task]()
+    dataset = fetch_dataset(settings.task, settings.data.split)
     architecture = network_for(settings.zoo, dataset)
     save_dataset(inputs.out / "dataset.safetensors", dataset)
     dataset, started = dataset.for_networks(architecture, "zoo"), time.perf_counter()

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from wflib.config import Section, Settings, SettingsError
 from wflib.models.average import Average, Interpolation
-from wflib.models.chains import Hamiltonian, HamiltonianGradient, Langevin
+from wflib.models.chains import ChainModel, Hamiltonian, HamiltonianGradient, Langevin
 from wflib.models.dropout import Dropout
 from wflib.models.flat_flow import FlatFlow
 from wflib.models.flow import FlowModel
@@ -43,6 +43,7 @@ from wflib.storage import ArtifactError, load_artifact
 __all__ = [
     "LEARNING_RATES",
     "METHODS",
+    "ChainModel",
     "CoordinateModel",
     "FlowModel",
     "GenerativeModel",

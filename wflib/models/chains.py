@@ -14,7 +14,7 @@ from wflib.models.model import one_of
 from wflib.networks import Networks
 from wflib.zoo import Chains, Posterior, hamiltonian_chains, stochastic_gradient_chains
 
-__all__ = ["Hamiltonian", "HamiltonianGradient", "Langevin"]
+__all__ = ["ChainModel", "Hamiltonian", "HamiltonianGradient", "Langevin"]
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -16,6 +16,9 @@ from wflib.zoo import Posterior
 
 __all__ = ["LastLayerLaplace", "most_probable"]
 
+OUTPUTS = 1024
+"""Outputs of all examples whose Hessian is formed at once, which takes its square in memory."""
+
 
 def most_probable(posterior: Posterior, start: Tensor, steps: int, learning_rate: float) -> Tensor:
     """Standard coordinates where −log p(z | D) is small, by so many full-batch steps of Adam from each start, (runs, D)."""
@@ -64,19 +67,24 @@ class LastLayerLaplace(BayesianModel):
         features = architecture.run(architecture.unflatten(flat), train.inputs, {last.inputs[0]})[last.inputs[0]]
         outputs, width = architecture.shape(last.weight)
 
-        def curvature(mean: Tensor, features: Tensor) -> Tensor:
-            """G of one network."""
+        def curvature(mean: Tensor, features: Tensor, targets: Tensor) -> Tensor:
+            """G of one network, of some examples."""
 
             def forward(layer: Tensor) -> Tensor:
                 found = features @ layer[: outputs * width].view(outputs, width).T
                 return found if last.bias is None else found + layer[outputs * width :]
 
             def loss(found: Tensor) -> Tensor:
-                return output_losses(architecture.task_type, found[None], train.targets).sum() / posterior.temperature
+                return output_losses(architecture.task_type, found[None], targets).sum() / posterior.temperature
 
             return ggn(forward, loss, forward_has_aux=False, loss_has_aux=False, normalize=False)(mean)
 
-        curvatures = torch.func.vmap(curvature)(flat[:, where].double(), features.double())
+        examples = max(1, OUTPUTS // outputs)
+        parts = zip(features.double().split(examples, 1), train.targets.split(examples), strict=True)
+        of_runs = torch.func.vmap(curvature, (0, 0, None))
+        curvatures = torch.zeros(len(flat), len(where), len(where), dtype=torch.float64)
+        for part in parts:
+            curvatures += of_runs(flat[:, where].double(), *part)
         std = torch.as_tensor(posterior.std, dtype=torch.float64).expand(architecture.dimension)[where]
         lower = torch.linalg.cholesky(curvatures + std.pow(-2).diag())
         # θ = mean + L⁻ᵀ ε has the covariance (L Lᵀ)⁻¹.

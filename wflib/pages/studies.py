@@ -15,7 +15,9 @@ from wflib.report.abilities import (
     samplers_figure,
 )
 from wflib.report.audit import audit_figure, audit_markdown, audit_table
-from wflib.report.audit_words import audit_choices, audit_in_short, audit_zoo
+from wflib.report.audit_averages import averages_figure
+from wflib.report.audit_uncertainty import averages_with_costs, mixing_sentence, uncertainty_markdown, uncertainty_rows
+from wflib.report.audit_words import audit_choices, audit_in_short, audit_splits, audit_zoo
 from wflib.report.polishing import polish_figure, saved_steps
 from wflib.report.study import alignment_figure, study_figure, study_markdown, study_summary, symmetry_summary
 
@@ -127,6 +129,19 @@ def models(cells: Cells) -> Contents:
     learned = rows.zoo_seconds.mean() * (1 - settings["zoo"]["held_out"])  # held-out networks are the audit's, not models'
     table, seconds = audit_table(rows), (learned, rows.training_seconds.mean())
     drawn = f"{rows.networks.max():,} draws of each model and seed."
-    head = " ".join([*made, audit_zoo(settings), drawn, audit_choices(settings)])
+    facts = [audit_zoo(settings), audit_splits(cells.of("model")), drawn, audit_choices(settings)]
+    head = " ".join([*made, *filter(None, facts)])
     parts = ["# All models on one zoo", head, audit_in_short(table, settings, *seconds), audit_markdown(table, *seconds)]
-    return page(rows, "\n\n".join(parts), audit_figure(table))
+    averages = averages_of_models(cells, rows, 1 - settings["zoo"]["held_out"])
+    text = "\n\n".join([*parts, averages.pop(".md")] if averages else parts)
+    return page(rows, text, audit_figure(table)) | averages
+
+
+def averages_of_models(cells: Cells, rows: pd.DataFrame, share: float) -> dict[str, str | bytes]:
+    """What averages know and cost: a table, its explanation and a figure; nothing where cells measured none."""
+    if not all("averages" in facts["tables"] for facts in cells.of("model")):
+        return {}
+    joined = averages_with_costs(rows, cells.table("model", "averages"), share)
+    found = uncertainty_rows(joined, cells.table("model", "predictions"))
+    text = f"{uncertainty_markdown(found)}\n{mixing_sentence(rows)}".strip() + "\n"
+    return {".md": text, ".averages.csv": found.to_csv(index=False).encode(), ".averages.svg": averages_figure(joined)}

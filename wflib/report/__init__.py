@@ -8,7 +8,15 @@ from wflib.report.abilities import (
     samplers_figure,
 )
 from wflib.report.audit import audit_figure, audit_markdown, audit_table
-from wflib.report.audit_words import audit_choices, audit_in_short, audit_zoo
+from wflib.report.audit_averages import averages_figure
+from wflib.report.audit_uncertainty import (
+    averages_with_costs,
+    mixing_sentence,
+    reference_distances,
+    uncertainty_markdown,
+    uncertainty_rows,
+)
+from wflib.report.audit_words import audit_choices, audit_in_short, audit_splits, audit_zoo
 from wflib.report.barriers import barrier_matrix, mean_excess
 from wflib.report.cost import Cost, cost_of_run
 from wflib.report.curves import learning_rate, quality_by_steps, training_loss
@@ -39,8 +47,11 @@ __all__ = [
     "audit_figure",
     "audit_in_short",
     "audit_markdown",
+    "audit_splits",
     "audit_table",
     "audit_zoo",
+    "averages_figure",
+    "averages_with_costs",
     "barrier_matrix",
     "calibration",
     "cost_of_run",
@@ -51,8 +62,10 @@ __all__ = [
     "likelihood_figure",
     "mean_excess",
     "measures_markdown",
+    "mixing_sentence",
     "polish_figure",
     "quality_by_steps",
+    "reference_distances",
     "response_figure",
     "samplers_figure",
     "saved_steps",
@@ -63,6 +76,8 @@ __all__ = [
     "symmetry_summary",
     "theme",
     "training_loss",
+    "uncertainty_markdown",
+    "uncertainty_rows",
     "variance_ratio",
     "write_report",
 ]

@@ -15,7 +15,7 @@ from wflib.report.labels import place_labels
 from wflib.report.tables import duration, fixed, markdown_table
 from wflib.report.theme import INK, colour, label, log_scale, svg_bytes, theme
 
-__all__ = ["audit_figure", "audit_markdown", "audit_table", "leans"]
+__all__ = ["HELD_OUT", "NOVEL", "TRAINING", "audit_figure", "audit_markdown", "audit_table", "leans", "needs_zoo"]
 
 HELD_OUT, TRAINING = "held-out", "training"
 NOVEL = 0.98
@@ -48,6 +48,8 @@ def audit_table(rows: pd.DataFrame) -> pd.DataFrame:
         ceiling = rows[(rows.geometry == geometry) & (rows.model == HELD_OUT)]
         if ceiling.empty:
             raise ValueError(f"audit: expected a cell of held-out networks for geometry {geometry}, found none; run it.")
+        same = ceiling[ceiling["seed"].isin(part["seed"])]  # another seed may be another split and another zoo
+        ceiling = ceiling if same.empty else same
         said = [set(str(text).split(", ")) - {"", "none"} for text in part["rejected"].dropna()]
         often = [name for name in sorted(set().union(*said)) if sum(name in one for one in said) > len(said) / 2]
         row = {"geometry": geometry, "model": model, "seeds": len(part), **part[numbers].mean().to_dict()}
@@ -105,13 +107,17 @@ adjusted for their number, at 5 %, in most seeds.
 """
 
 
+def needs_zoo(model: str) -> bool:
+    """Whether a model learns from trained networks, which must be made before it is fitted."""
+    return model not in METHODS or METHODS[model].learns_from_networks
+
+
 def costs(row: pd.Series, zoo_seconds: float, training_seconds: float) -> list[str]:
     """Fit, draw, and from how many networks on a model is cheaper than training."""
     fit, one = row["fit_seconds"], row["draw_seconds"]
     if not np.isfinite([fit, one]).all():
         return ["–", "–", "–"]
-    needs_zoo = row["model"] not in METHODS or METHODS[row["model"]].learns_from_networks
-    before = fit + zoo_seconds * needs_zoo
+    before = fit + zoo_seconds * needs_zoo(row["model"])
     pays = "never" if one >= training_seconds else f"{before / (training_seconds - one):,.0f}"
     return [duration(fit), f"{1000 * one:.2f} ms", pays if row["model"] != "trained-anew" else "–"]
 

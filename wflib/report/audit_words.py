@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from wflib.evaluation.parts import AS_NOVEL
-from wflib.models import METHODS
-from wflib.report.audit import leans
+from wflib.report.audit import leans, needs_zoo
 from wflib.report.sources import VARIANCE_RANGE
 from wflib.report.tables import fixed, markdown_table
 from wflib.report.theme import label
 
-__all__ = ["audit_choices", "audit_in_short", "audit_zoo"]
+__all__ = ["audit_choices", "audit_in_short", "audit_splits", "audit_zoo"]
 
 HELD_OUT, ANEW = "held-out", "trained-anew"
 NO_MODELS = (HELD_OUT, "training")
@@ -46,6 +45,28 @@ def audit_zoo(settings: Mapping[str, Any]) -> str:
         f"Zoo: {settings['task']}, {zoo['network']} with hidden widths {widths}, {zoo['optimizer']} for {zoo['epochs']} "
         f"epochs; {zoo['networks'] - held_out:,} training runs to learn from, {held_out:,} held out."
     )
+
+
+def audit_splits(cells: Sequence[Mapping[str, Any]]) -> str:
+    """On which splits of the data models are, and which models lack some; nothing where there is one split.
+
+    Args:
+        cells: Facts of cells, with ``options`` and ``settings``.
+    """
+    splits: dict[str, set[int]] = {}
+    for one in cells:
+        split = one["settings"].get("data", {}).get("split")  # which cells of earlier versions do not say
+        splits.setdefault(one["options"]["model"], set()).update({split} - {None})
+    every = sorted(set().union(*splits.values()))
+    if len(every) < 2:
+        return ""
+    text = (
+        f"{len(every)} splits of the data (data.split {', '.join(map(str, every))}), each with a zoo and fits of its own: "
+        "losses of different splits are of different examples."
+    )
+    fewer = {model: sorted(had) for model, had in splits.items() if len(had) < len(every)}
+    lacking = [f"{label(model)} ({', '.join(map(str, had))})" for model, had in fewer.items()]
+    return f"{text} Not on all of them, and so not like others: {', '.join(lacking)}." if lacking else text
 
 
 def audit_choices(settings: Mapping[str, Any]) -> str:
@@ -79,8 +100,7 @@ def is_narrow(row: pd.Series) -> bool:
 
 def cost(row: pd.Series, zoo_seconds: float) -> float:
     """Seconds for a hundred networks: the zoo where a model learns from it, the fit, the draws."""
-    needs_zoo = row["model"] not in METHODS or METHODS[row["model"]].learns_from_networks
-    return zoo_seconds * needs_zoo + row["fit_seconds"] + NETWORKS * row["draw_seconds"]
+    return zoo_seconds * needs_zoo(row["model"]) + row["fit_seconds"] + NETWORKS * row["draw_seconds"]
 
 
 def beaten_by(row: pd.Series, models: pd.DataFrame, zoo_seconds: float) -> pd.Series | None:
