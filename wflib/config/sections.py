@@ -27,8 +27,8 @@ class FlowConfig(Section):
     geometry: Literal["euclidean", "normalized", "geometric"]
     coupling: Literal["independent", "ot", "equivariant-ot", "initialization"]
     renewal: Fraction = Field(
-        description="Share of the variance of initial weights that is drawn anew at every use (initialization): 0 keeps them, "
-        "near 1 is independent. Few trajectories need some, or a flow learns their beginnings by heart."
+        description="Share of initial weights' variance that is drawn anew at every use of a pair (initialization): 0 for none; "
+        "near 1, pairs are independent. Of few trajectories a flow else learns the beginnings by heart."
     )
     time_distribution: Literal["beta", "uniform"] = Field(description="t ~ Beta(1, 2) or uniform.")
     path_noise: NonNegative = Field(
