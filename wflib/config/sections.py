@@ -27,7 +27,7 @@ class FlowConfig(Section):
     geometry: Literal["euclidean", "normalized", "geometric"]
     coupling: Literal["independent", "ot", "equivariant-ot", "initialization"]
     renewal: Fraction = Field(
-        description="Share of initial weights' variance that is drawn anew at every use of a pair (initialization): 0 for none; "
+        description="Share of initial weights' variance drawn anew at every use of a pair (initialization): 0 for none; "
         "near 1, pairs are independent. Of few trajectories a flow else learns the beginnings by heart."
     )
     time_distribution: Literal["beta", "uniform"] = Field(description="t ~ Beta(1, 2) or uniform.")
