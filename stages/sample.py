@@ -69,7 +69,7 @@ def main(
     sample.jumps draws by one, two or four jumps of the flow's student, which train-flow distils from it where
     training.distillation_iterations is above 0.
 
-    sample.polish_steps > 0 trains all drawn networks further, from whatever model, by so many full-batch steps of Adam on
+    sample.polish_steps > 0 trains all drawn networks further, from whatever model, by so many steps of Adam on
     training examples; their learning rate is sample.polish_learning_rate, or chosen on validation examples.
 
     Several processes share a flow's draws: --processes 2, or torchrun. Guided and noisy draws, other

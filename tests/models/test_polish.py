@@ -15,7 +15,7 @@ from wflib.rng import generator
 from wflib.symmetry import canonicalize, decanonicalize
 from wflib.tasks import Split
 from wflib.testing import assert_same_function
-from wflib.zoo import full_batch_steps, initialize
+from wflib.zoo import adam_steps, initialize
 
 PERCEPTRON = mlp([3, 6, 5, 2])
 KINDS = {"perceptron": lambda: PERCEPTRON, **BUILT}
@@ -70,7 +70,7 @@ def test_canonical_networks_take_the_steps_of_the_ordinary_ones_and_stay_on_the_
     canonical, train = canonicalize(ordinary).networks, examples(ordinary.architecture.inputs)
     start = decanonicalize(canonical)
     moved = trained_further(canonical, train, 5, 0.01)
-    (expected,) = full_batch_steps(start, train, 5, 0.01)
+    (expected,) = adam_steps(start, train, 5, 0.01)
     assert_same_function(expected, moved, train.inputs, 1e-8)
     manifold = Coordinates(canonical.architecture).manifold
 
@@ -109,6 +109,20 @@ def test_the_rate_is_chosen_on_validation_examples_unless_it_is_given():
     assert given.learning_rate == 0.03
     assert torch.equal(given.networks.flat, chosen.networks.flat)
     assert best_learning_rate(start, train, train, 2, [1e200, 0.01]) == 0.01  # a rate that diverges is never best
+
+
+def test_a_step_sees_examples_of_its_own():
+    """The first step is one on the first batch alone; the second sees others; fewer batches than steps are refused."""
+    start, train, random = networks_of("perceptron"), examples((3,)), generator(0, "batches")
+    batches = torch.stack([torch.randperm(60, generator=random)[:10] for _ in range(2)])
+    moved, once = (trained_further(start, train, steps, 0.01, batches).flat for steps in (2, 1))
+    first = Split(train.inputs[batches[0]], train.targets[batches[0]])
+    torch.testing.assert_close(once, trained_further(start, first, 1, 0.01).flat)
+    assert not torch.allclose(moved, trained_further(start, first, 2, 0.01).flat, atol=1e-4)
+    everything = torch.arange(60).expand(2, -1)
+    assert torch.equal(trained_further(start, train, 2, 0.01, everything).flat, trained_further(start, train, 2, 0.01).flat)
+    with pytest.raises(ValueError, match="a batch for each of 3 steps, got 2"):
+        trained_further(start, train, 3, 0.01, batches)
 
 
 def test_seeds_choose_the_examples():

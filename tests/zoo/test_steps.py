@@ -9,7 +9,7 @@ from wflib.architecture import mlp, resnet
 from wflib.networks import Networks, network_losses
 from wflib.rng import generator
 from wflib.tasks import Split
-from wflib.zoo import full_batch_steps, initialize
+from wflib.zoo import adam_steps, initialize
 
 KINDS = {
     f"{kind}-{task}": make(task)
@@ -27,13 +27,13 @@ def test_steps_lower_the_loss_of_every_network(name):
     inputs = torch.randn(30, *architecture.inputs, generator=random)
     targets = torch.arange(30) % 2 if "classification" in name else torch.randn(30, 2, generator=random)
     split, start = Split(inputs, targets), initialize(architecture, 3, 0.3, random, "he")
-    before, after = (network_losses(networks, split) for networks in full_batch_steps(start, split, [0, 15], 0.01))
+    before, after = (network_losses(networks, split) for networks in adam_steps(start, split, [0, 15], 0.01))
     assert (after < before).all()
 
 
 def test_no_networks_are_refused():
     networks = Networks.from_flat(mlp([3, 2]), torch.zeros(2, 8))
     split = Split(torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64))
-    assert len(full_batch_steps(networks, split, 1, 0.1)[0]) == 2
+    assert len(adam_steps(networks, split, 1, 0.1)[0]) == 2
     with pytest.raises(ValueError, match="at least one network, got none"):
-        full_batch_steps(networks[:0], split, 1, 0.1)
+        adam_steps(networks[:0], split, 1, 0.1)

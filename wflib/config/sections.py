@@ -148,12 +148,12 @@ class SampleConfig(Section):
     guidance_schedule: Literal["constant", "rising", "falling"] = Field(description="λ(t): λ, λ t, or λ (1 − t).")
     guidance_batch: Count = Field(description="Training examples of each guidance gradient.")
     polish_steps: Annotated[int, Field(ge=0, strict=True)] = Field(
-        description="Full-batch Adam steps on training examples after drawing, from whatever model."
+        description="Adam steps on training examples after drawing, from whatever model."
     )
     polish_learning_rate: Positive | Literal["auto"] = Field(
         description="Of those steps; auto for the best on validation examples."
     )
-    polish_examples: Count = Field(description="Training examples of those steps, all at most.")
+    polish_examples: Count = Field(description="Training examples of each of those steps, drawn anew for it; all at most.")
     device: Device
 
     @model_validator(mode="after")

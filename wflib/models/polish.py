@@ -1,4 +1,4 @@
-"""Polishing: a few full-batch steps of training that networks take after they were drawn, from whatever model."""
+"""Polishing: a few steps of training that networks take after they were drawn, from whatever model."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from wflib.config import SampleConfig
 from wflib.networks import Networks, network_losses
 from wflib.rng import generator
 from wflib.symmetry import canonicalize, decanonicalize
 from wflib.tasks import Split
-from wflib.zoo import full_batch_steps
+from wflib.zoo import adam_steps
 
 __all__ = ["LEARNING_RATES", "Polished", "best_learning_rate", "polish", "trained_further"]
 
@@ -45,11 +46,11 @@ def polish(
     config: SampleConfig,
     progress: Callable[[int], None] | None = None,
 ) -> Polished:
-    """Train drawn networks further, each by itself, by ``config.polish_steps`` full-batch steps of Adam.
+    """Train drawn networks further, each by itself, by ``config.polish_steps`` steps of Adam.
 
-    At most ``config.polish_examples`` training examples, a random subset by ``config.seed``, are the batch. Where
-    ``config.polish_learning_rate`` is ``auto``, it is the one of ``LEARNING_RATES`` after whose steps up to ``TRIED`` of
-    the networks have the lowest mean validation loss.
+    A step's batch are ``config.polish_examples`` training examples, drawn anew for each step by ``config.seed`` and the same
+    for all networks, or all examples where there are no more. Where ``config.polish_learning_rate`` is ``auto``, it is the
+    one of ``LEARNING_RATES`` after whose steps up to ``TRIED`` of the networks have the lowest mean validation loss.
 
     Args:
         networks: Ordinary or canonical ones.
@@ -69,33 +70,46 @@ def polish(
     if not len(train.targets):
         raise ValueError(f"polish: sample.polish_steps: {config.polish_steps} needs training examples; choose 0.")
     started, random = time.perf_counter(), generator(config.seed, "sample", "polish")
-    chosen = torch.randperm(len(train.targets), generator=random)[: config.polish_examples]
-    batch = Split(train.inputs[chosen], train.targets[chosen]).to(networks.device)
+    batches, train = batches_of(len(train.targets), config, random), train.to(networks.device)
     if config.polish_learning_rate == "auto":
         tried = networks[torch.randperm(len(networks), generator=random)[:TRIED]]
-        rate = best_learning_rate(tried, batch, validation, config.polish_steps, LEARNING_RATES)
+        rate = best_learning_rate(tried, train, validation, config.polish_steps, LEARNING_RATES, batches)
     else:
         rate = config.polish_learning_rate
-    moved = trained_further(networks, batch, config.polish_steps, rate, progress=progress)
+    moved = trained_further(networks, train, config.polish_steps, rate, batches, progress=progress)
     moved.require_finite("polish", "lower sample.polish_learning_rate or sample.polish_steps")
     return Polished(moved, rate, time.perf_counter() - started)
 
 
+def batches_of(examples: int, config: SampleConfig, random: torch.Generator) -> Tensor:
+    """Indices of each step's examples, (steps, batch): random ones of its own, or one order of all of them."""
+    if config.polish_examples >= examples:
+        return torch.randperm(examples, generator=random).expand(config.polish_steps, -1)
+    orders = (torch.randperm(examples, generator=random) for _ in range(config.polish_steps))
+    return torch.stack([order[: config.polish_examples] for order in orders])
+
+
 def best_learning_rate(
-    networks: Networks, train: Split, validation: Split, steps: int, learning_rates: Sequence[float]
+    networks: Networks,
+    train: Split,
+    validation: Split,
+    steps: int,
+    learning_rates: Sequence[float],
+    batches: Tensor | None = None,
 ) -> float:
-    """The learning rate with the lowest mean validation loss after so many full-batch steps from given networks.
+    """The learning rate with the lowest mean validation loss after so many steps of Adam from given networks.
 
     Args:
         networks: Where the steps begin, ordinary or canonical.
-        train: Examples of each step.
+        train: Training examples.
         validation: Examples that say which is best; losses that are not finite are worst.
         steps: How many.
         learning_rates: Among which to choose.
+        batches: As :func:`~wflib.zoo.adam_steps` takes them; None for all examples at each step.
     """
     losses = []
     for rate in learning_rates:
-        moved = trained_further(networks, train, steps, rate)
+        moved = trained_further(networks, train, steps, rate, batches)
         losses.append(network_losses(moved, validation.to(moved.device), chunk=256).mean())
     return learning_rates[int(torch.stack(losses).nan_to_num(torch.inf).argmin())]
 
@@ -105,25 +119,27 @@ def trained_further(
     train: Split,
     steps: int,
     learning_rate: float,
+    batches: Tensor | None = None,
     chunk: int = 256,
     progress: Callable[[int], None] | None = None,
 ) -> Networks:
-    """Networks after full-batch steps of Adam, in the form in which they came.
+    """Networks after some steps of Adam, in the form in which they came.
 
     Canonical networks take them as the ordinary ones behind them, and are made canonical again: the steps do not depend on
     the form. Running statistics become those of the examples.
 
     Args:
         networks: Ordinary or canonical ones.
-        train: Examples of each step.
+        train: Training examples.
         steps: How many, at least 0.
         learning_rate: Adam's.
+        batches: As :func:`~wflib.zoo.adam_steps` takes them; None for all examples at each step.
         chunk: Networks trained at a time, which bounds memory.
         progress: Called with the number of networks trained so far.
     """
     norm, parts, done = networks.architecture.norm, [], 0
     for some in decanonicalize(networks).split(chunk):
-        (moved,) = full_batch_steps(some, train, steps, learning_rate)
+        (moved,) = adam_steps(some, train, steps, learning_rate, batches)
         parts.append(moved.weights)
         done += len(moved)
         if progress is not None:

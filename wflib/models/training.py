@@ -15,7 +15,7 @@ from wflib.flow.prior import Prior, build_prior
 from wflib.models.model import CoordinateModel
 from wflib.models.polish import best_learning_rate
 from wflib.tasks import Dataset, Split
-from wflib.zoo import Zoo, full_batch_steps, train_zoo
+from wflib.zoo import Zoo, adam_steps, train_zoo
 
 __all__ = ["FewSteps", "RecipeSettings", "TrainedAnew", "TrainedByRecipe"]
 
@@ -110,5 +110,5 @@ class FewSteps(CoordinateModel):
         mean, std = self.state["mean"], self.state["std"]
         start = Prior(self.space.manifold, mean, std, torch.zeros_like(mean, dtype=torch.bool)).sample(networks, generator)
         split, rate = Split(self.state["inputs"], self.state["targets"]), self.state["learning_rate"].item()
-        (moved,) = full_batch_steps(self.space.decode(start), split, self.settings.steps, rate)
+        (moved,) = adam_steps(self.space.decode(start), split, self.settings.steps, rate)
         return self.space.encode(moved)

@@ -22,7 +22,7 @@ from wflib.zoo.sources import (
     read_settings,
     write,
 )
-from wflib.zoo.steps import full_batch_steps
+from wflib.zoo.steps import adam_steps
 from wflib.zoo.stored import StoredZoo, load_zoo, open_zoo
 from wflib.zoo.stored_networks import StoredNetworks, in_parts
 from wflib.zoo.training import train_networks, train_zoo
@@ -46,11 +46,11 @@ __all__ = [
     "StoredZoo",
     "Zoo",
     "ZooWriter",
+    "adam_steps",
     "align_zoo",
     "canonical_zoo",
     "find_alignment",
     "fits_memory",
-    "full_batch_steps",
     "hamiltonian_chains",
     "in_parts",
     "initial_moments",

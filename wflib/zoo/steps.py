@@ -1,44 +1,52 @@
-"""A few full-batch steps of training from given weights: what a drawn network must be cheaper or better than."""
+"""A few steps of training from given weights: what a drawn network must be cheaper or better than, or takes afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from wflib.networks import Networks
 from wflib.tasks import Split
 from wflib.zoo.training import batch_losses, networks_at_once
 
-__all__ = ["full_batch_steps"]
+__all__ = ["adam_steps"]
 
 
-def full_batch_steps(networks: Networks, split: Split, steps: int | Sequence[int], learning_rate: float) -> list[Networks]:
-    """Adam on the mean loss of all given examples, every network by itself.
+def adam_steps(
+    networks: Networks, split: Split, steps: int | Sequence[int], learning_rate: float, batches: Tensor | None = None
+) -> list[Networks]:
+    """Adam on the mean loss of all given examples, or of a batch of them at each step, every network by itself.
 
-    Running statistics of batch norms become those of the examples.
+    Running statistics of batch norms become those of all examples that took part.
 
     Args:
         networks: Ordinary networks, where training begins.
         split: Training examples, shared by all networks.
         steps: After how many steps, at least 0, to stop, or several such numbers.
         learning_rate: Adam's.
+        batches: Each step's examples, the same for all networks, indices (most steps, examples); None for all of them.
 
     Returns:
         The networks after each number of steps, in the order given.
 
     Raises:
-        ValueError: Canonical networks or none, or a negative number of steps.
+        ValueError: Canonical networks or none, a negative number of steps, or fewer batches than steps.
     """
     if not len(networks):
-        raise ValueError("full_batch_steps: expected at least one network, got none.")
+        raise ValueError("adam_steps: expected at least one network, got none.")
     if networks.architecture.canonical:
-        raise ValueError("full_batch_steps: expected ordinary networks, got canonical ones; decanonicalize them first.")
+        raise ValueError("adam_steps: expected ordinary networks, got canonical ones; decanonicalize them first.")
     wanted = [steps] if isinstance(steps, int) else list(steps)
     if not wanted or min(wanted) < 0:
-        raise ValueError(f"full_batch_steps: expected numbers of steps of at least 0, got {wanted}.")
-    at_once = networks_at_once(networks.architecture, len(split.targets)) if networks.device.type == "cpu" else len(networks)
-    found = [steps_of_some(some, split.to(networks.device), wanted, learning_rate) for some in networks.split(at_once)]
+        raise ValueError(f"adam_steps: expected numbers of steps of at least 0, got {wanted}.")
+    if batches is not None and len(batches) < max(wanted):
+        raise ValueError(f"adam_steps: expected a batch for each of {max(wanted)} steps, got {len(batches)}.")
+    examples = len(split.targets) if batches is None else batches.shape[1]
+    at_once = networks_at_once(networks.architecture, examples) if networks.device.type == "cpu" else len(networks)
+    split = split.to(networks.device)
+    found = [steps_of_some(some, split, wanted, learning_rate, batches) for some in networks.split(at_once)]
     joined = []
     for place in range(len(wanted)):
         parts = [some[place].weights for some in found]
@@ -46,21 +54,30 @@ def full_batch_steps(networks: Networks, split: Split, steps: int | Sequence[int
     return joined
 
 
-def steps_of_some(networks: Networks, split: Split, wanted: list[int], learning_rate: float) -> list[Networks]:
-    """As :func:`full_batch_steps`, of networks that fit the cache together."""
+def steps_of_some(
+    networks: Networks, split: Split, wanted: list[int], learning_rate: float, batches: Tensor | None
+) -> list[Networks]:
+    """As :func:`adam_steps`, of networks that fit the cache together."""
     architecture, weights = networks.architecture, networks.map(torch.clone).weights
     learned = [weights[name].requires_grad_() for name in weights if name not in architecture.statistics]
     optimizer = torch.optim.Adam(learned, lr=learning_rate)
-    if architecture.statistics:  # measured for each network on examples of its own
-        split = Split(*(part.expand(len(networks), *part.shape) for part in (split.inputs, split.targets)))
+
+    def examples(rows: Tensor | None) -> Split:
+        """All or some; where statistics are measured, of each network its own."""
+        parts = (split.inputs, split.targets) if rows is None else (split.inputs[rows], split.targets[rows])
+        if architecture.statistics:
+            parts = (part.expand(len(networks), *part.shape) for part in parts)
+        return Split(*parts)
+
     kept: dict[int, Networks] = {}
+    everything = examples(None if batches is None else batches.unique())
     for step in range(max(wanted) + 1):
         if step in wanted:
             with torch.no_grad():
-                now = weights | batch_losses(architecture, weights, split, momentum=1.0)[1]
+                now = weights | batch_losses(architecture, weights, everything, momentum=1.0)[1]
                 kept[step] = networks.with_weights({name: tensor.detach().clone() for name, tensor in now.items()})
         if step < max(wanted):
-            loss, _ = batch_losses(architecture, weights, split)
+            loss, _ = batch_losses(architecture, weights, everything if batches is None else examples(batches[step]))
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             optimizer.step()
