@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from wflib.flow import Coordinates, load_flow, sample, save_flow
+from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.testing import assert_equivariant
 
@@ -66,6 +68,30 @@ def test_statistics_follow_the_prior(make_flow):
     assert moved.item() == pytest.approx(shift, abs=1e-5)
 
 
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_wide_networks_of_the_same_neurons_have_the_same_outputs(make_flow, geometry):
+    """Each last hidden neuron three times: without shares outputs are three times as large, biases aside."""
+    flow, zoo = make_flow(geometry)
+    narrow, inputs = flow.coordinates, torch.randn(20, 5, generator=generator(0, "inputs"))
+    ordinary = narrow.decode(narrow.encode(zoo.networks)[:4])
+    expected, last = ordinary.forward(inputs), ordinary.architecture.output_layer
+    size = narrow.architecture.size("hidden2")
+    thrice = {name: tensor for name, tensor in ordinary.weights.items()}
+    for name in ("linear2.weight", "linear2.bias"):
+        thrice[name] = thrice[name].repeat_interleave(3, 1)
+    thrice[last.weight] = thrice[last.weight].repeat_interleave(3, 2)
+    wide = narrow.with_widths({"hidden2": 3 * size})
+    plain = replace(wide, shares={})
+    networks = Networks(ordinary.architecture.with_widths({"hidden2": 3 * size}), thrice)
+    x = plain.encode(networks)
+    torch.testing.assert_close(wide.decode(x).forward(inputs), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(wide.encode(wide.decode_state(x)), x, atol=1e-5, rtol=1e-4)
+    bias = ordinary.weights[last.bias][:, None]
+    torch.testing.assert_close(plain.decode(x).forward(inputs) - bias, 3 * (expected - bias), atol=1e-4, rtol=1e-4)
+    back = wide.with_widths({"hidden2": size})
+    assert back.shares == {} == narrow.with_widths({"hidden1": 9}).shares
+
+
 def test_neurons_with_identities_have_one_width(make_flow):
     flow, _ = make_flow(identities=True)
     with pytest.raises(ValueError, match=r"velocity\.identities"):
@@ -107,4 +133,5 @@ def test_wide_conditioned_flows_survive_their_file(make_flow, randomized, geomet
     asked = {"condition": 0.3, "condition_strength": 0.5}
     theirs, ours = (sample(f, 3, 2, generator(0, "s"), **asked) for f in (wide, load_flow(tmp_path / "flow.safetensors")))
     assert torch.equal(theirs, ours)
+    assert load_flow(tmp_path / "flow.safetensors").coordinates.shares == wide.coordinates.shares != {}
     assert theirs.shape[1] > flow.architecture.dimension

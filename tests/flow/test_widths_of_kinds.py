@@ -106,7 +106,7 @@ def test_pools_do_not_depend_on_widths(kind, canonical):
 @over_kinds
 def test_coordinates_of_other_widths(kind):
     wide = Coordinates(KINDS[kind].canonical_form()).with_widths(OTHER[kind][0])
-    assert wide == Coordinates(OTHER[kind][1].canonical_form())
+    assert wide.architecture == OTHER[kind][1].canonical_form()
     with pytest.raises(ValueError, match="expected some of the hidden groups"):
         wide.with_widths({"output": 3})
 

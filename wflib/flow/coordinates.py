@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -48,6 +48,29 @@ def require_vectors(architecture: Architecture, setting: str) -> None:
         )
 
 
+def shares_of_neurons(narrow: Architecture, wide: Architecture) -> dict[str, float]:
+    """What a neuron counts for in the outputs when there are more, or fewer, like it: n / n'.
+
+    A velocity network sees neurons as a set, and draws them from one law however many there are. Outputs sum over them and
+    grow with their number: logits of a network three times as wide are three times as large, and its predictions far too
+    sure. Times n / n' outputs stay means over the same law (Mei, Montanari and Nguyen 2018, "A mean field view of the
+    landscape of two-layer neural networks"). What one hidden layer reads of another stays as drawn: no power of the ratio
+    was better there on validation data.
+
+    Args:
+        narrow: Of the networks that were learned from.
+        wide: The same architecture with other widths.
+
+    Returns:
+        Weights of the output layer → factor, where it reads another number of neurons; nothing for networks without one.
+    """
+    if wide.output_layer is None:
+        return {}
+    weight = wide.output_layer.weight
+    before, after = (form.shape(weight)[1] for form in (narrow, wide))
+    return {weight: before / after} if before != after else {}
+
+
 @dataclass(frozen=True)
 class Coordinates:
     """A flow's coordinates: flat vectors of (canonical) weights whose input side is rotated by an orthogonal basis.
@@ -58,6 +81,7 @@ class Coordinates:
     Attributes:
         architecture: Of the networks behind them: canonical for the flows on normalized weights.
         basis: Orthogonal (features, features), columns are input directions; None for the inputs' own axes.
+        shares: Of networks of other widths than were learned from, weights → factor, see :func:`shares_of_neurons`.
 
     Raises:
         ValueError: A basis for inputs that are no vectors, or that is not one of them.
@@ -65,6 +89,7 @@ class Coordinates:
 
     architecture: Architecture
     basis: Tensor | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.basis is None:
@@ -102,6 +127,7 @@ class Coordinates:
         """Networks → (networks, D); ordinary ones are canonicalized first where the flow needs it."""
         if self.architecture.canonical and not networks.architecture.canonical:
             networks = canonicalize(networks, self.architecture.norm).networks
+        networks = self.shared(networks, -1)
         return self.architecture.flatten(self.rotate(logarithms(networks.architecture, networks.weights), self.basis))
 
     def encode_initial(self, initial: Networks) -> Tensor:
@@ -115,7 +141,17 @@ class Coordinates:
     def decode_state(self, x: Tensor) -> Networks:
         """(networks, D) → networks of ``architecture`` in the inputs' own axes; differentiable."""
         weights = exponentials(self.architecture, self.architecture.unflatten(x))
-        return Networks.unchecked(self.architecture, self.rotate(weights, None if self.basis is None else self.basis.T))
+        rotated = self.rotate(weights, None if self.basis is None else self.basis.T)
+        return self.shared(Networks.unchecked(self.architecture, rotated), 1)
+
+    def shared(self, networks: Networks, power: int) -> Networks:
+        """Networks in the form in which they came, weights multiplied by a power of their shares where they are ordinary."""
+        if not self.shares:
+            return networks
+        ordinary, canonical = decanonicalize(networks), networks.architecture.canonical
+        changed = {name: ordinary.weights[name] * share**power for name, share in self.shares.items()}
+        moved = ordinary.with_weights({**ordinary.weights, **changed})
+        return canonicalize(moved, networks.architecture.norm).networks if canonical else moved
 
     def decode(self, x: Tensor) -> Networks:
         """(networks, D) → ordinary networks, their output scale folded into the last layer."""
@@ -146,8 +182,11 @@ class Coordinates:
         return part, part.flatten(places).squeeze(0)
 
     def with_widths(self, widths: Mapping[str, int]) -> Coordinates:
-        """The same coordinates for other hidden widths."""
-        return replace(self, architecture=self.architecture.with_widths(widths))
+        """The same coordinates for other hidden widths, of networks whose neurons have their shares."""
+        wide = self.architecture.with_widths(widths)
+        more = shares_of_neurons(self.architecture, wide)
+        shares = {name: self.shares.get(name, 1.0) * more.get(name, 1.0) for name in {**self.shares, **more}}
+        return replace(self, architecture=wide, shares={name: share for name, share in shares.items() if share != 1})
 
     def to(self, device: str | torch.device) -> Coordinates:
         """The same coordinates with the basis on another device."""

@@ -42,6 +42,7 @@ def save_flow(path: str | Path, flow: Flow, student: Flow | None = None) -> None
         "flow": flow.config.model_dump(),
         "velocity": flow.velocity_config.model_dump(),
         "architecture": flow.architecture.to_json(),
+        "shares": dict(flow.coordinates.shares),
         "initialization": flow.initialization,
         "jumps": flow.jumps,
         **flow.metadata,
@@ -76,9 +77,9 @@ def load_flow(path: str | Path, device: str | torch.device = "cpu", jumps: bool 
         tensors |= {f"{STATE}{name.removeprefix(STUDENT)}": tensor for name, tensor in student.items()}
         metadata |= {"jumps": True, "distilled": True}
     try:
-        config = FlowConfig(**metadata.pop("flow"))
+        config = FlowConfig(**{"renewal": 0.0, **metadata.pop("flow")})
         architecture = Architecture.from_json(metadata.pop("architecture"))
-        coordinates = Coordinates(architecture, tensors.pop("basis", None))
+        coordinates = Coordinates(architecture, tensors.pop("basis", None), metadata.pop("shares", {}))
         velocity = VelocityConfig(**{"gradient_examples": 0, **metadata.pop("velocity")})
         examples = None
         if velocity.gradient_examples:

@@ -187,6 +187,8 @@ class Flow(nn.Module):
         The velocity network's parameters do not depend on widths. The preconditioner's statistics move with the prior: what
         lies on a sphere in R^d scales with 1/√d, biases of normalized layers with the norms of initial weights, and the log
         output scale shifts as its prior does. Where the prior has moments that were measured of each tensor, these stay.
+        Decoded networks have the shares of :func:`~wflib.flow.coordinates.shares_of_neurons`, so that wider ones are as sure
+        of themselves as those that were learned from.
 
         Args:
             widths: Neurons of hidden groups, for example ``{"hidden1": 32}``; groups that are not named keep theirs. What
