@@ -103,7 +103,10 @@ class Coordinates:
 
     @cached_property
     def chart(self) -> Architecture:
-        """What flat vectors are themselves: ``chart.forward(chart.unflatten(x), rotated inputs)`` runs their networks."""
+        """What flat vectors are themselves: ``chart.forward(chart.unflatten(x), rotated inputs)`` runs their networks.
+
+        Without shares, of which a velocity network, and the loss' gradient that it sees, know nothing.
+        """
         return replace(self.architecture, operations=with_variances_held(self.architecture.operations, "logarithm"))
 
     @property
