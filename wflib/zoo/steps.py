@@ -74,7 +74,9 @@ def steps_of_some(
     for step in range(max(wanted) + 1):
         if step in wanted:
             with torch.no_grad():
-                now = weights | batch_losses(architecture, weights, everything, momentum=1.0)[1]
+                now = dict(weights)
+                if architecture.statistics:
+                    now |= batch_losses(architecture, weights, everything, momentum=1.0)[1]
                 kept[step] = networks.with_weights({name: tensor.detach().clone() for name, tensor in now.items()})
         if step < max(wanted):
             loss, _ = batch_losses(architecture, weights, everything if batches is None else examples(batches[step]))
