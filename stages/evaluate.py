@@ -178,7 +178,7 @@ def audited(settings: Settings, zoo: AnyZoo, drawn: Networks, dataset: Dataset, 
     if examples is None or not enough_for_an_audit(drawn, training, held_out):
         return None
     random = generator(settings.evaluate.seed, "evaluate", "audit")
-    few = Split(dataset.test.inputs[:FUNCTIONS], dataset.test.targets[:FUNCTIONS])
+    few = dataset.test[:FUNCTIONS]
     return audit_networks("samples", drawn, training, held_out, examples, random, novelty_split=few)
 
 

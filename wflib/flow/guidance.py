@@ -58,7 +58,7 @@ class TaskLoss:
         chosen = torch.randperm(len(self.split.inputs), generator=self.generator, device=self.generator.device)
         self.split = self.split.to(networks.device)
         chosen = chosen[: self.batch_size].to(networks.device)
-        return network_losses(networks, Split(self.split.inputs[chosen], self.split.targets[chosen]))
+        return network_losses(networks, self.split[chosen])
 
 
 class Guidance:

@@ -50,7 +50,7 @@ def examples_of(dataset: Dataset, count: int, seed: int) -> Split:
     if not dataset.has_examples:
         raise ValueError("the dataset has no examples to train on; choose another task than none.")
     chosen = torch.randperm(len(dataset.train.targets), generator=generator(seed, "study", "examples"))[:count]
-    return Split(dataset.train.inputs[chosen], dataset.train.targets[chosen])
+    return dataset.train[chosen]
 
 
 def polished(

@@ -19,7 +19,6 @@ from wflib.models import LEARNING_RATES, best_learning_rate, trained_further
 from wflib.networks import Networks, accuracy, negative_log_likelihood, predict
 from wflib.rng import generator
 from wflib.symmetry import decanonicalize
-from wflib.tasks import Split
 from wflib.zoo import initialize
 
 __all__ = ["STARTS"]
@@ -58,7 +57,7 @@ def compare_starts(inputs: Inputs, options: Options) -> Tables:
     def few_steps() -> Networks:
         start, random = random_start("normal"), generator(seed, "paper", "examples")
         chosen = torch.randperm(len(dataset.train.targets), generator=random)[: options.examples]
-        batch = Split(dataset.train.inputs[chosen], dataset.train.targets[chosen])
+        batch = dataset.train[chosen]
         rate = best_learning_rate(start, batch, dataset.validation, options.few, (*LEARNING_RATES, 0.1))
         return trained_further(start, batch, options.few, rate)
 

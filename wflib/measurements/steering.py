@@ -18,7 +18,7 @@ from wflib.measurements.measurement import Inputs, Measurement, Tables
 from wflib.measurements.quality import guidance_by
 from wflib.networks import network_losses
 from wflib.rng import generator
-from wflib.tasks import Dataset, Split
+from wflib.tasks import Dataset
 
 __all__ = ["STEERING"]
 
@@ -88,7 +88,7 @@ def started_well(flow: Flow, dataset: Dataset, options: Options, iterations: int
 
     def draw() -> Tensor:
         chosen = torch.randperm(len(dataset.train.targets), generator=generator(options.seed, "paper", "start"))[:EXAMPLES]
-        examples = Split(dataset.train.inputs[chosen], dataset.train.targets[chosen]).to(flow.device)
+        examples = dataset.train[chosen].to(flow.device)
         x_0 = flow.start.sample(options.networks, generator(options.seed, "paper", "prior"))
         rate = options.rate * flow.prior.width.median().item()
         decode, steps = flow.coordinates.decode_state, options.steps

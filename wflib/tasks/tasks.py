@@ -36,6 +36,10 @@ class Split:
     inputs: Tensor
     targets: Tensor
 
+    def __getitem__(self, rows: Tensor | slice) -> Split:
+        """Some of the examples, by their indices or by a slice."""
+        return Split(self.inputs[rows], self.targets[rows])
+
     def to(self, device: str | torch.device) -> Split:
         """The same examples on another device."""
         return Split(self.inputs.to(device), self.targets.to(device))

@@ -87,7 +87,7 @@ class Aligner:
 
         def value(permuted: Networks) -> Tensor:
             chosen = torch.randint(len(self.train.inputs), (MINIBATCH,), generator=random)
-            split = Split(self.train.inputs[chosen], self.train.targets[chosen])
+            split = self.train[chosen]
             where = torch.full((len(permuted),), 0.5)
             if self.config.objective == "random-point":
                 where = torch.rand(len(permuted), generator=random)
@@ -101,7 +101,7 @@ class Aligner:
         At the midpoint, or the mean over five points for ``random-point``; never below ``NO_BARRIER``, so that where no
         barrier is left weight matching's answer, the nearest, is kept.
         """
-        split = Split(self.train.inputs[:EXAMPLES], self.train.targets[:EXAMPLES])
+        split = self.train[:EXAMPLES]
         nodes = (0.5,) if self.config.objective == "midpoint" else NODES
         with torch.no_grad():
             start, end = (network_losses(side, split) for side in (reference, networks))

@@ -31,4 +31,4 @@ def minibatches(split: Split, networks: int, size: int, generator: torch.Generat
     while True:
         order = torch.rand(networks, examples, generator=generator, device=generator.device).argsort(1)
         for chosen in order.to(split.inputs.device).split(size, 1)[: examples // size]:
-            yield Split(split.inputs[chosen], split.targets[chosen])
+            yield split[chosen]

@@ -64,10 +64,10 @@ def steps_of_some(
 
     def examples(rows: Tensor | None) -> Split:
         """All or some; where statistics are measured, of each network its own."""
-        parts = (split.inputs, split.targets) if rows is None else (split.inputs[rows], split.targets[rows])
-        if architecture.statistics:
-            parts = (part.expand(len(networks), *part.shape) for part in parts)
-        return Split(*parts)
+        chosen = split if rows is None else split[rows]
+        if not architecture.statistics:
+            return chosen
+        return Split(*(part.expand(len(networks), *part.shape) for part in (chosen.inputs, chosen.targets)))
 
     kept: dict[int, Networks] = {}
     everything = examples(None if batches is None else batches.unique())
