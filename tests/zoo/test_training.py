@@ -125,7 +125,7 @@ def test_networks_end_the_same_however_many_are_trained_at_once(at_once, monkeyp
         sizes.append(len(split.inputs))
         return network_losses(networks, split)
 
-    monkeypatch.setattr(training_module.PerceptronTrainer, "can_train", lambda *_: False)
+    monkeypatch.setattr(training_module.CompiledTrainer, "can_train", lambda *_: False)
     means = []
     together = train_zoo(architecture_for(data), data, config, progress=lambda *row: means.append(row))
     monkeypatch.setattr(training_module, "CACHED_ELEMENTS", at_once * 8 * 3)  # batches of eight examples, three features

@@ -2,19 +2,14 @@
 //
 // Whatever a network needs for a step stays in a core's cache. Rows of matrices are padded with zeros to whole vectors. A
 // layer's weight lies as (inputs, outputs), or as (outputs, inputs) where that wastes less on padding, its bias behind it.
-// The equations of Adam and of SGD are those of torch.optim.
 
 // Narrow layers waste less of short vectors. Processors with SSE4A, AMD's, take two of eight numbers as fast as one of sixteen.
 #if defined(__SSE4A__)
 #define SHORT_VECTORS
 #endif
-#include "vectors.h"
-
-#include <new>
+#include "training.h"
 
 namespace {
-
-enum Activation : int64_t { IDENTITY, RELU, LEAKY_RELU, TANH, SOFTSIGN, GELU, SILU, SMOOTH_RELU };
 
 int64_t padded(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
 
@@ -36,15 +31,6 @@ struct Layer {
     int64_t end() const { return bias_place() + width; }
 };
 
-struct Sizes {
-    int64_t networks, threads, layers, batch, steps, first_step, examples, first_network, seed, dimension, kept, classify,
-        adam, slots;
-};
-
-struct Recipe {
-    double learning_rate, momentum, weight_decay;
-};
-
 std::vector<Layer> layers_of(int64_t count, const int64_t* given) {
     std::vector<Layer> layers;
     for (int64_t l = 0; l < count; ++l) layers.emplace_back(given + 5 * l, l ? layers.back().end() : 0);
@@ -52,20 +38,6 @@ std::vector<Layer> layers_of(int64_t count, const int64_t* given) {
 }
 
 int64_t state_size(const std::vector<Layer>& layers) { return (layers.back().end() + 15) / 16 * 16; }
-
-// Numbers that begin where a cache line does.
-class Lines {
-    float* data;
-
-public:
-    explicit Lines(int64_t size) : data((float*)::operator new(size * 4, std::align_val_t{64})) {
-        std::fill(data, data + size, 0.0f);
-    }
-    Lines(Lines&& other) noexcept : data(other.data) { other.data = nullptr; }
-    Lines(const Lines&) = delete;
-    ~Lines() { ::operator delete(data, std::align_val_t{64}); }
-    operator float*() const { return data; }
-};
 
 // Rows of a tile of so many vectors: as many as leave registers for what is multiplied.
 constexpr int PANEL = 3;
@@ -112,14 +84,6 @@ void multiply(int64_t rows, int64_t depth, Left a, const float* b, float* c, int
         if (first < columns) multiply<V - 1>(rows, depth, a, b, c, columns, add, ahead, first);
 }
 
-inline float total(vec sum) {
-    float entries[LANES], found = 0;
-    std::memcpy(entries, &sum, sizeof entries);
-#pragma omp simd reduction(+ : found)
-    for (int i = 0; i < LANES; ++i) found += entries[i];
-    return found;
-}
-
 // C (R, O) += A Bᵀ, whose rows are so many numbers long, whole vectors.
 template <int R, int O>
 inline void dots(int64_t length, const float* a, int64_t a_row, const float* b, float* c, int64_t c_row) {
@@ -148,114 +112,22 @@ void multiply_by_outputs(int64_t rows, int64_t columns, int64_t length, const fl
         if (columns) multiply_by_outputs<1>(rows, columns, length, a, a_row, b, c, c_row, ahead);
 }
 
-// Orders of examples, as permutations in rng.py states them: keys fall into as many pieces as there are examples, by their
-// first bits, and few are to be moved within theirs.
-class Orders {
-    static constexpr uint64_t SPACING = 0x9E3779B97F4A7C15, SIGN = 1ull << 63;
-    const int64_t examples;
-    int bits = 1;
-    std::vector<uint64_t> keys, sorted;
-    std::vector<uint32_t> ends;
-
-    static uint64_t scrambled(uint64_t z) {
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-        return z ^ (z >> 31);
-    }
-
-public:
-    explicit Orders(int64_t examples) : examples(examples), keys(examples), sorted(examples) {
-        while ((examples - 1) >> bits) ++bits;
-        ends.resize((1ull << bits) + 1);
-    }
-
-    void draw(uint64_t seed, uint64_t row, int64_t* order) {
-        const uint64_t start = scrambled(row * SPACING + seed), kept = ~0ull << bits;
-        uint64_t* key = keys.data();
-#pragma omp simd
-        for (int64_t i = 0; i < examples; ++i)
-            key[i] = ((scrambled(start + (uint64_t)i * SPACING) & kept) | (uint64_t)i) ^ SIGN;
-        const int shift = 64 - bits;
-        std::fill(ends.begin(), ends.end(), 0);
-        for (int64_t i = 0; i < examples; ++i) ++ends[(key[i] >> shift) + 1];
-        for (size_t i = 1; i < ends.size(); ++i) ends[i] += ends[i - 1];
-        for (int64_t i = 0; i < examples; ++i) sorted[ends[key[i] >> shift]++] = key[i];
-        for (int64_t i = 1; i < examples; ++i) {
-            const uint64_t moved = sorted[i];
-            int64_t place = i;
-            for (; place && sorted[place - 1] > moved; --place) sorted[place] = sorted[place - 1];
-            sorted[place] = moved;
-        }
-        for (int64_t i = 0; i < examples; ++i) order[i] = sorted[i] & ~kept;
-    }
-};
-
-inline void tanh_of(float x, float& value, float& slope) {
-    const float size = std::fabs(x), square = x * x, e = exponential(-2 * size);
-    float p = -5.70498872745e-3f;  // Cephes, below 0.625
-    p = p * square + 2.06390887954e-2f, p = p * square - 5.37397155531e-2f, p = p * square + 1.33314422036e-1f;
-    p = p * square - 3.33332819422e-1f;
-    const float near = x + x * square * p, far = std::copysign((1 - e) / (1 + e), x);
-    value = size < 0.625f ? near : far;
-    slope = 1 - value * value;
-}
-
-inline void silu_of(float x, float& value, float& slope) {
-    const float e = exponential(-std::fabs(x)), share = (x < 0 ? e : 1.0f) / (1 + e);
-    value = x * share;
-    slope = share * (1 + x * (1 - share));
-}
-
-template <class Function>
-inline void entries(int64_t count, float* x, float* slopes, Function function) {
-#pragma omp simd
-    for (int64_t i = 0; i < count; ++i) {
-        float value, slope;
-        function(x[i], value, slope);
-        x[i] = value, slopes[i] = slope;
-    }
-}
-
-// Values of a layer take the place of its inputs; derivatives are kept.
-void activate(int64_t activation, int64_t count, float* x, float* slopes) {
-    switch (activation) {
-        case RELU:
-            return entries(count, x, slopes, [](float z, float& y, float& s) { s = z > 0 ? 1 : 0, y = z < 0 ? 0 : z; });
-        case LEAKY_RELU:
-            return entries(count, x, slopes, [](float z, float& y, float& s) { s = z > 0 ? 1 : 0.01f, y = z * s; });
-        case TANH:
-            return entries(count, x, slopes, tanh_of);
-        case SOFTSIGN:
-            return entries(count, x, slopes, [](float z, float& y, float& s) {
-                const float share = 1 / (1 + std::fabs(z));
-                y = z * share, s = share * share;
-            });
-        case GELU:
-            return entries(count, x, slopes, gelu);
-        case SILU:
-            return entries(count, x, slopes, silu_of);
-        case SMOOTH_RELU:
-            return entries(count, x, slopes, [](float z, float& y, float& s) { gelu(4 * z, y, s), y *= 0.25f; });
-    }
-}
-
 // One thread's work on networks of one kind.
 struct Trainer {
     const Sizes& sizes;
-    const Recipe& recipe;
     const std::vector<Layer>& layers;
     const float* inputs;
     const void* targets;
-    int64_t features, row, outputs, state, rows;
+    int64_t features, row, outputs, rows;
     Lines batch, gradient, across, classes;
     Lines changes[2];
     std::vector<Lines> values, slopes;
 
-    Trainer(const Sizes& sizes, const Recipe& recipe, const std::vector<Layer>& layers, const float* inputs,
-            const void* targets, int64_t widest, int64_t largest)
-        : sizes(sizes), recipe(recipe), layers(layers), inputs(inputs), targets(targets), features(layers[0].inputs),
-          row(padded(features)), outputs(layers.back().outputs), state(state_size(layers)), rows(padded(sizes.batch)),
-          batch(sizes.batch * row), gradient(state), across(largest), classes((outputs + 2) * rows),
+    Trainer(const Sizes& sizes, const std::vector<Layer>& layers, const float* inputs, const void* targets, int64_t widest,
+            int64_t largest)
+        : sizes(sizes), layers(layers), inputs(inputs), targets(targets), features(layers[0].inputs),
+          row(padded(features)), outputs(layers.back().outputs), rows(padded(sizes.batch)), batch(sizes.batch * row),
+          gradient(state_size(layers)), across(largest), classes((outputs + 2) * rows),
           changes{Lines(sizes.batch * widest), Lines(sizes.batch * widest)} {
         for (const Layer& layer : layers) {
             values.emplace_back(sizes.batch * layer.width);
@@ -302,29 +174,12 @@ struct Trainer {
             return 0.5f * total * scale / outputs;
         }
         // One row a class, so that vectors run along the examples.
-        float *highest = classes + outputs * rows, *sum = highest + rows;
         for (int64_t m = 0; m < count; ++m)
             for (int64_t c = 0; c < outputs; ++c) classes[c * rows + m] = found[m * width + c];
-        std::memcpy(highest, classes, count * 4);
-        std::fill(sum, sum + count, 0.0f);
-        for (int64_t c = 1; c < outputs; ++c) {
-            const float* row = classes + c * rows;
-#pragma omp simd
-            for (int64_t m = 0; m < count; ++m) highest[m] = row[m] > highest[m] ? row[m] : highest[m];
-        }
-        for (int64_t c = 0; c < outputs; ++c) {
-            float* row = classes + c * rows;
-#pragma omp simd
-            for (int64_t m = 0; m < count; ++m) sum[m] += row[m] = exponential(row[m] - highest[m]);
-        }
-        const int64_t* wanted = (const int64_t*)targets;
-        for (int64_t m = 0; m < count; ++m) {
-            const int64_t c = wanted[order[m]];
-            total += highest[m] + std::log(sum[m]) - found[m * width + c];
-            const float share = scale / sum[m];
-            for (int64_t k = 0; k < outputs; ++k) change[m * width + k] = classes[k * rows + m] * share;
-            change[m * width + c] -= scale;
-        }
+        float* highest = classes + outputs * rows;
+        total = class_losses(outputs, rows, count, classes, highest, highest + rows, (const int64_t*)targets, order, scale);
+        for (int64_t m = 0; m < count; ++m)
+            for (int64_t c = 0; c < outputs; ++c) change[m * width + c] = classes[c * rows + m];
         return total * scale;
     }
 
@@ -363,32 +218,23 @@ struct Trainer {
         }
     }
 
-    void update(float* weights, int64_t step) {
-        const float *found = gradient, decay = recipe.weight_decay, rate = recipe.learning_rate;
-        float *first = weights + state, *second = first + state;
-        if (!sizes.adam) {
-            const float momentum = recipe.momentum;
-            if (momentum == 0) {
-#pragma omp simd
-                for (int64_t i = 0; i < state; ++i) weights[i] -= rate * (found[i] + decay * weights[i]);
-                return;
+    float step(const float* weights, const int64_t* order, const int64_t* end) {
+        const int64_t* next = order + sizes.batch;
+        Ahead ahead{inputs, features, next, std::min(next + sizes.batch, end)};
+        gather(order);
+        forward(weights, ahead);
+        const float found = loss(order);
+        backward(weights, ahead);
+        return found;
+    }
+
+    void keep(const float* weights, float* kept) const {
+        for (const Layer& layer : layers)
+            for (int64_t o = 0; o < layer.outputs; ++o) {
+                for (int64_t i = 0; i < layer.inputs; ++i)
+                    kept[layer.weight + o * layer.inputs + i] = weights[layer.at(i, o)];
+                if (layer.bias >= 0) kept[layer.bias + o] = weights[layer.bias_place() + o];
             }
-#pragma omp simd
-            for (int64_t i = 0; i < state; ++i) {
-                first[i] = momentum * first[i] + (found[i] + decay * weights[i]);
-                weights[i] -= rate * first[i];
-            }
-            return;
-        }
-        const float size = recipe.learning_rate / (1 - std::pow(0.9, step)), beta = 0.999, rest = 1 - 0.999;
-        const float root = 1 / std::sqrt(1 - std::pow(0.999, step));
-#pragma omp simd
-        for (int64_t i = 0; i < state; ++i) {
-            const float g = found[i] + decay * weights[i];
-            first[i] += 0.1f * (g - first[i]);
-            second[i] = beta * second[i] + rest * g * g;
-            weights[i] -= size * first[i] / (std::sqrt(second[i]) * root + 1e-8f);
-        }
     }
 };
 
@@ -413,17 +259,10 @@ void pack(int64_t networks, int64_t count, int64_t dimension, int64_t slots, con
             }
 }
 
-// Orders (networks, examples) of networks first, first + 1, …
-void draw_orders(int64_t networks, int64_t first, int64_t examples, int64_t seed, int64_t* orders) {
-    Orders drawn(examples);
-    for (int64_t n = 0; n < networks; ++n) drawn.draw(seed, first + n, orders + n * examples);
-}
-
 // One epoch, or the beginning of one. places (steps): where in flat (networks, kept, dimension) weights after a step go, or
 // -1; losses (networks): of the last batch.
 void train(const Sizes* sizes, const Recipe* recipe, const int64_t* given, const float* inputs, const void* targets,
-           const int64_t* places, float* states, float* flat,
-           float* losses) {
+           const int64_t* places, float* states, float* flat, float* losses) {
     const auto layers = layers_of(sizes->layers, given);
     const int64_t numbers = state_size(layers);
     int64_t widest = 0, largest = 0;
@@ -431,32 +270,8 @@ void train(const Sizes* sizes, const Recipe* recipe, const int64_t* given, const
         widest = std::max(widest, layers[l].width);
         if (l) largest = std::max(largest, layers[l].outputs * layers[l - 1].width);
     }
-    share_networks(sizes->networks, sizes->threads, [=, &layers](int64_t from, int64_t to) {
-        Trainer trainer(*sizes, *recipe, layers, inputs, targets, widest, std::max<int64_t>(largest, 1));
-        Orders drawn(sizes->examples);
-        std::vector<int64_t> orders(sizes->examples);
-        for (int64_t n = from; n < to; ++n) {
-            drawn.draw(sizes->seed, sizes->first_network + n, orders.data());
-            float* weights = states + n * sizes->slots * numbers;
-            for (int64_t step = 0; step < sizes->steps; ++step) {
-                const int64_t* order = orders.data() + step * sizes->batch;
-                const int64_t* end = order + sizes->batch;
-                Ahead ahead{inputs, trainer.features, end, step + 1 == sizes->steps ? end : end + sizes->batch};
-                trainer.gather(order);
-                trainer.forward(weights, ahead);
-                losses[n] = trainer.loss(order);
-                trainer.backward(weights, ahead);
-                trainer.update(weights, sizes->first_step + step);
-                if (places[step] < 0) continue;
-                float* kept = flat + (n * sizes->kept + places[step]) * sizes->dimension;
-                for (const Layer& layer : layers)
-                    for (int64_t o = 0; o < layer.outputs; ++o) {
-                        for (int64_t i = 0; i < layer.inputs; ++i)
-                            kept[layer.weight + o * layer.inputs + i] = weights[layer.at(i, o)];
-                        if (layer.bias >= 0) kept[layer.bias + o] = weights[layer.bias_place() + o];
-                    }
-            }
-        }
+    train_networks(*sizes, *recipe, numbers, places, states, flat, losses, [=, &layers] {
+        return Trainer(*sizes, layers, inputs, targets, widest, std::max<int64_t>(largest, 1));
     });
 }
 

@@ -15,8 +15,8 @@ from wflib.distributed import put_together, rank, world_size
 from wflib.networks import Networks, network_losses, output_losses
 from wflib.rng import generator, permutations, seed_of
 from wflib.tasks import Dataset, Split
+from wflib.zoo.compiled_training import CompiledTrainer
 from wflib.zoo.initial import initialize
-from wflib.zoo.perceptron_kernels import PerceptronTrainer
 from wflib.zoo.posterior_draws import posterior_draws
 from wflib.zoo.zoo import Zoo
 
@@ -91,7 +91,7 @@ class BatchedTrainer:
         self.rows = torch.arange(first, first + len(start), device=start.device)
 
     def run(self, seed: int, steps: range, places: Sequence[int], kept: Tensor) -> Tensor:
-        """As :meth:`PerceptronTrainer.run <wflib.zoo.perceptron_kernels.PerceptronTrainer.run>`."""
+        """As :meth:`CompiledTrainer.run <wflib.zoo.compiled_training.CompiledTrainer.run>`."""
         inputs, targets = self.train.inputs, self.train.targets
         order = permutations(seed, self.rows, len(inputs))
         # One buffer for all batches of an epoch: large blocks of fresh memory cost more than filling them.
@@ -118,10 +118,10 @@ def train_zoo(
     """Train ``config.networks`` networks together and keep snapshots of their trajectories, or draw them by Markov chains.
 
     Every network has its own initialization and its own order of examples; a GPU takes all through an epoch at once, a CPU
-    as many as fit its cache, or perceptrons one by one (:mod:`~wflib.zoo.perceptron_kernels`). After ``skip_epochs`` epochs
-    a snapshot of all networks is kept every ``snapshot_every`` iterations. The last ``held_out`` share of trajectories is
-    marked held out, one at least and never all. Several processes (:mod:`wflib.distributed`) share the networks, whose
-    random numbers do not depend on that.
+    as many as fit its cache, or one by one (:mod:`~wflib.zoo.compiled_training`). After ``skip_epochs`` epochs a snapshot of
+    all networks is kept every ``snapshot_every`` iterations. The last ``held_out`` share of trajectories is marked held out,
+    one at least and never all. Several processes (:mod:`wflib.distributed`) share the networks, whose random numbers do not
+    depend on that.
 
     With another ``sampler`` than the optimizer trajectories are chains and snapshots are draws from the posterior, see
     :func:`~wflib.zoo.posterior_draws.posterior_draws`; an epoch of ``hmc`` is one iteration, a trajectory of its own. Of
@@ -179,8 +179,9 @@ def train_networks(
     """Train given networks by a zoo's recipe, each by itself and with an order of examples of its own.
 
     A zoo's trainer is this from random weights: the same start, seed and recipe end in the same networks. Network n sees
-    the examples of epoch e in an order that depends on the seed, e and n alone, on all devices. Perceptrons of float32 on a
-    CPU are trained by compiled kernels where there is a C++ compiler, which differ from torch by rounding.
+    the examples of epoch e in an order that depends on the seed, e and n alone, on all devices. Perceptrons and
+    plain convolutional networks of float32 on a CPU are trained by compiled kernels where there is a C++ compiler, which
+    differ from torch by rounding.
 
     Args:
         start: Ordinary networks, where training begins; it runs where they are.
@@ -215,7 +216,7 @@ def train_networks(
     ours = [*zip(start.split(at_once), range(0, networks, at_once), flat.split(at_once), strict=True)][
         rank() :: world_size()
     ]
-    kind = PerceptronTrainer if PerceptronTrainer.can_train(start, train) else BatchedTrainer
+    kind = CompiledTrainer if CompiledTrainer.can_train(start, train) else BatchedTrainer
     trainers = [(kind(some, first, train, config), kept) for some, first, kept in ours]
     places, epochs = {step: place for place, step in enumerate(steps)}, math.ceil(steps[-1] / iterations)
     for epoch in range(epochs):

@@ -1,8 +1,8 @@
-"""Training perceptrons one after another by compiled kernels: float32 on CPU.
+"""Training networks one after another by compiled kernels: float32 on CPU.
 
-When each operation of a step reads and writes the values of many networks, overheads and memory bound it.
-``perceptrons.cpp`` takes one network after another through an epoch, whose values stay in a core's cache; threads share
-the networks.
+When each operation of a step reads and writes the values of many networks, overheads and memory bound it. Kernels take one
+network after another through an epoch, whose values stay in a core's cache; threads share the networks. ``perceptrons.cpp``
+is for chains of affine maps, ``convolutions.cpp`` for those that begin with convolutions.
 """
 
 from __future__ import annotations
@@ -11,28 +11,30 @@ import ctypes
 import functools
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, is_perceptron
-from wflib.architecture.chain import chain
+from wflib.architecture import Architecture
 from wflib.compiled import NoKernels, library
 from wflib.config import ZooConfig
 from wflib.networks import Networks
 from wflib.tasks import Split
+from wflib.zoo.compiled_layers import convolutional_layers, perceptron_layers
 
-__all__ = ["PerceptronTrainer"]
+__all__ = ["CompiledTrainer"]
 
-SOURCE = Path(__file__).with_name("perceptrons.cpp")
-ACTIVATIONS = ("identity", "relu", "leaky_relu", "tanh", "softsign", "gelu", "silu", "smooth_relu")
-"""In the order of the kernels' own numbers."""
+KERNELS: dict[str, Callable[[Architecture], list[tuple[int, ...]] | None]] = {
+    "perceptrons.cpp": perceptron_layers,
+    "convolutions.cpp": convolutional_layers,
+}
+"""Source → layers as these kernels are told of them, or None."""
 
 
 class Sizes(ctypes.Structure):
-    """As in ``perceptrons.cpp``."""
+    """As in ``training.h``."""
 
     _fields_ = [
         (name, ctypes.c_int64)
@@ -44,62 +46,43 @@ class Sizes(ctypes.Structure):
 
 
 class Recipe(ctypes.Structure):
-    """As in ``perceptrons.cpp``."""
+    """As in ``training.h``."""
 
     _fields_ = [(name, ctypes.c_double) for name in ("learning_rate", "momentum", "weight_decay")]
 
 
 @functools.cache
-def build_kernels() -> ctypes.CDLL:
-    """Functions of ``perceptrons.cpp``.
+def build_kernels(source: str) -> ctypes.CDLL:
+    """Functions of one of :data:`KERNELS`.
 
     Raises:
         NoKernels: They cannot be compiled.
     """
-    built = library(SOURCE)
+    built = library(Path(__file__).with_name(source))
     built.state_numbers.restype = ctypes.c_int64
     return built
 
 
-def layers_of(architecture: Architecture) -> list[int] | None:
-    """Inputs, outputs, activation and where weight and bias lie in the flat vector (-1: none), layer by layer.
-
-    None where kernels know no such network.
-    """
-    if not is_perceptron(architecture):
+def source_for(architecture: Architecture, weights: Tensor, train: Split) -> str | None:
+    """Which kernels train these networks on these examples; what none takes is left to torch, errors included."""
+    targets, examples = train.targets, len(train.inputs)
+    known = (source for source, layers_of in KERNELS.items() if layers_of(architecture) is not None)
+    source = None if sys.platform == "win32" else next(known, None)
+    if source is None or any(t.device.type != "cpu" or t.dtype != torch.float32 for t in (weights, train.inputs)):
         return None
-    layers, found = chain(architecture.operations), []
-    tensors = [name for layer in layers for name in (layer.weight, layer.bias) if name is not None]
-    if sorted(tensors) != sorted(name for name, _ in architecture.shapes):
-        return None
-    if any(layer.activation not in ACTIVATIONS for layer in layers):
-        return None
-    for layer in layers:
-        outputs, inputs = architecture.shape(layer.weight)
-        places = [-1 if name is None else architecture.slices[name].start for name in (layer.weight, layer.bias)]
-        found += [inputs, outputs, ACTIVATIONS.index(layer.activation), *places]
-    return found
-
-
-def takes(architecture: Architecture, weights: Tensor, train: Split) -> bool:
-    """Whether kernels train these networks on these examples; what they do not take is left to torch, errors included."""
-    floats, targets = [weights, train.inputs], train.targets
-    if sys.platform == "win32" or layers_of(architecture) is None:
-        return False
-    if any(tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in floats):
-        return False
-    outputs, examples = architecture.shape(chain(architecture.operations)[-1].weight)[0], len(train.inputs)
     if tuple(train.inputs.shape) != (examples, *architecture.inputs) or not 0 < examples < 2**31:
-        return False
+        return None
+    outputs = architecture.groups[-1].size
     if architecture.task_type == "regression":
-        return targets.device.type == "cpu" and targets.dtype == torch.float32 and targets.shape == (examples, outputs)
-    if targets.device.type != "cpu" or targets.dtype != torch.int64 or targets.shape != (examples,):
-        return False
-    return bool(((targets >= 0) & (targets < outputs)).all())
+        wanted = targets.dtype == torch.float32 and targets.shape == (examples, outputs)
+    else:
+        wanted = targets.dtype == torch.int64 and targets.shape == (examples,)
+        wanted = wanted and bool(((targets >= 0) & (targets < outputs)).all())
+    return source if wanted and targets.device.type == "cpu" else None
 
 
-class PerceptronTrainer:
-    """Some of the perceptrons that are trained, with the states of their optimizers.
+class CompiledTrainer:
+    """Some of the networks that are trained, with the states of their optimizers.
 
     Args:
         start: Where training begins.
@@ -109,14 +92,16 @@ class PerceptronTrainer:
     """
 
     def __init__(self, start: Networks, first: int, train: Split, config: ZooConfig) -> None:
-        given = layers_of(start.architecture)
+        source = source_for(start.architecture, next(iter(start.weights.values())), train)
+        self.kernels, layers = build_kernels(source), KERNELS[source](start.architecture)
+        given = [number for layer in layers for number in layer]
         self.layers = (ctypes.c_int64 * len(given))(*given)
         self.train = Split(train.inputs.contiguous(), train.targets.contiguous())
         self.recipe = Recipe(config.learning_rate, config.momentum, config.weight_decay)
         flat, slots = start.flat.detach().contiguous(), 3 if config.optimizer == "adam" else 1 + (config.momentum > 0)
         self.sizes = Sizes(
             networks=len(start),
-            layers=len(given) // 5,
+            layers=len(layers),
             batch=min(config.batch_size, len(train.inputs)),
             examples=len(train.inputs),
             first_network=first,
@@ -125,18 +110,19 @@ class PerceptronTrainer:
             adam=config.optimizer == "adam",
             slots=slots,
         )
-        numbers = build_kernels().state_numbers(ctypes.c_int64(self.sizes.layers), self.layers)
+        numbers = self.kernels.state_numbers(ctypes.c_int64(self.sizes.layers), self.layers)
         self.states = torch.zeros(len(start), slots, numbers)
         counts = (ctypes.c_int64(count) for count in (len(start), self.sizes.layers, self.sizes.dimension, slots))
-        build_kernels().pack(*counts, self.layers, pointer(flat), pointer(self.states))
+        self.kernels.pack(*counts, self.layers, pointer(flat), pointer(self.states))
 
     @staticmethod
     def can_train(start: Networks, train: Split) -> bool:
         """Whether kernels take these networks and examples; a warning says so where they would but cannot be compiled."""
-        if not takes(start.architecture, next(iter(start.weights.values())), train):
+        source = source_for(start.architecture, next(iter(start.weights.values())), train)
+        if source is None:
             return False
         try:
-            build_kernels()
+            build_kernels(source)
         except NoKernels as error:
             warnings.warn(
                 f"Training without kernels, which takes some times as long: {str(error).splitlines()[0]}", stacklevel=4
@@ -161,7 +147,7 @@ class PerceptronTrainer:
         self.sizes.steps, self.sizes.first_step = len(steps), steps.start
         tensors = (pointer(tensor) for tensor in (self.train.inputs, self.train.targets))
         written = (pointer(tensor) for tensor in (self.states, kept, losses))
-        build_kernels().train(ctypes.byref(self.sizes), ctypes.byref(self.recipe), self.layers, *tensors, columns, *written)
+        self.kernels.train(ctypes.byref(self.sizes), ctypes.byref(self.recipe), self.layers, *tensors, columns, *written)
         return losses
 
 
