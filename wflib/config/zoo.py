@@ -23,10 +23,12 @@ class ZooConfig(Section):
     )
     read: ReadConfig = ReadConfig()
     seed: Seed
-    network: Literal["mlp", "cnn", "resnet", "vit"] = Field(description="What kind of network; all but mlp take images.")
+    network: Literal["mlp", "cnn", "cnn-batch-norm", "cnn-s", "resnet", "vit"] = Field(
+        description="What kind of network; all but mlp take images. cnn-s is the small one of public zoos, for MNIST."
+    )
     widths: Annotated[list[Count], Field(min_length=1)] = Field(
-        description="Neurons of each hidden layer; cnn: channels of each convolution; resnet: channels of each block; "
-        "vit: features of a token, then hidden neurons of each block."
+        description="Neurons of each hidden layer; cnn, cnn-batch-norm: channels of each convolution; cnn-s: of its three, "
+        "then hidden neurons; resnet: channels of each block; vit: features of a token, then hidden neurons of each block."
     )
     activation: Literal["relu", "leaky_relu", "tanh", "softsign", "gelu", "silu", "smooth_relu", "identity"]
     networks: Annotated[int, Field(ge=2, strict=True, description="Training runs, two at least: one may be held out.")]
@@ -69,7 +71,9 @@ class ZooConfig(Section):
 
     @model_validator(mode="after")
     def enough_widths(self) -> ZooConfig:
-        """A transformer has features and at least one block."""
+        """A transformer has features and at least one block, the small convolutional network three convolutions."""
+        if self.network == "cnn-s" and len(self.widths) != 4:
+            raise ValueError(f"network: cnn-s needs widths of three convolutions and one hidden layer, got {self.widths}")
         if self.network == "vit" and len(self.widths) < 2:
             raise ValueError(f"network: vit needs widths of a token and of at least one block, got {self.widths}")
         return self

@@ -8,6 +8,9 @@ from wflib.tasks import Dataset
 
 __all__ = ["network_for"]
 
+SMALL_KERNELS, SMALL_POOLS = (5, 5, 2), (2, 2, 1)
+"""Of ``cnn-s``, as in the model zoos of Schürholt et al. 2022 (arXiv 2209.14764)."""
+
 
 def network_for(config: ZooConfig, dataset: Dataset) -> Architecture:
     """A network by its kind and widths.
@@ -25,4 +28,8 @@ def network_for(config: ZooConfig, dataset: Dataset) -> Architecture:
         return vit(inputs, widths[0], widths[1:], outputs, activation=config.activation, task_type=task_type)
     if config.network == "resnet":
         return resnet(inputs, widths, outputs, config.activation, task_type)
-    return cnn(inputs, widths, outputs, config.activation, task_type=task_type)
+    if config.network == "cnn-s":
+        layers = {"kernels": SMALL_KERNELS, "pools": SMALL_POOLS, "padding": False, "hidden": widths[3:]}
+        return cnn(inputs, widths[:3], outputs, config.activation, task_type=task_type, **layers)
+    norm = "batch" if config.network == "cnn-batch-norm" else "none"
+    return cnn(inputs, widths, outputs, config.activation, norm, task_type=task_type)
