@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from torch.nn import functional
 from tests.architecture.cases import Wired
 from tests.zoo.test_training import recipe
 from wflib.architecture import cnn, mlp, resnet, vit
+from wflib.networks import Networks
 from wflib.rng import generator, permutations, seed_of
 from wflib.tasks import Dataset, Split
 from wflib.zoo import load_zoo, network_for, save_zoo, train_zoo
@@ -25,6 +28,7 @@ def test_networks_are_those_that_the_recipe_names():
     expected = {
         ("mlp", (5,)): mlp([16, 5, 2]),
         ("cnn", (3, 4)): cnn((1, 4, 4), [3, 4], 2),
+        ("cnn-batch-norm", (3, 4)): cnn((1, 4, 4), [3, 4], 2, norm="batch"),
         ("resnet", (3, 4)): resnet((1, 4, 4), [3, 4], 2),
         ("vit", (4, 5, 6)): vit((1, 4, 4), 4, [5, 6], 2, activation="relu"),
     }
@@ -32,6 +36,12 @@ def test_networks_are_those_that_the_recipe_names():
         assert network_for(recipe(network=network, widths=list(widths)), DATA) == architecture
     mnist = Dataset("mnist", "classification", 2, *(Split(torch.zeros(2, 784), torch.zeros(2).long()),) * 3)
     assert network_for(recipe(network="cnn"), mnist).inputs == (1, 28, 28)
+    ten = Dataset("mnist", "classification", 10, *(Split(torch.zeros(2, 784), torch.zeros(2).long()),) * 3)
+    small = network_for(recipe(network="cnn-s", widths=[8, 6, 4, 20], activation="tanh"), ten)
+    module, images = published(), torch.randn(3, 1, 28, 28, generator=generator(1, "images"))
+    networks = Networks.from_state_dicts(small, [module.state_dict()])
+    assert small.dimension == 2464
+    torch.testing.assert_close(networks.forward(images)[0], module(images))
     assert network_for(recipe(), mnist).inputs == (784,)
 
 
@@ -42,6 +52,17 @@ def test_a_network_for_images_on_features_is_refused():
             network_for(recipe(network=network, widths=[4, 4]), flat)
     with pytest.raises(ValueError, match=r"cnn: convolution 3 .* leaves nothing of images \(1, 4, 4\)"):
         network_for(recipe(network="cnn", widths=[2, 2, 2]), DATA)
+
+
+def published() -> nn.Module:
+    """The small network of public zoos, with our names."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(1, 8, 5), pool1=nn.MaxPool2d(2), act1=nn.Tanh(), conv2=nn.Conv2d(8, 6, 5),
+            pool2=nn.MaxPool2d(2), act2=nn.Tanh(), conv3=nn.Conv2d(6, 4, 2), act3=nn.Tanh(), flat=nn.Flatten(),
+            linear1=nn.Linear(36, 20), act4=nn.Tanh(), linear2=nn.Linear(20, 10),
+        )
+    )  # fmt: skip
 
 
 def convolutional() -> nn.Module:
