@@ -102,10 +102,11 @@ def trained(settings: Settings, dataset: Dataset) -> Zoo:
     architecture = network_for(settings.zoo, dataset)
     dataset, device = dataset.for_networks(architecture, "train-zoo"), resolve_device(settings.zoo.device)
     with progress_bar(settings.zoo.epochs, f"train {settings.zoo.networks} networks", "epoch") as bar:
+        bar.unit_scale = True  # parts of an epoch, by two digits
 
-        def advance(epoch: int, epochs: int, loss: float) -> None:
-            bar.set_postfix(loss=f"{loss:.4f}")
-            bar.update()
+        def advance(done: float, epochs: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            bar.update(done - bar.n)
 
         return train_zoo(architecture, dataset, settings.zoo, device, advance)
 

@@ -263,7 +263,10 @@ def test_networks_may_have_settings_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"zoo": {"rnn": {"widths": [8]}}}, r"zoo\.by_network: expected a mapping of mlp, cnn, cnn-batch-norm, cnn-s, resnet, vit, got"),
+        (
+            {"zoo": {"rnn": {"widths": [8]}}},
+            r"zoo\.by_network: expected a mapping of mlp, cnn, cnn-batch-norm, cnn-s, resnet, vit, got",
+        ),
         ({"zoo": {"cnn": {"network": "mlp"}}}, r"zoo\.by_network\.cnn: expected settings, got"),
         ({"zoo": {"cnn": {"breadth": 8}}}, r"for zoo\.network: cnn: zoo\.breadth: .*unknown setting"),
         ({"training": {"cnn": {"iterations": 0}}}, r"training\.iterations"),

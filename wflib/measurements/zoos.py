@@ -36,7 +36,7 @@ def make_zoo(inputs: Inputs, options: Section) -> Tables:
     dataset, started = dataset.for_networks(architecture, "zoo"), time.perf_counter()
     with inputs.progress(settings.zoo.epochs, f"train {settings.zoo.networks} networks") as bar:
         device = resolve_device(settings.zoo.device)
-        zoo = train_zoo(architecture, dataset, settings.zoo, device, lambda epoch, epochs, loss: bar.update())
+        zoo = train_zoo(architecture, dataset, settings.zoo, device, lambda done, epochs, loss: bar.update(done - bar.n))
     save_zoo(inputs.out / "trained.safetensors", zoo)
     facts = {"networks": len(zoo), "trajectories": len(zoo.last_snapshots), "weights": architecture.dimension}
     seconds = time.perf_counter() - started

@@ -113,7 +113,7 @@ def train_zoo(
     dataset: Dataset,
     config: ZooConfig,
     device: str | torch.device = "cpu",
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Callable[[float, int, float], None] | None = None,
 ) -> Zoo:
     """Train ``config.networks`` networks together and keep snapshots of their trajectories, or draw them by Markov chains.
 
@@ -132,7 +132,7 @@ def train_zoo(
         dataset: Only its training part is read; examples in the shape that networks take.
         config: Recipe, sizes and seed.
         device: Where to train.
-        progress: Called after each epoch with (epoch, epochs, mean training loss).
+        progress: Called with (epochs done, epochs, mean training loss), parts of an epoch being told as networks end it.
 
     Returns:
         The zoo, on the CPU, with its initial weights.
@@ -174,7 +174,7 @@ def train_networks(
     train: Split,
     config: ZooConfig,
     steps: Sequence[int],
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Callable[[float, int, float], None] | None = None,
 ) -> Tensor:
     """Train given networks by a zoo's recipe, each by itself and with an order of examples of its own.
 
@@ -189,7 +189,7 @@ def train_networks(
         config: Optimizer, rates, batch size, epochs, and the seed of the order of examples. What it says of numbers of
             networks, initial weights and snapshots does not count.
         steps: After which iterations networks are kept, rising; 0 is the start itself. Training ends with the last of them.
-        progress: Called after each epoch with (epoch, epochs, mean training loss).
+        progress: Called with (epochs done, epochs, mean training loss), parts of an epoch being told as networks end it.
 
     Returns:
         Flat networks on the CPU, (networks, steps, D).
@@ -222,9 +222,11 @@ def train_networks(
     for epoch in range(epochs):
         now = range(epoch * iterations + 1, min((epoch + 1) * iterations, steps[-1]) + 1)
         columns, seed = [places.get(step, -1) for step in now], seed_of(config.seed, "zoo", "shuffle", epoch)
-        losses = [trainer.run(seed, now, columns, kept) for trainer, kept in trainers]
-        if progress is not None and losses:
-            progress(epoch + 1, epochs, torch.cat(losses).mean().item())
+        losses: list[Tensor] = []
+        for trainer, kept in trainers:
+            losses.append(trainer.run(seed, now, columns, kept))
+            if progress is not None:
+                progress(epoch + len(losses) / len(trainers), epochs, torch.cat(losses).mean().item())
     put_together(flat)
     if 0 in places:
         flat[:, places[0]] = start.flat.detach().cpu()
