@@ -212,6 +212,9 @@ def test_what_kernels_do_not_know_is_left_to_torch():
     ("middle", "kernels"),
     [
         ([nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()], "convolutions.cpp"),
+        ([nn.MaxPool2d((2, 2), 2), nn.ReLU(), nn.Flatten()], "convolutions.cpp"),
+        ([nn.MaxPool2d(2, (2, 2), (0, 0), (1, 1)), nn.Flatten()], "convolutions.cpp"),
+        ([nn.MaxPool2d((2,), ()), nn.Flatten()], "convolutions.cpp"),
         ([nn.MaxPool2d(2), nn.MaxPool2d(1), nn.Flatten()], None),
         ([nn.MaxPool2d(2, 1), nn.Upsample((3, 3)), nn.Flatten()], None),
         ([nn.MaxPool2d(3, 2, 1), nn.Flatten()], None),
@@ -233,6 +236,19 @@ def test_of_convolutional_networks_kernels_know_plain_chains(middle, kernels):
         return
     train = Split(torch.zeros(9, 1, 6, 6), torch.zeros(9, dtype=torch.int64))
     assert source_for(architecture, torch.zeros(1), train) == kernels
+
+
+@needs_compiler
+@pytest.mark.parametrize(("kernel", "kernels"), [(6, "convolutions.cpp"), (5, None), ((6, 5), None)])
+def test_outputs_may_be_channels_at_one_position(kernel, kernels, both):
+    """Those at several are no channels: kernels would take a few of them for all."""
+    module = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, kernel), nn.Flatten())
+    architecture = Architecture.from_module(module, torch.zeros(1, 1, 6, 6))
+    start, outputs = started(architecture), architecture.groups[-1].size
+    train = examples((1, 6, 6), outputs, "classification")
+    assert source_for(architecture, start.flat, train) == kernels
+    if kernels:
+        torch.testing.assert_close(*both(start, train, recipe(batch_size=20, optimizer="sgd"), [3]))
 
 
 @pytest.mark.parametrize(("command", "said"), [("no-such-compiler", "was not found"), ("false", "cannot compile")])
