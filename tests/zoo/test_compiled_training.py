@@ -188,6 +188,43 @@ def test_a_diverged_network_is_an_error_either_way(task_type, activation, by_ker
         train_networks(start, train, config, [12])
 
 
+@needs_compiler
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_diverged_network_leaves_others_as_they_are(kernels, value, monkeypatch):
+    start, ends = started(small()[kernels]), []
+    train, config = examples(start.architecture.inputs, 3, "classification"), recipe(batch_size=20)
+    expected = train_networks(start, train, config, STEPS[:3])
+    flat = start.flat.clone()
+    flat[1, 4] = value
+    monkeypatch.setattr(training_module, "put_together", ends.append)
+    with pytest.raises(ValueError, match=r"1 of 3 networks diverged"):
+        train_networks(Networks.from_flat(start.architecture, flat), train, config, STEPS[:3])
+    assert torch.equal(ends[0][::2], expected[::2])
+
+
+@needs_compiler
+def test_what_is_no_number_passes_pooling():
+    """Of a window's two values the second overflows, so that its softsign is ∞ / ∞."""
+    convolution = nn.Conv2d(1, 1, 1, bias=False)
+    module = nn.Sequential(convolution, nn.Softsign(), nn.MaxPool2d((1, 2)), nn.Flatten(), nn.Linear(1, 2))
+    architecture = Architecture.from_module(module, torch.zeros(1, 1, 1, 2))
+    train = Split(torch.tensor([0.0, 2.0]).expand(8, 1, 1, 2), torch.zeros(8, dtype=torch.int64))
+    start = Networks.from_flat(architecture, torch.tensor([[3e38, 1.0, 1.0, 0.0, 0.0]]))
+    with pytest.raises(ValueError, match=r"1 of 1 networks diverged"):
+        train_networks(start, train, recipe(epochs=2), [1])
+
+
+@needs_compiler
+def test_no_example_is_computed_that_is_not_in_the_batch(both):
+    """Batches of 3 leave vectors incomplete; zeros in their rests would overflow, and spoil gradients."""
+    module = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(1, 2))
+    architecture = Architecture.from_module(module, torch.zeros(1, 1, 1, 1))
+    train = Split(torch.ones(3, 1, 1, 1), torch.tensor([0, 1, 0]))
+    start = Networks.from_flat(architecture, torch.tensor([[-2e38, 2e38, 2.0, 1.0, 1.0, 0.0, 0.0]]))
+    torch.testing.assert_close(*both(start, train, recipe(batch_size=3, epochs=2, optimizer="sgd"), [1]))
+
+
 def test_what_kernels_do_not_know_is_left_to_torch():
     architecture, train = mlp([7, 18, 3]), examples((7,), 3, "classification")
     weights, double = torch.zeros(1), torch.zeros(1, dtype=torch.float64)

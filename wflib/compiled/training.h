@@ -131,6 +131,13 @@ void activate(int64_t activation, int64_t count, float* x, float* slopes) {
     }
 }
 
+// A gradient behind an activation becomes that before it.
+inline void slope_down(int64_t activation, int64_t count, const float* slopes, float* change) {
+    if (activation == IDENTITY) return;
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) change[i] *= slopes[i];
+}
+
 // Rows of logits, one a class and so many numbers long, become those of the gradient of examples' losses, times a scale; the
 // first count numbers of a row are examples. Returns the sum of their losses, unscaled; highest and sum are for its own use.
 inline float class_losses(int64_t outputs, int64_t rows, int64_t count, float* classes, float* highest, float* sum,
