@@ -216,6 +216,25 @@ def test_what_is_no_number_passes_pooling():
 
 
 @needs_compiler
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        mlp([1, 1, 1, 2]),
+        Architecture.from_module(
+            nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(1, 2)),
+            torch.zeros(1, 1, 1, 1),
+        ),
+    ],
+    ids=KERNELS,
+)
+def test_relu_stops_infinite_gradients(architecture, both):
+    """2e20 · 1e25 reaches a unit that says zero: torch trains on, as where a learning rate has all but killed a network."""
+    train = Split(torch.ones(3, *architecture.inputs), torch.ones(3, dtype=torch.int64))
+    start = Networks.from_flat(architecture, torch.tensor([[-1.0, 0.0, 1e25, 1.0, 1e20, -1e20, 0.0, 0.0]]))
+    torch.testing.assert_close(*both(start, train, recipe(batch_size=3, epochs=2, optimizer="sgd"), [1, 2]))
+
+
+@needs_compiler
 def test_no_example_is_computed_that_is_not_in_the_batch(both):
     """Batches of 3 leave vectors incomplete; zeros in their rests would overflow, and spoil gradients."""
     module = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(1, 2))
