@@ -235,6 +235,15 @@ def test_relu_stops_infinite_gradients(architecture, both):
 
 
 @needs_compiler
+@pytest.mark.parametrize("activation", ["gelu", "silu", "smooth_relu"])
+def test_far_below_zero_derivatives_are_zero(activation, both):
+    """At -1e10, where 2e30 comes back: e^-87 · 1e10 of that would be no rounding."""
+    train = Split(torch.ones(3, 1), torch.ones(3, dtype=torch.int64))
+    start = Networks.from_flat(mlp([1, 1, 1, 2], activation), torch.tensor([[-1e10, 0, 1e11, 1, 1e19, -1e19, 0, 0]]))
+    torch.testing.assert_close(*both(start, train, recipe(batch_size=3, epochs=2, optimizer="sgd"), [1]))
+
+
+@needs_compiler
 def test_no_example_is_computed_that_is_not_in_the_batch(both):
     """Batches of 3 leave vectors incomplete; zeros in their rests would overflow, and spoil gradients."""
     module = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(1, 2))
