@@ -188,6 +188,71 @@ def test_a_diverged_network_is_an_error_either_way(task_type, activation, by_ker
         train_networks(start, train, config, [12])
 
 
+@needs_compiler
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_diverged_network_leaves_others_as_they_are(kernels, value, monkeypatch):
+    start, ends = started(small()[kernels]), []
+    train, config = examples(start.architecture.inputs, 3, "classification"), recipe(batch_size=20)
+    expected = train_networks(start, train, config, STEPS[:3])
+    flat = start.flat.clone()
+    flat[1, 4] = value
+    monkeypatch.setattr(training_module, "put_together", ends.append)
+    with pytest.raises(ValueError, match=r"1 of 3 networks diverged"):
+        train_networks(Networks.from_flat(start.architecture, flat), train, config, STEPS[:3])
+    assert torch.equal(ends[0][::2], expected[::2])
+
+
+@needs_compiler
+def test_what_is_no_number_passes_pooling():
+    """Of a window's two values the second overflows, so that its softsign is ∞ / ∞."""
+    convolution = nn.Conv2d(1, 1, 1, bias=False)
+    module = nn.Sequential(convolution, nn.Softsign(), nn.MaxPool2d((1, 2)), nn.Flatten(), nn.Linear(1, 2))
+    architecture = Architecture.from_module(module, torch.zeros(1, 1, 1, 2))
+    train = Split(torch.tensor([0.0, 2.0]).expand(8, 1, 1, 2), torch.zeros(8, dtype=torch.int64))
+    start = Networks.from_flat(architecture, torch.tensor([[3e38, 1.0, 1.0, 0.0, 0.0]]))
+    with pytest.raises(ValueError, match=r"1 of 1 networks diverged"):
+        train_networks(start, train, recipe(epochs=2), [1])
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        mlp([1, 1, 1, 2]),
+        Architecture.from_module(
+            nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(1, 2)),
+            torch.zeros(1, 1, 1, 1),
+        ),
+    ],
+    ids=KERNELS,
+)
+def test_relu_stops_infinite_gradients(architecture, both):
+    """2e20 · 1e25 reaches a unit that says zero: torch trains on, as where a learning rate has all but killed a network."""
+    train = Split(torch.ones(3, *architecture.inputs), torch.ones(3, dtype=torch.int64))
+    start = Networks.from_flat(architecture, torch.tensor([[-1.0, 0.0, 1e25, 1.0, 1e20, -1e20, 0.0, 0.0]]))
+    torch.testing.assert_close(*both(start, train, recipe(batch_size=3, epochs=2, optimizer="sgd"), [1, 2]))
+
+
+@needs_compiler
+@pytest.mark.parametrize("activation", ["gelu", "silu", "smooth_relu"])
+def test_far_below_zero_derivatives_are_zero(activation, both):
+    """At -1e10, where 2e30 comes back: e^-87 · 1e10 of that would be no rounding."""
+    train = Split(torch.ones(3, 1), torch.ones(3, dtype=torch.int64))
+    start = Networks.from_flat(mlp([1, 1, 1, 2], activation), torch.tensor([[-1e10, 0, 1e11, 1, 1e19, -1e19, 0, 0]]))
+    torch.testing.assert_close(*both(start, train, recipe(batch_size=3, epochs=2, optimizer="sgd"), [1]))
+
+
+@needs_compiler
+def test_no_example_is_computed_that_is_not_in_the_batch(both):
+    """Batches of 3 leave vectors incomplete; zeros in their rests would overflow, and spoil gradients."""
+    module = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(1, 2))
+    architecture = Architecture.from_module(module, torch.zeros(1, 1, 1, 1))
+    train = Split(torch.ones(3, 1, 1, 1), torch.tensor([0, 1, 0]))
+    start = Networks.from_flat(architecture, torch.tensor([[-2e38, 2e38, 2.0, 1.0, 1.0, 0.0, 0.0]]))
+    torch.testing.assert_close(*both(start, train, recipe(batch_size=3, epochs=2, optimizer="sgd"), [1]))
+
+
 def test_what_kernels_do_not_know_is_left_to_torch():
     architecture, train = mlp([7, 18, 3]), examples((7,), 3, "classification")
     weights, double = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
@@ -212,6 +277,9 @@ def test_what_kernels_do_not_know_is_left_to_torch():
     ("middle", "kernels"),
     [
         ([nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()], "convolutions.cpp"),
+        ([nn.MaxPool2d((2, 2), 2), nn.ReLU(), nn.Flatten()], "convolutions.cpp"),
+        ([nn.MaxPool2d(2, (2, 2), (0, 0), (1, 1)), nn.Flatten()], "convolutions.cpp"),
+        ([nn.MaxPool2d((2,), ()), nn.Flatten()], "convolutions.cpp"),
         ([nn.MaxPool2d(2), nn.MaxPool2d(1), nn.Flatten()], None),
         ([nn.MaxPool2d(2, 1), nn.Upsample((3, 3)), nn.Flatten()], None),
         ([nn.MaxPool2d(3, 2, 1), nn.Flatten()], None),
@@ -233,6 +301,19 @@ def test_of_convolutional_networks_kernels_know_plain_chains(middle, kernels):
         return
     train = Split(torch.zeros(9, 1, 6, 6), torch.zeros(9, dtype=torch.int64))
     assert source_for(architecture, torch.zeros(1), train) == kernels
+
+
+@needs_compiler
+@pytest.mark.parametrize(("kernel", "kernels"), [(6, "convolutions.cpp"), (5, None), ((6, 5), None)])
+def test_outputs_may_be_channels_at_one_position(kernel, kernels, both):
+    """Those at several are no channels: kernels would take a few of them for all."""
+    module = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, kernel), nn.Flatten())
+    architecture = Architecture.from_module(module, torch.zeros(1, 1, 6, 6))
+    start, outputs = started(architecture), architecture.groups[-1].size
+    train = examples((1, 6, 6), outputs, "classification")
+    assert source_for(architecture, start.flat, train) == kernels
+    if kernels:
+        torch.testing.assert_close(*both(start, train, recipe(batch_size=20, optimizer="sgd"), [3]))
 
 
 @pytest.mark.parametrize(("command", "said"), [("no-such-compiler", "was not found"), ("false", "cannot compile")])

@@ -112,7 +112,7 @@ inline void entries(int64_t count, float* x, float* slopes, Function function) {
 void activate(int64_t activation, int64_t count, float* x, float* slopes) {
     switch (activation) {
         case RELU:
-            return entries(count, x, slopes, [](float z, float& y, float& s) { s = z > 0 ? 1 : 0, y = z < 0 ? 0 : z; });
+            return entries(count, x, slopes, [](float z, float& y, float& s) { s = z <= 0 ? 0 : 1, y = z < 0 ? 0 : z; });
         case LEAKY_RELU:
             return entries(count, x, slopes, [](float z, float& y, float& s) { s = z > 0 ? 1 : 0.01f, y = z * s; });
         case TANH:
@@ -129,6 +129,19 @@ void activate(int64_t activation, int64_t count, float* x, float* slopes) {
         case SMOOTH_RELU:
             return entries(count, x, slopes, [](float z, float& y, float& s) { gelu(4 * z, y, s), y *= 0.25f; });
     }
+}
+
+// A gradient behind an activation becomes that before it. As in torch relu stops infinite ones, too, which times zero would
+// be no numbers.
+inline void slope_down(int64_t activation, int64_t count, const float* slopes, float* change) {
+    if (activation == IDENTITY) return;
+    if (activation == RELU) {
+#pragma omp simd
+        for (int64_t i = 0; i < count; ++i) change[i] = slopes[i] == 0 ? 0 : change[i];
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) change[i] *= slopes[i];
 }
 
 // Rows of logits, one a class and so many numbers long, become those of the gradient of examples' losses, times a scale; the

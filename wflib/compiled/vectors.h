@@ -51,9 +51,9 @@ inline void tile(int64_t depth, Left a, const float* b, int64_t b_row, float* c,
         for (int v = 0; v < V; ++v) *(vec*)(c + r * c_row + v * LANES) = sum[r][v];
 }
 
-// e^x for x ≤ 0 to two units in the last place, by a polynomial after Cephes; e^-87 below -87.
-inline float exponential(float x) {
-    x = std::max(x, -87.0f);
+// e^x for x ≤ 0 to two units in the last place, by a polynomial after Cephes; 0 below -87.
+inline float exponential(float given) {
+    const float x = std::max(given, -87.0f);
     const float n = std::nearbyint(x * 1.44269504f);
     const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
@@ -62,7 +62,7 @@ inline float exponential(float x) {
     const int32_t exponent = ((int32_t)n + 127) << 23;
     float power;
     std::memcpy(&power, &exponent, 4);
-    return (p * r * r + r + 1) * power;
+    return given < -87.0f ? 0.0f : (p * r * r + r + 1) * power;
 }
 
 // x Φ(x) and its derivative Φ(x) + x φ(x), with erf to 1.5e-7 (Abramowitz and Stegun, 7.1.26).

@@ -99,17 +99,25 @@ def convolutional_layers(architecture: Architecture) -> list[tuple[int, ...]] | 
                 flat = True
             case _:
                 return None
-    return [layer.numbers() for layer in layers] if flat else None
+    # Where the outputs are channels, kernels take them at one position.
+    return [layer.numbers() for layer in layers] if flat and layers[-1].left == (1, 1) else None
 
 
 def whole_windows(pool: Pool) -> tuple[int, ...] | None:
     """The sides of windows of max pooling that neither overlap nor leave gaps; None for any other pooling."""
-    settings = dict(pool.settings)
-    window, others = settings.pop("kernel_size", None), {"padding": 0, "dilation": 1, "ceil_mode": False}
-    stride = settings.pop("stride", None)
-    if pool.name != "max_pool" or stride not in (None, window) or any(others.get(k) != v for k, v in settings.items()):
+    if pool.name != "max_pool":
         return None
-    return (window, window) if isinstance(window, int) else tuple(window)
+    settings = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False} | dict(pool.settings)
+    window = two_sides(settings["kernel_size"])
+    stride = two_sides(settings["stride"] or window)  # torch takes None and () for the window's own
+    whole = (stride, two_sides(settings["padding"]), two_sides(settings["dilation"])) == (window, (0, 0), (1, 1))
+    return window if whole and not settings["ceil_mode"] else None
+
+
+def two_sides(setting: int | Sequence[int]) -> tuple[int, ...]:
+    """Height's and width's, which torch takes as one number where they are the same."""
+    numbers = (setting,) if isinstance(setting, int) else tuple(setting)
+    return numbers * 2 if len(numbers) == 1 else numbers
 
 
 def read_once(architecture: Architecture, layers: Sequence[Layer | Convolution | Linear]) -> bool:

@@ -1,4 +1,4 @@
-// Training of small convolutional networks in single precision, one after another: what convolution_kernels.py calls.
+// Training of small convolutional networks in single precision, one after another: what compiled_training.py calls.
 //
 // Values lie as (channels, rows, columns, examples), as many examples as a vector has numbers: a step takes a batch vector by
 // vector, and what so few examples need stays in a core's cache. A layer is a convolution, an activation, and max pooling
@@ -168,7 +168,7 @@ struct Workspace {
           largest(layer.pools() ? layer.values() : 0) {}
 };
 
-// Maxima of windows; ties go to the first of them, as in torch.
+// Maxima of windows; ties go to the first of them and whatever is no number is the largest, as in torch.
 void pool(const Layer& layer, const float* found, float* values, int32_t* largest) {
     for (int64_t o = 0; o < layer.outputs; ++o)
         for (int64_t row = 0; row < layer.pooled_rows; ++row)
@@ -181,7 +181,7 @@ void pool(const Layer& layer, const float* found, float* values, int32_t* larges
                     const float* other = window + (j / layer.pool[1] * layer.columns + j % layer.pool[1]) * LANES;
 #pragma omp simd
                     for (int i = 0; i < LANES; ++i) {
-                        const bool larger = other[i] > values[i];
+                        const bool larger = other[i] > values[i] || other[i] != other[i];
                         values[i] = larger ? other[i] : values[i];
                         largest[i] = larger ? (int32_t)j : largest[i];
                     }
@@ -204,13 +204,6 @@ void unpool(const Layer& layer, const float* change, const int32_t* largest, flo
             }
 }
 
-// A gradient behind an activation becomes that before it.
-void slope_down(const Layer& layer, const float* slopes, float* change) {
-    if (layer.activation == IDENTITY) return;
-#pragma omp simd
-    for (int64_t i = 0; i < layer.activated(); ++i) change[i] *= slopes[i];
-}
-
 // One thread's work on networks of one kind.
 struct Trainer {
     const Sizes& sizes;
@@ -231,7 +224,8 @@ struct Trainer {
     float* input(size_t l) { return l && !layers[l].pads() ? spaces[l - 1].values : spaces[l].input; }
     float* found(size_t l) { return layers[l].pools() ? spaces[l].found : spaces[l].values; }
 
-    // Examples that are missing from the last vector of a batch are zeros.
+    // For examples that are missing from the last vector of a batch its first stands in, of which nothing is told: values
+    // that are as finite as its own.
     void gather(const int64_t* order, int64_t count) {
         const Layer& layer = layers[0];
         float* to = spaces[0].input;
@@ -239,8 +233,8 @@ struct Trainer {
             for (int64_t row = 0; row < layer.height; ++row, f += layer.width)
                 for (int i = 0; i < LANES; ++i) {
                     float* pixel = to + layer.pixels(c, row) + i;
-                    const float* example = inputs + (i < count ? order[i] : 0) * features + f;
-                    for (int64_t x = 0; x < layer.width; ++x) pixel[x * LANES] = i < count ? example[x] : 0.0f;
+                    const float* example = inputs + order[i < count ? i : 0] * features + f;
+                    for (int64_t x = 0; x < layer.width; ++x) pixel[x * LANES] = example[x];
                 }
     }
 
@@ -284,9 +278,9 @@ struct Trainer {
         for (int64_t l = layers.size() - 1; l >= 0; --l) {
             const Layer& layer = layers[l];
             float* told = layer.pools() ? unpooled : change;
-            if (layer.pooled_first) slope_down(layer, spaces[l].slopes, change);
+            if (layer.pooled_first) slope_down(layer.activation, layer.activated(), spaces[l].slopes, change);
             if (layer.pools()) unpool(layer, change, spaces[l].largest.data(), told);
-            if (!layer.pooled_first) slope_down(layer, spaces[l].slopes, told);
+            if (!layer.pooled_first) slope_down(layer.activation, layer.activated(), spaces[l].slopes, told);
             weigh_all(layer, input(l), told, gradient + layer.weight);
             if (layer.bias >= 0)
                 for (int64_t o = 0; o < layer.outputs; ++o) {

@@ -1,4 +1,4 @@
-// Training of perceptrons in single precision, one network after another: what perceptron_kernels.py calls.
+// Training of perceptrons in single precision, one network after another: what compiled_training.py calls.
 //
 // Whatever a network needs for a step stays in a core's cache. Rows of matrices are padded with zeros to whole vectors. A
 // layer's weight lies as (inputs, outputs), or as (outputs, inputs) where that wastes less on padding, its bias behind it.
@@ -188,11 +188,7 @@ struct Trainer {
         for (int64_t l = layers.size() - 1; l >= 0; --l) {
             const Layer& layer = layers[l];
             const int64_t width = layer.width, count = sizes.batch;
-            if (layer.activation != IDENTITY) {
-                const float* slope = slopes[l];
-#pragma omp simd
-                for (int64_t i = 0; i < count * width; ++i) change[i] *= slope[i];
-            }
+            slope_down(layer.activation, count * width, slopes[l], change);
             float *to_weight = gradient + layer.place, *to_bias = gradient + layer.bias_place();
             const float* from = l ? values[l - 1] : batch;
             const int64_t before = l ? layers[l - 1].width : row;
