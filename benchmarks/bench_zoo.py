@@ -7,13 +7,11 @@ Ways take turns, so that a machine that slows down slows both; times are the pro
 
 from __future__ import annotations
 
-import math
 import shutil
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 
 import pytest
 import torch
@@ -21,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from wflib.architecture import Architecture, cnn, mlp
+from wflib.architecture.operations import Convolution, Linear
 from wflib.compiled import compiler
 from wflib.config import ZooConfig
 from wflib.rng import generator
@@ -126,32 +125,40 @@ def test_a_step_of_all_networks_at_once(name, record_property, capsys):
 
 
 LIMITS = {
-    "WDBC": ([30, 16, 16, 2], 1000, 455, 70, "adam", 4),
-    "MNIST": ([784, 10, 10], 20, 60_000, 200, "sgd", 3),
+    "WDBC": (mlp([30, 16, 16, 2]), 1000, 455, 70, "adam", 4),
+    "MNIST": (mlp([784, 10, 10]), 20, 60_000, 200, "sgd", 3),
+    "digits, convolutional": (cnn((1, 8, 8), [8, 8], 10), 100, 1437, 66, "adam", 5),
+    "MNIST, convolutional": (
+        cnn((1, 28, 28), [8, 6, 4], 10, "tanh", kernels=[5, 5, 2], pools=[2, 2, 1], padding=False, hidden=[20]),
+        *(4, 60_000, 200, "adam", 5),
+    ),
 }
-"""Widths, networks, examples, steps, optimizer, and how many times the limit a step may take."""
+"""Architecture, networks, examples, steps, optimizer, and how many times the limit a step may take."""
 SIDE = 1024
 
 
-def operations(widths: list[int]) -> int:
-    """Additions and multiplications of a step's matrix products: forward, to weights, and to all inputs but a network's."""
-    first, *others = (math.prod(pair) for pair in pairwise(widths))
+def operations(architecture: Architecture) -> int:
+    """Additions and multiplications of a step's maps: forward, to weights, and to all inputs but a network's."""
+    maps = [operation for operation in architecture.operations if isinstance(operation, Convolution | Linear)]
+    weights = {name: torch.zeros(1, *shape) for name, shape in architecture.shapes}
+    values = architecture.run(weights, torch.zeros(1, *architecture.inputs), {operation.output for operation in maps})
+    first, *others = (values[operation.output].numel() * weights[operation.weight][0, 0].numel() for operation in maps)
     return 2 * BATCH * (2 * first + 3 * sum(others))
 
 
 @pytest.mark.skipif(shutil.which(compiler()[0]) is None, reason="no C++ compiler")
 @pytest.mark.parametrize("name", LIMITS)
-def test_a_step_of_perceptrons_against_the_limit_of_matrix_products(name, record_property, capsys):
+def test_a_step_against_the_limit_of_matrix_products(name, record_property, capsys):
     """The median over rounds of a step's time by that of its products at the rate of large ones; orders are drawn, too."""
-    widths, networks, count, steps, optimizer, most = LIMITS[name]
+    architecture, networks, count, steps, optimizer, most = LIMITS[name]
     left, right = torch.randn(2, SIDE, SIDE)
-    out, needed = left @ right, operations(widths)
+    out, needed = left @ right, operations(architecture)
 
     def products() -> None:
         for _ in range(8):
             torch.mm(left, right, out=out)
 
-    trained = together(mlp(widths), networks, count, steps, optimizer)
+    trained = together(architecture, networks, count, steps, optimizer)
     found = [(step / networks, product * needed / (2 * SIDE**3)) for step, product in rounds({trained: steps, products: 8})]
     seconds, limit = (statistics.median(side) for side in zip(*found, strict=True))
     ratio = statistics.median(step / least for step, least in found)
