@@ -201,7 +201,8 @@ inline void update(bool adam, const Recipe& recipe, int64_t numbers, float* weig
 }
 
 // One epoch of all networks, or the beginning of one. A trainer's step(weights, order, end) is a batch's mean loss, whose
-// gradient it leaves in .gradient; until end is what follows in the order. Its keep(weights, kept) writes a flat network.
+// gradient it leaves in .gradient; until end is what follows in the order. Its settle(weights) follows the optimizer,
+// and its keep(weights, kept) writes a flat network.
 template <class Make>
 void train_networks(const Sizes& sizes, const Recipe& recipe, int64_t numbers, const int64_t* places, float* states,
                     float* flat, float* losses, Make make) {
@@ -216,6 +217,7 @@ void train_networks(const Sizes& sizes, const Recipe& recipe, int64_t numbers, c
             for (int64_t step = 0; step < sizes.steps; ++step) {
                 losses[n] = trainer.step(weights, orders.data() + step * sizes.batch, end);
                 update(sizes.adam, recipe, numbers, weights, trainer.gradient, sizes.first_step + step);
+                trainer.settle(weights);
                 if (places[step] >= 0) trainer.keep(weights, flat + (n * sizes.kept + places[step]) * sizes.dimension);
             }
         }

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import struct
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import NamedTuple
 
 from wflib.architecture import Architecture, is_perceptron
-from wflib.architecture.chain import Layer, chain
-from wflib.architecture.operations import Convolution, Elementwise, Linear, Pool, Reshape
+from wflib.architecture.chain import chain
+from wflib.architecture.operations import (
+    Add,
+    BatchNorm,
+    Convolution,
+    Elementwise,
+    Linear,
+    Operation,
+    Pool,
+    Reduce,
+    Reshape,
+)
 from wflib.architecture.operations.patches import positions
 
 __all__ = ["convolutional_layers", "perceptron_layers"]
 
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "tanh", "softsign", "gelu", "silu", "smooth_relu")
-"""In the order of the kernels' own numbers."""
+KINDS = ("convolve", "pool", "activate", "normalize", "add", "average")
+"""Both in the order of the kernels' own numbers."""
 
 
 def perceptron_layers(architecture: Architecture) -> list[tuple[int, ...]] | None:
@@ -25,82 +37,124 @@ def perceptron_layers(architecture: Architecture) -> list[tuple[int, ...]] | Non
     """
     if not is_perceptron(architecture):
         return None
-    layers = chain(architecture.operations)
-    if any(layer.activation not in ACTIVATIONS for layer in layers) or not read_once(architecture, layers):
+    layers, found = chain(architecture.operations), []
+    tensors = [name for layer in layers for name in (layer.weight, layer.bias)]
+    if any(layer.activation not in ACTIVATIONS for layer in layers) or not read_once(architecture, tensors):
         return None
-    found = []
     for layer in layers:
         outputs, inputs = architecture.shape(layer.weight)
-        found.append((inputs, outputs, ACTIVATIONS.index(layer.activation), *places(architecture, layer)))
+        where = (-1 if name is None else architecture.slices[name].start for name in (layer.weight, layer.bias))
+        found.append((inputs, outputs, ACTIVATIONS.index(layer.activation), *where))
     return found
 
 
-@dataclass
-class ConvolutionalLayer:
-    """A convolution, or an affine map as one whose kernel covers its input, an activation, and max pooling."""
+class Place(NamedTuple):
+    """A value of a network of convolutions: its number among the kernels' values, and its shape."""
 
+    number: int
     channels: int
-    outputs: int
-    weight: int
-    bias: int
-    size: tuple[int, ...]
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...] = (1, 1)
-    padding: tuple[int, ...] = (0, 0)
-    activation: str | None = None
-    pool: tuple[int, ...] | None = None
-    pooled_first: bool = False
+    height: int
+    width: int
+    flat: bool = False
 
     @property
-    def left(self) -> tuple[int, ...]:
-        """Height and width of its values."""
-        places = positions(self.size, self.kernel, self.stride, self.padding, (1, 1))
-        return tuple(side // window for side, window in zip(places, self.pool or (1, 1), strict=True))
-
-    def numbers(self) -> tuple[int, ...]:
-        """In the kernels' order."""
-        activation = ACTIVATIONS.index(self.activation or "identity")
-        sides = (self.size, self.kernel, self.stride, self.padding, self.pool or (1, 1))
-        head = (self.channels, self.outputs, activation, self.weight, self.bias)
-        return (*head, *(number for pair in sides for number in pair), int(self.pooled_first))
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
 
 
 def convolutional_layers(architecture: Architecture) -> list[tuple[int, ...]] | None:
-    """The fields of ``Layer`` in ``convolutions.cpp``, layer by layer; None where it knows no such network.
+    """The fields of ``Given`` in ``convolutions.cpp``, operation by operation; None where it knows no such network.
 
-    It knows chains of convolutions, then affine maps, with activations, and with max pooling behind convolutions.
+    It knows convolutions, max pooling, activations, batch norms, sums of two values and means over positions, then affine
+    maps of what is flattened.
     """
-    operations, flat = architecture.operations, False
-    maps = [operation for operation in operations if isinstance(operation, Convolution | Linear)]
-    if len(architecture.inputs) != 3 or not read_once(architecture, maps):
+    operations = architecture.operations
+    if len(architecture.inputs) != 3 or not read_once(architecture, [name for o in operations for name in o.tensors]):
         return None
-    if any(after.inputs != (before.output,) for before, after in pairwise(operations)):
-        return None
-    layers: list[ConvolutionalLayer] = []
+    consumers = Counter(name for operation in operations for name in operation.inputs)
+    channels, height, width = architecture.inputs
+    last = Place(0, channels, height, width)
+    values, found = {"input": last}, list[tuple[int, ...]]()
     for operation in operations:
-        last = layers[-1] if layers else None
-        channels, *size = (last.outputs, *last.left) if last else architecture.inputs
-        size = tuple(size)
-        match operation:
-            case Convolution(groups=1, dilation=(1, 1)) if not flat:
-                outputs, _, *kernel = architecture.shape(operation.weight)
-                where = places(architecture, operation)
-                layers.append(
-                    ConvolutionalLayer(channels, outputs, *where, size, kernel, operation.stride, operation.padding)
-                )
-            case Linear(rows=None) if flat:
-                outputs, _ = architecture.shape(operation.weight)
-                layers.append(ConvolutionalLayer(channels, outputs, *places(architecture, operation), size, size))
-            case Pool() if last and not flat and last.pool is None and (window := whole_windows(operation)):
-                last.pool, last.pooled_first = window, last.activation is None
-            case Elementwise(settings=()) if last and last.activation is None and operation.function in ACTIVATIONS:
-                last.activation = operation.function
-            case Reshape(batch_axis=0) if last and not flat and operation.shape == (1, channels * math.prod(size)):
-                flat = True
-            case _:
-                return None
+        if any(name not in values for name in operation.inputs):
+            return None
+        before = [values[name] for name in operation.inputs]
+        if is_flattening(operation, before[0]):  # the same numbers
+            last = before[0]._replace(flat=True)
+        elif told := told_of(architecture, operation, before, consumers):
+            found.append(told.numbers())
+            last = told.after(len(found))
+        else:
+            return None
+        values[operation.output] = last
     # Where the outputs are channels, kernels take them at one position.
-    return [layer.numbers() for layer in layers] if flat and layers[-1].left == (1, 1) else None
+    return found if last.number == len(found) and last.flat and last.size == (1, 1) else None
+
+
+@dataclass(frozen=True)
+class Told:
+    """One operation as ``Given`` has it."""
+
+    kind: str
+    before: Place
+    outputs: int
+    tensors: tuple[int, ...] = (-1, -1, -1, -1)
+    other: int = 0
+    activation: int = 0
+    kernel: tuple[int, ...] = (1, 1)
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[int, ...] = (0, 0)
+    epsilon: float = 0.0
+    flat: bool = False
+
+    def after(self, number: int) -> Place:
+        """The value that it makes."""
+        height, width = positions(self.before.size, self.kernel, self.stride, self.padding, (1, 1))
+        return Place(number, self.outputs, height, width, self.flat)
+
+    def numbers(self) -> tuple[int, ...]:
+        """In the order of the fields; a double by its bits."""
+        head = (KINDS.index(self.kind), self.before.number, self.other, self.activation, *self.tensors)
+        shape = (self.before.channels, *self.before.size, self.outputs, *self.kernel, *self.stride, *self.padding)
+        return (*head, *shape, *struct.unpack("q", struct.pack("d", self.epsilon)))
+
+
+def told_of(
+    architecture: Architecture, operation: Operation, before: list[Place], consumers: Mapping[str, int]
+) -> Told | None:
+    """An operation for the kernels, which reads values at these places; None where they do not know it."""
+    x = before[0]
+    alone = not x.flat or x.size == (1, 1)  # whether a channel is one neuron
+    match operation:
+        case Convolution(groups=1, dilation=(1, 1)) if not x.flat:
+            outputs, _, *kernel = architecture.shape(operation.weight)
+            where, sides = places(architecture, operation), (tuple(kernel), operation.stride, operation.padding)
+            return Told("convolve", x, outputs, where, 0, 0, *sides)
+        case Linear(rows=None) if x.flat:
+            outputs, _ = architecture.shape(operation.weight)
+            return Told("convolve", x, outputs, places(architecture, operation), kernel=x.size, flat=True)
+        case Pool() if not x.flat and (window := whole_windows(operation)):
+            return Told("pool", x, x.channels, kernel=window, stride=window)
+        case Pool(name="adaptive_avg_pool") if not x.flat and two_sides(dict(operation.settings)["output_size"]) == (1, 1):
+            return Told("average", x, x.channels, kernel=x.size)
+        case Reduce(function="mean", axes=(2, 3), keep=False) if not x.flat:
+            return Told("average", x, x.channels, kernel=x.size, flat=True)
+        case Elementwise(settings=()) if operation.function in ACTIVATIONS and consumers[operation.inputs[0]] == 1:
+            # In place, so that nothing else may read what it changes.
+            return Told("activate", x, x.channels, activation=ACTIVATIONS.index(operation.function), flat=x.flat)
+        case BatchNorm(holds="variance") if alone:
+            where = places(architecture, operation)
+            return Told("normalize", x, x.channels, where, epsilon=operation.epsilon, flat=x.flat)
+        case Add(alpha=1.0) if x[1:] == before[1][1:]:
+            return Told("add", x, x.channels, other=before[1].number, flat=x.flat)
+    return None
+
+
+def is_flattening(operation: Operation, x: Place) -> bool:
+    """Whether an operation makes features of a value."""
+    features = (1, x.channels * x.height * x.width)
+    return isinstance(operation, Reshape) and operation.batch_axis == 0 and operation.shape == features
 
 
 def whole_windows(pool: Pool) -> tuple[int, ...] | None:
@@ -114,19 +168,18 @@ def whole_windows(pool: Pool) -> tuple[int, ...] | None:
     return window if whole and not settings["ceil_mode"] else None
 
 
-def two_sides(setting: int | Sequence[int]) -> tuple[int, ...]:
+def two_sides(setting: int | Sequence[int] | None) -> tuple[int, ...]:
     """Height's and width's, which torch takes as one number where they are the same."""
-    numbers = (setting,) if isinstance(setting, int) else tuple(setting)
+    numbers = (setting,) if isinstance(setting, int) else tuple(setting or ())
     return numbers * 2 if len(numbers) == 1 else numbers
 
 
-def read_once(architecture: Architecture, layers: Sequence[Layer | Convolution | Linear]) -> bool:
-    """Whether these are all of a network's tensors, none in two of them."""
-    read = [name for layer in layers for name in (layer.weight, layer.bias) if name is not None]
-    return sorted(read) == sorted(name for name, _ in architecture.shapes)
+def read_once(architecture: Architecture, tensors: Iterable[str | None]) -> bool:
+    """Whether these are all of a network's tensors, none of them twice."""
+    return sorted(name for name in tensors if name is not None) == sorted(name for name, _ in architecture.shapes)
 
 
-def places(architecture: Architecture, layer: Layer | Convolution | Linear) -> tuple[int, int]:
-    """Where weight and bias begin in the flat vector, -1 for no bias."""
-    weight, bias = (-1 if name is None else architecture.slices[name].start for name in (layer.weight, layer.bias))
-    return weight, bias
+def places(architecture: Architecture, operation: Operation) -> tuple[int, ...]:
+    """Where weight, bias, mean and variance begin in the flat vector, -1 for none."""
+    names = (getattr(operation, field, None) for field in ("weight", "bias", "mean", "variance"))
+    return tuple(-1 if name is None else architecture.slices[name].start for name in names)

@@ -224,6 +224,8 @@ struct Trainer {
         return found;
     }
 
+    void settle(float*) const {}
+
     void keep(const float* weights, float* kept) const {
         for (const Layer& layer : layers)
             for (int64_t o = 0; o < layer.outputs; ++o) {
