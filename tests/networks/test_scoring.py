@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.cases import random_networks
-from wflib.architecture import mlp
-from wflib.networks import network_losses
+from wflib.architecture import Architecture, cnn, mlp
+from wflib.networks import Networks, largest_value, network_losses, predict, scoring
 from wflib.rng import generator
 from wflib.tasks import Split
 
@@ -26,3 +26,35 @@ def test_targets_of_a_regression_are_those_of_its_own_examples():
     for wrong in (targets[:, 0], targets[:1], targets.expand(5, 2)):
         with pytest.raises(ValueError, match=r"expected targets \(examples, outputs\) of a regression, \(5, 1\), got"):
             network_losses(networks, Split(inputs, wrong))
+
+
+def test_networks_with_large_values_run_as_few_at_once_as_memory_holds(monkeypatch):
+    """Two channels of 8 × 8 are 128 numbers of each of 5 examples; two networks' are 1,280."""
+    architecture = cnn((1, 8, 8), [2], 3)
+    random = generator(0, "networks")
+    networks = Networks.from_flat(architecture, torch.randn(5, architecture.dimension, generator=random))
+    inputs = torch.randn(5, 1, 8, 8, generator=random)
+    split, sizes, run = Split(inputs, torch.arange(5) % 3), [], Architecture.run
+    everything = predict(networks, inputs), network_losses(networks, split)
+
+    def counted(self, weights, *others):
+        sizes.append(len(next(iter(weights.values()))))
+        return run(self, weights, *others)
+
+    monkeypatch.setattr(scoring, "NUMBERS", 2 * 5 * 128)
+    monkeypatch.setattr(Architecture, "run", counted)
+    assert largest_value(architecture) == 128
+    found = predict(networks, inputs), network_losses(networks, split)
+    assert sizes == [2, 2, 1, 2, 2, 1]
+    for parts, whole in zip(found, everything, strict=True):
+        torch.testing.assert_close(parts, whole)
+    sizes.clear()
+    predict(networks, inputs, chunk=1)
+    assert sizes == [1] * 5
+    sizes.clear()
+    network_losses(networks, Split(inputs.expand(5, *inputs.shape), split.targets.expand(5, -1)))
+    assert sizes == [5]  # examples of their own are there already
+    perceptrons = Networks.from_flat(mlp([64, 100, 3]), torch.randn(5, mlp([64, 100, 3]).dimension, generator=random))
+    sizes.clear()
+    predict(perceptrons, inputs.flatten(1))
+    assert sizes == [5]

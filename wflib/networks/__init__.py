@@ -5,6 +5,7 @@ from wflib.networks.networks import Networks
 from wflib.networks.scoring import (
     accuracy,
     example_losses,
+    largest_value,
     negative_log_likelihood,
     network_losses,
     output_losses,
@@ -22,6 +23,7 @@ __all__ = [
     "accuracy",
     "example_losses",
     "finite_networks",
+    "largest_value",
     "negative_log_likelihood",
     "network_losses",
     "output_losses",

@@ -5,18 +5,21 @@ Targets are class indices (int64) or values (float32, one column). Losses are di
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture
+from wflib.architecture import Architecture, is_perceptron
 from wflib.networks.networks import Networks
 from wflib.tasks import Split
 
 __all__ = [
     "accuracy",
     "example_losses",
+    "largest_value",
     "negative_log_likelihood",
     "network_losses",
     "output_losses",
@@ -27,6 +30,20 @@ __all__ = [
 
 CHUNK = 256
 """Networks that run at once: bounds the memory for what they compute."""
+NUMBERS = 2**25
+"""Numbers of a value, of all networks that run at once on the same examples; one network runs whatever it needs."""
+
+
+@lru_cache(maxsize=256)
+def largest_value(architecture: Architecture) -> int:
+    """Numbers of the largest value that a network computes of one example; a perceptron's are its features."""
+    numbers = math.prod(architecture.inputs)
+    if is_perceptron(architecture):
+        return numbers
+    weights = {name: torch.zeros(1, *shape) for name, shape in architecture.shapes}
+    every = {operation.output for operation in architecture.operations}
+    values = architecture.run(weights, torch.zeros(1, *architecture.inputs), every)
+    return max(numbers, *(value[0].numel() for value in values.values()))
 
 
 def require_classification(architecture: Architecture, purpose: str) -> None:
@@ -43,7 +60,10 @@ def require_classification(architecture: Architecture, purpose: str) -> None:
 
 
 def outputs_in_parts(networks: Networks, inputs: Tensor, chunk: int | None) -> Iterator[Tensor]:
-    """Outputs of so many networks at a time, of all with None; inputs go to the networks' device and precision.
+    """Outputs of at most so many networks at a time, of all with None; inputs go to the networks' device and precision.
+
+    Networks that are no perceptrons have values far larger than inputs and weights: where examples are shared, as few of
+    them run at once as keep these below ``NUMBERS``.
 
     Yields:
         (networks at a time, examples, outputs).
@@ -60,7 +80,11 @@ def outputs_in_parts(networks: Networks, inputs: Tensor, chunk: int | None) -> I
     inputs = inputs.to(networks.device, networks.dtype)
     if len(networks) == 0:  # one network of zeros says the shape (0, examples, outputs)
         yield networks.map(lambda tensor: tensor.new_zeros(1, *tensor.shape[1:])).forward(inputs)[:0]
-    elif chunk is None:
+        return
+    if inputs.ndim == 1 + len(expected) and not is_perceptron(networks.architecture):
+        fitting = max(1, NUMBERS // max(1, len(inputs) * largest_value(networks.architecture)))
+        chunk = min(len(networks) if chunk is None else chunk, fitting)
+    if chunk is None:
         yield networks.forward(inputs)
     else:
         yield from (part.forward(inputs) for part in networks.split(chunk))
@@ -73,7 +97,7 @@ def predict(networks: Networks, inputs: Tensor, chunk: int = CHUNK) -> Tensor:
     Args:
         networks: Classifiers, ordinary or canonical.
         inputs: (examples, *inputs), shared by all networks; moved to their device and dtype.
-        chunk: Networks that run at once; bounds the memory for hidden activations.
+        chunk: Networks that run at most at once; bounds the memory for hidden activations.
 
     Returns:
         (networks, examples, classes), natural logarithms.
@@ -91,7 +115,7 @@ def network_losses(networks: Networks, split: Split, chunk: int | None = None) -
     Args:
         networks: Of any kind.
         split: Examples shared by all networks, or with a leading network axis.
-        chunk: Networks that run at once, where examples are shared; None for all.
+        chunk: Networks that run at most at once, where examples are shared; None for as many as the memory holds.
 
     Returns:
         (networks,).

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights, is_perceptron, with_batch_statistics
+from wflib.architecture import Architecture, Weights, with_batch_statistics
 from wflib.architecture.operations import Moments
 from wflib.config import ZooConfig
 from wflib.distributed import put_together, rank, world_size
-from wflib.networks import Networks, network_losses, output_losses
+from wflib.networks import Networks, largest_value, network_losses, output_losses
 from wflib.rng import generator, permutations, seed_of
 from wflib.tasks import Dataset, Split
 from wflib.zoo.compiled_training import CompiledTrainer
@@ -52,17 +52,8 @@ def batch_losses(
 
 
 def networks_at_once(architecture: Architecture, examples: int) -> int:
-    """How many networks a CPU trains together, on so many examples each, so that their values stay in its cache.
-
-    A perceptron's largest value are its features, other networks' is the largest of all that they compute.
-    """
-    numbers = math.prod(architecture.inputs)
-    if not is_perceptron(architecture):
-        weights = {name: torch.zeros(1, *shape) for name, shape in architecture.shapes}
-        every = {operation.output for operation in architecture.operations}
-        values = architecture.run(weights, torch.zeros(1, *architecture.inputs), every)
-        numbers = max(numbers, *(value[0].numel() for value in values.values()))
-    return max(1, CACHED_ELEMENTS // (examples * numbers))
+    """How many networks a CPU trains together, on so many examples each, so that their values stay in its cache."""
+    return max(1, CACHED_ELEMENTS // (examples * largest_value(architecture)))
 
 
 def build_optimizer(config: ZooConfig, parameters: list[Tensor]) -> torch.optim.Optimizer:
