@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from wflib.architecture import Architecture, cnn, mlp
+from wflib.architecture import Architecture, cnn, mlp, resnet
 from wflib.architecture.operations import Convolution, Linear
 from wflib.compiled import compiler
 from wflib.config import ZooConfig
@@ -128,6 +128,7 @@ LIMITS = {
     "WDBC": (mlp([30, 16, 16, 2]), 1000, 455, 70, "adam", 4),
     "MNIST": (mlp([784, 10, 10]), 20, 60_000, 200, "sgd", 3),
     "digits, convolutional": (cnn((1, 8, 8), [8, 8], 10), 100, 1437, 66, "adam", 5),
+    "digits, residual": (resnet((1, 8, 8), [4, 8], 10), 60, 1437, 66, "adam", 5),
     "MNIST, convolutional": (
         cnn((1, 28, 28), [8, 6, 4], 10, "tanh", kernels=[5, 5, 2], pools=[2, 2, 1], padding=False, hidden=[20]),
         *(4, 60_000, 200, "adam", 5),

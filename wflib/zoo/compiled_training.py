@@ -2,7 +2,7 @@
 
 When each operation of a step reads and writes the values of many networks, overheads and memory bound it. Kernels take one
 network after another through an epoch, whose values stay in a core's cache; threads share the networks. ``perceptrons.cpp``
-is for chains of affine maps, ``convolutions.cpp`` for those that begin with convolutions.
+is for chains of affine maps, ``convolutions.cpp`` for networks of images.
 """
 
 from __future__ import annotations
