@@ -20,7 +20,7 @@ from wflib.storage import ArtifactError, load_artifact, save_artifact
 __all__ = ["WITHOUT_CLASSES", "WITHOUT_EXAMPLES", "Dataset", "Split", "load_dataset", "no_examples", "save_dataset"]
 
 PARTS = ("train", "validation", "test")
-PROBES = 16
+PROBES, MOST_PROBES = 16, 512  # drawn, and of examples that there are
 FLAT_IMAGES = {"mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28)}
 """Tasks that are kept as flat features → the shape of their images."""
 WITHOUT_EXAMPLES = ("none", "gaussian")
@@ -67,9 +67,9 @@ class Dataset:
         return self.has_examples and self.task_type == "classification"
 
     def probes(self, architecture: Architecture) -> Tensor:
-        """Inputs on which networks' functions are compared: the validation part's, else 16 draws from N(0, 1)."""
+        """Inputs on which networks' functions are compared: up to 512 of the validation part, else 16 draws from N(0, 1)."""
         if self.has_examples:
-            return self.validation.inputs
+            return self.validation.inputs[:MOST_PROBES]
         return torch.randn(PROBES, *architecture.inputs, generator=generator(0, "tasks", "probes"))
 
     @property
