@@ -249,3 +249,10 @@ def test_tasks_without_examples_come_back_as_they_were(task, inputs, tmp_path):
     assert equal(load_dataset(tmp_path / "a"), dataset)
     shaped = dataset.for_networks(mlp([30, 4, 2]), "test")
     assert (shaped.task, shaped.inputs, shaped.outputs) == (task, (30,), 2)
+
+
+@pytest.mark.parametrize(("examples", "expected"), [(600, 512), (57, 57)])
+def test_functions_are_compared_on_examples_that_are_not_too_many(examples, expected):
+    part = Split(torch.arange(3.0 * examples).view(examples, 3), torch.zeros(examples, dtype=torch.int64))
+    probes = Dataset("toy", "classification", 2, part, part, part).probes(mlp([3, 4, 2]))
+    assert torch.equal(probes, part.inputs[:expected])
