@@ -32,14 +32,6 @@ def states_for(networks: Networks, module: nn.Module) -> list[dict[str, Tensor]]
 
     The module is run on random inputs, to see that it computes what the networks' architecture says.
 
-    >>> from wflib.architecture import mlp
-    >>> networks = Networks.from_flat(mlp([3, 4, 2], "tanh"), torch.randn(5, 26))
-    >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-    >>> model.load_state_dict(states_for(networks, model)[2], strict=True)
-    <All keys matched successfully>
-    >>> bool(torch.equal(model[0].weight, networks.weights["linear1.weight"][2]))
-    True
-
     Args:
         networks: Ordinary ones.
         module: An instance of the class; left as it is.
@@ -49,6 +41,16 @@ def states_for(networks: Networks, module: nn.Module) -> list[dict[str, Tensor]]
 
     Raises:
         ValueError: The module has other tensors, or computes something else; says what.
+
+    Example:
+        >>> from wflib.architecture import mlp
+        >>> networks = Networks.from_flat(mlp([3, 4, 2], "tanh"), torch.randn(5, 26))
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+        >>> model.load_state_dict(states_for(networks, model)[2], strict=True)
+        <All keys matched successfully>
+        >>> x = torch.randn(6, 3)
+        >>> torch.allclose(model(x), networks.forward(x)[2], atol=1e-6)
+        True
     """
     whole, tied = module.state_dict(), tied_names(module)
     theirs = matched(networks.architecture, module, whole, tied)
