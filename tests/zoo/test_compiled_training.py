@@ -336,6 +336,24 @@ def test_of_convolutional_networks_kernels_know_plain_ones(middle, kernels):
     assert source_for(architecture, torch.zeros(1), train) == kernels
 
 
+class Shared(nn.Module):
+    """A value that one branch changes, flattened, and another reads as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear1, self.linear2 = nn.Conv2d(1, 2, 3), nn.Linear(8, 3), nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return self.linear1(torch.relu(y.flatten(1))) + self.linear2(functional.max_pool2d(y, 2).flatten(1))
+
+
+def test_what_others_read_is_not_changed_in_place():
+    architecture = Architecture.from_module(Shared(), torch.zeros(1, 1, 4, 4))
+    train = Split(torch.zeros(9, 1, 4, 4), torch.zeros(9, dtype=torch.int64))
+    assert source_for(architecture, torch.zeros(1), train) is None
+
+
 @needs_compiler
 @pytest.mark.parametrize(("kernel", "kernels"), [(6, "convolutions.cpp"), (5, None), ((6, 5), None)])
 def test_outputs_may_be_channels_at_one_position(kernel, kernels, both):

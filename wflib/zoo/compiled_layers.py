@@ -72,7 +72,7 @@ def convolutional_layers(architecture: Architecture) -> list[tuple[int, ...]] | 
     operations = architecture.operations
     if len(architecture.inputs) != 3 or not read_once(architecture, [name for o in operations for name in o.tensors]):
         return None
-    consumers = Counter(name for operation in operations for name in operation.inputs)
+    consumers = readers(operations)
     channels, height, width = architecture.inputs
     last = Place(0, channels, height, width)
     values, found = {"input": last}, list[tuple[int, ...]]()
@@ -149,6 +149,17 @@ def told_of(
         case Add(alpha=1.0) if x[1:] == before[1][1:]:
             return Told("add", x, x.channels, other=before[1].number, flat=x.flat)
     return None
+
+
+def readers(operations: Sequence[Operation]) -> Mapping[str, int]:
+    """How many operations read each value's numbers, which reshaped ones share."""
+    roots: dict[str, str] = {}
+    for operation in operations:
+        if isinstance(operation, Reshape):
+            roots[operation.output] = roots.get(operation.inputs[0], operation.inputs[0])
+    others = (operation for operation in operations if not isinstance(operation, Reshape))
+    count = Counter(roots.get(name, name) for operation in others for name in operation.inputs)
+    return count | {name: count[root] for name, root in roots.items()}
 
 
 def is_flattening(operation: Operation, x: Place) -> bool:
