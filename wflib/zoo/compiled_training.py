@@ -63,11 +63,19 @@ def build_kernels(source: str) -> ctypes.CDLL:
     return built
 
 
+@functools.lru_cache(maxsize=256)
+def known(architecture: Architecture) -> tuple[str, list[tuple[int, ...]]] | None:
+    """Which kernels know these networks, and the layers that they are told of; None where none does."""
+    if sys.platform == "win32":
+        return None
+    told = ((source, layers_of(architecture)) for source, layers_of in KERNELS.items())
+    return next(((source, layers) for source, layers in told if layers is not None), None)
+
+
 def source_for(architecture: Architecture, weights: Tensor, train: Split) -> str | None:
     """Which kernels train these networks on these examples; what none takes is left to torch, errors included."""
     targets, examples = train.targets, len(train.inputs)
-    known = (source for source, layers_of in KERNELS.items() if layers_of(architecture) is not None)
-    source = None if sys.platform == "win32" else next(known, None)
+    source, _ = known(architecture) or (None, None)
     if source is None or any(t.device.type != "cpu" or t.dtype != torch.float32 for t in (weights, train.inputs)):
         return None
     if tuple(train.inputs.shape) != (examples, *architecture.inputs) or not 0 < examples < 2**31:
@@ -92,8 +100,8 @@ class CompiledTrainer:
     """
 
     def __init__(self, start: Networks, first: int, train: Split, config: ZooConfig) -> None:
-        source = source_for(start.architecture, next(iter(start.weights.values())), train)
-        self.kernels, layers = build_kernels(source), KERNELS[source](start.architecture)
+        source, layers = known(start.architecture)  # examples are looked at once for all: can_train
+        self.kernels = build_kernels(source)
         given = [number for layer in layers for number in layer]
         self.layers = (ctypes.c_int64 * len(given))(*given)
         self.train = Split(train.inputs.contiguous(), train.targets.contiguous())

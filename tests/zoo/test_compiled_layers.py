@@ -1,0 +1,82 @@
+"""Which networks compiled kernels train, and which are left to torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tests.zoo.test_compiled_training import examples
+from wflib.architecture import Architecture, cnn, mlp
+from wflib.tasks import Split
+from wflib.zoo.compiled_training import source_for
+
+
+def test_what_kernels_do_not_know_is_left_to_torch():
+    architecture, train = mlp([7, 18, 3]), examples((7,), 3, "classification")
+    weights, double = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
+    assert source_for(architecture, weights, train) == "perceptrons.cpp"
+    refused = [
+        (architecture, double, train),
+        (architecture, weights, Split(train.inputs.double(), train.targets)),
+        (architecture, weights, Split(train.inputs[:, :6], train.targets)),
+        (architecture, weights, Split(train.inputs, train.targets + 1)),
+        (architecture, weights, Split(train.inputs, train.targets - 1)),
+        (architecture, weights, Split(train.inputs, train.targets[:60])),
+        (mlp([7, 3], task_type="regression"), weights, Split(train.inputs, torch.zeros(63))),
+        (cnn((1, 4, 4), [3], 2), weights, train),
+    ]
+    for layer in (nn.ELU(), nn.Sigmoid(), nn.LeakyReLU(0.3)):
+        module = nn.Sequential(nn.Linear(7, 4), layer, nn.Linear(4, 3))
+        refused.append((Architecture.from_module(module, torch.zeros(1, 7)), weights, train))
+    assert {source_for(*some) for some in refused} == {None}
+
+
+@pytest.mark.parametrize(
+    ("middle", "kernels"),
+    [
+        ([nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()], "convolutions.cpp"),
+        ([nn.MaxPool2d((2, 2), 2), nn.ReLU(), nn.Flatten()], "convolutions.cpp"),
+        ([nn.MaxPool2d(2, (2, 2), (0, 0), (1, 1)), nn.Flatten()], "convolutions.cpp"),
+        ([nn.MaxPool2d((2,), ()), nn.Flatten()], "convolutions.cpp"),
+        ([nn.MaxPool2d(2), nn.MaxPool2d(1), nn.Flatten()], "convolutions.cpp"),
+        ([nn.MaxPool2d(2, 1), nn.Upsample((3, 3)), nn.Flatten()], None),
+        ([nn.MaxPool2d(3, 2, 1), nn.Flatten()], None),
+        ([nn.MaxPool2d(2, ceil_mode=True), nn.Flatten()], None),
+        ([nn.AvgPool2d(2), nn.Flatten()], None),
+        ([nn.AdaptiveMaxPool2d(3), nn.Flatten()], None),
+        ([nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.Flatten()], "convolutions.cpp"),
+        ([nn.GroupNorm(2, 4), nn.MaxPool2d(2), nn.Flatten()], None),
+        ([nn.ELU(), nn.MaxPool2d(2), nn.Flatten()], None),
+        ([nn.Conv2d(4, 4, 3, padding=1, groups=2), nn.MaxPool2d(2), nn.Flatten()], None),
+        ([nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.MaxPool2d(2), nn.Flatten()], None),
+    ],
+)
+def test_of_convolutional_networks_kernels_know_plain_ones(middle, kernels):
+    module = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), *middle, nn.Linear(36, 3))
+    try:
+        architecture = Architecture.from_module(module, torch.zeros(1, 1, 6, 6))
+    except ValueError:
+        assert kernels is None  # nor does torch
+        return
+    train = Split(torch.zeros(9, 1, 6, 6), torch.zeros(9, dtype=torch.int64))
+    assert source_for(architecture, torch.zeros(1), train) == kernels
+
+
+class Shared(nn.Module):
+    """A value that one branch changes, flattened, and another reads as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear1, self.linear2 = nn.Conv2d(1, 2, 3), nn.Linear(8, 3), nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return self.linear1(torch.relu(y.flatten(1))) + self.linear2(functional.max_pool2d(y, 2).flatten(1))
+
+
+def test_what_others_read_is_not_changed_in_place():
+    architecture = Architecture.from_module(Shared(), torch.zeros(1, 1, 4, 4))
+    train = Split(torch.zeros(9, 1, 4, 4), torch.zeros(9, dtype=torch.int64))
+    assert source_for(architecture, torch.zeros(1), train) is None
