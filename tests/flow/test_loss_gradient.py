@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from wflib.architecture import mlp
+from wflib.architecture import Architecture, mlp
 from wflib.config import load_settings
 from wflib.flow import Coordinates, FlowTrainer, divergence, flow_for_zoo, load_flow, loss_gradient, sample, save_flow
 from wflib.flow.geometry import build_geometry
@@ -61,6 +61,31 @@ def test_halves_squared_errors_of_regressions():
     error = architecture.forward(architecture.unflatten(x), inputs) - targets
     by_hand = architecture.flatten({"linear1.weight": error.transpose(1, 2) @ inputs / 7, "linear1.bias": error.mean(1)})
     torch.testing.assert_close(field(x), scaled(architecture, by_hand, torch.ones(2)))
+
+
+def test_batch_norms_are_in_training():
+    """As by torch's module in training mode, whose running statistics move all the way."""
+    layers = [torch.nn.Conv2d(1, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(12, 3)]
+    module, random = torch.nn.Sequential(*layers).double(), generator(0, "images")
+    architecture = Architecture.from_module(module, torch.zeros(2, 1, 4, 4, dtype=torch.float64))
+    inputs, targets = torch.randn(7, 1, 4, 4, generator=random, dtype=torch.float64), torch.arange(7) % 3
+    field = field_of(architecture, Split(inputs, targets))
+    x = torch.randn(2, architecture.dimension, generator=random, dtype=torch.float64)
+    found = architecture.unflatten(torch.cat(field.gradients(x), 1))
+    for index, weights in enumerate(Networks.from_flat(architecture, x).state_dicts()):
+        module.train().zero_grad()
+        module.load_state_dict(weights, strict=False)
+        module[1].momentum = 1.0
+        functional.cross_entropy(module(inputs), targets).backward()
+        expected = {name: tensor.grad for name, tensor in module.named_parameters()}
+        expected |= {name: weights[name] - module.state_dict()[name] for name in architecture.statistics}
+        assert expected.keys() == found.keys()
+        for name, tensor in expected.items():
+            torch.testing.assert_close(found[name][index], tensor)
+    random_change = torch.randn(x.shape, generator=random, dtype=torch.float64)
+    slope = torch.func.jvp(field, (x,), (random_change,))[1]
+    ahead, behind = field(x + 1e-6 * random_change), field(x - 1e-6 * random_change)
+    torch.testing.assert_close(slope, (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-6)
 
 
 def test_vanishing_gradients_are_zero_and_differentiable():

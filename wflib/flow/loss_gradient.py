@@ -7,6 +7,10 @@ weights do.
 A flow's velocity must be smooth: divergences, and so likelihoods, come from its derivative. The gradient of a network with
 kinks jumps wherever an example crosses one, so it is taken of the same network with smooth activations; and it is scaled
 by a root that does not vanish with it, as a tensor of one number would otherwise be seen as a sign.
+
+Batch norms go by moments of the examples, as they did while networks were trained: at points between networks, the running
+statistics are those of none. Running statistics have no gradient then; in its place they show how far they are from those of
+the examples, where training moves them.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from torch import Tensor, nn
 from wflib.architecture import with_activations
 from wflib.flow.coordinates import Coordinates
 from wflib.flow.geometry import Geometry
-from wflib.networks import Networks, network_losses
+from wflib.networks import batch_losses
 from wflib.tasks import Split
 
 __all__ = ["LossGradient"]
@@ -27,7 +31,9 @@ SOFTNESS = 0.1
 
 
 class LossGradient(nn.Module):
-    """g_b / √(mean g_b² + c_b²) of every tensor b, g = P_x ∇_x L(x), c_b a tenth of the tensor's usual size.
+    """g_b / √(mean g_b² + c_b²) of every tensor b, P_x of g = ∇_x L(x), c_b a tenth of the tensor's usual size.
+
+    Of running statistics s, g = s − found, where found are those of the examples; see the module.
 
     Examples and usual sizes are part of the state, so that a flow's file needs no dataset.
 
@@ -63,13 +69,20 @@ class LossGradient(nn.Module):
         return Split(self.inputs, self.targets)
 
     def gradients(self, x: Tensor) -> list[Tensor]:
-        """P_x ∇_x L(x) of every tensor that is wanted, (batch, weights) each; differentiable."""
+        """P_x g of every tensor that is wanted, (batch, weights) each; differentiable."""
+        architecture = self.smooth
 
-        def total(point: Tensor) -> Tensor:
-            return network_losses(Networks.from_flat(self.smooth, point), self.examples).sum()
+        def total(point: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            losses, found = batch_losses(architecture, architecture.unflatten(point), self.examples)
+            return losses.sum(), found
 
         with torch.autocast(x.device.type, enabled=False):
-            gradient = self.geometry.tangent(x, torch.func.grad(total)(x))[:, self.places]
+            gradient, found = torch.func.grad(total, has_aux=True)(x)
+            if found:
+                here = architecture.unflatten(x)
+                off = {name: here[name] - there for name, there in found.items()}
+                gradient = architecture.flatten(architecture.unflatten(gradient) | off)
+            gradient = self.geometry.tangent(x, gradient)[:, self.places]
         return [gradient[:, where] for where in self.tensors]
 
     @torch.no_grad()

@@ -11,9 +11,9 @@ from torch import Tensor
 from wflib.architecture import Architecture, Weights, is_perceptron
 from wflib.models.model import one_of
 from wflib.models.training import RecipeSettings, TrainedByRecipe
-from wflib.networks import Networks
+from wflib.networks import Networks, batch_losses
 from wflib.zoo import initialize, minibatches
-from wflib.zoo.training import batch_losses, build_optimizer
+from wflib.zoo.training import build_optimizer
 
 __all__ = ["Dropout", "with_dropped_neurons"]
 

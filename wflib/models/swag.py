@@ -10,9 +10,8 @@ from torch import Tensor
 
 from wflib.models.model import one_of, standard_normal
 from wflib.models.training import RecipeSettings, TrainedByRecipe
-from wflib.networks import Networks
+from wflib.networks import Networks, batch_losses
 from wflib.zoo import minibatches
-from wflib.zoo.training import batch_losses
 
 __all__ = ["Swag"]
 

@@ -4,6 +4,7 @@ from wflib.networks.finite import LEAVE_OUT, finite_networks, require_finite
 from wflib.networks.networks import Networks
 from wflib.networks.scoring import (
     accuracy,
+    batch_losses,
     example_losses,
     largest_value,
     negative_log_likelihood,
@@ -21,6 +22,7 @@ __all__ = [
     "Networks",
     "StackedModule",
     "accuracy",
+    "batch_losses",
     "example_losses",
     "finite_networks",
     "largest_value",

@@ -12,12 +12,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture, is_perceptron
+from wflib.architecture import Architecture, Weights, is_perceptron, with_batch_statistics
+from wflib.architecture.operations import Moments
 from wflib.networks.networks import Networks
 from wflib.tasks import Split
 
 __all__ = [
     "accuracy",
+    "batch_losses",
     "example_losses",
     "largest_value",
     "negative_log_likelihood",
@@ -125,6 +127,38 @@ def network_losses(networks: Networks, split: Split, chunk: int | None = None) -
     """
     kind, parts = networks.architecture.task_type, outputs_in_parts(networks, split.inputs, chunk)
     return torch.cat([output_losses(kind, outputs, split.targets).mean(1) for outputs in parts])
+
+
+def batch_losses(
+    architecture: Architecture, weights: Weights, split: Split, momentum: float = 1.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean loss of every network in training mode, and its running statistics after these examples; both differentiable.
+
+    Batch norms go by moments of the examples. Statistics s are measured rather than learned: s + momentum (found − s), found
+    the mean and the unbiased variance of the examples.
+
+    Args:
+        architecture: Of any kind.
+        weights: Stacked, one network a row.
+        split: Examples shared by all networks, or with a leading network axis.
+        momentum: How far statistics move, by default all the way.
+
+    Returns:
+        Losses (networks,), as :func:`network_losses` where there are no batch norms; running statistics by name.
+    """
+    if not architecture.statistics:
+        return network_losses(Networks.unchecked(architecture, weights), split), {}
+    training, found = with_batch_statistics(architecture), {}
+    examples = split.inputs.shape[-1 - len(architecture.inputs)]
+    measured = [operation for operation in training.operations if isinstance(operation, Moments)]
+    kept = {name for operation in measured for name in (operation.output, *operation.inputs)}
+    values = training.run(weights, split.inputs, kept)
+    for operation in measured:
+        count = examples * values[operation.inputs[0]][0, 0, 0].numel()
+        mean, variance = values[operation.output].unbind(1)
+        found[operation.mean] = weights[operation.mean].lerp(mean, momentum)
+        found[operation.variance] = weights[operation.variance].lerp(variance * (count / max(count - 1, 1)), momentum)
+    return output_losses(architecture.task_type, values[training.operations[-1].output], split.targets).mean(1), found
 
 
 def output_losses(task_type: str, outputs: Tensor, targets: Tensor) -> Tensor:

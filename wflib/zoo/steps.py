@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wflib.networks import Networks
+from wflib.networks import Networks, batch_losses
 from wflib.tasks import Split
-from wflib.zoo.training import batch_losses, networks_at_once
+from wflib.zoo.training import networks_at_once
 
 __all__ = ["adam_steps"]
 
@@ -62,24 +62,17 @@ def steps_of_some(
     learned = [weights[name].requires_grad_() for name in weights if name not in architecture.statistics]
     optimizer = torch.optim.Adam(learned, lr=learning_rate)
 
-    def examples(rows: Tensor | None) -> Split:
-        """All or some; where statistics are measured, of each network its own."""
-        chosen = split if rows is None else split[rows]
-        if not architecture.statistics:
-            return chosen
-        return Split(*(part.expand(len(networks), *part.shape) for part in (chosen.inputs, chosen.targets)))
-
     kept: dict[int, Networks] = {}
-    everything = examples(None if batches is None else batches.unique())
+    everything = split if batches is None else split[batches.unique()]
     for step in range(max(wanted) + 1):
         if step in wanted:
             with torch.no_grad():
                 now = dict(weights)
                 if architecture.statistics:
-                    now |= batch_losses(architecture, weights, everything, momentum=1.0)[1]
+                    now |= batch_losses(architecture, weights, everything)[1]
                 kept[step] = networks.with_weights({name: tensor.detach().clone() for name, tensor in now.items()})
         if step < max(wanted):
-            loss, _ = batch_losses(architecture, weights, everything if batches is None else examples(batches[step]))
+            loss, _ = batch_losses(architecture, weights, everything if batches is None else split[batches[step]])
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             optimizer.step()

@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture, Weights, with_batch_statistics
-from wflib.architecture.operations import Moments
+from wflib.architecture import Architecture
 from wflib.config import ZooConfig
 from wflib.distributed import put_together, rank, world_size
-from wflib.networks import Networks, largest_value, network_losses, output_losses
+from wflib.networks import Networks, batch_losses, largest_value
 from wflib.rng import generator, permutations, seed_of
 from wflib.tasks import Dataset, Split
 from wflib.zoo.compiled_training import CompiledTrainer
@@ -27,28 +26,6 @@ CACHED_ELEMENTS = 2**21
 overheads of operations."""
 MOMENTUM = 0.1
 """How far running statistics move towards those of a batch, as in torch."""
-
-
-def batch_losses(
-    architecture: Architecture, weights: Weights, split: Split, momentum: float = MOMENTUM
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Losses of networks in training mode, and their running statistics after these examples.
-
-    Statistics are measured rather than learned: they move towards a batch's mean and unbiased variance, all the way with a
-    momentum of one.
-    """
-    if not architecture.statistics:
-        return network_losses(Networks.unchecked(architecture, weights), split), {}
-    training, examples, found = with_batch_statistics(architecture), split.inputs.shape[1], {}
-    measured = [operation for operation in training.operations if isinstance(operation, Moments)]
-    kept = {name for operation in measured for name in (operation.output, *operation.inputs)}
-    values = training.run(weights, split.inputs, kept)
-    for operation in measured:
-        count = examples * values[operation.inputs[0]][0, 0, 0].numel()
-        mean, variance = values[operation.output].detach().unbind(1)
-        found[operation.mean] = weights[operation.mean].lerp(mean, momentum)
-        found[operation.variance] = weights[operation.variance].lerp(variance * (count / max(count - 1, 1)), momentum)
-    return output_losses(architecture.task_type, values[training.operations[-1].output], split.targets).mean(1), found
 
 
 def networks_at_once(architecture: Architecture, examples: int) -> int:
@@ -89,11 +66,11 @@ class BatchedTrainer:
         batch = inputs.new_empty(len(order), self.size, *inputs.shape[1:])
         for chosen, place in zip(order.split(self.size, 1), places, strict=False):
             torch.index_select(inputs, 0, chosen.flatten(), out=batch.view(-1, *inputs.shape[1:]))
-            losses, statistics = batch_losses(self.architecture, self.weights, Split(batch, targets[chosen]))
+            losses, statistics = batch_losses(self.architecture, self.weights, Split(batch, targets[chosen]), MOMENTUM)
             self.optimizer.zero_grad(set_to_none=True)
             losses.sum().backward()
             self.optimizer.step()
-            self.weights |= statistics
+            self.weights |= {name: tensor.detach() for name, tensor in statistics.items()}
             if place >= 0:
                 kept[:, place] = self.architecture.flatten(self.weights).detach().cpu()
         return losses.detach()
