@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from wflib.architecture import Architecture, mlp
+from tests.zoo.test_compiled_training import needs_compiler
+from wflib.architecture import Architecture, cnn, mlp, resnet
 from wflib.config import load_settings
 from wflib.flow import Coordinates, FlowTrainer, divergence, flow_for_zoo, load_flow, loss_gradient, sample, save_flow
 from wflib.flow.geometry import build_geometry
@@ -17,6 +18,7 @@ from wflib.rng import generator
 from wflib.storage import ArtifactError
 from wflib.tasks import Split
 from wflib.testing import assert_equivariant
+from wflib.zoo.compiled_training import compiled_gradients
 
 GEOMETRIES = ("euclidean", "normalized", "geometric")
 over_geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
@@ -64,7 +66,7 @@ def test_halves_squared_errors_of_regressions():
 
 
 def test_batch_norms_are_in_training():
-    """As by torch's module in training mode, whose running statistics move all the way."""
+    """As by torch's module in training mode, whose running statistics move all the way; variances by their logarithms."""
     layers = [torch.nn.Conv2d(1, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(12, 3)]
     module, random = torch.nn.Sequential(*layers).double(), generator(0, "images")
     architecture = Architecture.from_module(module, torch.zeros(2, 1, 4, 4, dtype=torch.float64))
@@ -78,7 +80,9 @@ def test_batch_norms_are_in_training():
         module[1].momentum = 1.0
         functional.cross_entropy(module(inputs), targets).backward()
         expected = {name: tensor.grad for name, tensor in module.named_parameters()}
-        expected |= {name: weights[name] - module.state_dict()[name] for name in architecture.statistics}
+        mean, variance = module[1].running_mean, (module[1].running_var + module[1].eps).log()
+        expected["1.running_mean"] = weights["1.running_mean"] - mean
+        expected["1.running_var"] = weights["1.running_var"] - variance
         assert expected.keys() == found.keys()
         for name, tensor in expected.items():
             torch.testing.assert_close(found[name][index], tensor)
@@ -86,6 +90,33 @@ def test_batch_norms_are_in_training():
     slope = torch.func.jvp(field, (x,), (random_change,))[1]
     ahead, behind = field(x + 1e-6 * random_change), field(x - 1e-6 * random_change)
     torch.testing.assert_close(slope, (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize(
+    "network", [cnn((1, 5, 5), [3, 4], 3, pools=[2, 1]), resnet((1, 4, 4), [2, 3], 3)], ids=["cnn", "resnet"]
+)
+def test_kernels_find_what_torch_finds_and_torch_their_derivatives(network, geometry, monkeypatch):
+    ordinary, random = geometry == "euclidean", generator(0, "images")
+    architecture = network if ordinary else network.canonical_form()
+    inputs, targets = torch.randn(21, *network.inputs, generator=random), torch.arange(21) % 3
+    coordinates = Coordinates(architecture)
+    field = LossGradient(coordinates, build_geometry(geometry, coordinates.manifold), Split(inputs, targets))
+    x = torch.randn(4, architecture.dimension, generator=random)
+    change, told = torch.randn(2, *x.shape, generator=random)
+    torch.testing.assert_close(compiled_gradients(field.smooth, x, field.examples), field.by_torch(x), rtol=1e-4, atol=1e-5)
+
+    def everything():
+        value, slope = torch.func.jvp(field, (x,), (change,))
+        (back,) = torch.func.vjp(field, x)[1](told)
+        each = torch.func.vmap(lambda row: torch.func.jvp(field, (x,), (row.expand_as(x),))[1])(change)
+        return value, slope, back, each
+
+    ours = everything()
+    monkeypatch.setattr(LossGradient, "for_kernels", lambda *_: False)
+    for found, expected in zip(ours, everything(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_vanishing_gradients_are_zero_and_differentiable():

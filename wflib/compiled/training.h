@@ -224,6 +224,22 @@ void train_networks(const Sizes& sizes, const Recipe& recipe, int64_t numbers, c
     });
 }
 
+// Of every network's mean loss on all examples: its gradient, as a flat network, where running statistics have none and stand
+// as they are after a step.
+template <class Make>
+void find_gradients(const Sizes& sizes, int64_t numbers, float* states, float* flat, float* losses, Make make) {
+    share_networks(sizes.networks, sizes.threads, [&, states, flat, losses](int64_t from, int64_t to) {
+        auto trainer = make();
+        std::vector<int64_t> order(sizes.batch);
+        for (int64_t i = 0; i < sizes.batch; ++i) order[i] = i;
+        for (int64_t n = from; n < to; ++n) {
+            losses[n] = trainer.step(states + n * numbers, order.data(), order.data() + sizes.batch);
+            trainer.settle(trainer.gradient);
+            trainer.keep(trainer.gradient, flat + n * sizes.dimension);
+        }
+    });
+}
+
 }  // namespace
 
 extern "C" {

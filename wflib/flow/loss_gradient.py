@@ -15,6 +15,8 @@ the examples, where training moves them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -23,11 +25,46 @@ from wflib.flow.coordinates import Coordinates
 from wflib.flow.geometry import Geometry
 from wflib.networks import batch_losses
 from wflib.tasks import Split
+from wflib.zoo.compiled_training import compiled_gradients
 
 __all__ = ["LossGradient"]
 
 SMOOTH = {"relu": "smooth_relu", "leaky_relu": "smooth_relu"}
 SOFTNESS = 0.1
+
+
+class CompiledGradient(torch.autograd.Function):
+    """g of a :class:`LossGradient` at x (batch, D), by kernels; its derivatives by torch."""
+
+    @staticmethod
+    def forward(x: Tensor, field: LossGradient) -> Tensor:
+        """By torch where no kernel knows the networks, or none can be compiled."""
+        found = compiled_gradients(field.smooth, x, field.examples)
+        return field.by_torch(x) if found is None else found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, LossGradient], output: Tensor) -> None:
+        """Where it is taken."""
+        x, ctx.field = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Hᵀ v."""
+        _, pull = torch.func.vjp(ctx.field.by_torch, *ctx.saved_tensors)
+        return pull(gradient)[0], None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, field: None) -> Tensor:
+        """H v."""
+        return torch.func.jvp(ctx.field.by_torch, ctx.saved_tensors, (tangent,))[1]
+
+    @staticmethod
+    def vmap(info: Any, axes: tuple[int, None], x: Tensor, field: LossGradient) -> tuple[Tensor, int]:
+        """Networks are each by itself, so that one more axis is more of them."""
+        x = x.movedim(axes[0], 0)
+        return CompiledGradient.apply(x.flatten(0, 1), field).unflatten(0, x.shape[:2]), 0
 
 
 class LossGradient(nn.Module):
@@ -70,20 +107,29 @@ class LossGradient(nn.Module):
 
     def gradients(self, x: Tensor) -> list[Tensor]:
         """P_x g of every tensor that is wanted, (batch, weights) each; differentiable."""
+        with torch.autocast(x.device.type, enabled=False):
+            found = CompiledGradient.apply(x, self) if self.for_kernels(x) else self.by_torch(x)
+            found = self.geometry.tangent(x, found)[:, self.places]
+        return [found[:, where] for where in self.tensors]
+
+    def for_kernels(self, x: Tensor) -> bool:
+        """Whether kernels may know the networks: convolutions, which are slow where a network has few channels."""
+        return len(self.smooth.inputs) == 3 and x.device.type == "cpu" and x.dtype == torch.float32
+
+    def by_torch(self, x: Tensor) -> Tensor:
+        """g at x (batch, D)."""
         architecture = self.smooth
 
         def total(point: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
             losses, found = batch_losses(architecture, architecture.unflatten(point), self.examples)
             return losses.sum(), found
 
-        with torch.autocast(x.device.type, enabled=False):
-            gradient, found = torch.func.grad(total, has_aux=True)(x)
-            if found:
-                here = architecture.unflatten(x)
-                off = {name: here[name] - there for name, there in found.items()}
-                gradient = architecture.flatten(architecture.unflatten(gradient) | off)
-            gradient = self.geometry.tangent(x, gradient)[:, self.places]
-        return [gradient[:, where] for where in self.tensors]
+        gradient, found = torch.func.grad(total, has_aux=True)(x)
+        if not found:
+            return gradient
+        here = architecture.unflatten(x)
+        off = {name: here[name] - there for name, there in found.items()}
+        return architecture.flatten(architecture.unflatten(gradient) | off)
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture import Architecture, Weights, is_perceptron, with_batch_statistics
-from wflib.architecture.operations import Moments
+from wflib.architecture.operations import BatchNorm, Moments
 from wflib.networks.networks import Networks
 from wflib.tasks import Split
 
@@ -135,7 +135,7 @@ def batch_losses(
     """Mean loss of every network in training mode, and its running statistics after these examples; both differentiable.
 
     Batch norms go by moments of the examples. Statistics s are measured rather than learned: s + momentum (found − s), found
-    the mean and the unbiased variance of the examples.
+    the mean and the unbiased variance of the examples, this as ``BatchNorm.holds`` says.
 
     Args:
         architecture: Of any kind.
@@ -150,14 +150,16 @@ def batch_losses(
         return network_losses(Networks.unchecked(architecture, weights), split), {}
     training, found = with_batch_statistics(architecture), {}
     examples = split.inputs.shape[-1 - len(architecture.inputs)]
+    norms = [operation for operation in architecture.operations if isinstance(operation, BatchNorm)]
     measured = [operation for operation in training.operations if isinstance(operation, Moments)]
     kept = {name for operation in measured for name in (operation.output, *operation.inputs)}
     values = training.run(weights, split.inputs, kept)
-    for operation in measured:
+    for norm, operation in zip(norms, measured, strict=True):
         count = examples * values[operation.inputs[0]][0, 0, 0].numel()
         mean, variance = values[operation.output].unbind(1)
-        found[operation.mean] = weights[operation.mean].lerp(mean, momentum)
-        found[operation.variance] = weights[operation.variance].lerp(variance * (count / max(count - 1, 1)), momentum)
+        unbiased = norm.held(variance * (count / max(count - 1, 1)))
+        found[norm.mean] = weights[norm.mean].lerp(mean, momentum)
+        found[norm.variance] = weights[norm.variance].lerp(unbiased, momentum)
     return output_losses(architecture.task_type, values[training.operations[-1].output], split.targets).mean(1), found
 
 

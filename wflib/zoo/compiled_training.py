@@ -17,20 +17,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
+from wflib.architecture import Architecture, Weights
+from wflib.architecture.operations import BatchNorm
 from wflib.compiled import NoKernels, library
 from wflib.config import ZooConfig
 from wflib.networks import Networks
 from wflib.tasks import Split
 from wflib.zoo.compiled_layers import convolutional_layers, perceptron_layers
 
-__all__ = ["CompiledTrainer"]
+__all__ = ["CompiledTrainer", "compiled_gradients"]
 
 KERNELS: dict[str, Callable[[Architecture], list[tuple[int, ...]] | None]] = {
     "perceptrons.cpp": perceptron_layers,
     "convolutions.cpp": convolutional_layers,
 }
 """Source → layers as these kernels are told of them, or None."""
+
+
+MOMENTUM = 0.1
+"""How far running statistics move towards those of a batch, as in torch; here and in kernels."""
 
 
 class Sizes(ctypes.Structure):
@@ -66,7 +71,7 @@ def build_kernels(source: str) -> ctypes.CDLL:
 @functools.lru_cache(maxsize=256)
 def known(architecture: Architecture) -> tuple[str, list[tuple[int, ...]]] | None:
     """Which kernels know these networks, and the layers that they are told of; None where none does."""
-    if sys.platform == "win32":
+    if sys.platform == "win32" or architecture.log_scale is not None:
         return None
     told = ((source, layers_of(architecture)) for source, layers_of in KERNELS.items())
     return next(((source, layers) for source, layers in told if layers is not None), None)
@@ -100,28 +105,12 @@ class CompiledTrainer:
     """
 
     def __init__(self, start: Networks, first: int, train: Split, config: ZooConfig) -> None:
-        source, layers = known(start.architecture)  # examples are looked at once for all: can_train
-        self.kernels = build_kernels(source)
-        given = [number for layer in layers for number in layer]
-        self.layers = (ctypes.c_int64 * len(given))(*given)
         self.train = Split(train.inputs.contiguous(), train.targets.contiguous())
         self.recipe = Recipe(config.learning_rate, config.momentum, config.weight_decay)
-        flat, slots = start.flat.detach().contiguous(), 3 if config.optimizer == "adam" else 1 + (config.momentum > 0)
-        self.sizes = Sizes(
-            networks=len(start),
-            layers=len(layers),
-            batch=min(config.batch_size, len(train.inputs)),
-            examples=len(train.inputs),
-            first_network=first,
-            dimension=start.architecture.dimension,
-            classify=start.architecture.task_type != "regression",
-            adam=config.optimizer == "adam",
-            slots=slots,
-        )
-        numbers = self.kernels.state_numbers(ctypes.c_int64(self.sizes.layers), self.layers)
-        self.states = torch.zeros(len(start), slots, numbers)
-        counts = (ctypes.c_int64(count) for count in (len(start), self.sizes.layers, self.sizes.dimension, slots))
-        self.kernels.pack(*counts, self.layers, pointer(flat), pointer(self.states))
+        slots = 3 if config.optimizer == "adam" else 1 + (config.momentum > 0)
+        self.kernels, self.sizes, self.layers, self.states = packed(start.architecture, start.flat.detach(), slots)
+        self.sizes.batch, self.sizes.examples = min(config.batch_size, len(train.inputs)), len(train.inputs)
+        self.sizes.first_network, self.sizes.adam = first, config.optimizer == "adam"
 
     @staticmethod
     def can_train(start: Networks, train: Split) -> bool:
@@ -157,6 +146,73 @@ class CompiledTrainer:
         written = (pointer(tensor) for tensor in (self.states, kept, losses))
         self.kernels.train(ctypes.byref(self.sizes), ctypes.byref(self.recipe), self.layers, *tensors, columns, *written)
         return losses
+
+
+def compiled_gradients(architecture: Architecture, flat: Tensor, split: Split) -> Tensor | None:
+    """∇ L of every network in training mode, L its mean loss on all examples; None where no kernel is for them.
+
+    Args:
+        architecture: Of the networks, ordinary or canonical.
+        flat: (networks, D).
+        split: Examples, shared by all.
+
+    Returns:
+        (networks, D), where running statistics have no gradient, their distance s − found from those of the examples, see
+        :func:`~wflib.networks.batch_losses`.
+    """
+    ordinary, weights = architecture.ordinary_form(), architecture.unflatten(flat)
+    scaled = last_map_scaled(architecture, weights, weights)
+    given = ordinary.flatten({name: scaled.get(name, weights[name]) for name, _ in ordinary.shapes})
+    if source_for(ordinary, given, split) is None:
+        return None
+    try:
+        kernels, sizes, layers, states = packed(ordinary, given, 1)
+    except NoKernels:
+        return None
+    for name in ordinary.statistics:  # A step from zero leaves a share of what is found.
+        states[..., ordinary.slices[name]] = 0
+    sizes.batch = sizes.examples = len(split.inputs)
+    sizes.threads = torch.get_num_threads()
+    gradients, losses = torch.empty(given.shape), torch.empty(len(given))
+    tensors = (split.inputs.contiguous(), split.targets.contiguous(), states, gradients, losses)
+    kernels.gradients(ctypes.byref(sizes), layers, *map(pointer, tensors))
+    found = ordinary.unflatten(gradients)
+    for norm in architecture.operations:
+        if isinstance(norm, BatchNorm):
+            found[norm.mean] = weights[norm.mean] - found[norm.mean] / MOMENTUM
+            found[norm.variance] = weights[norm.variance] - norm.held(found[norm.variance] / MOMENTUM)
+    if architecture.log_scale is not None:
+        along = sum((found[name] * tensor).flatten(1).sum(1) for name, tensor in scaled.items())
+        found |= {architecture.log_scale: along} | last_map_scaled(architecture, weights, found)
+    return architecture.flatten(found)
+
+
+def last_map_scaled(architecture: Architecture, weights: Weights, tensors: Weights) -> Weights:
+    """e^ρ times the last map's tensors: canonical outputs e^ρ (W h + b) are those of e^ρ W and e^ρ b."""
+    if architecture.log_scale is None:
+        return {}
+    scale = weights[architecture.log_scale].exp()
+    return {name: (scale * tensors[name].movedim(0, -1)).movedim(-1, 0) for name in architecture.output_layer.tensors}
+
+
+def packed(
+    architecture: Architecture, flat: Tensor, slots: int
+) -> tuple[ctypes.CDLL, Sizes, ctypes.Array[ctypes.c_int64], Tensor]:
+    """Kernels that know an architecture, sizes and layers as they are told, and flat networks in their form."""
+    source, layers = known(architecture)
+    kernels, given = build_kernels(source), [number for layer in layers for number in layer]
+    told = (ctypes.c_int64 * len(given))(*given)
+    sizes = Sizes(
+        networks=len(flat),
+        layers=len(layers),
+        dimension=architecture.dimension,
+        classify=architecture.task_type != "regression",
+        slots=slots,
+    )
+    states = torch.zeros(len(flat), slots, kernels.state_numbers(ctypes.c_int64(len(layers)), told))
+    counts = (ctypes.c_int64(count) for count in (len(flat), len(layers), architecture.dimension, slots))
+    kernels.pack(*counts, told, pointer(flat.contiguous()), pointer(states))
+    return kernels, sizes, told, states
 
 
 def pointer(tensor: Tensor) -> ctypes.c_void_p:

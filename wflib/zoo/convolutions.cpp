@@ -480,11 +480,18 @@ void pack(int64_t networks, int64_t count, int64_t dimension, int64_t slots, con
     for (int64_t n = 0; n < networks; ++n) std::memcpy(states + n * slots * numbers, flat + n * dimension, dimension * 4);
 }
 
-// As in perceptrons.cpp.
+// As in perceptrons.cpp; so is the next.
 void train(const Sizes* sizes, const Recipe* recipe, const int64_t* given, const float* inputs, const void* targets,
            const int64_t* places, float* states, float* flat, float* losses) {
     const Network network = network_of(sizes->layers, (const Given*)given);
     train_networks(*sizes, *recipe, state_size(network), places, states, flat, losses,
+                   [=, &network] { return Trainer(*sizes, network, inputs, targets); });
+}
+
+void gradients(const Sizes* sizes, const int64_t* given, const float* inputs, const void* targets, float* states, float* flat,
+               float* losses) {
+    const Network network = network_of(sizes->layers, (const Given*)given);
+    find_gradients(*sizes, state_size(network), states, flat, losses,
                    [=, &network] { return Trainer(*sizes, network, inputs, targets); });
 }
 

@@ -112,6 +112,19 @@ void multiply_by_outputs(int64_t rows, int64_t columns, int64_t length, const fl
         if (columns) multiply_by_outputs<1>(rows, columns, length, a, a_row, b, c, c_row, ahead);
 }
 
+int64_t widest(const std::vector<Layer>& layers) {
+    int64_t most = 0;
+    for (const Layer& layer : layers) most = std::max(most, layer.width);
+    return most;
+}
+
+// Numbers of the largest weight behind the first layer's.
+int64_t largest(const std::vector<Layer>& layers) {
+    int64_t most = 1;
+    for (size_t l = 1; l < layers.size(); ++l) most = std::max(most, layers[l].outputs * layers[l - 1].width);
+    return most;
+}
+
 // One thread's work on networks of one kind.
 struct Trainer {
     const Sizes& sizes;
@@ -123,12 +136,11 @@ struct Trainer {
     Lines changes[2];
     std::vector<Lines> values, slopes;
 
-    Trainer(const Sizes& sizes, const std::vector<Layer>& layers, const float* inputs, const void* targets, int64_t widest,
-            int64_t largest)
+    Trainer(const Sizes& sizes, const std::vector<Layer>& layers, const float* inputs, const void* targets)
         : sizes(sizes), layers(layers), inputs(inputs), targets(targets), features(layers[0].inputs),
           row(padded(features)), outputs(layers.back().outputs), rows(padded(sizes.batch)), batch(sizes.batch * row),
-          gradient(state_size(layers)), across(largest), classes((outputs + 2) * rows),
-          changes{Lines(sizes.batch * widest), Lines(sizes.batch * widest)} {
+          gradient(state_size(layers)), across(largest(layers)), classes((outputs + 2) * rows),
+          changes{Lines(sizes.batch * widest(layers)), Lines(sizes.batch * widest(layers))} {
         for (const Layer& layer : layers) {
             values.emplace_back(sizes.batch * layer.width);
             slopes.emplace_back(sizes.batch * layer.width);
@@ -262,15 +274,16 @@ void pack(int64_t networks, int64_t count, int64_t dimension, int64_t slots, con
 void train(const Sizes* sizes, const Recipe* recipe, const int64_t* given, const float* inputs, const void* targets,
            const int64_t* places, float* states, float* flat, float* losses) {
     const auto layers = layers_of(sizes->layers, given);
-    const int64_t numbers = state_size(layers);
-    int64_t widest = 0, largest = 0;
-    for (size_t l = 0; l < layers.size(); ++l) {
-        widest = std::max(widest, layers[l].width);
-        if (l) largest = std::max(largest, layers[l].outputs * layers[l - 1].width);
-    }
-    train_networks(*sizes, *recipe, numbers, places, states, flat, losses, [=, &layers] {
-        return Trainer(*sizes, layers, inputs, targets, widest, std::max<int64_t>(largest, 1));
-    });
+    train_networks(*sizes, *recipe, state_size(layers), places, states, flat, losses,
+                   [=, &layers] { return Trainer(*sizes, layers, inputs, targets); });
+}
+
+// Gradients flat (networks, dimension) and losses (networks) of a batch that are all examples.
+void gradients(const Sizes* sizes, const int64_t* given, const float* inputs, const void* targets, float* states, float* flat,
+               float* losses) {
+    const auto layers = layers_of(sizes->layers, given);
+    find_gradients(*sizes, state_size(layers), states, flat, losses,
+                   [=, &layers] { return Trainer(*sizes, layers, inputs, targets); });
 }
 
 }  // extern "C"

@@ -14,7 +14,7 @@ from wflib.distributed import put_together, rank, world_size
 from wflib.networks import Networks, batch_losses, largest_value
 from wflib.rng import generator, permutations, seed_of
 from wflib.tasks import Dataset, Split
-from wflib.zoo.compiled_training import CompiledTrainer
+from wflib.zoo.compiled_training import MOMENTUM, CompiledTrainer
 from wflib.zoo.initial import initialize
 from wflib.zoo.posterior_draws import posterior_draws
 from wflib.zoo.zoo import Zoo
@@ -24,8 +24,6 @@ __all__ = ["train_networks", "train_zoo"]
 CACHED_ELEMENTS = 2**21
 """Inputs, in numbers, of all networks that a CPU trains at once: with more they leave its cache, with fewer it waits for the
 overheads of operations."""
-MOMENTUM = 0.1
-"""How far running statistics move towards those of a batch, as in torch."""
 
 
 def networks_at_once(architecture: Architecture, examples: int) -> int:

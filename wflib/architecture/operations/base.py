@@ -17,6 +17,11 @@ KINDS: dict[str, type[Operation]] = {}
 """Every operation by the name that files use."""
 
 
+def is_shared(x: Tensor) -> bool:
+    """Whether a value is the same memory for several networks, as inputs are that all of them see."""
+    return len(x) > 1 and x.stride(0) == 0
+
+
 @dataclass(frozen=True)
 class Operation:
     """One step of a network: a named output computed from named inputs and parameter tensors.

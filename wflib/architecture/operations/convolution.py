@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from wflib.architecture.derive.ledger import Ledger
 from wflib.architecture.derive.wires import Wires, mix
-from wflib.architecture.operations.base import Operation
+from wflib.architecture.operations.base import Operation, is_shared
 from wflib.architecture.operations.patches import patch_convolution, positions
 
 __all__ = ["Convolution"]
@@ -23,14 +23,15 @@ FUNCTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 ENTRIES, NUMBERS = 40, 2**20
 """Up to how many entries a patch, and numbers all patches of one network may have: larger ones leave a core's cache, and
-grouped convolutions are as fast."""
+grouped convolutions are as fast, unless all networks see the same images."""
 
 
 def in_patches(source: Tensor, weight: Tensor, places: tuple[int, ...]) -> bool:
     """Whether products with patches are faster than grouped convolutions, as measured on CPUs."""
+    if len(source) == 1 or source.device.type != "cpu":
+        return False
     entries = weight[0, 0].numel()
-    several = len(source) > 1 and source.device.type == "cpu"
-    return several and entries <= ENTRIES and entries * source.shape[1] * math.prod(places) <= NUMBERS
+    return entries <= ENTRIES and (is_shared(source) or entries * source.shape[1] * math.prod(places) <= NUMBERS)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,12 @@ class BatchNorm(Affine):
         """What is added to the variance's tensor."""
         return self.epsilon if self.holds == "variance" else 0.0
 
+    def held(self, variance: Tensor) -> Tensor:
+        """What the variance's tensor holds for a variance."""
+        if self.holds == "variance":
+            return variance
+        return (variance + self.epsilon).log() if self.holds == "logarithm" else variance + self.epsilon
+
     def run(self, weights: Mapping[str, Tensor], inputs: Sequence[Tensor], examples: int) -> Tensor:
         """As a module in evaluation mode."""
         (x,) = inputs

@@ -2,7 +2,8 @@
 
 Grouped convolutions are slow where a network's channels are few. Here values lie with examples innermost: a patch's entry
 for all examples is one run of memory, patches are put together by a few long copies, and a network's convolution is one
-matrix product, (outputs × inputs · kernel) with (inputs · kernel × positions · examples), for all networks in one batch.
+matrix product, (outputs × inputs · kernel) with (inputs · kernel × positions · examples), for all networks in one batch; of
+images that all networks see, patches are the same, and so the product is one of all networks' outputs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from wflib.architecture.operations.base import is_shared
 
 __all__ = ["patch_convolution", "positions"]
 
@@ -104,11 +107,13 @@ def patch_convolution(
         dilation: Gaps of kernels.
     """
     networks, examples, channels, *_ = x.shape
+    shared = is_shared(x)
+    x = x[:1] if shared else x
     images = x.permute(0, 2, 3, 4, 1).contiguous().flatten(0, 1)
     if any(padding):
         images = functional.pad(images, (0, 0, padding[1], padding[1], padding[0], padding[0]))
     window = Window(tuple(images.shape[1:3]), tuple(weight.shape[3:]), tuple(stride), tuple(dilation))
-    patches = Patches.apply(images, window, False).view(networks, channels * weight[0, 0, 0].numel(), -1)
-    flat = weight.flatten(2)
-    found = torch.bmm(flat, patches) if bias is None else torch.baddbmm(bias.unsqueeze(2), flat, patches)
+    patches = Patches.apply(images, window, False).view(len(x), channels * weight[0, 0, 0].numel(), -1)
+    rows = weight.reshape(len(x), -1, patches.shape[1])
+    found = torch.bmm(rows, patches) if bias is None else torch.baddbmm(bias.reshape(len(x), -1, 1), rows, patches)
     return found.view(networks, -1, *window.outputs, examples).permute(0, 4, 1, 2, 3)
