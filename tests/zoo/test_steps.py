@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.zoo.test_compiled_training import needs_compiler
 from wflib.architecture import mlp, resnet
 from wflib.networks import Networks, network_losses
 from wflib.rng import generator
 from wflib.tasks import Split
-from wflib.zoo import adam_steps, initialize
+from wflib.zoo import adam_steps, initialize, steps
 
 KINDS = {
     f"{kind}-{task}": make(task)
@@ -29,6 +30,27 @@ def test_steps_lower_the_loss_of_every_network(name):
     split, start = Split(inputs, targets), initialize(architecture, 3, 0.3, random, "he")
     before, after = (network_losses(networks, split) for networks in adam_steps(start, split, [0, 15], 0.01))
     assert (after < before).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("name", [name for name in KINDS if "resnet" in name])
+def test_kernels_step_as_torch_does(name, batched, monkeypatch):
+    architecture, random = KINDS[name], generator(0, "steps")
+    inputs = torch.randn(37, *architecture.inputs, generator=random)
+    targets = torch.arange(37) % 2 if "classification" in name else torch.randn(37, 2, generator=random)
+    start = initialize(architecture, 3, 0.3, random, "he")
+    batches = torch.randint(30, (9, 21), generator=random) if batched else None
+    given = (start, Split(inputs, targets), [9, 0, 4, 9], 0.01, batches)
+    by_kernels = adam_steps(*given)
+    monkeypatch.setattr(steps, "torch_steps", lambda *_: pytest.fail("kernels were not taken"))
+    adam_steps(*given)
+    monkeypatch.undo()
+    monkeypatch.setattr(steps, "compiled_steps", lambda *_: None)
+    by_torch = adam_steps(*given)
+    for found, expected in zip(by_kernels, by_torch, strict=True):
+        torch.testing.assert_close(found.flat, expected.flat, rtol=1e-3, atol=1e-4)
+    assert (by_torch[0].flat - by_torch[2].flat).abs().max() > 1e-3
 
 
 def test_no_networks_are_refused():

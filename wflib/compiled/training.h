@@ -200,22 +200,23 @@ inline void update(bool adam, const Recipe& recipe, int64_t numbers, float* weig
     }
 }
 
-// One epoch of all networks, or the beginning of one. A trainer's step(weights, order, end) is a batch's mean loss, whose
+// One epoch of all networks, or the beginning of one; by orders of their own, or by one (steps × batch) that all of them share. A
+// trainer's step(weights, order, end) is a batch's mean loss, whose
 // gradient it leaves in .gradient; until end is what follows in the order. Its settle(weights) follows the optimizer,
 // and its keep(weights, kept) writes a flat network.
 template <class Make>
-void train_networks(const Sizes& sizes, const Recipe& recipe, int64_t numbers, const int64_t* places, float* states,
-                    float* flat, float* losses, Make make) {
+void train_networks(const Sizes& sizes, const Recipe& recipe, int64_t numbers, const int64_t* shared, const int64_t* places,
+                    float* states, float* flat, float* losses, Make make) {
     share_networks(sizes.networks, sizes.threads, [&, states, flat, losses](int64_t from, int64_t to) {
         auto trainer = make();
         Orders drawn(sizes.examples);
-        std::vector<int64_t> orders(sizes.examples);
-        const int64_t* end = orders.data() + sizes.steps * sizes.batch;
+        std::vector<int64_t> own(sizes.examples);
+        const int64_t *order = shared ? shared : own.data(), *end = order + sizes.steps * sizes.batch;
         for (int64_t n = from; n < to; ++n) {
-            drawn.draw(sizes.seed, sizes.first_network + n, orders.data());
+            if (!shared) drawn.draw(sizes.seed, sizes.first_network + n, own.data());
             float* weights = states + n * sizes.slots * numbers;
             for (int64_t step = 0; step < sizes.steps; ++step) {
-                losses[n] = trainer.step(weights, orders.data() + step * sizes.batch, end);
+                losses[n] = trainer.step(weights, order + step * sizes.batch, end);
                 update(sizes.adam, recipe, numbers, weights, trainer.gradient, sizes.first_step + step);
                 trainer.settle(weights);
                 if (places[step] >= 0) trainer.keep(weights, flat + (n * sizes.kept + places[step]) * sizes.dimension);

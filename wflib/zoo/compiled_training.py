@@ -25,7 +25,7 @@ from wflib.networks import Networks
 from wflib.tasks import Split
 from wflib.zoo.compiled_layers import convolutional_layers, perceptron_layers
 
-__all__ = ["CompiledTrainer", "compiled_gradients"]
+__all__ = ["CompiledTrainer", "compiled_gradients", "compiled_steps"]
 
 KERNELS: dict[str, Callable[[Architecture], list[tuple[int, ...]] | None]] = {
     "perceptrons.cpp": perceptron_layers,
@@ -142,9 +142,9 @@ class CompiledTrainer:
         losses, columns = torch.zeros(len(self.states)), (ctypes.c_int64 * len(places))(*places)
         self.sizes.threads, self.sizes.seed, self.sizes.kept = torch.get_num_threads(), seed, kept.shape[1]
         self.sizes.steps, self.sizes.first_step = len(steps), steps.start
-        tensors = (pointer(tensor) for tensor in (self.train.inputs, self.train.targets))
-        written = (pointer(tensor) for tensor in (self.states, kept, losses))
-        self.kernels.train(ctypes.byref(self.sizes), ctypes.byref(self.recipe), self.layers, *tensors, columns, *written)
+        given = (ctypes.byref(self.sizes), ctypes.byref(self.recipe), self.layers)
+        tensors, written = map(pointer, (self.train.inputs, self.train.targets)), map(pointer, (self.states, kept, losses))
+        self.kernels.train(*given, *tensors, None, columns, *written)
         return losses
 
 
@@ -185,6 +185,37 @@ def compiled_gradients(architecture: Architecture, flat: Tensor, split: Split) -
         along = sum((found[name] * tensor).flatten(1).sum(1) for name, tensor in scaled.items())
         found |= {architecture.log_scale: along} | last_map_scaled(architecture, weights, found)
     return architecture.flatten(found)
+
+
+def compiled_steps(
+    start: Networks, split: Split, steps: Sequence[int], learning_rate: float, batches: Tensor
+) -> list[Tensor] | None:
+    """Flat networks (networks, D) after so many steps of Adam; None where no kernel is for them.
+
+    Args:
+        start: Where they begin.
+        split: Examples, shared by all.
+        steps: After how many steps to look.
+        learning_rate: Adam's.
+        batches: Rows of examples of each step, the same for all networks, (most steps, batch).
+    """
+    flat = start.flat.detach()
+    if source_for(start.architecture, flat, split) is None or batches.numel() == 0:
+        return None
+    try:
+        kernels, sizes, layers, states = packed(start.architecture, flat, 3)
+    except NoKernels:
+        return None
+    wanted = sorted(set(steps))
+    places = [wanted.index(step) if step in wanted else -1 for step in range(1, max(wanted) + 1)]
+    sizes.threads, sizes.batch, sizes.examples = torch.get_num_threads(), batches.shape[1], len(split.inputs)
+    sizes.steps, sizes.first_step, sizes.kept, sizes.adam = len(places), 1, len(wanted), True
+    kept, losses = flat.unsqueeze(1).repeat(1, len(wanted), 1), torch.empty(len(flat))
+    given = (split.inputs.contiguous(), split.targets.contiguous(), batches[: len(places)].contiguous())
+    columns, recipe = (ctypes.c_int64 * len(places))(*places), Recipe(learning_rate, 0.0, 0.0)
+    tensors, written = map(pointer, given), map(pointer, (states, kept, losses))
+    kernels.train(ctypes.byref(sizes), ctypes.byref(recipe), layers, *tensors, columns, *written)
+    return [kept[:, wanted.index(step)] for step in steps]
 
 
 def last_map_scaled(architecture: Architecture, weights: Weights, tensors: Weights) -> Weights:

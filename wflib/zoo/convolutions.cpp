@@ -482,9 +482,9 @@ void pack(int64_t networks, int64_t count, int64_t dimension, int64_t slots, con
 
 // As in perceptrons.cpp; so is the next.
 void train(const Sizes* sizes, const Recipe* recipe, const int64_t* given, const float* inputs, const void* targets,
-           const int64_t* places, float* states, float* flat, float* losses) {
+           const int64_t* shared, const int64_t* places, float* states, float* flat, float* losses) {
     const Network network = network_of(sizes->layers, (const Given*)given);
-    train_networks(*sizes, *recipe, state_size(network), places, states, flat, losses,
+    train_networks(*sizes, *recipe, state_size(network), shared, places, states, flat, losses,
                    [=, &network] { return Trainer(*sizes, network, inputs, targets); });
 }
 

@@ -269,12 +269,12 @@ void pack(int64_t networks, int64_t count, int64_t dimension, int64_t slots, con
             }
 }
 
-// One epoch, or the beginning of one. places (steps): where in flat (networks, kept, dimension) weights after a step go, or
+// One epoch, or the beginning of one. shared: an order of examples for all networks, or none; places (steps): where in flat (networks, kept, dimension) weights after a step go, or
 // -1; losses (networks): of the last batch.
 void train(const Sizes* sizes, const Recipe* recipe, const int64_t* given, const float* inputs, const void* targets,
-           const int64_t* places, float* states, float* flat, float* losses) {
+           const int64_t* shared, const int64_t* places, float* states, float* flat, float* losses) {
     const auto layers = layers_of(sizes->layers, given);
-    train_networks(*sizes, *recipe, state_size(layers), places, states, flat, losses,
+    train_networks(*sizes, *recipe, state_size(layers), shared, places, states, flat, losses,
                    [=, &layers] { return Trainer(*sizes, layers, inputs, targets); });
 }
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wflib.networks import Networks, batch_losses
 from wflib.tasks import Split
+from wflib.zoo.compiled_training import compiled_steps
 from wflib.zoo.training import networks_at_once
 
 __all__ = ["adam_steps"]
@@ -58,21 +59,36 @@ def steps_of_some(
     networks: Networks, split: Split, wanted: list[int], learning_rate: float, batches: Tensor | None
 ) -> list[Networks]:
     """As :func:`adam_steps`, of networks that fit the cache together."""
+    architecture, found = networks.architecture, None
+    if len(architecture.inputs) == 3:  # Perceptrons gain less.
+        everyone = torch.arange(len(split.targets)).expand(max(wanted), -1)
+        found = compiled_steps(networks, split, wanted, learning_rate, everyone if batches is None else batches)
+    if found is None:
+        found = torch_steps(networks, split, wanted, learning_rate, batches)
+    everything = split if batches is None else split[batches.unique()]
+    kept = []
+    for flat in found:
+        now = architecture.unflatten(flat)
+        if architecture.statistics:
+            with torch.no_grad():
+                now |= batch_losses(architecture, now, everything)[1]
+        kept.append(networks.with_weights(now))
+    return kept
+
+
+def torch_steps(
+    networks: Networks, split: Split, wanted: list[int], learning_rate: float, batches: Tensor | None
+) -> list[Tensor]:
+    """Flat networks after each number of steps; running statistics are left as they are."""
     architecture, weights = networks.architecture, networks.map(torch.clone).weights
     learned = [weights[name].requires_grad_() for name in weights if name not in architecture.statistics]
     optimizer = torch.optim.Adam(learned, lr=learning_rate)
-
-    kept: dict[int, Networks] = {}
-    everything = split if batches is None else split[batches.unique()]
+    kept: dict[int, Tensor] = {}
     for step in range(max(wanted) + 1):
         if step in wanted:
-            with torch.no_grad():
-                now = dict(weights)
-                if architecture.statistics:
-                    now |= batch_losses(architecture, weights, everything)[1]
-                kept[step] = networks.with_weights({name: tensor.detach().clone() for name, tensor in now.items()})
+            kept[step] = architecture.flatten(weights).detach()
         if step < max(wanted):
-            loss, _ = batch_losses(architecture, weights, everything if batches is None else split[batches[step]])
+            loss, _ = batch_losses(architecture, weights, split if batches is None else split[batches[step]])
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             optimizer.step()
