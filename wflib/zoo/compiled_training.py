@@ -231,6 +231,7 @@ def packed(
 ) -> tuple[ctypes.CDLL, Sizes, ctypes.Array[ctypes.c_int64], Tensor]:
     """Kernels that know an architecture, sizes and layers as they are told, and flat networks in their form."""
     source, layers = known(architecture)
+    flat = flat.contiguous()  # by a name: a pointer keeps nothing alive
     kernels, given = build_kernels(source), [number for layer in layers for number in layer]
     told = (ctypes.c_int64 * len(given))(*given)
     sizes = Sizes(
@@ -242,7 +243,7 @@ def packed(
     )
     states = torch.zeros(len(flat), slots, kernels.state_numbers(ctypes.c_int64(len(layers)), told))
     counts = (ctypes.c_int64(count) for count in (len(flat), len(layers), architecture.dimension, slots))
-    kernels.pack(*counts, told, pointer(flat.contiguous()), pointer(states))
+    kernels.pack(*counts, told, pointer(flat), pointer(states))
     return kernels, sizes, told, states
 
 

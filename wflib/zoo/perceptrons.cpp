@@ -269,8 +269,8 @@ void pack(int64_t networks, int64_t count, int64_t dimension, int64_t slots, con
             }
 }
 
-// One epoch, or the beginning of one. shared: an order of examples for all networks, or none; places (steps): where in flat (networks, kept, dimension) weights after a step go, or
-// -1; losses (networks): of the last batch.
+// One epoch, or the beginning of one. shared (steps × batch): an order of examples for all networks, or none; places (steps):
+// where in flat (networks, kept, dimension) weights after a step go, or -1; losses (networks): of the last batch.
 void train(const Sizes* sizes, const Recipe* recipe, const int64_t* given, const float* inputs, const void* targets,
            const int64_t* shared, const int64_t* places, float* states, float* flat, float* losses) {
     const auto layers = layers_of(sizes->layers, given);
