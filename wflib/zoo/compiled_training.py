@@ -197,10 +197,11 @@ def compiled_steps(
         split: Examples, shared by all.
         steps: After how many steps to look.
         learning_rate: Adam's.
-        batches: Rows of examples of each step, the same for all networks, (most steps, batch).
+        batches: Rows of examples of each step, the same for all networks, (most steps, batch); what are none, as negative
+            ones, no kernel is for.
     """
     flat = start.flat.detach()
-    if source_for(start.architecture, flat, split) is None or batches.numel() == 0:
+    if source_for(start.architecture, flat, split) is None or not are_rows(batches, len(split.inputs), max(steps)):
         return None
     try:
         kernels, sizes, layers, states = packed(start.architecture, flat, 3)
@@ -216,6 +217,13 @@ def compiled_steps(
     tensors, written = map(pointer, given), map(pointer, (states, kept, losses))
     kernels.train(ctypes.byref(sizes), ctypes.byref(recipe), layers, *tensors, columns, *written)
     return [kept[:, wanted.index(step)] for step in steps]
+
+
+def are_rows(batches: Tensor, examples: int, steps: int) -> bool:
+    """Whether kernels may read these rows of examples for so many steps: they follow any number to where it leads."""
+    if batches.dtype != torch.int64 or batches.device.type != "cpu" or len(batches) < steps or not batches.numel():
+        return False
+    return bool(((batches >= 0) & (batches < examples)).all())
 
 
 def last_map_scaled(architecture: Architecture, weights: Weights, tensors: Weights) -> Weights:
