@@ -57,9 +57,10 @@ class CompiledGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Hᵀ v."""
-        _, pull = torch.func.vjp(ctx.field.by_torch, *ctx.saved_tensors)
-        return pull(gradient)[0], None
+        """Hᵀ v; in the precision of x, wherever a caller of backward stands."""
+        with torch.autocast(gradient.device.type, enabled=False):
+            _, pull = torch.func.vjp(ctx.field.by_torch, *ctx.saved_tensors)
+            return pull(gradient)[0], None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, field: None) -> Tensor:
