@@ -57,13 +57,12 @@ class Recipe(ctypes.Structure):
 
 
 @functools.cache
-def build_kernels(source: str) -> ctypes.CDLL:
-    """Functions of one of :data:`KERNELS`.
-
-    Raises:
-        NoKernels: They cannot be compiled.
-    """
-    built = library(Path(__file__).with_name(source))
+def build_kernels(source: str) -> ctypes.CDLL | NoKernels:
+    """Functions of one of :data:`KERNELS`, or why there are none: gradients are taken too often to try each time."""
+    try:
+        built = library(Path(__file__).with_name(source))
+    except NoKernels as error:
+        return error.with_traceback(None)
     built.state_numbers.restype = ctypes.c_int64
     return built
 
@@ -118,11 +117,10 @@ class CompiledTrainer:
         source = source_for(start.architecture, next(iter(start.weights.values())), train)
         if source is None:
             return False
-        try:
-            build_kernels(source)
-        except NoKernels as error:
+        built = build_kernels(source)
+        if isinstance(built, NoKernels):
             warnings.warn(
-                f"Training without kernels, which takes some times as long: {str(error).splitlines()[0]}", stacklevel=4
+                f"Training without kernels, which takes some times as long: {str(built).splitlines()[0]}", stacklevel=4
             )
             return False
         return True
@@ -237,9 +235,16 @@ def last_map_scaled(architecture: Architecture, weights: Weights, tensors: Weigh
 def packed(
     architecture: Architecture, flat: Tensor, slots: int
 ) -> tuple[ctypes.CDLL, Sizes, ctypes.Array[ctypes.c_int64], Tensor]:
-    """Kernels that know an architecture, sizes and layers as they are told, and flat networks in their form."""
+    """Kernels that know an architecture, sizes and layers as they are told, and flat networks in their form.
+
+    Raises:
+        NoKernels: They cannot be compiled.
+    """
     source, layers = known(architecture)
     kernels, given = build_kernels(source), [number for layer in layers for number in layer]
+    if isinstance(kernels, NoKernels):
+        raise kernels.with_traceback(None)  # else it would keep what every caller before held
+    flat = flat.contiguous()
     told = (ctypes.c_int64 * len(given))(*given)
     sizes = Sizes(
         networks=len(flat),
@@ -250,7 +255,7 @@ def packed(
     )
     states = torch.zeros(len(flat), slots, kernels.state_numbers(ctypes.c_int64(len(layers)), told))
     counts = (ctypes.c_int64(count) for count in (len(flat), len(layers), architecture.dimension, slots))
-    kernels.pack(*counts, told, pointer(flat.contiguous()), pointer(states))
+    kernels.pack(*counts, told, pointer(flat), pointer(states))
     return kernels, sizes, told, states
 
 
