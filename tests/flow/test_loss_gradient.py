@@ -119,6 +119,48 @@ def test_kernels_find_what_torch_finds_and_torch_their_derivatives(network, geom
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+@needs_compiler
+def test_derivatives_of_derivatives_by_kernels_are_those_by_torch(monkeypatch):
+    network, random = cnn((1, 5, 5), [3, 2], 3, pools=[2, 1]), generator(0, "images")
+    field = field_of(network, Split(torch.randn(9, 1, 5, 5, generator=random), torch.arange(9) % 3))
+    x, v = 0.6 * torch.randn(2, 3, network.dimension, generator=random)
+
+    def along(point):
+        return torch.func.jvp(field, (point,), (v,))[1]
+
+    def back(point):
+        return torch.func.vjp(field, point)[1](v)[0]
+
+    def everything():
+        forward = [torch.func.jvp(derivative, (x,), (v,))[1] for derivative in (along, back)]
+        return [*forward, *(torch.func.vjp(derivative, x)[1](v)[0] for derivative in (along, back))]
+
+    ours = everything()
+    with monkeypatch.context() as patched:
+        patched.setattr(LossGradient, "for_kernels", lambda *_: False)
+        expected = everything()
+    for found, wanted in zip(ours, expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3 * wanted.abs().max().item())
+    monkeypatch.setattr(loss_gradient, "transforms", list)
+    assert (torch.func.jvp(along, (x,), (v,))[1] - expected[0]).abs().max() > 0.1 * expected[0].abs().max()
+
+
+@needs_compiler
+@pytest.mark.parametrize("network", [cnn((1, 5, 5), [3], 3, pools=[2]), resnet((1, 4, 4), [2], 3)], ids=["cnn", "resnet"])
+def test_derivatives_by_kernels_are_not_rounded_where_others_are(network):
+    """As where ``backward`` is called within ``autocast``: second derivatives in bfloat16 are wrong by a tenth, or fail."""
+    random = generator(0, "images")
+    field = field_of(network, Split(torch.randn(9, *network.inputs, generator=random), torch.arange(9) % 3))
+    x, v = 0.6 * torch.randn(2, 3, network.dimension, generator=random)
+
+    def back(coarse):
+        point = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
+            return torch.autograd.grad(torch.cat(field.gradients(point), 1), point, v)[0]
+
+    assert torch.equal(back(True), back(False))
+
+
 def test_vanishing_gradients_are_zero_and_differentiable():
     architecture = mlp([2, 3, 2])
     split = Split(torch.ones(4, 2, dtype=torch.float64), torch.zeros(4, dtype=torch.int64))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from tests.cases import random_networks
 from wflib.architecture import Architecture, cnn, mlp
-from wflib.networks import Networks, largest_value, network_losses, predict, scoring
+from wflib.networks import Networks, batch_losses, largest_value, network_losses, predict, scoring
 from wflib.rng import generator
 from wflib.tasks import Split
 
@@ -58,3 +59,27 @@ def test_networks_with_large_values_run_as_few_at_once_as_memory_holds(monkeypat
     sizes.clear()
     predict(perceptrons, inputs.flatten(1))
     assert sizes == [5]
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.norm, self.last = nn.Linear(4, 3), nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.last(self.norm(self.second(self.norm(self.first(x)))))
+
+
+@pytest.mark.parametrize("momentum", [0.1, 1.0])
+def test_statistics_of_a_norm_that_is_used_twice_move_twice(momentum):
+    architecture = Architecture.from_module(Twice().double().eval(), torch.zeros(2, 4, dtype=torch.float64))
+    random = generator(0, "twice")
+    weights = architecture.unflatten(torch.rand(1, architecture.dimension, generator=random, dtype=torch.float64) + 0.1)
+    inputs, targets = torch.randn(7, 4, generator=random, dtype=torch.float64), torch.arange(7) % 2
+    losses, found = batch_losses(architecture, weights, Split(inputs, targets), momentum)
+    module = Twice().double().train()
+    module.load_state_dict({name: tensor[0] for name, tensor in weights.items()}, strict=False)
+    module.norm.momentum = momentum
+    torch.testing.assert_close(losses[0], nn.functional.cross_entropy(module(inputs), targets))
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor[0], module.state_dict()[name])

@@ -14,11 +14,11 @@ from torch.nn import functional
 from tests.zoo.test_training import architecture_for, dataset, recipe, train_alone
 from wflib.activation import ACTIVATIONS
 from wflib.architecture import Architecture, cnn, mlp, resnet
-from wflib.compiled import compiler
+from wflib.compiled import NoKernels, compiler
 from wflib.networks import Networks
 from wflib.rng import generator, permutations
 from wflib.tasks import Split
-from wflib.zoo import initialize, train_networks, train_zoo
+from wflib.zoo import compiled_training, initialize, train_networks, train_zoo
 from wflib.zoo import training as training_module
 from wflib.zoo.compiled_training import KERNELS, CompiledTrainer, build_kernels, source_for
 
@@ -313,3 +313,23 @@ def test_without_a_compiler_torch_trains_and_says_so(command, said, monkeypatch,
     assert len(told) == 1
     assert "\n" not in str(told[0].message)
     assert (flat[:, 1] - flat[:, 0]).abs().max() > 0.01
+
+
+def test_a_compiler_that_fails_is_asked_once(monkeypatch):
+    """A flow takes gradients at every step, and they come by torch where there are no kernels."""
+    asked, data = [], examples((1, 4, 4), 2, "classification")
+
+    def fail(source):
+        asked.append(source.name)
+        raise NoKernels("cannot compile")
+
+    monkeypatch.setattr(compiled_training, "library", fail)
+    build_kernels.cache_clear()
+    try:
+        start = started(cnn((1, 4, 4), [2], 2))
+        for _ in range(3):
+            assert compiled_training.compiled_gradients(start.architecture, start.flat, data) is None
+            assert compiled_training.compiled_steps(start, data, [1], 0.1, torch.zeros(1, 1, dtype=torch.int64)) is None
+    finally:
+        build_kernels.cache_clear()
+    assert asked == ["convolutions.cpp"]

@@ -53,6 +53,37 @@ def test_kernels_step_as_torch_does(name, batched, monkeypatch):
     assert (by_torch[0].flat - by_torch[2].flat).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("change", [lambda rows: rows.int(), lambda rows: rows - 20], ids=["int32", "from the end"])
+def test_kernels_are_given_no_rows_but_those_that_there_are(change, monkeypatch):
+    """They would read whatever lies there; torch takes these for the same rows, running statistics included."""
+    architecture, random = KINDS["resnet-classification"], generator(0, "steps")
+    split = Split(torch.randn(20, 1, 8, 8, generator=random), torch.arange(20) % 2)
+    start, rows = initialize(architecture, 2, 0.3, random, "he"), torch.randint(20, (3, 7), generator=random)
+    monkeypatch.setattr(steps, "compiled_steps", lambda *_: None)
+    (expected,) = adam_steps(start, split, 3, 0.01, rows)
+    (other,) = adam_steps(start, split, 3, 0.01, rows.flip(1) - 3)
+    monkeypatch.undo()
+    mixed = change(rows)
+    mixed[0] = rows[0]
+    (found,) = adam_steps(start, split, 3, 0.01, mixed)
+    torch.testing.assert_close(found.flat, expected.flat)
+    assert (other.flat - expected.flat).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("row", [20, -21, 2**40])
+@pytest.mark.parametrize("kind", ["mlp", "resnet"])
+def test_rows_that_there_are_not_are_refused(kind, row):
+    architecture = KINDS[f"{kind}-classification"]
+    split = Split(torch.zeros(20, *architecture.inputs), torch.zeros(20, dtype=torch.int64))
+    start, rows = initialize(architecture, 2, 0.3, generator(0, "steps"), "he"), torch.tensor([[0, 19]])
+    adam_steps(start, split, 1, 0.01, rows)
+    rows[0, 1] = row
+    with pytest.raises(IndexError, match="out of bounds"):
+        adam_steps(start, split, 1, 0.01, rows)
+    with pytest.raises(ValueError, match="at least one example a batch, got none"):
+        adam_steps(start, split, 1, 0.01, rows[:, :0])
+
+
 def test_no_networks_are_refused():
     networks = Networks.from_flat(mlp([3, 2]), torch.zeros(2, 8))
     split = Split(torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64))

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import TransformType
 
 from wflib.architecture import with_activations
 from wflib.flow.coordinates import Coordinates
@@ -31,6 +32,11 @@ __all__ = ["LossGradient"]
 
 SMOOTH = {"relu": "smooth_relu", "leaky_relu": "smooth_relu"}
 SOFTNESS = 0.1
+
+
+def transforms() -> list[TransformType]:
+    """Transforms of ``torch.func`` that are at work."""
+    return [transform.key() for transform in torch._C._functorch.get_interpreter_stack() or ()]
 
 
 class CompiledGradient(torch.autograd.Function):
@@ -51,9 +57,10 @@ class CompiledGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Hᵀ v."""
-        _, pull = torch.func.vjp(ctx.field.by_torch, *ctx.saved_tensors)
-        return pull(gradient)[0], None
+        """Hᵀ v; in the precision of x, wherever a caller of backward stands."""
+        with torch.autocast(gradient.device.type, enabled=False):
+            _, pull = torch.func.vjp(ctx.field.by_torch, *ctx.saved_tensors)
+            return pull(gradient)[0], None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, field: None) -> Tensor:
@@ -113,8 +120,12 @@ class LossGradient(nn.Module):
         return [found[:, where] for where in self.tensors]
 
     def for_kernels(self, x: Tensor) -> bool:
-        """Whether kernels may know the networks: convolutions, which are slow where a network has few channels."""
-        return len(self.smooth.inputs) == 3 and x.device.type == "cpu" and x.dtype == torch.float32
+        """Whether kernels may know the networks: convolutions, which are slow where a network has few channels.
+
+        A ``jvp`` within another is torch's, where functions that state their own lose the outer one.
+        """
+        known = len(self.smooth.inputs) == 3 and x.device.type == "cpu" and x.dtype == torch.float32
+        return known and transforms().count(TransformType.Jvp) < 2
 
     def by_torch(self, x: Tensor) -> Tensor:
         """g at x (batch, D)."""

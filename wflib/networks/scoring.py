@@ -158,8 +158,8 @@ def batch_losses(
         count = examples * values[operation.inputs[0]][0, 0, 0].numel()
         mean, variance = values[operation.output].unbind(1)
         unbiased = norm.held(variance * (count / max(count - 1, 1)))
-        found[norm.mean] = weights[norm.mean].lerp(mean, momentum)
-        found[norm.variance] = weights[norm.variance].lerp(unbiased, momentum)
+        for name, there in ((norm.mean, mean), (norm.variance, unbiased)):  # A norm that is used twice moves twice.
+            found[name] = found.get(name, weights[name]).lerp(there, momentum)
     return output_losses(architecture.task_type, values[training.operations[-1].output], split.targets).mean(1), found
 
 

@@ -57,13 +57,12 @@ class Recipe(ctypes.Structure):
 
 
 @functools.cache
-def build_kernels(source: str) -> ctypes.CDLL:
-    """Functions of one of :data:`KERNELS`.
-
-    Raises:
-        NoKernels: They cannot be compiled.
-    """
-    built = library(Path(__file__).with_name(source))
+def build_kernels(source: str) -> ctypes.CDLL | NoKernels:
+    """Functions of one of :data:`KERNELS`, or why there are none: gradients are taken too often to try each time."""
+    try:
+        built = library(Path(__file__).with_name(source))
+    except NoKernels as error:
+        return error.with_traceback(None)
     built.state_numbers.restype = ctypes.c_int64
     return built
 
@@ -118,11 +117,10 @@ class CompiledTrainer:
         source = source_for(start.architecture, next(iter(start.weights.values())), train)
         if source is None:
             return False
-        try:
-            build_kernels(source)
-        except NoKernels as error:
+        built = build_kernels(source)
+        if isinstance(built, NoKernels):
             warnings.warn(
-                f"Training without kernels, which takes some times as long: {str(error).splitlines()[0]}", stacklevel=4
+                f"Training without kernels, which takes some times as long: {str(built).splitlines()[0]}", stacklevel=4
             )
             return False
         return True
@@ -197,10 +195,11 @@ def compiled_steps(
         split: Examples, shared by all.
         steps: After how many steps to look.
         learning_rate: Adam's.
-        batches: Rows of examples of each step, the same for all networks, (most steps, batch).
+        batches: Rows of examples of each step, the same for all networks, (most steps, batch); what are none, as negative
+            ones, no kernel is for.
     """
     flat = start.flat.detach()
-    if source_for(start.architecture, flat, split) is None or batches.numel() == 0:
+    if source_for(start.architecture, flat, split) is None or not are_rows(batches, len(split.inputs), max(steps)):
         return None
     try:
         kernels, sizes, layers, states = packed(start.architecture, flat, 3)
@@ -218,6 +217,13 @@ def compiled_steps(
     return [kept[:, wanted.index(step)] for step in steps]
 
 
+def are_rows(batches: Tensor, examples: int, steps: int) -> bool:
+    """Whether kernels may read these rows of examples for so many steps: they follow any number to where it leads."""
+    if batches.dtype != torch.int64 or batches.device.type != "cpu" or len(batches) < steps or not batches.numel():
+        return False
+    return bool(((batches >= 0) & (batches < examples)).all())
+
+
 def last_map_scaled(architecture: Architecture, weights: Weights, tensors: Weights) -> Weights:
     """e^ρ times the last map's tensors: canonical outputs e^ρ (W h + b) are those of e^ρ W and e^ρ b."""
     if architecture.log_scale is None:
@@ -229,10 +235,17 @@ def last_map_scaled(architecture: Architecture, weights: Weights, tensors: Weigh
 def packed(
     architecture: Architecture, flat: Tensor, slots: int
 ) -> tuple[ctypes.CDLL, Sizes, ctypes.Array[ctypes.c_int64], Tensor]:
-    """Kernels that know an architecture, sizes and layers as they are told, and flat networks in their form."""
+    """Kernels that know an architecture, sizes and layers as they are told, and flat networks in their form.
+
+    Raises:
+        NoKernels: They cannot be compiled.
+    """
     source, layers = known(architecture)
     flat = flat.contiguous()  # by a name: a pointer keeps nothing alive
     kernels, given = build_kernels(source), [number for layer in layers for number in layer]
+    if isinstance(kernels, NoKernels):
+        raise kernels.with_traceback(None)  # else it would keep what every caller before held
+    flat = flat.contiguous()
     told = (ctypes.c_int64 * len(given))(*given)
     sizes = Sizes(
         networks=len(flat),

@@ -33,7 +33,8 @@ def adam_steps(
         The networks after each number of steps, in the order given.
 
     Raises:
-        ValueError: Canonical networks or none, a negative number of steps, or fewer batches than steps.
+        ValueError: Canonical networks or none, a negative number of steps, fewer batches than steps, or empty ones.
+        IndexError: Batches name examples that there are not.
     """
     if not len(networks):
         raise ValueError("adam_steps: expected at least one network, got none.")
@@ -44,6 +45,8 @@ def adam_steps(
         raise ValueError(f"adam_steps: expected numbers of steps of at least 0, got {wanted}.")
     if batches is not None and len(batches) < max(wanted):
         raise ValueError(f"adam_steps: expected a batch for each of {max(wanted)} steps, got {len(batches)}.")
+    if batches is not None and not batches.shape[1]:
+        raise ValueError("adam_steps: expected at least one example a batch, got none.")
     examples = len(split.targets) if batches is None else batches.shape[1]
     at_once = networks_at_once(networks.architecture, examples) if networks.device.type == "cpu" else len(networks)
     split = split.to(networks.device)
@@ -65,7 +68,7 @@ def steps_of_some(
         found = compiled_steps(networks, split, wanted, learning_rate, everyone if batches is None else batches)
     if found is None:
         found = torch_steps(networks, split, wanted, learning_rate, batches)
-    everything = split if batches is None else split[batches.unique()]
+    everything = split if batches is None else split[(batches % len(split.targets)).unique()]  # -1 is the last one
     kept = []
     for flat in found:
         now = architecture.unflatten(flat)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from wflib.architecture.derive.ledger import Ledger
@@ -18,8 +19,19 @@ KINDS: dict[str, type[Operation]] = {}
 
 
 def is_shared(x: Tensor) -> bool:
-    """Whether a value is the same memory for several networks, as inputs are that all of them see."""
-    return len(x) > 1 and x.stride(0) == 0
+    """Whether a value is the same memory for several networks, as inputs are that all of them see.
+
+    Not where its gradient is wanted, which every network has of its own: all of it would go to the first.
+    """
+    return len(x) > 1 and x.stride(0) == 0 and not has_gradient(x)
+
+
+def has_gradient(x: Tensor) -> bool:
+    """Whether its gradient may be wanted, by autograd or any transform of ``torch.func``; ``vmap`` does not tell."""
+    wrapped = torch._C._functorch
+    if x.requires_grad or wrapped.is_batchedtensor(x):
+        return True
+    return wrapped.is_gradtrackingtensor(x) and has_gradient(wrapped.get_unwrapped(x))
 
 
 @dataclass(frozen=True)
