@@ -245,7 +245,6 @@ def packed(
     kernels, given = build_kernels(source), [number for layer in layers for number in layer]
     if isinstance(kernels, NoKernels):
         raise kernels.with_traceback(None)  # else it would keep what every caller before held
-    flat = flat.contiguous()
     told = (ctypes.c_int64 * len(given))(*given)
     sizes = Sizes(
         networks=len(flat),
