@@ -148,7 +148,8 @@ def batch_losses(
     """
     if not architecture.statistics:
         return network_losses(Networks.unchecked(architecture, weights), split), {}
-    training, found = with_batch_statistics(architecture), {}
+    training = with_batch_statistics(architecture)
+    found: dict[str, Tensor] = {}
     examples = split.inputs.shape[-1 - len(architecture.inputs)]
     norms = [operation for operation in architecture.operations if isinstance(operation, BatchNorm)]
     measured = [operation for operation in training.operations if isinstance(operation, Moments)]
