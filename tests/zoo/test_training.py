@@ -9,7 +9,7 @@ from torch import nn
 from tests.cases import TOLERANCE, random_inputs, random_networks
 from wflib.architecture import Architecture, mlp
 from wflib.config import ZooConfig
-from wflib.networks import network_losses
+from wflib.networks import batch_losses, network_losses
 from wflib.rng import generator, permutations, seed_of
 from wflib.symmetry import canonicalize
 from wflib.tasks import Dataset, Split
@@ -121,15 +121,15 @@ def test_snapshots_are_taken_when_the_recipe_says():
 def test_networks_end_the_same_however_many_are_trained_at_once(at_once, monkeypatch):
     data, config, sizes = dataset(), recipe(networks=8), []
 
-    def counted(networks, split):
+    def counted(architecture, weights, split, momentum):
         sizes.append(len(split.inputs))
-        return network_losses(networks, split)
+        return batch_losses(architecture, weights, split, momentum)
 
     monkeypatch.setattr(training_module.CompiledTrainer, "can_train", lambda *_: False)
     means = []
     together = train_zoo(architecture_for(data), data, config, progress=lambda *row: means.append(row))
     monkeypatch.setattr(training_module, "CACHED_ELEMENTS", at_once * 8 * 3)  # batches of eight examples, three features
-    monkeypatch.setattr(training_module, "network_losses", counted)
+    monkeypatch.setattr(training_module, "batch_losses", counted)
     told = []
     parts = train_zoo(architecture_for(data), data, config, progress=lambda *row: told.append(row))
     assert set(sizes) == {1: {1}, 3: {3, 2}}[at_once]
