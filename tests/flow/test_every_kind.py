@@ -21,6 +21,7 @@ from wflib.flow import (
     log_likelihood_of_networks,
     save_flow,
 )
+from wflib.flow.loss_gradient import LossGradient
 from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import canonicalize, permute
@@ -179,6 +180,22 @@ def test_likelihoods_ignore_the_order_of_neurons(kind, geometry, zoos, images):
     states = [{name: tensor[index] for name, tensor in networks.items()} for index in range(3)]
     found = log_likelihood_of_networks(flow, states, steps=2)
     assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "geometric"])
+def test_likelihoods_are_the_same_by_kernels(geometry, zoos, images, monkeypatch):
+    zoo = zoo_for(zoos, "resnet", geometry)
+    config = settings(geometry, "flow.coupling=independent", "velocity.gradient_examples=8")
+    flow = FlowTrainer(flow_for_zoo(config, zoo, images.train), zoo, config.training, images.train).run()
+    x = flow.coordinates.encode(zoo[torch.arange(2)].networks)
+    by_kernels = log_likelihood_of_coordinates(flow, x, probes=None, steps=2)
+    monkeypatch.setattr(LossGradient, "for_kernels", lambda *_: False)
+    torch.testing.assert_close(
+        by_kernels, log_likelihood_of_coordinates(flow, x, probes=None, steps=2), rtol=1e-4, atol=1e-2
+    )
+    flow.loss_gradient.targets = 1 - flow.loss_gradient.targets
+    other = log_likelihood_of_coordinates(flow, x, probes=None, steps=2)
+    assert (by_kernels - other).abs().min() > 0.1
 
 
 @over_kinds
