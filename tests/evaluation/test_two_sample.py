@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 from tests.evaluation.families import ARCHITECTURE, examples, runs, zoo
@@ -21,7 +22,7 @@ from wflib.evaluation import (
     norm_test,
     one_per_cluster,
 )
-from wflib.evaluation.classifier import delong, scored
+from wflib.evaluation.classifier import delong, principal_scores, scored
 from wflib.evaluation.features import log_odds
 from wflib.evaluation.two_sample import standardized
 from wflib.networks import Networks, predict
@@ -87,6 +88,19 @@ def test_a_classifier_of_more_answers_than_networks_needs_no_matrix_of_all_their
     assert peak < 8 * answers**2 / 4
     narrow = scored(function.numpy(), summaries.numpy(), label, 4, 20, learned, ~learned)
     assert delong(*wide)[0] == pytest.approx(delong(*narrow)[0], abs=0.1)  # components have either sign
+
+
+@pytest.mark.parametrize("answers", [20, 200])
+def test_principal_scores_are_those_of_the_decomposition(answers):
+    random = np.random.default_rng(0)
+    function = random.normal(size=(60, 8)) @ random.normal(size=(8, answers)) + random.normal(size=(60, answers)) + 3
+    learned = np.arange(60) < 45
+    found, pca = principal_scores(function, learned, 12), PCA(12, svd_solver="full").fit(function[learned])
+    np.testing.assert_allclose(found, pca.transform(function), atol=1e-8)
+    assert np.abs(found - PCA(12, svd_solver="full").fit_transform(function)).max() > 0.1  # of all would be a leak
+    alike = principal_scores(np.ones((60, answers)), learned, 12)
+    assert np.isfinite(alike).all()
+    assert np.abs(alike).max() < 1e-6
 
 
 def test_mmd_is_its_definition_and_keeps_its_level():

@@ -94,19 +94,38 @@ def scored(
     asked: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of some networks, ours and theirs, by a classifier that was fitted on others."""
-    from sklearn.decomposition import PCA  # slow to import, and few evaluations need it
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import HistGradientBoostingClassifier  # slow to import, and few evaluations need it
 
-    seen = function[learned]
-    # The covariance of answers where networks are more, else their own decomposition: it grows with answers, not their cube.
-    solver = "covariance_eigh" if len(seen) >= seen.shape[1] else "full"
-    with np.errstate(invalid="ignore"):  # Networks may all be equal: shares of no variance, which nothing uses.
-        reduced = PCA(min(components, *seen.shape), svd_solver=solver).fit(seen)
-    features = np.concatenate([reduced.transform(function), summaries], 1)
+    features = np.concatenate([principal_scores(function, learned, components), summaries], 1)
     # No early stopping: it would set networks apart by chance, and a few hundred of them need no more than 100 small trees.
     model = HistGradientBoostingClassifier(max_iter=rounds, max_leaf_nodes=15, early_stopping=False, random_state=0)
     scores = model.fit(features[learned], label[learned]).decision_function(features[asked])
     return scores[label[asked] == 1], scores[label[asked] == 0]
+
+
+def principal_scores(function: np.ndarray, learned: np.ndarray, components: int) -> np.ndarray:
+    """Scores of all networks in the leading principal components of some, at most as many as there are.
+
+    Where networks are fewer than answers, by their products: scores are K u / √λ of eigenpairs of the centred K = X Xᵀ,
+    signs are those of X's own decomposition, whose largest entry is positive.
+    """
+    seen = function[learned]
+    most = min(components, *seen.shape)
+    if len(seen) >= seen.shape[1]:
+        from sklearn.decomposition import PCA
+
+        with np.errstate(invalid="ignore"):  # Networks may all be equal: shares of no variance, which nothing uses.
+            return PCA(most, svd_solver="covariance_eigh").fit(seen).transform(function)
+    from scipy.linalg import eigh
+
+    centred = function - seen.mean(0)
+    products = centred @ centred[learned].T
+    values, vectors = eigh(products[learned], subset_by_index=(len(seen) - most, len(seen) - 1))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    directions = vectors.T @ centred[learned]
+    largest = np.abs(directions).argmax(1)
+    signs = np.sign(directions[np.arange(most), largest])
+    return products @ (vectors * signs / np.sqrt(np.maximum(values, 1e-12 * max(values[0], 1e-300))))
 
 
 def delong(positive: np.ndarray, negative: np.ndarray) -> tuple[float, float]:
