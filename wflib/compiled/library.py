@@ -43,7 +43,7 @@ def library(source: Path, *definitions: str) -> ctypes.CDLL:
     """Compile kernels, or find them compiled before.
 
     Args:
-        source: Their C++ file, which may include headers of this package.
+        source: Their C++ file, which may include headers of this package and those beside it.
         *definitions: Macros, as ``NAME=value``.
 
     Returns:
@@ -59,7 +59,7 @@ def library(source: Path, *definitions: str) -> ctypes.CDLL:
     try:
         # What the compiler predefines tells its version and the processor it compiles for.
         defined = output([*command, "-dM", "-E", "-x", "c++", os.devnull])
-        read = b"".join(file.read_bytes() for file in (source, *sorted(HEADERS.glob("*.h"))))
+        read = b"".join(file.read_bytes() for file in (source, *sorted((*HEADERS.glob("*.h"), *source.parent.glob("*.h")))))
         path = folder / f"{hashlib.sha256(read + defined + shlex.join(command).encode()).hexdigest()[:20]}.so"
         if not path.exists():
             with atomic_path(path) as temporary:

@@ -2,7 +2,7 @@
 
 When each operation of a step reads and writes the values of many networks, overheads and memory bound it. Kernels take one
 network after another through an epoch, whose values stay in a core's cache; threads share the networks. ``perceptrons.cpp``
-is for chains of affine maps, ``convolutions.cpp`` for networks of images.
+is for chains of affine maps, ``images.cpp`` for networks of images.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from wflib.compiled import NoKernels, library
 from wflib.config import ZooConfig
 from wflib.networks import Networks
 from wflib.tasks import Split
-from wflib.zoo.compiled_layers import convolutional_layers, perceptron_layers
+from wflib.zoo.compiled_layers import image_layers, perceptron_layers
 
 __all__ = ["CompiledTrainer", "compiled_gradients", "compiled_steps"]
 
 KERNELS: dict[str, Callable[[Architecture], list[tuple[int, ...]] | None]] = {
     "perceptrons.cpp": perceptron_layers,
-    "convolutions.cpp": convolutional_layers,
+    "images.cpp": image_layers,
 }
 """Source → layers as these kernels are told of them, or None."""
 

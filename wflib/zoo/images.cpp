@@ -1,56 +1,16 @@
-// Training of small convolutional networks in single precision, one after another: what compiled_training.py calls.
+// Training of small networks of images in single precision, one after another: what compiled_training.py calls.
 //
 // A network is a list of operations on values, of which the first are its inputs and each operation makes one more. Values lie as
 // (channels, rows, columns, examples), as many examples as a vector has numbers: a step takes a batch vector by vector, or where
 // batch norms need them all in one go, and what so few examples need stays in a core's cache. An affine map is a convolution
 // whose kernel covers its input.
 
-#include "training.h"
+#include "attention.h"
+#include "convolution.h"
 
 namespace {
 
-constexpr int OUTPUTS = REGISTERS == 16 ? 4 : 8;  // of a tile, beside so many positions or entries of the kernel
-constexpr int POSITIONS = REGISTERS == 16 ? 2 : 3;
-constexpr int ENTRIES = REGISTERS == 16 ? 2 : 3;
 constexpr float MOMENTUM = 0.1f;  // of running statistics, as in torch
-
-enum Kind : int64_t { CONVOLVE, POOL, ACTIVATE, NORMALIZE, ADD, AVERAGE };
-
-// As compiled_layers.py tells of it. Tensors are places in a flat network, -1 for none.
-struct Given {
-    int64_t kind, from, other, activation, weight, bias, mean, variance;
-    int64_t channels, height, width, outputs, kernel[2], stride[2], padding[2];
-    double epsilon;
-};
-
-struct Operation : Given {
-    int64_t padded_height, padded_width, rows, columns, entries;
-    std::vector<int64_t> offsets;  // from a position in the padded input to what each entry of the kernel meets
-
-    explicit Operation(const Given& given)
-        : Given(given), padded_height(height + 2 * padding[0]), padded_width(width + 2 * padding[1]),
-          rows((padded_height - kernel[0]) / stride[0] + 1), columns((padded_width - kernel[1]) / stride[1] + 1),
-          entries(channels * kernel[0] * kernel[1]) {
-        if (kind != CONVOLVE) return;
-        for (int64_t c = 0; c < channels; ++c)
-            for (int64_t y = 0; y < kernel[0]; ++y)
-                for (int64_t x = 0; x < kernel[1]; ++x)
-                    offsets.push_back(((c * padded_height + y) * padded_width + x) * LANES);
-    }
-    bool pads() const { return padding[0] + padding[1] > 0; }
-    int64_t positions() const { return rows * columns; }
-    int64_t padded() const { return channels * padded_height * padded_width * LANES; }
-    int64_t inputs() const { return channels * height * width * LANES; }
-    int64_t values() const { return outputs * positions() * LANES; }
-    // Where in the padded input a position's patch begins.
-    int64_t patch(int64_t row, int64_t column) const {
-        return (row * stride[0] * padded_width + column * stride[1]) * LANES;
-    }
-    // Of a row of a channel's own pixels in the padded input.
-    int64_t pixels(int64_t channel, int64_t row) const {
-        return ((channel * padded_height + row + padding[0]) * padded_width + padding[1]) * LANES;
-    }
-};
 
 typedef std::vector<Operation> Network;
 
@@ -59,146 +19,23 @@ Network network_of(int64_t count, const Given* given) { return Network(given, gi
 int64_t state_size(const Network& network) {
     int64_t end = 0;
     for (const Operation& operation : network) {
-        if (operation.kind == CONVOLVE) end = std::max(end, operation.weight + operation.outputs * operation.entries);
-        else end = std::max(end, operation.weight + operation.outputs);
+        end = std::max(end, operation.weight + operation.weights());
         for (int64_t place : {operation.bias, operation.mean, operation.variance})
             end = std::max(end, place + operation.outputs);
     }
     return (end + 15) / 16 * 16;
 }
 
-inline vec& at(float* place) { return *(vec*)place; }
-inline const vec& at(const float* place) { return *(const vec*)place; }
-
-// Outputs of a convolution, R of them at P positions of one row; across is the weight as (entries, outputs).
-template <int R, int P>
-inline void meet(const Operation& layer, const float* from, const float* across, const float* bias, float* to) {
-    const int64_t step = layer.stride[1] * LANES, positions = layer.positions() * LANES;
-    vec sum[R][P];
-    for (int r = 0; r < R; ++r)
-        for (int p = 0; p < P; ++p) sum[r][p] = vec{} + (bias ? bias[r] : 0.0f);
-    for (int64_t k = 0; k < layer.entries; ++k, across += layer.outputs) {
-        vec met[P];
-        for (int p = 0; p < P; ++p) met[p] = at(from + layer.offsets[k] + p * step);
-        for (int r = 0; r < R; ++r)
-            for (int p = 0; p < P; ++p) sum[r][p] += across[r] * met[p];
-    }
-    for (int r = 0; r < R; ++r)
-        for (int p = 0; p < P; ++p) at(to + r * positions + p * LANES) = sum[r][p];
-}
-
-template <int R, int P>
-void meet_row(const Operation& layer, int64_t columns, const float* from, const float* across, const float* bias, float* to) {
-    for (; columns >= P; columns -= P, from += P * layer.stride[1] * LANES, to += P * LANES)
-        meet<R, P>(layer, from, across, bias, to);
-    if constexpr (P > 1)
-        if (columns) meet_row<R, P - 1>(layer, columns, from, across, bias, to);
-}
-
-template <int R = OUTPUTS>
-void convolve(const Operation& layer, const float* from, const float* across, const float* bias, float* to, int64_t first = 0) {
-    for (; first + R <= layer.outputs; first += R)
-        for (int64_t row = 0; row < layer.rows; ++row)
-            meet_row<R, POSITIONS>(layer, layer.columns, from + layer.patch(row, 0), across + first,
-                                   bias ? bias + first : nullptr,
-                                   to + (first * layer.positions() + row * layer.columns) * LANES);
-    if constexpr (R > 1)
-        if (first < layer.outputs) convolve<R / 2>(layer, from, across, bias, to, first);
-}
-
-// Adds to the weight's gradient, for R outputs from the first and T entries of the kernel.
-template <int R, int T>
-void weigh(const Operation& layer, int64_t first, int64_t entry, const float* from, const float* change, float* gradient) {
-    const int64_t positions = layer.positions() * LANES, *offsets = layer.offsets.data() + entry;
-    vec sum[R][T] = {};
-    change += first * positions;
-    for (int64_t row = 0; row < layer.rows; ++row)
-        for (int64_t column = 0; column < layer.columns; ++column, change += LANES) {
-            const float* patch = from + layer.patch(row, column);
-            vec met[T];
-            for (int t = 0; t < T; ++t) met[t] = at(patch + offsets[t]);
-            for (int r = 0; r < R; ++r) {
-                const vec by = at(change + r * positions);
-                for (int t = 0; t < T; ++t) sum[r][t] += by * met[t];
-            }
-        }
-    for (int r = 0; r < R; ++r)
-        for (int t = 0; t < T; ++t) gradient[(first + r) * layer.entries + entry + t] += total(sum[r][t]);
-}
-
-template <int R, int T>
-void weigh_entries(const Operation& layer, int64_t first, int64_t entry, const float* from, const float* change, float* gradient) {
-    for (; entry + T <= layer.entries; entry += T) weigh<R, T>(layer, first, entry, from, change, gradient);
-    if constexpr (T > 1)
-        if (entry < layer.entries) weigh_entries<R, T - 1>(layer, first, entry, from, change, gradient);
-}
-
-template <int R = OUTPUTS>
-void weigh_all(const Operation& layer, const float* from, const float* change, float* gradient, int64_t first = 0) {
-    for (; first + R <= layer.outputs; first += R) weigh_entries<R, ENTRIES>(layer, first, 0, from, change, gradient);
-    if constexpr (R > 1)
-        if (first < layer.outputs) weigh_all<R / 2>(layer, from, change, gradient, first);
-}
-
-// Adds to the padded input's gradient what outputs tell it, R at a time.
-template <int R = OUTPUTS>
-void spread(const Operation& layer, const float* change, const float* across, float* to, int64_t first = 0) {
-    const int64_t positions = layer.positions() * LANES;
-    for (; first + R <= layer.outputs; first += R) {
-        const float* here = change + first * positions;
-        for (int64_t row = 0; row < layer.rows; ++row)
-            for (int64_t column = 0; column < layer.columns; ++column, here += LANES) {
-                const float* weight = across + first;
-                float* patch = to + layer.patch(row, column);
-                vec by[R];
-                for (int r = 0; r < R; ++r) by[r] = at(here + r * positions);
-                for (int64_t k = 0; k < layer.entries; ++k, weight += layer.outputs) {
-                    vec sum = at(patch + layer.offsets[k]);
-                    for (int r = 0; r < R; ++r) sum += weight[r] * by[r];
-                    at(patch + layer.offsets[k]) = sum;
-                }
-            }
-    }
-    if constexpr (R > 1)
-        if (first < layer.outputs) spread<R / 2>(layer, change, across, to, first);
-}
-
-// Maxima of windows; ties go to the first of them and whatever is no number is the largest, as in torch.
-void pool(const Operation& layer, const float* from, float* values, int32_t* largest) {
-    for (int64_t c = 0; c < layer.channels; ++c)
-        for (int64_t row = 0; row < layer.rows; ++row)
-            for (int64_t column = 0; column < layer.columns; ++column, values += LANES, largest += LANES) {
-                const float* window = from + c * layer.height * layer.width * LANES + layer.patch(row, column);
-                std::memcpy(values, window, LANES * 4);
-                std::fill(largest, largest + LANES, 0);
-                for (int64_t j = 1; j < layer.kernel[0] * layer.kernel[1]; ++j) {
-                    const float* other = window + (j / layer.kernel[1] * layer.width + j % layer.kernel[1]) * LANES;
-#pragma omp simd
-                    for (int i = 0; i < LANES; ++i) {
-                        const bool larger = other[i] > values[i] || other[i] != other[i];
-                        values[i] = larger ? other[i] : values[i];
-                        largest[i] = larger ? (int32_t)j : largest[i];
-                    }
-                }
-            }
-}
-
-void unpool(const Operation& layer, const float* change, const int32_t* largest, float* to) {
-    for (int64_t c = 0; c < layer.channels; ++c)
-        for (int64_t row = 0; row < layer.rows; ++row)
-            for (int64_t column = 0; column < layer.columns; ++column, change += LANES, largest += LANES) {
-                float* window = to + c * layer.height * layer.width * LANES + layer.patch(row, column);
-                for (int64_t j = 0; j < layer.kernel[0] * layer.kernel[1]; ++j) {
-                    float* other = window + (j / layer.kernel[1] * layer.width + j % layer.kernel[1]) * LANES;
-#pragma omp simd
-                    for (int i = 0; i < LANES; ++i) other[i] += largest[i] == (int32_t)j ? change[i] : 0.0f;
-                }
-            }
-}
-
 int64_t largest_padded(const Network& network) {
     int64_t most = 0;
     for (const Operation& layer : network) most = std::max(most, layer.pads() ? layer.padded() : 0);
+    return most;
+}
+
+// Numbers of the largest channel.
+int64_t largest_channel(const Network& network) {
+    int64_t most = 0;
+    for (const Operation& layer : network) most = std::max(most, layer.positions() * LANES);
     return most;
 }
 
@@ -225,8 +62,8 @@ struct Trainer {
     const float* inputs;
     const void* targets;
     int64_t features, outputs, vectors;
-    Lines gradient, classes, spread_out;
-    std::vector<Lines> own_values, own_changes, padded, slopes, across;
+    Lines gradient, some, spread_out;
+    std::vector<Lines> own_values, own_changes, padded, kept, across;
     std::vector<float*> values, changes;  // a value and its gradient, vector by vector
     std::vector<std::vector<int32_t>> largest;
     std::vector<Norm> norms;
@@ -234,7 +71,7 @@ struct Trainer {
     Trainer(const Sizes& sizes, const Network& network, const float* inputs, const void* targets)
         : sizes(sizes), network(network), inputs(inputs), targets(targets), features(network[0].inputs() / LANES),
           outputs(network.back().outputs), vectors(vectors_of(network, sizes.batch)), gradient(state_size(network)),
-          classes(2 * LANES), spread_out(largest_padded(network)) {
+          some(2 * largest_channel(network)), spread_out(largest_padded(network)) {
         add_value(network[0].inputs());
         for (const Operation& layer : network) {
             if (layer.kind == ACTIVATE) {  // in place: nothing else reads what it changes
@@ -243,7 +80,7 @@ struct Trainer {
             } else
                 add_value(layer.values());
             padded.emplace_back(layer.pads() ? vectors * layer.padded() : 0);
-            slopes.emplace_back(layer.kind == ACTIVATE ? vectors * layer.values() : 0);
+            kept.emplace_back(vectors * layer.kept());
             across.emplace_back(layer.kind == CONVOLVE ? layer.outputs * layer.entries : 0);
             largest.emplace_back(layer.kind == POOL ? vectors * layer.values() : 0);
             norms.emplace_back(layer.kind == NORMALIZE ? layer.channels : 0);
@@ -275,7 +112,7 @@ struct Trainer {
 
     void forward(size_t l, int64_t v, const float* weights) {
         const Operation& layer = network[l];
-        const float *from = values[layer.from] + v * layer.inputs(), *other = values[layer.other] + v * layer.inputs();
+        const float *from = values[layer.from] + v * layer.inputs(), *other = values[layer.other] + v * layer.others();
         float* to = values[l + 1] + v * layer.values();
         switch (layer.kind) {
             case CONVOLVE:
@@ -287,7 +124,7 @@ struct Trainer {
             case POOL:
                 return pool(layer, from, to, largest[l].data() + v * layer.values());
             case ACTIVATE:
-                return activate(layer.activation, layer.values(), to, slopes[l] + v * layer.values());
+                return activate(layer.activation, layer.values(), to, kept[l] + v * layer.kept());
             case NORMALIZE:
                 for (int64_t p = 0; p < layer.channels * layer.positions(); ++p) {
                     const int64_t c = p / layer.positions();
@@ -297,20 +134,33 @@ struct Trainer {
             case ADD:
                 for (int64_t p = 0; p < layer.values(); p += LANES) at(to + p) = at(from + p) + at(other + p);
                 return;
-            case AVERAGE:
+            case AVERAGE: {
                 const int64_t all = layer.height * layer.width;
                 for (int64_t c = 0; c < layer.channels; ++c) {
                     vec sum = {};
                     for (int64_t p = 0; p < all; ++p) sum += at(from + (c * all + p) * LANES);
                     at(to + c * LANES) = sum / (float)all;
                 }
+                return;
+            }
+            case NORMALIZE_FEATURES:
+                return layer_norm(layer, weights, from, to, kept[l] + v * layer.kept());
+            case PLACE:
+                return place(layer, weights, from, to);
+            case LOGITS:
+                return attention_logits(layer, from, other, to);
+            case SOFTMAX:
+                return softmax(layer, from, to, some);
+            case MIX:
+                return mix(layer, from, other, to);
         }
     }
 
-    void backward(size_t l, int64_t v) {
+    void backward(size_t l, int64_t v, const float* weights) {
         const Operation& layer = network[l];
+        const float *x = values[layer.from] + v * layer.inputs(), *y = values[layer.other] + v * layer.others();
         const float* told = changes[l + 1] + v * layer.values();
-        float *from = changes[layer.from] + v * layer.inputs(), *other = changes[layer.other] + v * layer.inputs();
+        float *from = changes[layer.from] + v * layer.inputs(), *other = changes[layer.other] + v * layer.others();
         switch (layer.kind) {
             case CONVOLVE:
                 weigh_all(layer, met(l, v), told, gradient + layer.weight);
@@ -332,14 +182,26 @@ struct Trainer {
             case POOL:
                 return unpool(layer, told, largest[l].data() + v * layer.values(), from);
             case ACTIVATE:
-                return slope_down(layer.activation, layer.values(), slopes[l] + v * layer.values(), from);
+                return slope_down(layer.activation, layer.values(), kept[l] + v * layer.kept(), from);
             case ADD:
                 for (int64_t p = 0; p < layer.values(); p += LANES) at(from + p) += at(told + p), at(other + p) += at(told + p);
                 return;
-            case AVERAGE:
+            case AVERAGE: {
                 const int64_t all = layer.height * layer.width;
                 for (int64_t p = 0; p < layer.channels * all; ++p)
                     at(from + p * LANES) += at(told + p / all * LANES) / (float)all;
+                return;
+            }
+            case NORMALIZE_FEATURES:
+                return layer_norm_back(layer, weights, x, kept[l] + v * layer.kept(), told, from, gradient, some);
+            case PLACE:
+                return place_back(layer, told, from, gradient);
+            case LOGITS:
+                return attention_logits_back(layer, x, y, told, from, other);
+            case SOFTMAX:
+                return softmax_back(layer, values[l + 1] + v * layer.values(), told, from, some);
+            case MIX:
+                return mix_back(layer, x, y, told, from, other);
         }
     }
 
@@ -368,7 +230,7 @@ struct Trainer {
                 const vec apart = at(x + place) - mean;
                 return apart * apart;
             }) / count;
-            norm.means[c] = mean, norm.rates[c] = 1 / std::sqrt(variance + (float)layer.epsilon);
+            norm.means[c] = mean, norm.rates[c] = 1 / std::sqrt(variance + (float)layer.number);
             norm.factors[c] = norm.rates[c] * (layer.weight < 0 ? 1 : weights[layer.weight + c]);
             norm.offsets[c] = (layer.bias < 0 ? 0 : weights[layer.bias + c]) - mean * norm.factors[c];
             const float *means = weights + layer.mean, *variances = weights + layer.variance;
@@ -408,7 +270,7 @@ struct Trainer {
         float sum = 0, *change = changes.back() + v * outputs * LANES;
         std::memcpy(change, found, outputs * LANES * 4);
         if (sizes.classify)
-            sum = class_losses(outputs, LANES, count, change, classes, classes + LANES, (const int64_t*)targets, order, scale);
+            sum = class_losses(outputs, LANES, count, change, some, some + LANES, (const int64_t*)targets, order, scale);
         else
             for (int64_t c = 0; c < outputs; ++c)
                 for (int64_t i = 0; i < count; ++i) {
@@ -437,7 +299,7 @@ struct Trainer {
             if (network[l].kind == NORMALIZE)
                 unmeasure(l, examples);
             else
-                for (int64_t v = 0; v < used; ++v) backward(l, v);
+                for (int64_t v = 0; v < used; ++v) backward(l, v, weights);
         return sum;
     }
 
