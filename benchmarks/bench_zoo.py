@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from wflib.architecture import Architecture, cnn, mlp, resnet
+from wflib.architecture import Architecture, cnn, mlp, resnet, vit
 from wflib.architecture.operations import Convolution, Linear
 from wflib.compiled import compiler
 from wflib.config import ZooConfig
@@ -178,6 +178,7 @@ def test_a_step_against_the_limit_of_matrix_products(name, record_property, caps
 GRADIENTS = {
     "digits, convolutional": cnn((1, 8, 8), [8, 8], 10, "smooth_relu"),
     "digits, residual": resnet((1, 8, 8), [6, 12], 10, "smooth_relu"),
+    "digits, transformer": vit((1, 8, 8), 16, [32], 10),
 }
 
 

@@ -9,8 +9,9 @@ from torch.nn import functional
 
 from tests.zoo.test_compiled_training import examples
 from wflib.architecture import Architecture, cnn, mlp
+from wflib.networks import Networks, batch_losses
 from wflib.tasks import Split
-from wflib.zoo.compiled_training import source_for
+from wflib.zoo.compiled_training import compiled_gradients, source_for
 
 
 def test_what_kernels_do_not_know_is_left_to_torch():
@@ -80,3 +81,58 @@ def test_what_others_read_is_not_changed_in_place():
     architecture = Architecture.from_module(Shared(), torch.zeros(1, 1, 4, 4))
     train = Split(torch.zeros(9, 1, 4, 4), torch.zeros(9, dtype=torch.int64))
     assert source_for(architecture, torch.zeros(1), train) is None
+
+
+class Attending(nn.Module):
+    """Tokens that attend to each other in some way."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.patches, self.keys = way, nn.Conv2d(1, 4, 2, 2), nn.Linear(4, 4)
+        self.norm = nn.LayerNorm(9 if way == "norm over tokens" else 4)
+        self.head = nn.Linear(36 if way == "flattened tokens" else 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = self.norm(x.transpose(1, 2)).transpose(1, 2) if self.way == "norm over tokens" else self.norm(x)
+        queries, keys = (y.view(-1, 9, 2, 2).transpose(1, 2) for y in (x, self.keys(x)))
+        logits = queries * 0.5 @ keys.transpose(-1, -2)
+        if self.way == "softmax over queries":
+            weights = logits.softmax(2)
+        elif self.way == "multiples of weights":
+            weights = logits.softmax(-1) * 2
+        elif self.way == "no softmax":
+            weights = logits
+        else:
+            weights = logits.softmax(-1)
+        if self.way == "queries from keys":
+            weights = weights.transpose(-1, -2)
+        mixed = (weights @ keys).transpose(1, 2).reshape(-1, 9, 4)
+        return self.head(mixed.flatten(1) if self.way == "flattened tokens" else mixed.mean(1))
+
+
+@pytest.mark.parametrize(
+    ("way", "kernels"),
+    [
+        ("usual", "images.cpp"),
+        ("no softmax", "images.cpp"),
+        ("norm over tokens", None),
+        ("flattened tokens", None),
+        ("softmax over queries", None),
+        ("multiples of weights", None),
+        ("queries from keys", None),
+    ],
+)
+def test_of_transformers_kernels_know_usual_ones(way, kernels):
+    torch.manual_seed(0)
+    module = Attending(way)
+    architecture = Architecture.from_module(module, torch.zeros(1, 1, 6, 6))
+    start = Networks.from_state_dicts(architecture, [module.state_dict()])
+    train = examples((1, 6, 6), 3, "classification")
+    assert source_for(architecture, start.flat, train) == kernels
+    if kernels is None:
+        return
+    gradient = torch.func.grad(lambda flat: batch_losses(architecture, architecture.unflatten(flat), train)[0].sum())
+    torch.testing.assert_close(
+        compiled_gradients(architecture, start.flat, train), gradient(start.flat), rtol=1e-4, atol=1e-6
+    )

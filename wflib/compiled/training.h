@@ -200,10 +200,9 @@ inline void update(bool adam, const Recipe& recipe, int64_t numbers, float* weig
     }
 }
 
-// One epoch of all networks, or the beginning of one; by orders of their own, or by one (steps × batch) that all of them share. A
-// trainer's step(weights, order, end) is a batch's mean loss, whose
-// gradient it leaves in .gradient; until end is what follows in the order. Its settle(weights) follows the optimizer,
-// and its keep(weights, kept) writes a flat network.
+// One epoch of all networks, or the beginning of one; by orders of their own, or by one (steps × batch) that all of them share.
+// A trainer's step(weights, order, end) is a batch's mean loss, whose gradient it leaves in .gradient; until end is what follows
+// in the order. Its settle(weights) follows the optimizer, and its keep(weights, kept) writes a flat network.
 template <class Make>
 void train_networks(const Sizes& sizes, const Recipe& recipe, int64_t numbers, const int64_t* shared, const int64_t* places,
                     float* states, float* flat, float* losses, Make make) {

@@ -26,7 +26,7 @@ from wflib.flow.coordinates import Coordinates
 from wflib.flow.geometry import Geometry
 from wflib.networks import batch_losses
 from wflib.tasks import Split
-from wflib.zoo.compiled_training import compiled_gradients
+from wflib.zoo.compiled_training import compiled_gradients, kernels_gain
 
 __all__ = ["LossGradient"]
 
@@ -44,7 +44,7 @@ class CompiledGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, field: LossGradient) -> Tensor:
-        """By torch where no kernel knows the networks, or none can be compiled."""
+        """By torch where none can be compiled."""
         found = compiled_gradients(field.smooth, x, field.examples)
         return field.by_torch(x) if found is None else found
 
@@ -120,11 +120,11 @@ class LossGradient(nn.Module):
         return [found[:, where] for where in self.tensors]
 
     def for_kernels(self, x: Tensor) -> bool:
-        """Whether kernels may know the networks: convolutions, which are slow where a network has few channels.
+        """Whether kernels are asked.
 
         A ``jvp`` within another is torch's, where functions that state their own lose the outer one.
         """
-        known = len(self.smooth.inputs) == 3 and x.device.type == "cpu" and x.dtype == torch.float32
+        known = x.device.type == "cpu" and x.dtype == torch.float32 and kernels_gain(self.smooth)
         return known and transforms().count(TransformType.Jvp) < 2
 
     def by_torch(self, x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 When each operation of a step reads and writes the values of many networks, overheads and memory bound it. Kernels take one
 network after another through an epoch, whose values stay in a core's cache; threads share the networks. ``perceptrons.cpp``
-is for chains of affine maps, ``images.cpp`` for networks of images.
+is for chains of affine maps, ``images.cpp`` for convolutions, residual streams and transformers of images.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from wflib.networks import Networks
 from wflib.tasks import Split
 from wflib.zoo.compiled_layers import image_layers, perceptron_layers
 
-__all__ = ["CompiledTrainer", "compiled_gradients", "compiled_steps"]
+__all__ = ["CompiledTrainer", "compiled_gradients", "compiled_steps", "kernels_gain"]
 
 KERNELS: dict[str, Callable[[Architecture], list[tuple[int, ...]] | None]] = {
     "perceptrons.cpp": perceptron_layers,
@@ -76,6 +77,16 @@ def known(architecture: Architecture) -> tuple[str, list[tuple[int, ...]]] | Non
     return next(((source, layers) for source, layers in told if layers is not None), None)
 
 
+@functools.lru_cache(maxsize=256)
+def kernels_gain(architecture: Architecture) -> bool:
+    """Whether kernels are for these networks, ordinary or canonical, where all see the same examples: if they are of images.
+
+    Perceptrons, whose first layers meet such examples in one product of all networks, torch takes as well.
+    """
+    source, _ = known(architecture.ordinary_form()) or (None, None)
+    return source == "images.cpp"
+
+
 def source_for(architecture: Architecture, weights: Tensor, train: Split) -> str | None:
     """Which kernels train these networks on these examples; what none takes is left to torch, errors included."""
     targets, examples = train.targets, len(train.inputs)
@@ -107,9 +118,10 @@ class CompiledTrainer:
         self.train = Split(train.inputs.contiguous(), train.targets.contiguous())
         self.recipe = Recipe(config.learning_rate, config.momentum, config.weight_decay)
         slots = 3 if config.optimizer == "adam" else 1 + (config.momentum > 0)
-        self.kernels, self.sizes, self.layers, self.states = packed(start.architecture, start.flat.detach(), slots)
-        self.sizes.batch, self.sizes.examples = min(config.batch_size, len(train.inputs)), len(train.inputs)
-        self.sizes.first_network, self.sizes.adam = first, config.optimizer == "adam"
+        self.networks = packed(start.architecture, start.flat.detach(), slots)
+        sizes = self.networks.sizes
+        sizes.batch, sizes.first_network = min(config.batch_size, len(train.inputs)), first
+        sizes.adam = config.optimizer == "adam"
 
     @staticmethod
     def can_train(start: Networks, train: Split) -> bool:
@@ -137,13 +149,27 @@ class CompiledTrainer:
         Returns:
             Losses of the last batch, (networks,).
         """
-        losses, columns = torch.zeros(len(self.states)), (ctypes.c_int64 * len(places))(*places)
-        self.sizes.threads, self.sizes.seed, self.sizes.kept = torch.get_num_threads(), seed, kept.shape[1]
-        self.sizes.steps, self.sizes.first_step = len(steps), steps.start
-        given = (ctypes.byref(self.sizes), ctypes.byref(self.recipe), self.layers)
-        tensors, written = map(pointer, (self.train.inputs, self.train.targets)), map(pointer, (self.states, kept, losses))
-        self.kernels.train(*given, *tensors, None, columns, *written)
+        losses, self.networks.sizes.seed = torch.zeros(len(kept)), seed
+        run_steps(self.networks, self.recipe, self.train, None, steps, places, kept, losses)
         return losses
+
+
+def run_steps(
+    networks: Packed,
+    recipe: Recipe,
+    train: Split,
+    shared: Tensor | None,
+    steps: range,
+    places: Sequence[int],
+    kept: Tensor,
+    losses: Tensor,
+) -> None:
+    """Steps of training by examples (contiguous) in orders of networks' own, or by rows (steps, batch) that they share."""
+    sizes, rows = networks.sizes, None if shared is None else pointer(shared)
+    sizes.threads, sizes.kept, sizes.examples = torch.get_num_threads(), kept.shape[1], len(train.inputs)
+    sizes.steps, sizes.first_step, columns = len(steps), steps.start, (ctypes.c_int64 * len(places))(*places)
+    given = (ctypes.byref(sizes), ctypes.byref(recipe), networks.layers, pointer(train.inputs), pointer(train.targets))
+    networks.kernels.train(*given, rows, columns, pointer(networks.states), pointer(kept), pointer(losses))
 
 
 def compiled_gradients(architecture: Architecture, flat: Tensor, split: Split) -> Tensor | None:
@@ -161,7 +187,7 @@ def compiled_gradients(architecture: Architecture, flat: Tensor, split: Split) -
     ordinary, weights = architecture.ordinary_form(), architecture.unflatten(flat)
     scaled = last_map_scaled(architecture, weights, weights)
     given = ordinary.flatten({name: scaled.get(name, weights[name]) for name, _ in ordinary.shapes})
-    if source_for(ordinary, given, split) is None:
+    if not kernels_gain(ordinary) or source_for(ordinary, given, split) is None:
         return None
     try:
         kernels, sizes, layers, states = packed(ordinary, given, 1)
@@ -198,22 +224,22 @@ def compiled_steps(
         batches: Rows of examples of each step, the same for all networks, (most steps, batch); what are none, as negative
             ones, no kernel is for.
     """
-    flat = start.flat.detach()
-    if source_for(start.architecture, flat, split) is None or not are_rows(batches, len(split.inputs), max(steps)):
+    architecture, flat = start.architecture, start.flat.detach()
+    if not kernels_gain(architecture) or source_for(architecture, flat, split) is None:
+        return None
+    if not are_rows(batches, len(split.inputs), max(steps)):
         return None
     try:
-        kernels, sizes, layers, states = packed(start.architecture, flat, 3)
+        networks = packed(architecture, flat, 3)
     except NoKernels:
         return None
     wanted = sorted(set(steps))
     places = [wanted.index(step) if step in wanted else -1 for step in range(1, max(wanted) + 1)]
-    sizes.threads, sizes.batch, sizes.examples = torch.get_num_threads(), batches.shape[1], len(split.inputs)
-    sizes.steps, sizes.first_step, sizes.kept, sizes.adam = len(places), 1, len(wanted), True
+    networks.sizes.batch, networks.sizes.adam = batches.shape[1], True
     kept, losses = flat.unsqueeze(1).repeat(1, len(wanted), 1), torch.empty(len(flat))
-    given = (split.inputs.contiguous(), split.targets.contiguous(), batches[: len(places)].contiguous())
-    columns, recipe = (ctypes.c_int64 * len(places))(*places), Recipe(learning_rate, 0.0, 0.0)
-    tensors, written = map(pointer, given), map(pointer, (states, kept, losses))
-    kernels.train(ctypes.byref(sizes), ctypes.byref(recipe), layers, *tensors, columns, *written)
+    train, rows = Split(split.inputs.contiguous(), split.targets.contiguous()), batches[: len(places)].contiguous()
+    now, recipe = range(1, len(places) + 1), Recipe(learning_rate, 0.0, 0.0)
+    run_steps(networks, recipe, train, rows, now, places, kept, losses)
     return [kept[:, wanted.index(step)] for step in steps]
 
 
@@ -232,10 +258,17 @@ def last_map_scaled(architecture: Architecture, weights: Weights, tensors: Weigh
     return {name: (scale * tensors[name].movedim(0, -1)).movedim(-1, 0) for name in architecture.output_layer.tensors}
 
 
-def packed(
-    architecture: Architecture, flat: Tensor, slots: int
-) -> tuple[ctypes.CDLL, Sizes, ctypes.Array[ctypes.c_int64], Tensor]:
-    """Kernels that know an architecture, sizes and layers as they are told, and flat networks in their form.
+class Packed(NamedTuple):
+    """Kernels that know an architecture, sizes and layers as they are told, and networks in their form."""
+
+    kernels: ctypes.CDLL
+    sizes: Sizes
+    layers: ctypes.Array[ctypes.c_int64]
+    states: Tensor
+
+
+def packed(architecture: Architecture, flat: Tensor, slots: int) -> Packed:
+    """Flat networks for kernels.
 
     Raises:
         NoKernels: They cannot be compiled.
@@ -256,7 +289,7 @@ def packed(
     states = torch.zeros(len(flat), slots, kernels.state_numbers(ctypes.c_int64(len(layers)), told))
     counts = (ctypes.c_int64(count) for count in (len(flat), len(layers), architecture.dimension, slots))
     kernels.pack(*counts, told, pointer(flat), pointer(states))
-    return kernels, sizes, told, states
+    return Packed(kernels, sizes, told, states)
 
 
 def pointer(tensor: Tensor) -> ctypes.c_void_p:

@@ -62,10 +62,8 @@ def steps_of_some(
     networks: Networks, split: Split, wanted: list[int], learning_rate: float, batches: Tensor | None
 ) -> list[Networks]:
     """As :func:`adam_steps`, of networks that fit the cache together."""
-    architecture, found = networks.architecture, None
-    if len(architecture.inputs) == 3:  # Perceptrons gain less.
-        everyone = torch.arange(len(split.targets)).expand(max(wanted), -1)
-        found = compiled_steps(networks, split, wanted, learning_rate, everyone if batches is None else batches)
+    architecture, everyone = networks.architecture, torch.arange(len(split.targets)).expand(max(wanted), -1)
+    found = compiled_steps(networks, split, wanted, learning_rate, everyone if batches is None else batches)
     if found is None:
         found = torch_steps(networks, split, wanted, learning_rate, batches)
     everything = split if batches is None else split[(batches % len(split.targets)).unique()]  # -1 is the last one

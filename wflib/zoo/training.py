@@ -146,8 +146,8 @@ def train_networks(
 
     A zoo's trainer is this from random weights: the same start, seed and recipe end in the same networks. Network n sees
     the examples of epoch e in an order that depends on the seed, e and n alone, on all devices. Perceptrons,
-    convolutional and residual networks of float32 on a CPU are trained by compiled kernels where there is a C++ compiler,
-    which differ from torch by rounding.
+    convolutional and residual networks and transformers of float32 on a CPU are trained by compiled kernels where there is a
+    C++ compiler, which differ from torch by rounding.
 
     Args:
         start: Ordinary networks, where training begins; it runs where they are.
