@@ -132,6 +132,7 @@ LIMITS = {
     "MNIST": (mlp([784, 10, 10]), 20, 60_000, 200, "sgd", 3),
     "digits, convolutional": (cnn((1, 8, 8), [8, 8], 10), 100, 1437, 66, "adam", 5),
     "digits, residual": (resnet((1, 8, 8), [4, 8], 10), 60, 1437, 66, "adam", 5),
+    "digits, transformer": (vit((1, 8, 8), 16, [32], 10), 20, 1437, 66, "adam", 5),
     "MNIST, convolutional": (
         cnn((1, 28, 28), [8, 6, 4], 10, "tanh", kernels=[5, 5, 2], pools=[2, 2, 1], padding=False, hidden=[20]),
         *(4, 60_000, 200, "adam", 5),
