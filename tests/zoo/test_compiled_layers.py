@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from tests.zoo.test_compiled_training import examples
 from wflib.architecture import Architecture, cnn, mlp
 from wflib.networks import Networks, batch_losses
 from wflib.tasks import Split
+from wflib.zoo.compiled_layers import image_layers
 from wflib.zoo.compiled_training import compiled_gradients, source_for
 
 
@@ -101,6 +104,13 @@ class Attending(nn.Module):
             weights = logits.softmax(2)
         elif self.way == "multiples of weights":
             weights = logits.softmax(-1) * 2
+        elif self.way == "scaled logits":
+            weights = (logits * 3).softmax(-1)
+        elif self.way == "changed weights":
+            weights = torch.tanh(logits.softmax(-1))
+        elif self.way == "unasked weights":
+            weights = logits.softmax(-1)
+            weights.mean(1)
         elif self.way == "no softmax":
             weights = logits
         else:
@@ -115,7 +125,10 @@ class Attending(nn.Module):
     ("way", "kernels"),
     [
         ("usual", "images.cpp"),
+        ("scaled logits", "images.cpp"),
+        ("unasked weights", "images.cpp"),
         ("no softmax", "images.cpp"),
+        ("changed weights", None),  # in place, which the softmax's gradient reads
         ("norm over tokens", None),
         ("flattened tokens", None),
         ("softmax over queries", None),
@@ -136,3 +149,12 @@ def test_of_transformers_kernels_know_usual_ones(way, kernels):
     torch.testing.assert_close(
         compiled_gradients(architecture, start.flat, train), gradient(start.flat), rtol=1e-4, atol=1e-6
     )
+
+
+@pytest.mark.parametrize(("rows", "known"), [((0, 3), True), ((0, 2), False), ((1, 3), False), ((0, 30), False)])
+def test_rows_are_read_once_and_all_of_them(rows, known):
+    """What no operation reads would lie beyond a state's end, and what is not there beyond a tensor's."""
+    architecture = cnn((1, 4, 4), [2], 3)
+    *before, last = architecture.operations
+    changed = replace(architecture, operations=(*before, replace(last, rows=rows)))
+    assert (image_layers(changed) is not None) == known

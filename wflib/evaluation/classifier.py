@@ -104,28 +104,30 @@ def scored(
 
 
 def principal_scores(function: np.ndarray, learned: np.ndarray, components: int) -> np.ndarray:
-    """Scores of all networks in the leading principal components of some, at most as many as there are.
+    """Scores of all networks in the leading principal components of some, at most as many as these or answers.
 
     Where networks are fewer than answers, by their products: scores are K u / √λ of eigenpairs of the centred K = X Xᵀ,
-    signs are those of X's own decomposition, whose largest entry is positive.
+    signs are those of X's own decomposition, whose largest entry is positive. Products square how far λ are apart, so that
+    the decomposition itself is taken where some are too small for them.
     """
+    from sklearn.decomposition import PCA  # slow to import, and few evaluations need it
+
     seen = function[learned]
     most = min(components, *seen.shape)
-    if len(seen) >= seen.shape[1]:
-        from sklearn.decomposition import PCA
+    if len(seen) < seen.shape[1]:
+        from scipy.linalg import eigh
 
-        with np.errstate(invalid="ignore"):  # Networks may all be equal: shares of no variance, which nothing uses.
-            return PCA(most, svd_solver="covariance_eigh").fit(seen).transform(function)
-    from scipy.linalg import eigh
-
-    centred = function - seen.mean(0)
-    products = centred @ centred[learned].T
-    values, vectors = eigh(products[learned], subset_by_index=(len(seen) - most, len(seen) - 1))
-    values, vectors = values[::-1], vectors[:, ::-1]
-    directions = vectors.T @ centred[learned]
-    largest = np.abs(directions).argmax(1)
-    signs = np.sign(directions[np.arange(most), largest])
-    return products @ (vectors * signs / np.sqrt(np.maximum(values, 1e-12 * max(values[0], 1e-300))))
+        centred = function - seen.mean(0)
+        products = centred @ centred[learned].T
+        values, vectors = eigh(products[learned], subset_by_index=(len(seen) - most, len(seen) - 1))
+        values, vectors = values[::-1], vectors[:, ::-1]
+        if values[-1] > 1e-10 * values[0]:
+            directions = vectors.T @ centred[learned]
+            signs = np.sign(directions[np.arange(most), np.abs(directions).argmax(1)])
+            return products @ (vectors * signs / np.sqrt(values))
+    solver = "covariance_eigh" if len(seen) >= seen.shape[1] else "full"
+    with np.errstate(invalid="ignore"):  # Networks may all be equal: shares of no variance, which nothing uses.
+        return PCA(most, svd_solver=solver).fit(seen).transform(function)
 
 
 def delong(positive: np.ndarray, negative: np.ndarray) -> tuple[float, float]:

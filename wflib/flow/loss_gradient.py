@@ -44,7 +44,7 @@ class CompiledGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, field: LossGradient) -> Tensor:
-        """By torch where none can be compiled."""
+        """By torch where none takes the examples, or none can be compiled."""
         found = compiled_gradients(field.smooth, x, field.examples)
         return field.by_torch(x) if found is None else found
 

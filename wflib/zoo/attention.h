@@ -83,19 +83,21 @@ void mix_back(const Operation& layer, const float* values, const float* weights,
     }
 }
 
-// Over keys, of every head and query; some is for its own use, twice the numbers of a key.
+// Over keys, of every head and query, of logits times a factor; some is for its own use, twice the numbers of a key.
 void softmax(const Operation& layer, const float* from, float* to, float* some) {
     const int64_t keys = layer.channels / layer.heads, numbers = layer.positions() * LANES;
+    const float factor = layer.number;
     float *highest = some, *sum = some + numbers;
     for (int64_t h = 0; h < layer.heads; ++h, from += keys * numbers, to += keys * numbers) {
-        std::memcpy(highest, from, numbers * 4);
+        for (int64_t i = 0; i < keys * numbers; ++i) to[i] = factor * from[i];
+        std::memcpy(highest, to, numbers * 4);
         std::fill(sum, sum + numbers, 0.0f);
         for (int64_t k = 1; k < keys; ++k)
 #pragma omp simd
-            for (int64_t i = 0; i < numbers; ++i) highest[i] = std::max(highest[i], from[k * numbers + i]);
+            for (int64_t i = 0; i < numbers; ++i) highest[i] = std::max(highest[i], to[k * numbers + i]);
         for (int64_t k = 0; k < keys; ++k)
 #pragma omp simd
-            for (int64_t i = 0; i < numbers; ++i) sum[i] += to[k * numbers + i] = exponential(from[k * numbers + i] - highest[i]);
+            for (int64_t i = 0; i < numbers; ++i) sum[i] += to[k * numbers + i] = exponential(to[k * numbers + i] - highest[i]);
         for (int64_t k = 0; k < keys; ++k)
 #pragma omp simd
             for (int64_t i = 0; i < numbers; ++i) to[k * numbers + i] /= sum[i];
@@ -104,6 +106,7 @@ void softmax(const Operation& layer, const float* from, float* to, float* some) 
 
 void softmax_back(const Operation& layer, const float* found, const float* told, float* to, float* some) {
     const int64_t keys = layer.channels / layer.heads, numbers = layer.positions() * LANES;
+    const float factor = layer.number;
     for (int64_t h = 0; h < layer.heads; ++h, found += keys * numbers, told += keys * numbers, to += keys * numbers) {
         std::fill(some, some + numbers, 0.0f);
         for (int64_t k = 0; k < keys; ++k)
@@ -112,7 +115,7 @@ void softmax_back(const Operation& layer, const float* found, const float* told,
         for (int64_t k = 0; k < keys; ++k)
 #pragma omp simd
             for (int64_t i = 0; i < numbers; ++i)
-                to[k * numbers + i] += found[k * numbers + i] * (told[k * numbers + i] - some[i]);
+                to[k * numbers + i] += factor * found[k * numbers + i] * (told[k * numbers + i] - some[i]);
     }
 }
 

@@ -38,7 +38,7 @@ KINDS = (
 )
 """Both in the order of the kernels' own numbers."""
 Moving = Reshape | Permute | Multiple
-"""What leaves numbers where they are, see :func:`moved_place`."""
+"""What leaves numbers where they are; a factor waits for who reads them, see :func:`moved_place`."""
 
 
 def perceptron_layers(architecture: Architecture) -> list[tuple[int, ...]] | None:
@@ -93,12 +93,8 @@ def image_layers(architecture: Architecture) -> list[tuple[int, ...]] | None:
     It knows convolutions, max pooling, activations, batch norms, sums of two values and means over positions, affine maps of
     what is flattened; and of positions as tokens: affine maps, layer norms, learned positions, attention.
     """
-    operations = architecture.operations
-    tensors = [(name, getattr(operation, "rows", None)) for operation in operations for name in operation.tensors]
-    # A tensor in parts, as attention's, or once.
-    if len(set(tensors)) < len(tensors) or {name for name, _ in tensors} != {name for name, _ in architecture.shapes}:
-        return None
-    if len(architecture.inputs) != 3:
+    operations = wanted_operations(architecture)
+    if len(architecture.inputs) != 3 or not read_whole(architecture, operations):
         return None
     consumers = readers(operations)
     channels, height, width = architecture.inputs
@@ -160,6 +156,8 @@ def told_of(
     if isinstance(operation, MatrixProduct) and len(before) == 2:
         return told_of_product(*before)
     x = before[0]
+    if isinstance(operation, AlongAxis) and operation.function == "softmax" and operation.axis == 3 and x.axes[2:] == "ts":
+        return Told("softmax", x, x.channels, x.axes, heads=x.heads, number=x.factor)
     if any(place.factor != 1 for place in before):
         return None
     if learned:
@@ -201,8 +199,6 @@ def told_of(
             return Told("normalize_features", x, x.channels, x.axes, where, number=operation.epsilon)
         case Add(alpha=1.0) if x[1:] == before[1][1:]:
             return Told("add", x, x.channels, x.axes, other=before[1].number, heads=x.heads)
-        case AlongAxis(function="softmax", axis=3 | -1) if x.axes[2:] == "ts":
-            return Told("softmax", x, x.channels, x.axes, heads=x.heads)
     return None
 
 
@@ -243,13 +239,14 @@ def moved_place(operation: Operation, x: Place) -> Place | None:
 
 
 def readers(operations: Sequence[Operation]) -> Mapping[str, int]:
-    """How many operations read each value's numbers, which moved ones share."""
+    """How many operations read each value's numbers, which moved ones share; softmax reads its own for its gradient."""
     roots: dict[str, str] = {}
     for operation in operations:
         if isinstance(operation, Moving):
             roots[operation.output] = roots.get(operation.inputs[0], operation.inputs[0])
-    others = (operation for operation in operations if not isinstance(operation, Moving))
+    others = [operation for operation in operations if not isinstance(operation, Moving)]
     count = Counter(roots.get(name, name) for operation in others for name in operation.inputs)
+    count.update(operation.output for operation in others if isinstance(operation, AlongAxis))
     return count | {name: count[root] for name, root in roots.items()}
 
 
@@ -268,6 +265,26 @@ def two_sides(setting: int | Sequence[int] | None) -> tuple[int, ...]:
     """Height's and width's, which torch takes as one number where they are the same."""
     numbers = (setting,) if isinstance(setting, int) else tuple(setting or ())
     return numbers * 2 if len(numbers) == 1 else numbers
+
+
+def wanted_operations(architecture: Architecture) -> list[Operation]:
+    """Those that the output needs: not means of attention's weights that nobody asks for."""
+    wanted, found = {architecture.operations[-1].output}, list[Operation]()
+    for operation in reversed(architecture.operations):
+        if operation.output in wanted:
+            found.insert(0, operation)
+            wanted.update(operation.inputs)
+    return found
+
+
+def read_whole(architecture: Architecture, operations: Sequence[Operation]) -> bool:
+    """Whether operations read all of a network's tensors, every row once: one tensor may hold several maps, as attention's."""
+    heights = {name: (*shape, 1)[0] for name, shape in architecture.shapes}
+    rows = {name: list[int]() for name in heights}
+    for operation in operations:
+        for name in operation.tensors:
+            rows[name] += range(*(getattr(operation, "rows", None) or (0, heights[name])))
+    return all(sorted(found) == [*range(heights[name])] for name, found in rows.items())
 
 
 def read_once(architecture: Architecture, tensors: Iterable[str | None]) -> bool:

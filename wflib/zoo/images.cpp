@@ -3,7 +3,7 @@
 // A network is a list of operations on values, of which the first are its inputs and each operation makes one more. Values lie as
 // (channels, rows, columns, examples), as many examples as a vector has numbers: a step takes a batch vector by vector, or where
 // batch norms need them all in one go, and what so few examples need stays in a core's cache. An affine map is a convolution
-// whose kernel covers its input.
+// whose kernel covers its input, or one of its positions if these are tokens.
 
 #include "attention.h"
 #include "convolution.h"

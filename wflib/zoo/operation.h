@@ -10,7 +10,7 @@ enum Kind : int64_t {
     NORMALIZE_FEATURES, PLACE, LOGITS, SOFTMAX, MIX,    // of tokens, which are positions
 };
 
-// Tensors are places in a flat network, -1 for none. The number is a norm's epsilon or what logits are multiplied by.
+// Tensors are places in a flat network, -1 for none. The number is a norm's epsilon, or what a softmax or its logits multiply.
 struct Given {
     int64_t kind, from, other, activation, weight, bias, mean, variance;
     int64_t channels, height, width, outputs, kernel[2], stride[2], padding[2], heads;
