@@ -278,7 +278,7 @@ def wanted_operations(architecture: Architecture) -> list[Operation]:
 
 
 def read_whole(architecture: Architecture, operations: Sequence[Operation]) -> bool:
-    """Whether operations read all of a network's tensors, every row once: one tensor may hold several maps, as attention's."""
+    """Whether operations read all of a network's tensors, every row once: one may hold several maps, as attention's."""
     heights = {name: (*shape, 1)[0] for name, shape in architecture.shapes}
     rows = {name: list[int]() for name in heights}
     for operation in operations:
