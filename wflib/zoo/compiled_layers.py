@@ -181,10 +181,7 @@ def told_of(
             return Told("convolve", x, end - first, x.axes, where, kernel=(1, 1) if tokens else x.size)
         case Pool() if x.axes == "bcyx" and (window := whole_windows(operation)):
             return Told("pool", x, x.channels, x.axes, kernel=window, stride=window)
-        case Pool(name="adaptive_avg_pool") if x.axes == "bcyx" and two_sides(dict(operation.settings)["output_size"]) == (
-            1,
-            1,
-        ):
+        case Pool() if x.axes == "bcyx" and is_mean(operation):
             return Told("average", x, x.channels, x.axes, kernel=x.size)
         case Reduce(function="mean", keep=False) if operation.axes == means.get(x.axes):
             return Told("average", x, x.channels, "bf", kernel=x.size)
@@ -208,9 +205,8 @@ def told_of_product(first: Place, second: Place) -> Told | None:
     match first.axes[2:], second.axes[2:]:
         case "tw", "wt" if alike and first.channels == second.channels:
             factor, outputs = first.factor * second.factor, first.heads * first.width
-            return Told(
-                "logits", first, outputs, f"{first.axes[:2]}ts", (-1,) * 4, second.number, heads=first.heads, number=factor
-            )
+            axes, heads = f"{first.axes[:2]}ts", first.heads
+            return Told("logits", first, outputs, axes, other=second.number, heads=heads, number=factor)
         case "ts", "tw" if alike and first.factor == second.factor == 1:
             return Told("mix", second, second.channels, second.axes, other=first.number, heads=first.heads)
     return None
@@ -259,6 +255,11 @@ def whole_windows(pool: Pool) -> tuple[int, ...] | None:
     stride = two_sides(settings["stride"] or window)  # torch takes None and () for the window's own
     whole = (stride, two_sides(settings["padding"]), two_sides(settings["dilation"])) == (window, (0, 0), (1, 1))
     return window if whole and not settings["ceil_mode"] else None
+
+
+def is_mean(pool: Pool) -> bool:
+    """Whether pooling leaves one mean of all positions."""
+    return pool.name == "adaptive_avg_pool" and two_sides(dict(pool.settings)["output_size"]) == (1, 1)
 
 
 def two_sides(setting: int | Sequence[int] | None) -> tuple[int, ...]:
