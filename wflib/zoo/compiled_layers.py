@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,8 +49,7 @@ def perceptron_layers(architecture: Architecture) -> list[tuple[int, ...]] | Non
     if not is_perceptron(architecture):
         return None
     layers, found = chain(architecture.operations), []
-    tensors = [name for layer in layers for name in (layer.weight, layer.bias)]
-    if any(layer.activation not in ACTIVATIONS for layer in layers) or not read_once(architecture, tensors):
+    if any(layer.activation not in ACTIVATIONS for layer in layers) or not read_whole(architecture, architecture.operations):
         return None
     for layer in layers:
         outputs, inputs = architecture.shape(layer.weight)
@@ -286,11 +285,6 @@ def read_whole(architecture: Architecture, operations: Sequence[Operation]) -> b
         for name in operation.tensors:
             rows[name] += range(*(getattr(operation, "rows", None) or (0, heights[name])))
     return all(sorted(found) == [*range(heights[name])] for name, found in rows.items())
-
-
-def read_once(architecture: Architecture, tensors: Iterable[str | None]) -> bool:
-    """Whether these are all of a network's tensors, none of them twice."""
-    return sorted(name for name in tensors if name is not None) == sorted(name for name, _ in architecture.shapes)
 
 
 def places(architecture: Architecture, operation: Operation) -> tuple[int, ...]:

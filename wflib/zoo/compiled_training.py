@@ -224,10 +224,11 @@ def compiled_steps(
         batches: Rows of examples of each step, the same for all networks, (most steps, batch); what are none, as negative
             ones, no kernel is for.
     """
-    architecture, flat = start.architecture, start.flat.detach()
-    if not kernels_gain(architecture) or source_for(architecture, flat, split) is None:
+    architecture = start.architecture
+    if not kernels_gain(architecture):
         return None
-    if not are_rows(batches, len(split.inputs), max(steps)):
+    flat = start.flat.detach()
+    if source_for(architecture, flat, split) is None or not are_rows(batches, len(split.inputs), max(steps)):
         return None
     try:
         networks = packed(architecture, flat, 3)

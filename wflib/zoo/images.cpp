@@ -81,7 +81,7 @@ struct Trainer {
                 add_value(layer.values());
             padded.emplace_back(layer.pads() ? vectors * layer.padded() : 0);
             kept.emplace_back(vectors * layer.kept());
-            across.emplace_back(layer.kind == CONVOLVE ? layer.outputs * layer.entries : 0);
+            across.emplace_back(layer.kind == CONVOLVE ? layer.weights() : 0);
             largest.emplace_back(layer.kind == POOL ? vectors * layer.values() : 0);
             norms.emplace_back(layer.kind == NORMALIZE ? layer.channels : 0);
         }
