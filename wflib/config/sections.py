@@ -31,6 +31,10 @@ class FlowConfig(Section):
         "near 1, pairs are independent. Of few trajectories a flow else learns the beginnings by heart."
     )
     time_distribution: Literal["beta", "uniform"] = Field(description="t ~ Beta(1, 2) or uniform.")
+    path: Literal["straight", "training"] = Field(
+        "straight",
+        description="x_t goes straight from x_0 to x_1, or from x_0 through the early snapshots of the run of x_1.",
+    )
     path_noise: NonNegative = Field(
         description="Deviation σ of noise that moves both ends of a path: prior and samples are blurred by it."
     )
@@ -241,6 +245,14 @@ class Settings(Section):
     def start_seen_as_the_prior(self) -> Settings:
         """A network that tells neurons apart sees the order of x_0's."""
         require_start_from_prior(self.flow, self.velocity)
+        return self
+
+    @model_validator(mode="after")
+    def velocity_of_a_bent_path(self) -> Settings:
+        """Where a bent path ends does not say where it goes, and path noise moves ends only."""
+        given = self.flow.prediction, self.flow.path_noise
+        if self.flow.path == "training" and given != ("velocity", 0):
+            raise ValueError("flow.path: training needs prediction: velocity and path_noise: 0, got {} and {}".format(*given))
         return self
 
     @model_validator(mode="after")

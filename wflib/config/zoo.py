@@ -46,6 +46,9 @@ class ZooConfig(Section):
     epochs: Count
     skip_epochs: Annotated[int, Field(ge=0, strict=True, description="Epochs before the first snapshot.")]
     snapshot_every: Count = Field(description="Iterations between two snapshots.")
+    early_snapshots: Annotated[int, Field(ge=0, strict=True)] = Field(
+        0, description="Snapshots of each run before those, at equal distances: not networks to learn, but ways to them."
+    )
     init: Literal["normal", "torch", "he", "glorot"] = Field(
         description="Deviation of initial weights: init_std for all, or of each tensor by its sizes."
     )
@@ -67,6 +70,13 @@ class ZooConfig(Section):
         """A posterior needs a prior of positive deviations, N(0, init_std²)."""
         if self.sampler != "optimizer" and self.init != "normal":
             raise ValueError(f"sampler: {self.sampler} needs init: normal, the prior N(0, init_std²); got {self.init}")
+        return self
+
+    @model_validator(mode="after")
+    def early_ones_of_training(self) -> ZooConfig:
+        """Chains come from no initial weights, and nothing lies on the way to draws of a Gaussian."""
+        if self.sampler != "optimizer" and self.early_snapshots:
+            raise ValueError(f"early_snapshots ({self.early_snapshots}) need sampler: optimizer, got {self.sampler}")
         return self
 
     @model_validator(mode="after")

@@ -92,6 +92,10 @@ class Guidance:
             raise ValueError(f"Guidance: schedule must be a function or one of {', '.join(SCHEDULES)}, got {schedule!r}.")
         if point not in ("x_t", "end-point"):
             raise ValueError(f"Guidance: point must be x_t or end-point, got {point!r}.")
+        if point == "end-point" and flow.config.path != "straight":
+            raise ValueError(
+                f"Guidance: point end-point needs paths towards it, and flow.path is {flow.config.path}; choose x_t."
+            )
         self.flow, self.objective, self.strength, self.point = flow, objective, strength, point
         self.schedule = SCHEDULES[schedule] if isinstance(schedule, str) else schedule
 

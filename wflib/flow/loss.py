@@ -33,6 +33,7 @@ class Batch:
         condition: Figures of x_1, NaN where not told, (batch,), for flows with a condition.
         noise: Standard normal numbers, (batch, D), for ``gauss-newton``.
         examples: Training inputs in the axes of the coordinates, (examples, *shape), for ``gauss-newton``.
+        displacement: (1 − t) u_t where paths are bent, (batch, D); else it is the one from x_t to x_1.
     """
 
     x_t: Tensor
@@ -41,6 +42,7 @@ class Batch:
     condition: Tensor | None = None
     noise: Tensor | None = None
     examples: Tensor | None = None
+    displacement: Tensor | None = None
 
     def part(self, start: int, step: int) -> Batch:
         """Every ``step``-th pair, with all examples."""
@@ -49,7 +51,7 @@ class Batch:
             return None if values is None else values[start::step]
 
         pairs = (self.x_t[start::step], self.x_1[start::step], self.t[start::step])
-        return Batch(*pairs, some(self.condition), some(self.noise), self.examples)
+        return Batch(*pairs, some(self.condition), some(self.noise), self.examples, some(self.displacement))
 
 
 class FlowMatchingLoss:
@@ -105,7 +107,8 @@ class FlowMatchingLoss:
             predict = flow.displacement if velocity else flow.predict
             predicted, scale = predict(batch.x_t, batch.t, batch.condition)
         if velocity:
-            error = predicted - flow.geometry.displacement(batch.x_t, batch.x_1)
+            straight = batch.displacement is None
+            error = predicted - (flow.geometry.displacement(batch.x_t, batch.x_1) if straight else batch.displacement)
         else:
             error = flow_matching_error(flow.geometry, batch.x_t, batch.x_1, predicted, config.distance)
         if config.loss == "mean-squared":

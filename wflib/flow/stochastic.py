@@ -140,6 +140,11 @@ def diffusion_of(
             f"sample.diffusion: with flow.coupling: {config.coupling} x_0 given x_1 is no draw from the prior, and "
             "the score no function of the velocity; train with flow.coupling: independent."
         )
+    if config.path != "straight":
+        raise ValueError(
+            f"sample.diffusion: with flow.path: {config.path} x_t given x_1 is not Gaussian, and the score no function of "
+            "the velocity; train with flow.path: straight."
+        )
     if config.path_noise > 0:
         raise ValueError(
             "sample.diffusion: flow.path_noise moves both ends of a path alike, so x_0 given x_1 is no draw from the prior, "

@@ -21,6 +21,7 @@ from wflib.flow.loss import Batch, FlowMatchingLoss
 from wflib.flow.objective import sample_times
 from wflib.flow.optimizer import build_optimizers
 from wflib.flow.pairs import PairSource
+from wflib.flow.paths import TrainingPaths
 from wflib.rng import generator
 from wflib.storage import atomic_path
 from wflib.tasks import Split
@@ -61,8 +62,8 @@ class FlowTrainer:
             no checkpoints.
 
     Raises:
-        ValueError: The batch cannot be split evenly over the processes, nothing or everything is held out, or the coupling
-            with initial weights has one trajectory to learn from.
+        ValueError: The batch cannot be split evenly over the processes, nothing or everything is held out, the coupling
+            with initial weights has one trajectory to learn from, or paths that follow training lack snapshots.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class FlowTrainer:
         self.flow, self.config = flow, config
         self.checkpoint_folder = checkpoint_folder
         self.pairs, held_out = PairSource(flow, zoo.training_part), PairSource(flow, zoo.held_out_part)
+        self.paths = TrainingPaths(flow, zoo) if flow.config.path == "training" else None
         self.figures = {source: self.measure(source, train_split) for source in (self.pairs, held_out)}
         if flow.condition is not None:
             flow.condition.fit(self.figures[self.pairs])
@@ -103,19 +105,27 @@ class FlowTrainer:
     # -- preparation ------------------------------------------------------------------------------------------------
 
     def fit_statistics(self) -> None:
-        """Moments of the coupling in use and sizes of gradients, from pairs drawn as in training."""
+        """Moments of the coupling in use, lengths of paths and sizes of gradients, from pairs drawn as in training."""
         random, batch = generator(self.config.seed, "flow", "moments"), self.config.batch_size
-        drawn = [self.pairs.draw(batch, random) for _ in range(math.ceil(MOMENT_PAIRS / batch))]
-        x_0, x_1 = (torch.cat(side) for side in zip(*drawn, strict=True))
+        drawn = [self.pairs.draw_chosen(batch, random) for _ in range(math.ceil(MOMENT_PAIRS / batch))]
+        chosen, x_0, x_1 = (torch.cat(side) for side in zip(*drawn, strict=True))
         self.flow.preconditioner.fit(x_0, x_1, self.flow.geometry.angles(x_0, x_1))
+        chosen, x_0, x_1 = (side[:GRADIENT_POINTS] for side in (chosen, x_0, x_1))
+        if self.paths is not None:
+            self.paths.fit(self.pairs.zoo.trajectory[chosen], x_0, x_1)
         if self.flow.loss_gradient is not None:
-            x_0, x_1 = x_0[:GRADIENT_POINTS], x_1[:GRADIENT_POINTS]
             t = sample_times(self.flow.config.time_distribution, len(x_0), random).to(x_1)
-            self.flow.loss_gradient.fit(self.flow.geometry.interpolate(x_0, x_1, t))
+            self.flow.loss_gradient.fit(self.between(self.pairs.zoo.trajectory[chosen], x_0, x_1, t)[0])
 
     def measure(self, source: PairSource, split: Split | None) -> Tensor | None:
         """Figures of a source's networks that the flow is conditioned on, (networks,), if it is."""
         return None if self.flow.condition is None else zoo_figures(source.zoo, split, self.flow.condition.name)
+
+    def between(self, runs: Tensor, x_0: Tensor, x_1: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Points on the paths of some pairs, (batch, D), and (1 − t) u_t where paths are bent."""
+        if self.paths is not None:
+            return self.paths.at(runs, x_0, x_1, t)
+        return self.flow.geometry.interpolate(x_0, x_1, t), None
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
@@ -123,12 +133,12 @@ class FlowTrainer:
         """Pairs, times and points between them."""
         chosen, x_0, x_1 = pairs.draw_chosen(count, random)
         t = sample_times(self.flow.config.time_distribution, count, random).to(x_1)
-        x_t = self.flow.geometry.interpolate(x_0, x_1, t)
+        x_t, displacement = self.between(pairs.zoo.trajectory[chosen], x_0, x_1, t)
         condition = self.figures[pairs]
         if condition is not None:
             told = torch.rand(count, generator=random) >= self.config.condition_dropout
             condition = torch.where(told, condition[chosen], math.nan).to(x_1)
-        return Batch(x_t, x_1, t, condition, *self.loss.draw(x_t, random))
+        return Batch(x_t, x_1, t, condition, *self.loss.draw(x_t, random), displacement)
 
     def learning_rate(self) -> float:
         """Linear warm-up, then cosine decay to a fiftieth."""

@@ -53,7 +53,7 @@ class TrainedByRecipe(CoordinateModel):
     def trained(ordinary: Architecture, train: Split, recipe: ZooConfig, networks: int, generator: torch.Generator) -> Zoo:
         """A zoo of so many runs, of two at least, by a recipe with a seed of its own."""
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-        recipe = recipe.model_copy(update={"networks": max(networks, 2), "seed": seed})
+        recipe = recipe.model_copy(update={"networks": max(networks, 2), "seed": seed, "early_snapshots": 0})
         # Training reads its own part only; there are no others here.
         task = Dataset("own", ordinary.task_type, ordinary.groups[-1].size, train, train, train)
         return train_zoo(ordinary, task, recipe, train.inputs.device)

@@ -140,10 +140,10 @@ def permute_axis(tensor: Tensor, place: int, axis: Axis, permutations: Permutati
     moved = [block for block in axis.blocks if block.group in permutations or parents.get(block.group) in permutations]
     plain = [block for block in moved if block.rows is None]
     if plain:
-        index = torch.arange(axis.size, device=tensor.device).repeat(len(tensor), 1)
+        index = torch.arange(axis.size).repeat(len(tensor), 1)  # where blocks' places are, whatever the tensor's device
         for block in plain:
             sources = sources_of(block, permutations, parents, len(tensor))
-            index.scatter_(1, block.places.to(index.device).reshape(1, -1).expand(len(tensor), -1), sources.flatten(1))
+            index.scatter_(1, block.places.reshape(1, -1).expand(len(tensor), -1), sources.flatten(1))
         tensor = take_neurons(tensor, place, index)
     for block in (block for block in moved if block.rows is not None):
         tensor = permute_within(tensor, place, axis, block, sources_of(block, permutations, parents, len(tensor)))

@@ -136,14 +136,24 @@ class AnyZoo(ABC):
         return self.metadata.get("init_std")
 
     @property
+    def is_early(self) -> Tensor:
+        """Which networks lie on the way of their run to the zoo's own, before ``metadata["first_step"]``: (networks,)."""
+        return self.step < self.metadata.get("first_step", 0)
+
+    @property
+    def early_part(self) -> Self:
+        """Snapshots on the way to others, which are nowhere counted as networks of the zoo."""
+        return self.select(self.is_early)
+
+    @property
     def training_part(self) -> Self:
         """Networks a flow may learn from."""
-        return self.select(~self.held_out)
+        return self.select(~self.held_out & ~self.is_early)
 
     @property
     def held_out_part(self) -> Self:
         """Networks of trajectories no flow sees."""
-        return self.select(self.held_out)
+        return self.select(self.held_out & ~self.is_early)
 
     def require_both_parts(self, who: str) -> None:
         """Refuse a zoo without networks to learn from, or without held-out ones to be judged by.

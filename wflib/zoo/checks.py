@@ -134,6 +134,12 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
     """
     if taken := RESERVED & set(metadata):
         raise ValueError(f"Zoo: metadata keys {sorted(taken)} are reserved; rename them.")
+    first = metadata.get("first_step", 0)
+    if not isinstance(first, int) or isinstance(first, bool):
+        raise ValueError(
+            "Zoo: metadata first_step expected the step from which on networks are none on the way to others, got "
+            f"{first!r}; leave it out where all count."
+        )
     declared = metadata.get("init_std")
     number = isinstance(declared, (int, float)) and not isinstance(declared, bool)
     if declared is not None and not (number and math.isfinite(declared) and declared > 0):

@@ -85,9 +85,9 @@ def train_zoo(
 
     Every network has its own initialization and its own order of examples; a GPU takes all through an epoch at once, a CPU
     as many as fit its cache, or one by one (:mod:`~wflib.zoo.compiled_training`). After ``skip_epochs`` epochs a snapshot of
-    all networks is kept every ``snapshot_every`` iterations. The last ``held_out`` share of trajectories is marked held out,
-    one at least and never all. Several processes (:mod:`wflib.distributed`) share the networks, whose random numbers do not
-    depend on that.
+    all networks is kept every ``snapshot_every`` iterations, and before them ``early_snapshots`` on the way. The last
+    ``held_out`` share of trajectories is marked held out, one at least and never all. Several processes
+    (:mod:`wflib.distributed`) share the networks, whose random numbers do not depend on that.
 
     With another ``sampler`` than the optimizer trajectories are chains and snapshots are draws from the posterior, see
     :func:`~wflib.zoo.posterior_draws.posterior_draws`; an epoch of ``hmc`` is one iteration, a trajectory of its own. Of
@@ -123,7 +123,8 @@ def train_zoo(
     drawn = generator(config.seed, "zoo", "init", device=device)
     start = initialize(architecture, networks, config.init_std, drawn, config.init)
     first = config.skip_epochs * iterations + config.snapshot_every
-    steps = list(range(first, config.epochs * iterations + 1, config.snapshot_every))
+    steps = early_steps(first, config.early_snapshots)
+    steps += range(first, config.epochs * iterations + 1, config.snapshot_every)
     if config.sampler != "optimizer":
         if world_size() > 1:
             raise ValueError(f"zoo.sampler: {config.sampler} runs its chains in one process; start without torchrun.")
@@ -133,6 +134,20 @@ def train_zoo(
         return zoo_of_runs(dataset, config, start, flat, steps)
     flat = train_networks(start, Split(inputs, targets), config, steps, progress)
     return zoo_of_runs(dataset, config, start, flat, steps)
+
+
+def early_steps(first: int, count: int) -> list[int]:
+    """Steps of snapshots before the first one that counts, at equal distances.
+
+    Raises:
+        ValueError: More snapshots than steps.
+    """
+    if count >= first:
+        raise ValueError(
+            f"train_zoo: zoo.early_snapshots: {count} are more than the {first - 1} iterations before the first snapshot; "
+            "lower it, or raise zoo.skip_epochs."
+        )
+    return [round(first * place / (count + 1)) for place in range(1, count + 1)]
 
 
 def train_networks(
@@ -220,7 +235,8 @@ def zoo_of_runs(dataset: Dataset, config: ZooConfig, start: Networks, flat: Tens
             "task": dataset.task,
             "seed": config.seed,
             **declared,
+            **({"first_step": steps[config.early_snapshots]} if config.early_snapshots else {}),
             "provenance": "wflib train-zoo",
-            "recipe": config.model_dump(mode="json", exclude={"shard_networks"}),
+            "recipe": config.model_dump(mode="json", exclude={"shard_networks", "early_snapshots"}),
         },
     )

@@ -41,7 +41,8 @@ class Zoo(AnyZoo):
             (networks, parents, neurons); empty if nothing.
         aligned_to: The one network that alignment aimed at; None before alignment.
         record: Norms that canonicalization divided out, per scaling (networks, neurons); empty if none.
-        metadata: Task, seed, provenance: JSON-serializable; ``init_std``, where known, is read by :attr:`init_std`.
+        metadata: Task, seed, provenance: JSON-serializable; ``init_std``, where known, is read by :attr:`init_std`;
+            networks of steps before ``first_step``, where given, are of the :attr:`early_part`.
 
     Raises:
         ValueError: Parts that do not belong together, half precision, NaN or infinity; says which part, what was expected

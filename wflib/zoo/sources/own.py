@@ -23,7 +23,7 @@ from wflib.zoo.stored import INDEX, StoredZoo, stored_file, stored_folder
 __all__ = ["Own"]
 
 AGAIN = "write it again with this version"
-KEPT = ("recipe", "init", "init_std")
+KEPT = ("recipe", "init", "init_std", "first_step")
 """What a zoo says of its training, as the next one does."""
 PART = 2**16
 """Networks whose permutations are compared at a time."""
