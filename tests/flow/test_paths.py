@@ -12,7 +12,7 @@ from wflib.config import ZooConfig, load_settings
 from wflib.flow import FlowTrainer, Guidance, PairSource, TaskLoss, diffusion_of, flow_for_zoo, sample
 from wflib.flow.paths import TrainingPaths
 from wflib.rng import generator
-from wflib.symmetry import permute, random_permutations, squared_distance
+from wflib.symmetry import permute, pool, random_permutations, squared_distance
 from wflib.tasks import Dataset
 from wflib.zoo import Zoo, ZooWriter, align_zoo, canonical_zoo, load_zoo, open_zoo, save_zoo, train_zoo
 from wflib.zoo import base as zoo_base
@@ -174,9 +174,9 @@ def test_a_flow_learns_them(geometry, zoos, dataset):
 
 
 def test_what_does_not_go_with_them(zoos, zoo, dataset, recipe):
-    with pytest.raises(ValueError, match=r"flow\.path: training needs prediction: velocity .*got end-point and 0\.0"):
+    with pytest.raises(ValueError, match=r"flow\.path: training needs prediction velocity .*got end-point and 0\.0"):
         settings("euclidean", "flow.prediction=end-point")
-    with pytest.raises(ValueError, match=r"and path_noise: 0, got velocity and 0\.1"):
+    with pytest.raises(ValueError, match=r"and path_noise 0, got velocity and 0\.1"):
         settings("euclidean", "flow.path_noise=0.1")
     with pytest.raises(ValueError, match=r"early_snapshots \(3\) need sampler: optimizer, got sgld"):
         ZooConfig(**{**recipe.model_dump(), "sampler": "sgld"})
@@ -199,3 +199,21 @@ def test_what_does_not_go_with_them(zoos, zoo, dataset, recipe):
         diffusion_of(independent, 0.1, generator(0, "noise"))
     with pytest.raises(ValueError, match="metadata first_step expected the step from which on"):
         replace(zoo, metadata={**zoo.metadata, "first_step": "8"})
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_what_the_network_is_to_predict_has_the_size_of_one(geometry, zoos, dataset):
+    """Errors over o(t) of a network that adds nothing, pool by pool; of straight paths' o(t) some are far from one."""
+    config = settings(geometry, "training.batch_size=512", "velocity.gradient_examples=0")
+    flow = flow_for_zoo(config, zoos[geometry], dataset.train)
+    trainer = FlowTrainer(flow, zoos[geometry], config.training, dataset.train)
+    index, batch = flow.preconditioner.index, trainer.draw(trainer.pairs, 4096, generator(1, "batch"))
+
+    def sizes() -> torch.Tensor:
+        model, _, scale = flow.regress(batch.x_t, batch.t, None, None)
+        missed = (batch.displacement - flow.geometry.tangent(batch.x_t, model - batch.x_t)) / scale
+        return pool(missed.square().mean(0), index).sqrt()
+
+    assert torch.allclose(sizes(), torch.ones(int(index.max()) + 1), atol=0.25)
+    flow.preconditioner.stretch.fill_(1)
+    assert (sizes() > 1.2).any()

@@ -252,7 +252,7 @@ class Settings(Section):
         """Where a bent path ends does not say where it goes, and path noise moves ends only."""
         given = self.flow.prediction, self.flow.path_noise
         if self.flow.path == "training" and given != ("velocity", 0):
-            raise ValueError("flow.path: training needs prediction: velocity and path_noise: 0, got {} and {}".format(*given))
+            raise ValueError("flow.path: training needs prediction velocity and path_noise 0, got {} and {}".format(*given))
         return self
 
     @model_validator(mode="after")

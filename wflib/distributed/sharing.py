@@ -52,9 +52,10 @@ def joined(meeting: str, rank: int, processes: int) -> Iterator[None]:
     Raises:
         ConnectionError: They did not meet, as one of them ended before.
     """
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)))
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    gpus, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    if gpus:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % gpus)
+    backend = "cpu:gloo,cuda:nccl" if gpus >= here else "gloo"  # NCCL refuses processes that share a GPU
     try:
         distributed.init_process_group(backend, meeting, timeout=PATIENCE, rank=rank, world_size=processes)
     except (RuntimeError, ValueError) as error:

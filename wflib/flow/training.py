@@ -110,12 +110,24 @@ class FlowTrainer:
         drawn = [self.pairs.draw_chosen(batch, random) for _ in range(math.ceil(MOMENT_PAIRS / batch))]
         chosen, x_0, x_1 = (torch.cat(side) for side in zip(*drawn, strict=True))
         self.flow.preconditioner.fit(x_0, x_1, self.flow.geometry.angles(x_0, x_1))
-        chosen, x_0, x_1 = (side[:GRADIENT_POINTS] for side in (chosen, x_0, x_1))
+        ends = self.pairs.zoo.trajectory[chosen], x_0, x_1
         if self.paths is not None:
-            self.paths.fit(self.pairs.zoo.trajectory[chosen], x_0, x_1)
+            self.paths.fit(*ends)
+            self.fit_stretch(*ends, random)
         if self.flow.loss_gradient is not None:
+            runs, x_0, x_1 = (side[:GRADIENT_POINTS] for side in ends)
             t = sample_times(self.flow.config.time_distribution, len(x_0), random).to(x_1)
-            self.flow.loss_gradient.fit(self.between(self.pairs.zoo.trajectory[chosen], x_0, x_1, t)[0])
+            self.flow.loss_gradient.fit(self.between(runs, x_0, x_1, t)[0])
+
+    def fit_stretch(self, runs: Tensor, x_0: Tensor, x_1: Tensor, random: torch.Generator) -> None:
+        """How much more bent paths leave open than straight ones would."""
+        flow = self.flow
+        t = sample_times(flow.config.time_distribution, len(x_0), random).to(x_1)
+        x_t, displacement = self.between(runs, x_0, x_1, t)
+        coefficients = flow.preconditioner(t)
+        model = flow.preconditioner.data_mean + coefficients.skip * (x_t - coefficients.centre)
+        missed = displacement - flow.geometry.tangent(x_t, model - x_t)
+        flow.preconditioner.stretch_to(missed / coefficients.output_scale)
 
     def measure(self, source: PairSource, split: Split | None) -> Tensor | None:
         """Figures of a source's networks that the flow is conditioned on, (networks,), if it is."""

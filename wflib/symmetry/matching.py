@@ -125,7 +125,7 @@ def weight_matching(
             # Drawn at once, so that what one network needs shifts no other network's random numbers.
             orders = torch.rand(max_sweeps, len(start), generator=generator).argsort(1).tolist()
         found = descend(reference, networks, start, orders)
-        distance = squared_distance(reference, permute(networks, found))
+        distance = squared_distance(reference, permute(networks, found)).cpu()  # where permutations are
         if best_distance is None:
             best, best_distance = found, distance
         else:

@@ -8,7 +8,8 @@ coordinates, means μ_0, μ_1, deviations s_0, s_1 and covariance s_01 of the co
     o² = a² (s_0² s_1² − s_01²) / c²                          what is left of x_1's variance
     x̂_1 = μ_1 + k (x_t − a μ_0 − b μ_1) + o F((x_t − a μ_0 − b μ_1) / c, t)
 
-F = 0 is the posterior mean of the Gaussian model; k → 1 and o → 0 as t → 1, so x̂_1 → x_t there. After Karras et al.,
+F = 0 is the posterior mean of the Gaussian model; k → 1 and o → 0 as t → 1, so x̂_1 → x_t there. Where paths are bent between
+x_0 and x_1, o is stretched to what this model leaves open of their displacements, pool by pool. After Karras et al.,
 "Elucidating the design space of diffusion-based generative models" (2022), section 5, extended to dependent couplings.
 """
 
@@ -45,16 +46,18 @@ class Preconditioner(nn.Module):
     Args:
         architecture: Architecture of the flow's coordinates.
         identities: Whether every coordinate has statistics of its own, rather than one with those it can be permuted with.
+        bent: Whether paths are bent, so that o is stretched (:meth:`stretch_to`).
     """
 
     STATISTICS = ("mean_0", "mean_1", "deviation_0", "deviation_1", "covariance", "angle")
 
-    def __init__(self, architecture: Architecture, identities: bool = False) -> None:
+    def __init__(self, architecture: Architecture, identities: bool = False, bent: bool = False) -> None:
         super().__init__()
         self.register_buffer("index", pooling_index(architecture, identities), persistent=False)
         pools = int(self.index.max()) + 1
         for name in self.STATISTICS:
             self.register_buffer(name, torch.ones(pools) if name.startswith("deviation") else torch.zeros(pools))
+        self.register_buffer("stretch", torch.ones(pools) if bent else None)
 
     def fit(self, x_0: Tensor, x_1: Tensor, angle: Tensor) -> None:
         """Set the moments from coupled pairs.
@@ -102,6 +105,11 @@ class Preconditioner(nn.Module):
             )
 
     @torch.no_grad()
+    def stretch_to(self, missed: Tensor) -> None:
+        """Stretch o to what the Gaussian model misses of displacements, over o: (points, D)."""
+        self.stretch.mul_(pool(missed.square().double().mean(0), self.index).sqrt().clamp_min(1e-3))
+
+    @torch.no_grad()
     def move(self, shift: Tensor, ratio: Tensor) -> None:
         """Follow a change of the prior, such as other hidden widths: μ ← ratio μ + shift, deviations ← ratio · deviations.
 
@@ -121,8 +129,10 @@ class Preconditioner(nn.Module):
         a, b = sine_ratio(1 - t, self.angle), sine_ratio(t, self.angle)
         s_0, s_1, s_01 = self.deviation_0.square(), self.deviation_1.square(), self.covariance
         variance = a.square() * s_0 + 2 * a * b * s_01 + b.square() * s_1
-        left = a.square() * (s_0 * s_1 - s_01.square()) / variance
-        parts = (a * self.mean_0 + b * self.mean_1, variance.rsqrt(), (a * s_01 + b * s_1) / variance, left.sqrt())
+        left = (a.square() * (s_0 * s_1 - s_01.square()) / variance).sqrt()
+        if self.stretch is not None:
+            left = left * self.stretch
+        parts = (a * self.mean_0 + b * self.mean_1, variance.rsqrt(), (a * s_01 + b * s_1) / variance, left)
         return Coefficients(*(part[:, self.index] for part in parts))
 
     @property
