@@ -91,7 +91,8 @@ def write_aligned(out: Path, trained: AnyZoo, alignment: Alignment, probes: Tens
         writer.append_initial_of(trained)
         labels = (trained.trajectory, trained.step, trained.held_out)
         writer.finish("aligned", *labels, alignment.reference, {**trained.metadata, **alignment.metadata})
-    return {"distance_before": before.mean().item(), "distance_after": after.mean().item()}
+    counted = ~trained.is_early
+    return {"distance_before": before[counted].mean().item(), "distance_after": after[counted].mean().item()}
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def main(
             dataset = imported(settings, dataset, out)
         zoo = open_zoo(out, "trained")
         facts |= {
-            "networks": len(zoo),
+            "networks": int((~zoo.is_early).sum()),
             "trajectories": len(zoo.last_snapshots),
             "weights": zoo.architecture.dimension,
         }

@@ -16,6 +16,7 @@ from wflib.symmetry import permute, pool, random_permutations, squared_distance
 from wflib.tasks import Dataset
 from wflib.zoo import Zoo, ZooWriter, align_zoo, canonical_zoo, load_zoo, open_zoo, save_zoo, train_zoo
 from wflib.zoo import base as zoo_base
+from wflib.zoo.sources import read, write
 
 GEOMETRIES = ("euclidean", "normalized", "geometric")
 EARLY = 3
@@ -28,7 +29,13 @@ def settings(geometry: str, *changes: str):
             *("velocity.gradient_examples=32", "velocity.basis=none", "velocity.directions=0", "flow.prediction=velocity"),
             *("training.loss=standardized", "training.precision=float32", "training.batch_size=16"),
             *("training.iterations=3", "training.compile=false", "align.restarts=1"),
-            *("flow.path=training", "flow.coupling=initialization", f"flow.geometry={geometry}", *changes),
+            *(
+                "flow.path=training",
+                "zoo.early_snapshots=3",
+                "flow.coupling=initialization",
+                f"flow.geometry={geometry}",
+                *changes,
+            ),
         ]
     )
 
@@ -174,9 +181,18 @@ def test_a_flow_learns_them(geometry, zoos, dataset):
 
 
 def test_what_does_not_go_with_them(zoos, zoo, dataset, recipe):
-    with pytest.raises(ValueError, match=r"flow\.path: training needs prediction velocity .*got end-point and 0\.0"):
+    with pytest.raises(ValueError, match=r"path: training needs prediction: velocity .*got end-point and 0\.0"):
         settings("euclidean", "flow.prediction=end-point")
-    with pytest.raises(ValueError, match=r"and path_noise 0, got velocity and 0\.1"):
+    for change, remedy in {
+        "zoo.early_snapshots=0": "choose 10",
+        "training.loss=gauss-newton": "choose function",
+        "sample.diffusion=0.1": "choose 0.0",
+    }.items():
+        with pytest.raises(ValueError, match=rf"flow\.path: training does not go with .*{remedy}"):
+            settings("euclidean", change)
+    with pytest.raises(ValueError, match=r"sample\.guidance_point: end-point \(choose x_t\)"):
+        settings("euclidean", "sample.guidance_point=end-point")
+    with pytest.raises(ValueError, match=r"and path_noise: 0, got velocity and 0\.1"):
         settings("euclidean", "flow.path_noise=0.1")
     with pytest.raises(ValueError, match=r"early_snapshots \(3\) need sampler: optimizer, got sgld"):
         ZooConfig(**{**recipe.model_dump(), "sampler": "sgld"})
@@ -217,3 +233,34 @@ def test_what_the_network_is_to_predict_has_the_size_of_one(geometry, zoos, data
     assert torch.allclose(sizes(), torch.ones(int(index.max()) + 1), atol=0.25)
     flow.preconditioner.stretch.fill_(1)
     assert (sizes() > 1.2).any()
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_one_huge_weight_sets_neither_pace_nor_scale(geometry, zoos, dataset):
+    zoo, config = zoos[geometry], settings(geometry, "training.batch_size=512", "velocity.gradient_examples=0")
+
+    def fitted(changed: Zoo) -> FlowTrainer:
+        flow = flow_for_zoo(config, zoo, dataset.train)
+        return FlowTrainer(flow, changed, config.training, dataset.train)
+
+    weights = {name: tensor.clone() for name, tensor in zoo.weights.items()}
+    row = int(zoo.is_early.nonzero()[1])
+    weights["linear3.bias"][row] = 1e3
+    plain, other = fitted(zoo), fitted(replace(zoo, networks=zoo.networks.with_weights(weights)))
+    assert (other.paths.times - plain.paths.times).abs().max() < 0.2  # without a bound the path is two sides of one half
+    assert (other.flow.preconditioner.stretch / plain.flow.preconditioner.stretch).max() < 200  # and this is 20,000
+
+
+def test_early_snapshots_are_networks_for_nobody(trained, dataset, tmp_path):
+    count = len(trained) - EARLY * 20
+    save_zoo(tmp_path / "zoo.safetensors", trained)
+    assert len(read(tmp_path / "zoo.safetensors").zoo()) == count
+    for format, more in {"modelzoo": {}, "state-dicts": {"activation": "relu"}}.items():
+        write(tmp_path / format, trained, format)
+        assert len(read(tmp_path / format, **more).zoo()) == count
+    run = trained.trajectory == 0
+    lost = trained[~run | trained.is_early]  # the first run has early ones alone
+    reference = align_zoo(lost, settings("euclidean", "align.method=none").align, dataset).reference
+    assert torch.equal(reference.flat, trained[(trained.trajectory == 1) & (trained.step == 16)].networks.flat)
+    with pytest.raises(ValueError, match=r"expected a zoo with networks, found none"):
+        trained[trained.is_early].require_both_parts("train-flow")

@@ -9,17 +9,10 @@ from wflib.config.base import Count, Finite, NonNegative, Positive, Section, See
 from wflib.config.data import DataConfig
 from wflib.config.extras import EXTRAS, MissingExtra, extra_module
 from wflib.config.failures import TRACEBACK, clear_errors
+from wflib.config.flow import FlowConfig, VelocityConfig, require_start_from_prior
 from wflib.config.loading import SettingsError, load_settings
 from wflib.config.reading import ReadConfig
-from wflib.config.sections import (
-    EvaluateConfig,
-    FlowConfig,
-    SampleConfig,
-    Settings,
-    TrainingConfig,
-    VelocityConfig,
-    require_start_from_prior,
-)
+from wflib.config.sections import EvaluateConfig, SampleConfig, Settings, TrainingConfig
 from wflib.config.zoo import AlignConfig, CanonicalizeConfig, ZooConfig
 
 __all__ = [

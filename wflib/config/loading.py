@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from wflib.config.sections import FlowConfig, Settings
+from wflib.config.flow import FlowConfig
+from wflib.config.sections import Settings
 from wflib.config.zoo import ZooConfig
 
 __all__ = ["SettingsError", "load_settings"]

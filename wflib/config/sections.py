@@ -8,88 +8,15 @@ from pydantic import ConfigDict, Field, model_validator
 
 from wflib.config.base import Count, Device, Finite, Fraction, NonNegative, Positive, Section, Seed, Time
 from wflib.config.data import DataConfig
+from wflib.config.flow import FlowConfig, VelocityConfig, require_start_from_prior
 from wflib.config.zoo import AlignConfig, CanonicalizeConfig, ZooConfig
 
 __all__ = [
     "EvaluateConfig",
-    "FlowConfig",
     "SampleConfig",
     "Settings",
     "TrainingConfig",
-    "VelocityConfig",
-    "require_start_from_prior",
 ]
-
-
-class FlowConfig(Section):
-    """Which flow is learned."""
-
-    geometry: Literal["euclidean", "normalized", "geometric"]
-    coupling: Literal["independent", "ot", "equivariant-ot", "initialization"]
-    renewal: Fraction = Field(
-        description="Share of initial weights' variance drawn anew at every use of a pair (initialization): 0 for none; "
-        "near 1, pairs are independent. Of few trajectories a flow else learns the beginnings by heart."
-    )
-    time_distribution: Literal["beta", "uniform"] = Field(description="t ~ Beta(1, 2) or uniform.")
-    path: Literal["straight", "training"] = Field(
-        "straight",
-        description="x_t goes straight from x_0 to x_1, or from x_0 through the early snapshots of the run of x_1.",
-    )
-    path_noise: NonNegative = Field(
-        description="Deviation σ of noise that moves both ends of a path: prior and samples are blurred by it."
-    )
-    prediction: Literal["end-point", "velocity"] = Field(description="What the network predicts: x̂_1, or the velocity.")
-    condition: Literal["none", "loss", "accuracy", "step"] = Field(
-        description="Figure that samples can be asked for: on training examples, or of the steps that a network was trained."
-    )
-
-
-class VelocityConfig(Section):
-    """The network that predicts where a flow goes."""
-
-    kind: Literal["neuron-tokens", "relational-transformer", "pna"]
-    dimension: Annotated[int, Field(ge=4, strict=True, description="Features of a neuron.")]
-    edge_dimension: Annotated[int, Field(ge=4, strict=True, description="Features of an edge (neuron-tokens).")]
-    layers: Count
-    heads: Count = Field(description="Attention heads, or towers of pna.")
-    identities: Annotated[bool, Field(strict=True)] = Field(
-        description="Whether hidden neurons have embeddings and statistics of their own, which breaks permutation symmetry."
-    )
-    basis: Literal["none", "data"] = Field(description="Axes of first-layer weights: inputs, or their second moment's.")
-    directions: Annotated[int, Field(ge=0, strict=True)] = Field(
-        description="Leading input directions that the network sees and predicts; 0 for all. Others stay Gaussian."
-    )
-    gradient_examples: Annotated[int, Field(ge=0, strict=True)] = Field(
-        description="Training examples whose loss' gradient at x_t the network sees beside x_t, all at most; 0 for none."
-    )
-
-    @model_validator(mode="after")
-    def heads_divide(self) -> VelocityConfig:
-        """Every head gets the same number of features."""
-        if self.dimension % self.heads:
-            raise ValueError(f"heads ({self.heads}) must divide dimension ({self.dimension})")
-        return self
-
-
-def require_start_from_prior(flow: FlowConfig, velocity: VelocityConfig) -> None:
-    """Refuse couplings whose x_0 is no draw from the prior for a network that knows neurons by identity.
-
-    Two couplings order the neurons of x_0 by x_1. Modulo permutations x_0 is still a draw from the prior, which is all that
-    an equivariant network sees. With one random order for both ends x_0 would be a draw for every network, but the zoo would
-    not be aligned any more, and identities would say nothing.
-
-    Raises:
-        ValueError: Names both settings and what to choose instead.
-    """
-    ordered = {
-        "equivariant-ot": "permutes the neurons of the prior's draws to match each network's",
-        "initialization": "permutes the neurons of each network's initial weights as alignment did those of the network",
-    }
-    if velocity.identities and flow.coupling in ordered:
-        raise ValueError(
-            f"flow.coupling: {flow.coupling} {ordered[flow.coupling]}, which velocity.identities: true would see: x_0 is "
-            "then no draw from the prior; choose flow.coupling: independent or ot, or velocity.identities: false"
-        )
 
 
 class TrainingConfig(Section):
@@ -248,11 +175,17 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def velocity_of_a_bent_path(self) -> Settings:
-        """Where a bent path ends does not say where it goes, and path noise moves ends only."""
-        given = self.flow.prediction, self.flow.path_noise
-        if self.flow.path == "training" and given != ("velocity", 0):
-            raise ValueError("flow.path: training needs prediction velocity and path_noise 0, got {} and {}".format(*given))
+    def what_bent_paths_are_for(self) -> Settings:
+        """They need snapshots, and where x_t goes says neither where it ends nor what the score is."""
+        guided = self.sample.guidance_point == "end-point" and max(self.sample.guidance, *self.evaluate.guidance) > 0
+        wrong = {
+            "zoo.early_snapshots: 0 (choose 10)": self.zoo.source == "train" and self.zoo.early_snapshots == 0,
+            "training.loss: gauss-newton (choose function)": self.training.loss == "gauss-newton",
+            "sample.guidance_point: end-point (choose x_t)": guided,
+            f"sample.diffusion: {self.sample.diffusion} (choose 0.0)": self.sample.diffusion > 0,
+        }
+        if self.flow.path == "training" and (found := [what for what, given in wrong.items() if given]):
+            raise ValueError(f"flow.path: training does not go with {'; '.join(found)}")
         return self
 
     @model_validator(mode="after")

@@ -67,7 +67,7 @@ class FlowMatchingLoss:
         split: The task's training part, for the losses in function space.
 
     Raises:
-        ValueError: A loss in function space without training inputs.
+        ValueError: A loss in function space without training inputs, or one at x̂_1 where paths are bent.
     """
 
     def __init__(self, flow: Flow, config: TrainingConfig, zoo: AnyZoo, split: Split | None) -> None:
@@ -76,6 +76,8 @@ class FlowMatchingLoss:
         self.weight: Tensor | None = None
         if config.loss in ("standardized", "mean-squared"):
             return
+        if config.loss == "gauss-newton" and flow.config.path != "straight":
+            raise ValueError("training.loss: gauss-newton is taken at x̂_1, which bent paths do not say; choose function.")
         if split is None:
             raise ValueError(f"training.loss: {config.loss} needs the task's training inputs.")
         coordinates, random = flow.coordinates, generator(config.seed, "flow", "sensitivity")

@@ -24,6 +24,9 @@ __all__ = ["TrainingPaths"]
 LATEST_SHARE = 0.999
 """Of a side: what is left of it gives the direction of the velocity, and is divided by."""
 
+FAR = 10
+"""Times the median length of a side counts as its longest: one network with a huge weight would set the pace of all."""
+
 
 class TrainingPaths:
     """The polygons of a zoo's runs.
@@ -83,12 +86,18 @@ class TrainingPaths:
             return self.corners[rows]
         return self.flow.coordinates.encode(self.early[rows].networks).to(self.dtype)
 
+    @property
+    def sides(self) -> int:
+        """Of each polygon, P + 1."""
+        return self.rows.shape[1] + 1
+
     def fit(self, runs: Tensor, x_0: Tensor, x_1: Tensor) -> None:
         """Measure how long the sides are; arguments of :meth:`side`."""
         lengths = []
-        for number in range(self.rows.shape[1] + 1):
+        for number in range(self.sides):
             ends = self.side(runs, torch.full_like(runs, number), x_0, x_1)
-            lengths.append(self.flow.geometry.displacement(*ends).norm(dim=1).mean().cpu())
+            length = self.flow.geometry.displacement(*ends).norm(dim=1).cpu()
+            lengths.append(length.clamp_max(FAR * length.median()).mean())
         reached = torch.stack(lengths).double().cumsum(0)
         self.times[1:] = reached / reached[-1]
 

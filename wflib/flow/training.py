@@ -25,7 +25,7 @@ from wflib.flow.paths import TrainingPaths
 from wflib.rng import generator
 from wflib.storage import atomic_path
 from wflib.tasks import Split
-from wflib.velocity import compile_parts
+from wflib.velocity import bulk, compile_parts, without_outliers
 from wflib.zoo import AnyZoo
 
 __all__ = ["HISTORY_SCHEMA", "FlowTrainer", "Progress"]
@@ -124,6 +124,10 @@ class FlowTrainer:
         flow = self.flow
         t = sample_times(flow.config.time_distribution, len(x_0), random).to(x_1)
         x_t, displacement = self.between(runs, x_0, x_1, t)
+        # As for moments, single values far out count as the edge of what is usual: on a side all of a path may be gone.
+        index = flow.preconditioner.index
+        usual = self.paths.sides * bulk(x_0, index)[1]
+        x_t, displacement = (without_outliers(values, index, usual) for values in (x_t, displacement))
         coefficients = flow.preconditioner(t)
         model = flow.preconditioner.data_mean + coefficients.skip * (x_t - coefficients.centre)
         missed = displacement - flow.geometry.tangent(x_t, model - x_t)

@@ -38,7 +38,11 @@ def make_zoo(inputs: Inputs, options: Section) -> Tables:
         device = resolve_device(settings.zoo.device)
         zoo = train_zoo(architecture, dataset, settings.zoo, device, lambda done, epochs, loss: bar.update(done - bar.n))
     save_zoo(inputs.out / "trained.safetensors", zoo)
-    facts = {"networks": len(zoo), "trajectories": len(zoo.last_snapshots), "weights": architecture.dimension}
+    facts = {
+        "networks": int((~zoo.is_early).sum()),
+        "trajectories": len(zoo.last_snapshots),
+        "weights": architecture.dimension,
+    }
     seconds = time.perf_counter() - started
     save_json(inputs.out / "trained.json", {**facts, "seconds": seconds})
     return {"rows": pd.DataFrame([{**facts, "zoo_seconds": seconds}])}

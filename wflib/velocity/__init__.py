@@ -11,7 +11,7 @@ from wflib.architecture import Architecture
 from wflib.config import VelocityConfig
 from wflib.velocity.graph_network import GraphNetwork
 from wflib.velocity.neuron_tokens import NeuronTokens
-from wflib.velocity.preconditioning import Coefficients, Preconditioner
+from wflib.velocity.preconditioning import Coefficients, Preconditioner, bulk, without_outliers
 from wflib.velocity.relational_transformer import RelationalTransformer
 
 __all__ = [
@@ -20,7 +20,9 @@ __all__ = [
     "Preconditioner",
     "RelationalTransformer",
     "build_velocity",
+    "bulk",
     "compile_parts",
+    "without_outliers",
 ]
 
 

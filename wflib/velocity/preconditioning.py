@@ -24,7 +24,7 @@ from wflib.architecture import Architecture
 from wflib.manifold.sphere import sine_ratio
 from wflib.symmetry import pool, pooling_index
 
-__all__ = ["Coefficients", "Preconditioner"]
+__all__ = ["Coefficients", "Preconditioner", "bulk", "without_outliers"]
 
 BULK = 10.0
 QUANTILE_VALUES = 2**22

@@ -198,13 +198,13 @@ def find_alignment(
     zoo: AnyZoo, config: AlignConfig, dataset: Dataset, progress: Progress | None = None, checkpoints: Path | None = None
 ) -> Alignment:
     """The permutations that :func:`align_zoo` applies, found chunk by chunk of trajectories, which processes share."""
-    if bool(zoo.held_out.all()):
+    if not len(zoo.training_part):
         raise ValueError(
             f"align: expected trajectories that are not held out, to take the reference from; all of {len(zoo)} networks "
             "are: set zoo.held_out below 1, or choose held_out in wflib.zoo.zoo_from_networks."
         )
     last = zoo.last_snapshots
-    reference = reference_network(last.select(~last.held_out), config, dataset.validation)
+    reference = reference_network(last.training_part, config, dataset.validation)
     aligner, done = Aligner(config, dataset.train), 0
     permutations = {group: torch.zeros_like(same) for group, same in identity(zoo.architecture, len(last)).items()}
     starts = range(0, len(last), CHUNK)

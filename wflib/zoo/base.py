@@ -164,7 +164,7 @@ class AnyZoo(ABC):
         Raises:
             ValueError: Says which part is missing, and the remedy.
         """
-        require_both_parts(self.held_out, who)
+        require_both_parts(self.held_out[~self.is_early], who)
 
     @property
     def last_snapshots(self) -> Self:

@@ -23,7 +23,7 @@ from wflib.zoo.stored import INDEX, StoredZoo, stored_file, stored_folder
 __all__ = ["Own"]
 
 AGAIN = "write it again with this version"
-KEPT = ("recipe", "init", "init_std", "first_step")
+KEPT = ("recipe", "init", "init_std")
 """What a zoo says of its training, as the next one does."""
 PART = 2**16
 """Networks whose permutations are compared at a time."""
@@ -60,11 +60,17 @@ class Own(Source):
         runs = [str(run) for run in found.trajectory.tolist()]
         rows = table(runs, found.step.tolist(), range(len(found)))
         rows["held_out"] = found.held_out.tolist()
+        early = found.is_early.tolist()
+        rows = rows[[not there for there in early]].reset_index(drop=True)
         contents = Contents(rows, facts, metadata={key: metadata[key] for key in KEPT if key in metadata})
+        if any(early):
+            contents.leave_out(
+                "snapshots on the way to others", [run for run, there in zip(runs, early, strict=True) if there]
+            )
         if found.began is not None and not one_order_each(found):
             contents.leave_out("initial weights of runs whose networks were permuted in different ways", map(str, set(runs)))
         elif found.began is not None:
-            began = torch.unique(found.trajectory).tolist()
+            began = torch.unique(found.trajectory[~found.is_early]).tolist()
             contents.starts = table(map(str, began), [BEGAN] * len(began), [-1 - run for run in began], initial=True)
         return contents
 

@@ -36,7 +36,7 @@ def write(
 
     Args:
         path: A new or empty folder, or a file that ends in ``.safetensors``.
-        zoo: A zoo as trained or aligned, what :func:`wflib.zoo.read` gives, or networks.
+        zoo: A zoo as trained or aligned, without its early snapshots; what :func:`wflib.zoo.read` gives, or networks.
         format: One of ``WRITERS``.
         module: An instance of the class that the state dicts are for: they get its names, its tied tensors and counters.
 
@@ -46,7 +46,7 @@ def write(
     path = Path(path)
     if format not in WRITERS:
         raise ValueError(f"{path}: format: expected one of {', '.join(WRITERS)}, got {format!r}.")
-    networks, runs, steps, figures = labelled(zoo)
+    networks, runs, steps, figures = labelled(zoo.select(~zoo.is_early) if isinstance(zoo, Zoo) else zoo)
     if networks.architecture.canonical:
         raise ValueError(
             f"{path}: expected ordinary networks, got canonical ones; write the aligned zoo, or networks that sample has "
