@@ -51,6 +51,12 @@ class Module:
     def manual_seed_all(self, seed: int) -> None:
         pass
 
+    def get_rng_state(self, device: object = None) -> torch.Tensor:
+        return torch.empty(0, dtype=torch.uint8)
+
+    def set_rng_state(self, state: torch.Tensor, device: object = None) -> None:
+        pass
+
 
 _setup_privateuseone_for_python_backend(NAME, Module())
 DEVICE = torch.device(NAME, 0)
