@@ -12,9 +12,10 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from tests.flow.test_every_kind import KINDS as OF_IMAGES
+from tests.flow.test_every_kind import settings as tiny
 from tests.pretended import There, pretended_device
-from wflib.architecture import cnn, mlp, resnet, vit
-from wflib.config import load_settings
+from wflib.architecture import mlp
 from wflib.flow import FlowTrainer, Guidance, TaskLoss, flow_for_zoo, log_likelihood_of_coordinates, sample
 from wflib.networks import network_losses, predict
 from wflib.rng import generator
@@ -22,13 +23,7 @@ from wflib.symmetry import sinkhorn_matching, squared_distance, weight_matching
 from wflib.tasks import Dataset, Split
 from wflib.zoo import Zoo, align_zoo, canonical_zoo, initialize, train_networks, train_zoo
 
-KINDS = {
-    "mlp": mlp([8, 6, 4, 2]),
-    "cnn": cnn((1, 4, 4), [3, 4], 2, pools=[2, 1]),
-    "cnn with batch norm": cnn((1, 4, 4), [3, 4], 2, norm="batch", pools=[2, 1]),
-    "resnet": resnet((1, 4, 4), [3, 4], 2),
-    "vit": vit((1, 4, 4), 4, [5], 2),
-}
+KINDS = {"mlp": mlp([8, 6, 4, 2]), **OF_IMAGES}
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -48,16 +43,8 @@ def device() -> Iterator[torch.device]:
 
 
 def settings(*changes: str):
-    return load_settings(
-        changes=[
-            *("velocity.dimension=8", "velocity.edge_dimension=4", "velocity.layers=1", "velocity.heads=2"),
-            *("velocity.basis=none", "velocity.directions=0", "velocity.gradient_examples=16"),
-            *("training.iterations=3", "training.batch_size=8", "training.precision=float32", "training.warmup=0"),
-            *("training.compile=false", "training.loss=function", "flow.coupling=initialization"),
-            *("zoo.epochs=3", "zoo.skip_epochs=1", "zoo.snapshot_every=4", "zoo.networks=10", "zoo.batch_size=16"),
-            *("zoo.early_snapshots=2", "zoo.init=he", *changes),
-        ]
-    )
+    learned = ("training.loss=function", "training.batch_size=8", "training.warmup=0", "velocity.gradient_examples=16")
+    return tiny("euclidean", *learned, "flow.coupling=initialization", "zoo.early_snapshots=2", *changes)
 
 
 def dataset_for(kind: str) -> Dataset:

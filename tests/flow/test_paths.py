@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from wflib.config import ZooConfig, load_settings
+from tests.flow.test_every_kind import settings as tiny
+from wflib.config import ZooConfig
 from wflib.flow import FlowTrainer, Guidance, PairSource, TaskLoss, diffusion_of, flow_for_zoo, sample
 from wflib.flow.paths import TrainingPaths
 from wflib.rng import generator
@@ -23,21 +24,8 @@ EARLY = 3
 
 
 def settings(geometry: str, *changes: str):
-    return load_settings(
-        changes=[
-            *("velocity.dimension=8", "velocity.edge_dimension=4", "velocity.layers=1", "velocity.heads=2"),
-            *("velocity.gradient_examples=32", "velocity.basis=none", "velocity.directions=0", "flow.prediction=velocity"),
-            *("training.loss=standardized", "training.precision=float32", "training.batch_size=16"),
-            *("training.iterations=3", "training.compile=false", "align.restarts=1"),
-            *(
-                "flow.path=training",
-                "zoo.early_snapshots=3",
-                "flow.coupling=initialization",
-                f"flow.geometry={geometry}",
-                *changes,
-            ),
-        ]
-    )
+    bent = ("flow.path=training", "zoo.early_snapshots=3", "flow.prediction=velocity", "flow.coupling=initialization")
+    return tiny(geometry, *bent, "velocity.gradient_examples=32", "align.restarts=1", *changes)
 
 
 @pytest.fixture(scope="module")

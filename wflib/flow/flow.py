@@ -157,8 +157,7 @@ class Flow(nn.Module):
         with torch.autocast(x_t.device.type, torch.bfloat16, enabled=coarse):
             found = self.network(seen, t, scalars, gradient).to(x_t.dtype)
         field = torch.zeros_like(x_t).index_copy(1, self.places, found)
-        model = self.preconditioner.data_mean + coefficients.skip * centred
-        return model, coefficients.output_scale * field, coefficients.output_scale
+        return self.preconditioner.model(centred, coefficients), coefficients.output_scale * field, coefficients.output_scale
 
     def scalars(self, t: Tensor, condition: Tensor | None, span: Tensor | None) -> Tensor | None:
         """What the network sees besides x_t and t, (batch, scalars), or None."""

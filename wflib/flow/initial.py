@@ -235,7 +235,7 @@ def moments_of(zoo: AnyZoo, coordinates: Coordinates) -> Moments:
     Raises:
         ValueError: All weights are zero.
     """
-    zoo = zoo.select(~zoo.is_early)
+    zoo = zoo.counted_part
     weights, varying = pooled_moments(coordinates, (part.networks for part in zoo.chunks())), set()
     if not any(bool(tensor.any()) for part in zoo.chunks() for tensor in part.weights.values()):
         raise ValueError("flow: expected a zoo with weights other than zero, to choose the prior's width by; found none.")

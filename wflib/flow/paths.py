@@ -13,6 +13,8 @@ is none towards E[x_1 | x_t], and x_t + (1 − t) u_t no prediction of x_1.
 
 from __future__ import annotations
 
+from itertools import chain, pairwise
+
 import torch
 from torch import Tensor
 
@@ -74,7 +76,7 @@ class TrainingPaths:
         Returns:
             Both (batch, D).
         """
-        last = self.rows.shape[1]
+        last = self.sides - 1
         before, after = (self.corner(runs, (number + ahead).clamp(0, last - 1)).to(x_1) for ahead in (-1, 0))
         first, end = ((number == place)[:, None].to(x_1.device) for place in (0, last))
         return torch.where(first, x_0, before), torch.where(end, x_1, after)
@@ -92,11 +94,11 @@ class TrainingPaths:
         return self.rows.shape[1] + 1
 
     def fit(self, runs: Tensor, x_0: Tensor, x_1: Tensor) -> None:
-        """Measure how long the sides are; arguments of :meth:`side`."""
+        """Measure how long the sides are; arguments of :meth:`at`."""
         lengths = []
-        for number in range(self.sides):
-            ends = self.side(runs, torch.full_like(runs, number), x_0, x_1)
-            length = self.flow.geometry.displacement(*ends).norm(dim=1).cpu()
+        early = (self.corner(runs, torch.full_like(runs, number)).to(x_1) for number in range(self.sides - 1))
+        for before, after in pairwise(chain([x_0], early, [x_1])):
+            length = self.flow.geometry.displacement(before, after).norm(dim=1).cpu()
             lengths.append(length.clamp_max(FAR * length.median()).mean())
         reached = torch.stack(lengths).double().cumsum(0)
         self.times[1:] = reached / reached[-1]
@@ -111,7 +113,7 @@ class TrainingPaths:
             t: In [0, 1), (batch,).
         """
         when = t.cpu().to(self.times).contiguous()
-        number = torch.searchsorted(self.times, when, right=True).sub(1).clamp(0, self.rows.shape[1])
+        number = torch.searchsorted(self.times, when, right=True).sub(1).clamp(0, self.sides - 1)
         before, after = self.side(runs, number, x_0, x_1)
         since, until = self.times[number], self.times[number + 1]
         share = ((when - since) / (until - since)).clamp_max(LATEST_SHARE)

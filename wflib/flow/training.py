@@ -129,7 +129,7 @@ class FlowTrainer:
         usual = self.paths.sides * bulk(x_0, index)[1]
         x_t, displacement = (without_outliers(values, index, usual) for values in (x_t, displacement))
         coefficients = flow.preconditioner(t)
-        model = flow.preconditioner.data_mean + coefficients.skip * (x_t - coefficients.centre)
+        model = flow.preconditioner.model(x_t - coefficients.centre, coefficients)
         missed = displacement - flow.geometry.tangent(x_t, model - x_t)
         flow.preconditioner.stretch_to(missed / coefficients.output_scale)
 

@@ -104,6 +104,10 @@ class Preconditioner(nn.Module):
                 "flow.geometry other than euclidean."
             )
 
+    def model(self, centred: Tensor, coefficients: Coefficients) -> Tensor:
+        """μ_1 + k (x_t − a μ_0 − b μ_1), the Gaussian model's x̂_1 of a centred x_t, both (batch, D)."""
+        return self.data_mean + coefficients.skip * centred
+
     @torch.no_grad()
     def stretch_to(self, missed: Tensor) -> None:
         """Stretch o to what the Gaussian model misses of displacements, over o: (points, D)."""

@@ -146,6 +146,11 @@ class AnyZoo(ABC):
         return self.select(self.is_early)
 
     @property
+    def counted_part(self) -> Self:
+        """All but those snapshots: the networks of the zoo."""
+        return self.select(~self.is_early)
+
+    @property
     def training_part(self) -> Self:
         """Networks a flow may learn from."""
         return self.select(~self.held_out & ~self.is_early)

@@ -46,7 +46,7 @@ def write(
     path = Path(path)
     if format not in WRITERS:
         raise ValueError(f"{path}: format: expected one of {', '.join(WRITERS)}, got {format!r}.")
-    networks, runs, steps, figures = labelled(zoo.select(~zoo.is_early) if isinstance(zoo, Zoo) else zoo)
+    networks, runs, steps, figures = labelled(zoo.counted_part if isinstance(zoo, Zoo) else zoo)
     if networks.architecture.canonical:
         raise ValueError(
             f"{path}: expected ordinary networks, got canonical ones; write the aligned zoo, or networks that sample has "
