@@ -21,9 +21,12 @@ def main(
     cells: Annotated[Path, typer.Argument(help="Folder of cells, in any depth.")],
     out: Annotated[Path, typer.Argument(help="Files to write, without their endings; a folder for the page paper.")],
 ) -> None:
-    """Make a page's tables and figures from what cells have found; nothing is computed anew."""
+    """Make a page's tables and figures from what cells have found; nothing is computed anew.
+
+    Rows that the page paper has kept in OUT/tables count where their cells are not there; remove that folder to forget them.
+    """
     with clear_errors(f"page {name}"):
-        save_page(out, make_page(name, load_cells(cells)))
+        save_page(out, make_page(name, load_cells(cells, out / "tables")))
 
 
 if __name__ == "__main__":

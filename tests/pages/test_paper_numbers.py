@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from wflib.measurements import load_cells
+from wflib.pages import save_page
+from wflib.pages.paper import thesis_page
 from wflib.pages.paper.numbers import MISSING, both, chosen, published, single
 from wflib.pages.paper.quality import wdbc
 from wflib.pages.paper.thesis import DIVERSITY, MNIST, WDBC
@@ -40,7 +42,7 @@ def test_numbers_are_means_over_seeds_with_both_deviations(text):
     assert "0.991 ± 0.010 ± 0.001" in text
     assert "0.970 ± 0.010 ± 0.000" in text
     line = next(line for line in text.splitlines() if line.startswith("| Euclidean (aligned + OT) | 0.993 ± 0.010"))
-    assert line.count(MISSING) == 4  # the published method, and losses without scale
+    assert line.count(MISSING) == 6  # the published method, losses without scale, and draws trained further
     assert "0.500" not in text
 
 
@@ -72,3 +74,22 @@ def test_the_thesis_has_its_numbers():
     assert len(MNIST) == len(DIVERSITY) == 7
     assert WDBC["geometric", "aligned", "independent"] == ((0.993, 0.001), (0.018, 0.001))
     assert max(accuracy for (accuracy, _), _ in MNIST.values() if accuracy < 0.9) == 0.786
+
+
+def test_rows_of_cells_that_are_gone_are_taken_up_again(tmp_path):
+    for seed in (0, 1):
+        cell(tmp_path / f"all/euclidean-{seed}", seed, "euclidean", 0.99 + 0.002 * seed)
+        cell(tmp_path / f"{seed}/euclidean-{seed}", seed, "euclidean", 0.99 + 0.002 * seed)
+    whole, first = (thesis_page(load_cells(tmp_path / name)) for name in ("all", "0"))
+    save_page(tmp_path / "page", first)
+    later = load_cells(tmp_path / "1", tmp_path / "page/tables")
+    assert thesis_page(later) == whole
+    assert whole["README.md"] != first["README.md"]
+    cell(tmp_path / "1/euclidean-0", 0, "euclidean", 0.5)  # measured anew: what was kept of it does not count
+    anew = load_cells(tmp_path / "1", tmp_path / "page/tables").table("quality")
+    assert anew.accuracy_mean.max() == 0.992
+    assert len(anew) == 6
+    save_page(tmp_path / "page", whole)
+    assert thesis_page(load_cells(tmp_path / "nowhere", tmp_path / "page/tables")) == whole
+    with pytest.raises(ValueError, match=r"expected folders with a cell\.json, found none"):
+        load_cells(tmp_path / "nowhere", tmp_path / "neither")

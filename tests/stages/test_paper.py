@@ -119,14 +119,17 @@ def test_quality_says_what_is_drawn_and_what_was_learned(cells):
     drawn = table[table.source == "samples"]
     assert set(zip(drawn.steps, drawn.guidance, drawn.form, strict=True)) == {
         (steps, guidance, form) for steps in (1, 2) for guidance in (0.0, 0.1) for form in ("as drawn", "scale dropped")
-    }
+    } | {(2, 0.0, "trained further")}
     whole, bare = (drawn[drawn.form == form].reset_index() for form in ("as drawn", "scale dropped"))
     assert whole.accuracy_mean.tolist() == bare.accuracy_mean.tolist()  # classes stay what they are
     assert (whole.nll_mean != bare.nll_mean).all()
     unguided = whole[(whole.steps == 2) & (whole.guidance == 0)].iloc[0]
+    further = table[table.form == "trained further"]
+    assert set(zip(further.steps, further.guidance, strict=True)) == {(2, 0.0)}  # what tables show
+    assert further.train_nll.item() < unguided.train_nll
     assert 0 <= unguided.thesis_diversity_mean < unguided.diversity_mean
     assert whole[whole.steps == 1].diversity_mean.isna().all()
-    assert set(rows("quality-euclidean").form) == {"as trained", "as drawn"}
+    assert set(rows("quality-euclidean").form) == {"as trained", "as drawn", "trained further"}
     wide = rows("widths")
     assert set(wide[wide.source == "samples"].width) == {4, 32}
     losses = wide[wide.width == 32].set_index("form").validation_nll
@@ -187,7 +190,7 @@ def test_the_page_has_the_thesis_numbers_beside_ours(cells):
         assert Path(f"page/figures/{figure}.svg").read_bytes().startswith(b"<?xml")
         assert f"](figures/{figure}.svg)" in text
     of_both = [len(rows(f"quality-{geometry}")) for geometry in ("euclidean", "geometric")]
-    assert len(pd.read_csv("page/tables/quality-wdbc.csv")) == sum(of_both)
+    assert len(pd.read_csv("page/tables/quality.csv")) == sum(of_both) + len(rows("widths"))
     html = Path("page/page.html").read_text()
     assert not re.search(r"""(src|href)=["']https?://""", html)
     assert html.count("data:image/svg+xml") == text.count("](figures/") > 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from wflib.storage import ArtifactError, atomic_path, load_json, save_json
 
 __all__ = ["Cells", "columns_of", "load_cells", "run_cell"]
 
+SUMMARY = "cells"
 CELL = "cell.json"
 """Written last: a folder without it is a cell that has not ended."""
 
@@ -70,15 +71,17 @@ def run_cell(measurement: Measurement, inputs: Inputs, options: Section, labels:
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of a folder, in any depth.
+    """The cells of a folder, in any depth, and rows of cells that were measured before and are no longer there.
 
     Attributes:
         folder: Where they lie.
         facts: Folder of a cell → what its ``cell.json`` says.
+        kept: Name of a file that :meth:`to_keep` made, without its ending → rows, the column ``cell`` first.
     """
 
     folder: Path
     facts: Mapping[Path, Mapping[str, Any]]
+    kept: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def of(self, measurement: str) -> list[Mapping[str, Any]]:
         """Facts of the cells of one measurement.
@@ -93,7 +96,18 @@ class Cells:
 
     def has(self, measurement: str) -> bool:
         """Whether there is any cell of a measurement."""
-        return any(facts["measurement"] == measurement for facts in self.facts.values())
+        return measurement in set(self.summary.measurement)
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """``cell``, ``measurement`` and ``seconds`` of every cell, in the order of their folders."""
+        rows = [(self.name(path), facts["measurement"], float(facts["seconds"])) for path, facts in self.facts.items()]
+        there = pd.DataFrame(rows, columns=["cell", "measurement", "seconds"])
+        return self._with_kept(SUMMARY, there)
+
+    def name(self, path: Path) -> str:
+        """A cell's folder, seen from the folder of all."""
+        return path.relative_to(self.folder).as_posix()
 
     def table(self, measurement: str, name: str = "rows") -> pd.DataFrame:
         """The rows of one table of all cells of a measurement, cells in the order of their folders.
@@ -102,9 +116,40 @@ class Cells:
             ValueError: There are no such cells.
             ArtifactError: One has no such table.
         """
-        self.of(measurement)
-        chosen = [folder for folder, facts in self.facts.items() if facts["measurement"] == measurement]
-        return pd.concat([read_rows(folder / f"{name}.csv") for folder in chosen], ignore_index=True)
+        if not self.has(measurement):
+            self.of(measurement)
+        return self._rows(measurement, name).drop(columns="cell")
+
+    def _rows(self, measurement: str, name: str) -> pd.DataFrame:
+        """The same with the column ``cell``."""
+        chosen = [path for path, facts in self.facts.items() if facts["measurement"] == measurement]
+        tables = [read_rows(path / f"{name}.csv") for path in chosen]
+        there = [rows.assign(cell=self.name(path)) for path, rows in zip(chosen, tables, strict=True)]
+        rows = pd.concat(there, ignore_index=True) if there else pd.DataFrame({"cell": []}, dtype=str)
+        return self._with_kept(file_of(measurement, name), rows)
+
+    def _with_kept(self, file: str, there: pd.DataFrame) -> pd.DataFrame:
+        """Rows of cells that are there, and kept ones of those that are not, in the order of their names."""
+        before = self.kept.get(file, there.iloc[:0])
+        before = before[~before.cell.isin([self.name(path) for path in self.facts])]
+        both = [rows for rows in (before, there) if len(rows)]
+        rows = pd.concat(both, ignore_index=True).sort_values("cell", kind="stable", ignore_index=True) if both else there
+        return rows[["cell", *rows.columns.drop("cell")]]
+
+    def to_keep(self) -> dict[str, pd.DataFrame]:
+        """All rows, those of cells that are no longer there too, for :func:`load_cells` to take up.
+
+        Returns:
+            Name of a file, without its ending → rows.
+        """
+        tables = {(file.partition(".")[0], file.partition(".")[2] or "rows") for file in self.kept if file != SUMMARY}
+        tables |= {(facts["measurement"], name) for facts in self.facts.values() for name in facts.get("tables", ["rows"])}
+        return {SUMMARY: self.summary} | {file_of(*table): self._rows(*table) for table in sorted(tables)}
+
+
+def file_of(measurement: str, table: str) -> str:
+    """Where a table of all cells of a measurement is kept: ``quality``, ``alignment.barriers``."""
+    return measurement if table == "rows" else f"{measurement}.{table}"
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -115,18 +160,26 @@ def read_rows(path: Path) -> pd.DataFrame:
         raise ArtifactError(f"{path}: expected a table of a cell, found {error}; run the cell again.") from error
 
 
-def load_cells(folder: str | Path) -> Cells:
+def load_cells(folder: str | Path, kept: Path | None = None) -> Cells:
     """Read what the cells of a folder say of themselves.
 
+    Args:
+        folder: Cells, in any depth.
+        kept: Folder of tables from :meth:`Cells.to_keep`: rows of cells that are not in ``folder`` are taken from there.
+
     Raises:
-        ValueError: There are none.
+        ValueError: There are none, and none are kept.
         ArtifactError: One is damaged.
     """
     folder = Path(folder)
     found = {path.parent: load_json(path, "cell") for path in sorted(folder.rglob(CELL))}
-    if not found:
+    before = {path.stem: read_rows(path) for path in sorted(kept.glob("*.csv"))} if kept else {}
+    if not found and SUMMARY not in before:
         raise ValueError(f"{folder}: expected folders with a {CELL}, found none; run the cells first.")
     for path, facts in found.items():
         if "measurement" not in facts:
             raise ArtifactError(f"{path / CELL}: expected what was measured, found {sorted(facts)}; run the cell again.")
-    return Cells(folder, found)
+    for file, rows in before.items():
+        if "cell" not in rows.columns:
+            raise ArtifactError(f"{kept}/{file}.csv: expected a column cell, found {list(rows.columns)}; remove the folder.")
+    return Cells(folder, found, before)

@@ -27,6 +27,7 @@ from wflib.evaluation import (
 )
 from wflib.flow import Flow, Guidance, TaskLoss, sample
 from wflib.measurements.measurement import Inputs, Measurement, Tables
+from wflib.models import polish
 from wflib.networks import Networks, predict
 from wflib.rng import generator
 from wflib.tasks import Dataset, Split
@@ -69,10 +70,11 @@ def measure_quality(inputs: Inputs, options: Options) -> Tables:
 
     Rows of networks of training and of held-out trajectories, any snapshot, come first, as what is to be met. Canonical
     networks have a second row without their output scale, which the thesis drops; wide ones one with all logits times one
-    factor, the best on validation data. Diversity is measured at the most steps without guidance: mean and deviation over
-    pairs of the Jensen–Shannon divergence over inputs, and of the thesis' equation 7.2. Parts of the data as in the audit.
+    factor, the best on validation data. At the most steps without guidance there is a row after the steps of training that
+    the settings' section sample asks for, if any, and diversity is measured: mean and deviation over pairs of the
+    Jensen–Shannon divergence over inputs, and of the thesis' equation 7.2. Parts of the data as in the audit.
     """
-    flow, seed = inputs.flow(), options.seed
+    flow, seed, config = inputs.flow(), options.seed, inputs.settings.sample
     zoo, dataset = inputs.of_flow(flow)
     own = DrawQuality(zoo, dataset.test, seed)
     rows = []
@@ -91,12 +93,16 @@ def measure_quality(inputs: Inputs, options: Options) -> Tables:
             x = sample(wide, options.networks, steps, generator(seed, "paper", "prior"), guidance)
             drawn = wide.coordinates.decode_state(x).to("cpu")
             seconds = (time.perf_counter() - started) / len(drawn)
-            diverse = steps == max(options.steps) and strength == 0
-            for form, networks in forms(drawn, dataset.validation, wide is not flow):
+            plainest = steps == max(options.steps) and strength == 0
+            found = {form: (networks, seconds) for form, networks in forms(drawn, dataset.validation, wide is not flow)}
+            if plainest and wide is flow and config.polish_steps:
+                after = polish(drawn, dataset.train, dataset.validation, config)
+                found["trained further"] = after.networks, seconds + after.seconds / len(drawn)
+            for form, (networks, seconds) in found.items():
                 row = {"source": "samples", "steps": steps, "guidance": strength, "width": width, "form": form}
-                row |= measured(networks, dataset, options, diverse) | {"draw_seconds": seconds}
-                if form == "as drawn" and wide is flow:
-                    row["variance_ratio"] = own(drawn)["variance_ratio"]
+                row |= measured(networks, dataset, options, plainest) | {"draw_seconds": seconds}
+                if form in ("as drawn", "trained further") and wide is flow:
+                    row["variance_ratio"] = own(networks)["variance_ratio"]
                 rows.append(row)
             bar.update()
     return {"rows": pd.DataFrame(rows)}
@@ -128,4 +134,4 @@ def measured(networks: Networks, dataset: Dataset, options: Options, diverse: bo
     return found
 
 
-QUALITY = Measurement("quality", measure_quality, Options, ("data", "aligned", "canonical", "flow"))
+QUALITY = Measurement("quality", measure_quality, Options, ("data", "aligned", "canonical", "flow"), settings=True)

@@ -21,7 +21,9 @@ from wflib.zoo import train_networks
 
 __all__ = ["TRANSFER", "recipe_of", "trained_by_adam"]
 
-STRENGTHS, RATES = (0.1, 0.3, 1.0, 3.0, 10.0), (0.001, 0.003, 0.01, 0.03)
+STRENGTHS, RATES = (0.1, 1.0, 3.0, 10.0, 30.0), (0.001, 0.003, 0.01, 0.03)
+STRONGER = (1, 3, 10)
+"""Strengths at more steps, times the best at fewer: a step of guidance is λ / steps long, and short ones do no harm."""
 
 
 class Options(Section):
@@ -67,7 +69,7 @@ def trained_by_adam(start: Networks, train: Split, rate: float, steps: list[int]
 
 
 def measure_transfer(inputs: Inputs, options: Options) -> Tables:
-    """Draw networks guided by another task's training loss, for every strength and number of steps.
+    """Draw networks guided by another task's training loss: by several strengths, most at the fewest steps.
 
     Beside them: draws without guidance; as many mini-batch steps of Adam from the flow's prior and from its draws, for every
     learning rate; and networks trained on the task by Adam for some epochs. Guidance and training see training data only,
@@ -77,20 +79,25 @@ def measure_transfer(inputs: Inputs, options: Options) -> Tables:
     dataset = inputs.dataset(flow.architecture, inputs.path("flow"), "target")
     rows: list[dict[str, Any]] = []
 
-    def add(way: str, steps: int, setting: float, networks: Networks, seconds: float) -> None:
+    def add(way: str, steps: int, setting: float, networks: Networks, seconds: float) -> float:
         row = {"way": way, "steps": steps, "setting": setting, "seconds": seconds / len(networks)}
         rows.append(row | measured(networks.to("cpu"), dataset))
+        return float(rows[-1]["validation_nll"])
 
-    with inputs.progress(len(options.steps) * (1 + len(options.strength) + len(options.rate)), "transfer") as bar:
+    strengths, losses = options.strength, dict[float, float]()
+    draws = len(options.steps) * (1 + len(STRONGER) + len(options.rate)) + len(strengths) - len(STRONGER)
+    with inputs.progress(draws, "transfer") as bar:
         sample(flow, 2, 1, generator(seed, "paper", "once"))  # what is slow once only
-        for steps in options.steps:
-            for strength in (0.0, *options.strength):
+        for steps in sorted(options.steps):
+            for strength in (0.0, *strengths):
                 started = time.perf_counter()
                 guidance = guidance_by(flow, dataset.train, strength, seed)
                 x = sample(flow, options.networks, steps, generator(seed, "paper", "prior"), guidance)
                 way, seconds = "guided" if strength else "not guided", time.perf_counter() - started
-                add(way, steps, strength, flow.coordinates.decode_state(x), seconds)
+                losses[strength] = add(way, steps, strength, flow.coordinates.decode_state(x), seconds)
                 bar.update()
+            best = min(strengths, key=losses.__getitem__)
+            strengths = tuple(factor * best for factor in STRONGER)
             unguided = flow.coordinates.decode_state(sample(flow, options.networks, 16, generator(seed, "paper", "prior")))
             prior = flow.coordinates.decode_state(flow.prior.sample(options.networks, generator(seed, "paper", "prior")))
             for rate in options.rate:

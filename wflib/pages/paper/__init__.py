@@ -24,16 +24,17 @@ INTRODUCTION = (
 
 
 def thesis_page(cells: Cells) -> Contents:
-    """README.md, an offline page.html, figures as SVG and all numbers as CSV."""
-    seconds = sum(float(facts["seconds"]) for facts in cells.facts.values())
-    parts = ["# The thesis' results, here", INTRODUCTION.format(cells=len(cells.facts), hours=seconds / 3600)]
-    contents: dict[str, bytes] = {}
+    """README.md, an offline page.html, figures as SVG, and as CSV the rows of all cells, which the next page takes up."""
+    made, tables = cells.summary, cells.to_keep()
+    parts = ["# The thesis' results, here", INTRODUCTION.format(cells=len(made), hours=made.seconds.sum() / 3600)]
+    contents = {
+        f"tables/{name}.csv": rows.to_csv(index=False, float_format="%.7g").encode() for name, rows in tables.items()
+    }
     images: dict[str, bytes] = {}
     for section in (make(cells) for make in SECTIONS):
         parts += [f"## {section.title}", *section.blocks]
         for name, (drawing, caption) in section.figures.items():
             images[f"figures/{name}.svg"] = drawing
             parts += [f"![{caption.split(':')[0]}](figures/{name}.svg)", caption]
-        contents |= {f"tables/{name}.csv": rows.to_csv(index=False).encode() for name, rows in section.tables.items()}
     text = "\n\n".join(parts) + "\n"
     return contents | images | {"README.md": text.encode(), "page.html": render_html(text, images).encode()}

@@ -33,7 +33,7 @@ def gaussian(cells: Cells) -> Section:
         lines.append([METHODS[method], way, *numbers, single(part, "variance_ratio", 3)])
     head = ["Method", "Sampling", "Mean weight", "Deviation between networks", "Variance ratio"]
     figures = {"gaussian": (histograms(means), "Figure 7.1: means of the weights of drawn networks.")}
-    return Section(title, [markdown_table(head, lines, []), EXPLAINED, *sentences(rows)], figures, {"gaussian": rows})
+    return Section(title, [markdown_table(head, lines, []), EXPLAINED, *sentences(rows)], figures)
 
 
 def sentences(rows: pd.DataFrame) -> list[str]:

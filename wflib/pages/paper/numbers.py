@@ -25,13 +25,11 @@ class Section:
         title: Its heading.
         blocks: Markdown, tables and paragraphs.
         figures: Name → SVG and caption.
-        tables: Name → all numbers.
     """
 
     title: str
     blocks: list[str]
     figures: Mapping[str, tuple[bytes, str]] = field(default_factory=dict)
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def table_of(cells: Cells, measurement: str, name: str = "rows") -> pd.DataFrame:

@@ -41,7 +41,7 @@ def widths(cells: Cells) -> Section:
             line = [geometry.capitalize(), METHODS[method], f"{width:.0f}", f"{guidance:g}", *map(published, numbers)]
             lines.append([*line, both(drawn, "accuracy"), both(drawn, "nll"), both(mended, "nll")])
     blocks = ["### Table 7.4", markdown_table(head, lines, []), EXPLAINED, *width_sentences(rows)]
-    return Section(title, blocks, {}, {"widths": rows} if len(rows) else {})
+    return Section(title, blocks, {})
 
 
 def width_sentences(rows: pd.DataFrame) -> Iterator[str]:
@@ -89,7 +89,7 @@ def sizes(cells: Cells) -> Section:
         drawing = svg_bytes(figure)
     caption = "Figure 7.7: quality of draws by the flow's size, the same number of iterations for all."
     blocks = [markdown_table(head, lines, []), *size_sentences(rows)]
-    return Section(title, blocks, {"sizes": (drawing, caption)}, {"sizes": rows})
+    return Section(title, blocks, {"sizes": (drawing, caption)})
 
 
 def size_sentences(rows: pd.DataFrame) -> Iterator[str]:

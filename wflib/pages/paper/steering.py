@@ -49,7 +49,6 @@ def steering(cells: Cells) -> Section:
         title,
         [markdown_table([*head, "Variance ratio"], lines, []), EXPLAINED, *sentences(rows)],
         {"steering": (figure_of(rows), caption)},
-        {"steering": rows},
     )
 
 
@@ -118,4 +117,4 @@ def regression(cells: Cells) -> Section:
         "Coverage of 90 %",
     ]
     words = "In deviations of the target, test data unless said; noise by maximum likelihood on validation data."
-    return Section(title, [markdown_table(head, lines, []), words, *said], {}, {"regression": rows})
+    return Section(title, [markdown_table(head, lines, []), words, *said], {})

@@ -37,17 +37,14 @@ def transfer(cells: Cells) -> Section:
     """Table 7.3 and figure 7.6."""
     rows, starts = table_of(cells, "transfer"), table_of(cells, "starts")
     blocks = ["### Table 7.3", guided_table(rows), EXPLAINED, *guided_sentences(rows)]
-    figures, tables = {}, {}
-    if len(rows):
-        tables["transfer"] = rows
+    figures = {}
     if len(starts):
-        tables["starts"] = starts
         blocks += ["### Figure 7.6", starts_table(starts), *start_sentences(starts)]
         caption = "Figure 7.6: training on Fashion-MNIST by Adam from several starts: means of runs, bands their extremes."
         figures["starts"] = (starts_figure(starts), caption)
     else:
         blocks += ["### Figure 7.6", MISSING]
-    return Section("7.3.3 Transfer to Fashion-MNIST", blocks, figures, tables)
+    return Section("7.3.3 Transfer to Fashion-MNIST", blocks, figures)
 
 
 def guided_table(rows: pd.DataFrame) -> str:
