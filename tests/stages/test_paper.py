@@ -136,6 +136,12 @@ def test_quality_says_what_is_drawn_and_what_was_learned(cells):
     assert losses["one factor"] <= losses["as drawn"] + 1e-6
 
 
+def test_averages_are_of_draws_of_these_trained_further_and_of_trained_networks(cells):
+    table = rows("averages-geometric").set_index(["source", "count"])
+    assert set(table.index) == {(name, count) for name in ("samples", "trained further", "training") for count in (1, 4)}
+    assert table.test_nll_mean["trained further", 1] != table.test_nll_mean["samples", 1]
+
+
 def test_transfer_reads_training_data_and_counts_gradients(cells):
     table = rows("transfer")
     assert table.groupby("way").size().to_dict() == {

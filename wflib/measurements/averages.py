@@ -12,7 +12,8 @@ from wflib.config import Count, Section, Seed
 from wflib.evaluation import bayesian_model_average, expected_calibration_error, mean_and_std
 from wflib.flow import sample
 from wflib.measurements.measurement import Inputs, Measurement, Tables
-from wflib.measurements.quality import BINS, learned_networks
+from wflib.measurements.quality import BINS, FURTHER, learned_networks
+from wflib.models import polish
 from wflib.networks import Networks, accuracy, negative_log_likelihood, predict
 from wflib.rng import generator
 from wflib.tasks import Dataset
@@ -35,15 +36,16 @@ class Options(Section):
 def measure_averages(inputs: Inputs, options: Options) -> Tables:
     """Accuracy, NLL and calibration error on test data of averages of 1, 2, … random draws, as mean and deviation.
 
-    The same of networks of training trajectories, any snapshot, and the accuracy on validation data.
+    The same of these draws after the steps of training that the settings' section sample asks for, if any, of networks of
+    training trajectories, any snapshot, and the accuracy on validation data.
     """
-    flow, seed = inputs.flow(), options.seed
+    flow, seed, config = inputs.flow(), options.seed, inputs.settings.sample
     zoo, dataset = inputs.of_flow(flow)
     x = sample(flow, options.networks, options.steps, generator(seed, "paper", "averages"))
-    sets = {
-        "samples": flow.coordinates.decode_state(x).to("cpu"),
-        "training": learned_networks(zoo.training_part, options.networks, seed, "averages"),
-    }
+    sets = {"samples": flow.coordinates.decode_state(x).to("cpu")}
+    if config.polish_steps:
+        sets[FURTHER] = polish(sets["samples"], dataset.train, dataset.validation, config).networks
+    sets["training"] = learned_networks(zoo.training_part, options.networks, seed, "averages")
     return {"rows": pd.concat([averages_of(name, part, dataset, options) for name, part in sets.items()])}
 
 
@@ -71,4 +73,4 @@ def averages_of(source: str, networks: Networks, dataset: Dataset, options: Opti
     return pd.DataFrame(rows)
 
 
-AVERAGES = Measurement("averages", measure_averages, Options, ("data", "aligned", "canonical", "flow"))
+AVERAGES = Measurement("averages", measure_averages, Options, ("data", "aligned", "canonical", "flow"), settings=True)

@@ -33,8 +33,10 @@ from wflib.rng import generator
 from wflib.tasks import Dataset, Split
 from wflib.zoo import Zoo
 
-__all__ = ["QUALITY", "guidance_by", "learned_networks"]
+__all__ = ["FURTHER", "QUALITY", "guidance_by", "learned_networks"]
 
+FURTHER = "trained further"
+"""Draws after the steps of training that settings ask for."""
 BATCH, BINS = 64, 15
 """Training examples of a guidance gradient, as the thesis trains with; bins of calibration errors."""
 
@@ -97,11 +99,11 @@ def measure_quality(inputs: Inputs, options: Options) -> Tables:
             found = {form: (networks, seconds) for form, networks in forms(drawn, dataset.validation, wide is not flow)}
             if plainest and wide is flow and config.polish_steps:
                 after = polish(drawn, dataset.train, dataset.validation, config)
-                found["trained further"] = after.networks, seconds + after.seconds / len(drawn)
+                found[FURTHER] = after.networks, seconds + after.seconds / len(drawn)
             for form, (networks, seconds) in found.items():
                 row = {"source": "samples", "steps": steps, "guidance": strength, "width": width, "form": form}
                 row |= measured(networks, dataset, options, plainest) | {"draw_seconds": seconds}
-                if form in ("as drawn", "trained further") and wide is flow:
+                if form in ("as drawn", FURTHER) and wide is flow:
                     row["variance_ratio"] = own(networks)["variance_ratio"]
                 rows.append(row)
             bar.update()

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from wflib.measurements import Cells
 from wflib.pages.files import Contents
-from wflib.pages.paper import gaussian, quality, sizes, steering, transfer
+from wflib.pages.paper import averages, gaussian, quality, sizes, steering, transfer
 from wflib.pages.paper.numbers import MISSING, Section
 from wflib.report.document import render_html
 
 __all__ = ["SECTIONS", "thesis_page"]
 
 SECTIONS: tuple[Callable[[Cells], Section], ...] = (
-    *(gaussian.gaussian, quality.wdbc, quality.mnist, quality.averages, transfer.transfer),
+    *(gaussian.gaussian, quality.wdbc, quality.mnist, averages.averages, transfer.transfer),
     *(sizes.widths, sizes.sizes, steering.steering, steering.regression),
 )
 INTRODUCTION = (

@@ -1,8 +1,7 @@
-"""Tables 7.1 and 7.2, figures 7.2 to 7.5: how good networks from the three flows are."""
+"""Tables 7.1 and 7.2, figures 7.2 to 7.4: how good networks from the three flows are."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 
 import pandas as pd
@@ -10,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wflib.measurements import Cells
+from wflib.measurements.quality import FURTHER
 from wflib.pages.paper.numbers import MISSING, Section, both, chosen, first_of, plain, published, single, table_of
 from wflib.pages.paper.thesis import DIVERSITY, MNIST, WDBC, Pair
 from wflib.report.barriers import barrier_limits, barrier_matrix
@@ -17,7 +17,7 @@ from wflib.report.curves import framed
 from wflib.report.tables import markdown_table
 from wflib.report.theme import INK, log_scale, svg_bytes, theme
 
-__all__ = ["GEOMETRIES", "GEOMETRY_COLOURS", "METHODS", "averages", "mnist", "most_steps", "wdbc"]
+__all__ = ["GEOMETRIES", "GEOMETRY_COLOURS", "METHODS", "mnist", "most_steps", "wdbc"]
 
 GEOMETRIES = ("euclidean", "normalized", "geometric")
 GEOMETRY_COLOURS = {"euclidean": "#0072B2", "normalized": "#009E73", "geometric": "#D55E00"}
@@ -29,7 +29,6 @@ WORDS = {
     ("aligned", "initialization"): " (aligned, own initialization)",
 }
 METHODS = {"thesis": "published method", "ours": "project's method"}
-FURTHER = "trained further"
 Published = Mapping[tuple[str, str, str], tuple[Pair, Pair]]
 EXPLAINED = (
     "Test data; mean ± deviation over samples ± deviation over seeds, at the most Euler steps without guidance. Loss in "
@@ -229,57 +228,3 @@ def wdbc(cells: Cells) -> Section:
 def mnist(cells: Cells) -> Section:
     """Section 7.3.1."""
     return task_section(cells, "mnist", "7.3.1 MNIST: quality and diversity", MNIST, COLUMNS[1:3], 0.87)
-
-
-def averages(cells: Cells) -> Section:
-    """Section 7.3.2, figure 7.5: averages of 1 to 100 samples."""
-    rows = table_of(cells, "averages")
-    blocks, figures = [], {}
-    for task in [] if rows.empty else list(dict.fromkeys(rows.task)):
-        for method in dict.fromkeys(rows[rows.task == task].method):
-            part = chosen(rows, task=task, method=method, alignment="aligned")
-            if part.empty:
-                continue
-            caption = f"Averages of predictions, {task}, {METHODS[method]}: accuracy, loss and calibration error (test)."
-            figures[f"averages-{task}-{method}"] = (averages_figure(part), f"Figure 7.5: {caption}")
-            blocks.append(average_sentence(part, task, method))
-    if not blocks:
-        blocks = [MISSING]
-    return Section("7.3.2 Averages of samples", blocks, figures)
-
-
-def average_sentence(rows: pd.DataFrame, task: str, method: str) -> str:
-    """Which flows' averages of at most 32 reach single trained networks."""
-    single_network = chosen(rows, source="training", count=1).test_accuracy_mean.mean()
-    said = []
-    for (geometry, coupling), part in chosen(rows, source="samples").groupby(["geometry", "coupling"], sort=False):
-        means = part[part["count"] <= 32].groupby("count").test_accuracy_mean.mean()
-        enough = means.index[means >= single_network]
-        words = f"at {enough[0]}" if len(enough) else f"not ({means.max():.3f})"
-        said.append(f"{geometry}, {coupling}: {words}")
-    reached = "" if math.isnan(single_network) else f" ({single_network:.3f})"
-    return (
-        f"{task}, {METHODS[method]}: averages of at most 32 samples reach the accuracy of single trained networks{reached}: "
-        f"{'; '.join(said)}."
-    )
-
-
-def averages_figure(rows: pd.DataFrame) -> bytes:
-    """Accuracy, loss and calibration error against the number of samples, a row of panels for each coupling."""
-    couplings = list(dict.fromkeys(rows.coupling))
-    with theme():
-        figure = Figure(figsize=(11, 3 * len(couplings)), layout="constrained")
-        for coupling, panels in zip(couplings, figure.subplots(len(couplings), 3, squeeze=False), strict=True):
-            part = rows[rows.coupling == coupling]
-            trained = part[part.source == "training"]
-            for axes, measure in zip(panels, ("test_accuracy_mean", "test_nll_mean", "test_ece_mean"), strict=True):
-                for geometry, line in part[part.source == "samples"].groupby("geometry", sort=False):
-                    means = line.groupby("count")[measure].mean()
-                    axes.plot(means.index, means, marker="o", markersize=4, color=GEOMETRY_COLOURS[geometry], label=geometry)
-                means = trained.groupby("count")[measure].mean()
-                axes.plot(means.index, means, color=INK, linestyle="--", linewidth=1, label="trained networks")
-                axes.set_xscale("log", base=2)
-                axes.set(xlabel="networks averaged", ylabel=measure.removesuffix("_mean").replace("_", " "), title=coupling)
-                framed(axes)
-            panels[0].legend(fontsize="x-small")
-        return svg_bytes(figure)
