@@ -38,7 +38,7 @@ def number_of_processes(wanted: str | int) -> int:
     """
     if wanted == "auto":
         threads = 1 if torch.cuda.is_available() else min(MOST, torch.get_num_threads())
-        return 2 ** (threads.bit_length() - 1)
+        return 1 << (threads.bit_length() - 1)
     if not str(wanted).isdecimal() or int(wanted) < 1:
         raise ValueError(f"expected a number from 1, or auto, got {wanted!r}")
     return int(wanted)
@@ -67,10 +67,10 @@ def helpers(processes: int) -> Iterator[str]:
         shared = {**os.environ, MEETING: meeting, "WORLD_SIZE": str(processes), "OMP_NUM_THREADS": str(threads)}
         started, logs, done = [], [Path(folder) / f"{rank}.log" for rank in range(1, processes)], threading.Event()
         for rank, path in enumerate(logs, 1):
-            with path.open("wb") as log:
+            with path.open("wb") as output:
                 own = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
                 command = [sys.executable, *sys.orig_argv[1:]]
-                started.append(subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=log))
+                started.append(subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=output))
         for process, log in zip(started, logs, strict=True):
             threading.Thread(target=stop_if_it_fails, args=(process, log, done), daemon=True).start()
         before = torch.get_num_threads()

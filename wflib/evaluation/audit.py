@@ -253,19 +253,19 @@ def audit_networks(
         if lost := int((~torch.isfinite(side)).any(1).sum()):
             raise ValueError(f"audit_networks: expected finite losses, found others in {lost} of {len(side)} of {name}.")
     single, single_theirs = networks[ours_one], theirs[theirs_one]
-    features = [network_features(side, split) for side in (single, single_theirs)]
+    ours_features, theirs_features = (network_features(side, split) for side in (single, single_theirs))
     own = None if trajectory is None else runs[ours_one]
     sides = [(single, own), (single_theirs, None)]
     return Audit(
         source=source,
         networks=len(ours_one),
         held_out=len(theirs_one),
-        loss=compare_means(*losses, runs, other.trajectory),
+        loss=compare_means(losses[0], losses[1], runs, other.trajectory),
         loss_distribution=loss_test(losses[0][ours_one].mean(1), losses[1][theirs_one].mean(1)),
-        classifier=classifier_test(*features, generator, rounds=rounds),
-        kernel=kernel_test(*features, generator, permutations),
+        classifier=classifier_test(ours_features, theirs_features, generator, rounds=rounds),
+        kernel=kernel_test(ours_features, theirs_features, generator, permutations),
         norms=norm_test(networks, theirs, runs, other.trajectory),
-        coverage=density_coverage(*features, generator, permutations=permutations),
+        coverage=density_coverage(ours_features, theirs_features, generator, permutations=permutations),
         copying=audit_copying(single, training, held_out, generator, own, snapshots, permutations=permutations),
         novelty=function_novelty(sides, training, novelty_split or split),
     )

@@ -49,7 +49,7 @@ def squared_distance_bound(queries: Networks, training: Networks) -> Tensor:
     for name in (name for name, _ in architecture.shapes if name not in architecture.statistics):
         for groups, sides in cells(architecture.axes(name), [queries.weights[name], training.weights[name]]):
             if not groups:
-                bound += torch.cdist(*sides).square()
+                bound += torch.cdist(sides[0], sides[1]).square()
             elif len(groups) == 1:
                 alone[groups[0]].append(sides)
             else:

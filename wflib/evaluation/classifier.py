@@ -124,10 +124,12 @@ def principal_scores(function: np.ndarray, learned: np.ndarray, components: int)
         if values[-1] > 1e-10 * values[0]:
             directions = vectors.T @ centred[learned]
             signs = np.sign(directions[np.arange(most), np.abs(directions).argmax(1)])
-            return products @ (vectors * signs / np.sqrt(values))
+            scores: np.ndarray = products @ (vectors * signs / np.sqrt(values))
+            return scores
     solver = "covariance_eigh" if len(seen) >= seen.shape[1] else "full"
     with np.errstate(invalid="ignore"):  # Networks may all be equal: shares of no variance, which nothing uses.
-        return PCA(most, svd_solver=solver).fit(seen).transform(function)
+        projected: np.ndarray = PCA(most, svd_solver=solver).fit(seen).transform(function)
+    return projected
 
 
 def delong(positive: np.ndarray, negative: np.ndarray) -> tuple[float, float]:

@@ -43,7 +43,8 @@ def numbered(clusters: Tensor | None, networks: int) -> Tensor:
         return torch.arange(networks)
     if tuple(clusters.shape) != (networks,):
         raise ValueError(f"Shape mismatch: clusters expected ({networks},), got {tuple(clusters.shape)}.")
-    return clusters.cpu().unique(return_inverse=True)[1]
+    labels: Tensor = clusters.cpu().unique(return_inverse=True)[1]
+    return labels
 
 
 def one_per_cluster(clusters: Tensor, generator: torch.Generator) -> Tensor:

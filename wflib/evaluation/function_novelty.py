@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from wflib.evaluation.mistakes import PackedMistakes
 from wflib.evaluation.novelty import error_overlap
 
 __all__ = ["largest_error_overlap", "nearest_function"]
@@ -74,7 +75,10 @@ def nearest_function(
 
 @torch.no_grad()
 def largest_error_overlap(
-    wrong: Tensor, training_wrong: Tensor, clusters: Tensor | None = None, training_clusters: Tensor | None = None
+    wrong: Tensor,
+    training_wrong: Tensor | PackedMistakes,
+    clusters: Tensor | None = None,
+    training_clusters: Tensor | None = None,
 ) -> Tensor:
     """Maximum over all training networks of the overlap (intersection over union) of wrongly predicted examples.
 
@@ -86,7 +90,7 @@ def largest_error_overlap(
 
     Args:
         wrong: (networks, examples) bool.
-        training_wrong: (training networks, examples) bool.
+        training_wrong: (training networks, examples) bool, packed where they are very many.
         clusters: Trajectory of each network, where they are of the zoo; None for drawn networks.
         training_clusters: Trajectory of each training network; those of a network's own do not count.
 

@@ -66,7 +66,8 @@ def pooled(networks: Networks | StoredNetworks, index: Tensor) -> tuple[Tensor, 
     flat = networks.flat
 
     def average(of: Callable[[Tensor], Tensor]) -> Tensor:
-        return pool(sum(of(part.double().cpu()).sum(0) for part in flat.split(1000)) / len(flat), index)
+        sums = (of(part.double().cpu()).sum(0) for part in flat.split(1000))
+        return pool(sum(sums, torch.zeros((), dtype=torch.float64)) / len(flat), index)
 
     mean = average(lambda part: part)
     return mean, average(lambda part: (part - mean[index]).square())

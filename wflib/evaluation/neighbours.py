@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ __all__ = ["CopyingAudit", "audit_copying", "nearest_of_sets"]
 
 SETS = 5
 """Most disjoint sets of training trajectories, each as large as the held-out part, that the copying ratio is a mean over."""
+Some = TypeVar("Some", Networks, StoredNetworks)
+"""Networks in memory, or on disk: parts of one zoo are of one kind."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def nearest_of_sets(
     return [nearest_candidate(queries, networks, candidates, generator) for candidates in near]
 
 
-def together(one: Networks | StoredNetworks, other: Networks | StoredNetworks) -> Networks | StoredNetworks:
+def together(one: Some, other: Some) -> Some:
     """The networks of both parts of a zoo, in memory or on disk as the parts are."""
     if isinstance(one, StoredNetworks):
         return one.joined(other)
@@ -131,8 +134,8 @@ def audit_copying(
     sets = [torch.ones_like(learned), learned, relative_to, *(torch.isin(run, part) for part in (as_many, *equal))]
     own = None if trajectory is None else trajectory.cpu()[:, None] == numbers[run][None, :]
     everything, *others = nearest_of_sets(networks, neighbours, sets, generator, shortlist, own)
-    seen, reference, unseen_equal, *seen_equal = (distance.double().cpu() for distance, _ in others)
-    seen_equal = torch.stack(seen_equal)
+    seen, reference, unseen_equal, *seen_sets = (distance.double().cpu() for distance, _ in others)
+    seen_equal = torch.stack(seen_sets)
     candidates = unseen.select(torch.isin(unseen.trajectory, numbers[asking]))
     candidates = candidates[one_per_cluster(candidates.trajectory, generator)]
     asked = nearest_of_sets(candidates.networks.to(networks.device), neighbours, sets[1:3], generator, shortlist)

@@ -99,7 +99,8 @@ def distribution(audit: Audit, rejected: dict[str, float], level: float) -> str:
             f"(AUC {classifier.auc:.3f} [{classifier.low:.3f}, {classifier.high:.3f}])."
         )
     numbers = details(audit)
-    said = "; ".join(f"{name} ({numbers[name]}, {told_p(rejected[name])})" for name in sorted(rejected, key=rejected.get))
+    ordered = sorted(rejected, key=rejected.__getitem__)
+    said = "; ".join(f"{name} ({numbers[name]}, {told_p(rejected[name])})" for name in ordered)
     return f"{audit.source}: not the distribution of held-out networks, say {len(rejected)} of {len(numbers)} tests: {said}."
 
 

@@ -128,7 +128,7 @@ def compare_means(
             f"Shape mismatch: compare_means expected the same examples, got {tuple(ours.shape)}, {tuple(theirs.shape)}."
         )
     sides = [losses.double().mean(1, keepdim=True) for losses in (ours, theirs)]
-    found = clustered_difference(*sides, our_clusters, their_clusters)
+    found = clustered_difference(sides[0], sides[1], our_clusters, their_clusters)
     over_networks = found.error.item()
     over_examples = error_over_examples(ours.double().mean(0).cpu() - theirs.double().mean(0).cpu())
     left, right = estimate_mean(ours, our_clusters), estimate_mean(theirs, their_clusters)

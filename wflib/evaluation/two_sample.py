@@ -154,7 +154,7 @@ def norm_test(
         Relative differences of mean norms and p-values, by tensor.
     """
     sides, names = [tensor_norms(side) for side in (ours, theirs)], [name for name, _ in ours.architecture.shapes]
-    found = clustered_difference(*sides, our_clusters, their_clusters)
+    found = clustered_difference(sides[0], sides[1], our_clusters, their_clusters)
     reference = sides[1].double().mean(0).cpu().clamp_min(1e-300)
     adjusted = holm(dict(zip(names, found.p_value.tolist(), strict=True)))
     largest = min(adjusted, key=lambda name: (adjusted[name], -abs(found.difference[names.index(name)].item())))
@@ -212,5 +212,6 @@ def density_coverage(
     # The observed one is among those that standardize, so that all relabellings are treated alike.
     everything = torch.cat([observed[None], permuted])
     deviation = ((everything - everything.mean(0)).abs() / everything.std(0).clamp_min(1e-12)).amax(1)
-    expected = permuted.mean(0).tolist()
-    return DensityCoverage(*observed.tolist(), *expected, permutation_p_value(deviation[0], deviation[1:]))
+    (density, coverage), (expected_density, expected_coverage) = observed.tolist(), permuted.mean(0).tolist()
+    p_value = permutation_p_value(deviation[0], deviation[1:])
+    return DensityCoverage(density, coverage, expected_density, expected_coverage, p_value)

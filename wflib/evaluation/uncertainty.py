@@ -35,7 +35,8 @@ def predictive_entropy(log_probabilities: Tensor) -> Tensor:
         ValueError: Another shape.
     """
     check_average(log_probabilities)
-    return torch.special.entr(log_probabilities.exp()).sum(-1)
+    entropies: Tensor = torch.special.entr(log_probabilities.exp()).sum(-1)
+    return entropies
 
 
 def out_of_distribution_auroc(inside: Tensor, outside: Tensor) -> float:

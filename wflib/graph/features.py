@@ -23,6 +23,9 @@ class GraphFeatures(nn.Module):
         constant_widths: Constants of an edge, by block.
     """
 
+    places: Tensor
+    order: Tensor
+
     def __init__(self, graph: NeuralGraph) -> None:
         super().__init__()
         parts = [graph.whole, *(group.places for group in graph.groups), *(block.places for block in graph.edges)]

@@ -9,6 +9,7 @@ edges are a dense block, so batched matrix products do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -139,7 +140,7 @@ def neural_graph(architecture: Architecture, ends: bool = True) -> NeuralGraph:
                 if (source, target) in edge_features and source != target:
                     edge_features[source, target].append(block.transpose(0, 1))
                 else:
-                    edge_features.setdefault(groups, []).append(block)
+                    edge_features.setdefault((target, source), []).append(block)
     names = [group.name for group in chosen]
     for index, group in enumerate(chosen):
         if group.parent is not None:
@@ -188,7 +189,9 @@ def owners_along(axis: Axis, place: int, shape: tuple[int, ...], starts: dict[st
             places = block.places.reshape(-1, block.places.shape[-1])
             node[places], role[places] = numbers(places, starts[block.group])
     node, role = node.view(view), role.view(view)
-    for block in (block for block in axis.blocks if block.rows is not None):
+    for block in axis.blocks:
+        if block.rows is None:
+            continue
         nodes, roles = torch.full((len(block.places), axis.size), -1), torch.zeros(len(block.places), axis.size).long()
         nested = block.places.flatten(0, 1)
         own, copies = (part.view(block.places.shape) for part in numbers(nested, starts[block.group]))
@@ -209,7 +212,9 @@ def numbers(places: Tensor, start: int) -> tuple[Tensor, Tensor]:
     return node, torch.arange(copies).expand(count, copies)
 
 
-def pieces(name: str, owners: list[Owners], start: int, shape: tuple[int, ...], group_of: Tensor, nodes: int):
+def pieces(
+    name: str, owners: list[Owners], start: int, shape: tuple[int, ...], group_of: Tensor, nodes: int
+) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     """The coordinates of one tensor by the groups that they belong to.
 
     Yields:

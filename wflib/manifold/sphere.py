@@ -9,7 +9,7 @@ from torch import Tensor
 __all__ = ["StableSphere"]
 
 
-class StableSphere(geoopt.Sphere):
+class StableSphere(geoopt.Sphere):  # type: ignore[misc]  # geoopt has no types
     """geoopt's sphere S^{d-1} ⊂ R^d over the last axis, whose distance does not go through ``acos``.
 
     ``acos`` loses half of the digits near ±1 and returns NaN past them; ``atan2`` of the chord and its complement does
@@ -41,7 +41,7 @@ class StableSphere(geoopt.Sphere):
         stands for a neuron without a direction, it is zero: paths stay where they are.
         """
         # ⟨x, x⟩ is one only up to rounding, so a single projection leaves a radial rest that antipodes would blow up.
-        direction = self.proju(x, self.proju(x, y - x))
+        direction: Tensor = self.proju(x, self.proju(x, y - x))
         length = direction.norm(dim=-1, keepdim=True)
         angle = self.dist(x, y, keepdim=True)
         tiny = torch.finfo(x.dtype).eps
@@ -84,7 +84,8 @@ class StableSphere(geoopt.Sphere):
             direction = self.logmap(x, y) / angle
             turned = angle * (torch.cos(t * angle) * direction - torch.sin(t * angle) * x)
             velocity = torch.where(opposite, turned, velocity)
-        return self.proju(self.geodesic_point(x, y, t), velocity)
+        tangent: Tensor = self.proju(self.geodesic_point(x, y, t), velocity)
+        return tangent
 
 
 def antipodal(angle: Tensor) -> Tensor:

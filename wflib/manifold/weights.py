@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import geoopt
@@ -33,7 +34,7 @@ class Factor(NamedTuple):
     shape: tuple[int, ...]
 
 
-class WeightManifold(geoopt.ProductManifold):
+class WeightManifold(geoopt.ProductManifold):  # type: ignore[misc]  # geoopt has no types
     """Points are flat vectors (..., D) in the architecture's tensor order.
 
     A geoopt product manifold: ``projx, proju, expmap, logmap, retr, transp, dist, inner`` work on whole batches, with one
@@ -86,7 +87,7 @@ class WeightManifold(geoopt.ProductManifold):
         joined = torch.cat(flat, -1)
         return joined if self.order is None else joined.index_select(-1, self.order.to(joined.device))
 
-    def blockwise(self, function, *points: Tensor) -> Tensor:
+    def blockwise(self, function: Callable[..., Tensor], *points: Tensor) -> Tensor:
         """Apply ``function(factor, *blocks)`` to every factor and pack the results."""
         results = []
         for index, factor in enumerate(self.manifolds):
@@ -175,10 +176,13 @@ def weight_manifold(architecture: Architecture) -> WeightManifold:
 
     Returns:
         The product manifold in the order of the flat vector.
+
+    Raises:
+        ValueError: It has an output scale, but no output layer.
     """
-    if not architecture.canonical:
+    if architecture.norm is None:
         return flat_manifold(architecture)
-    spheres = [part for part in sphere_factors(architecture) if part.shape[1] > 1]
+    spheres = [part for part in sphere_factors(architecture, architecture.norm) if part.shape[1] > 1]
     everywhere, curved = torch.arange(architecture.dimension), torch.zeros(architecture.dimension, dtype=torch.bool)
     for part in spheres:
         curved[part.places] = True
@@ -191,11 +195,21 @@ def weight_manifold(architecture: Architecture) -> WeightManifold:
     return WeightManifold(parts)
 
 
-def sphere_factors(architecture: Architecture) -> list[Factor]:
-    """The spheres of a canonical architecture, the first tensor of each its weights."""
-    found = list(writers(architecture, architecture.norm).values())
+def sphere_factors(architecture: Architecture, norm: str) -> list[Factor]:
+    """The spheres of an architecture that is canonical in a norm, the first tensor of each its weights.
+
+    Raises:
+        ValueError: It has an output scale, but no output layer that this is the norm of.
+    """
+    found = list(writers(architecture, norm).values())
     if architecture.log_scale is not None:
-        found.append(output_writers(architecture, architecture.norm))
+        last = output_writers(architecture, norm)
+        if last is None:
+            raise ValueError(
+                f"weight_manifold: expected an output layer whose norm is {architecture.log_scale}, found a network that "
+                "does not end in one; canonical_form gives such networks no output scale."
+            )
+        found.append(last)
     factors = []
     for sphere in found:
         tensors, where = tuple(name for name, _ in sphere.parts), sphere.places(architecture)

@@ -48,6 +48,10 @@ def ask(inputs: Inputs, options: Options) -> Tables:
     with inputs.progress(len(STRENGTHS) * networks, "samples") as bar:
         for strength in STRENGTHS:
             done = bar.n
+
+            def show(count: int, done: float = done) -> None:
+                bar.update(done + count - bar.n)
+
             x = sample(
                 model,
                 networks,
@@ -55,7 +59,7 @@ def ask(inputs: Inputs, options: Options) -> Tables:
                 generator(options.seed, "study", "prior"),
                 condition=asked.to(model.device),
                 condition_strength=strength,
-                progress=lambda count, done=done: bar.update(done + count - bar.n),
+                progress=show,
             )
             drawn = model.coordinates.decode_state(x)
             found = network_figures(drawn, dataset.train, name).tolist()

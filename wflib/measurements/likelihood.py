@@ -58,13 +58,17 @@ def compare_likelihoods(inputs: Inputs, options: Options) -> Tables:
     with inputs.progress(sum(map(len, groups.values())), "likelihood") as bar:
         for name, x in groups.items():
             done = bar.n
+
+            def show(count: int, done: float = done) -> None:
+                bar.update(done + count - bar.n)
+
             found[name] = log_likelihood_of_coordinates(
                 model,
                 x,
                 seed,
                 options.probes,
                 options.steps,
-                progress=lambda count, done=done: bar.update(done + count - bar.n),
+                progress=show,
             )
     rows = pd.DataFrame([{"networks": name, "log_likelihood": x.item()} for name, part in found.items() for x in part])
     return {"rows": rows, "groups": density_table(found, HELD_OUT, copies)}

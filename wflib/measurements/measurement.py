@@ -128,7 +128,8 @@ class Inputs:
     def zoo_of(self, flow: Flow, name: str = "flow") -> Zoo:
         """The zoo that a flow has learned."""
         files = self.path("aligned"), self.path("canonical")
-        return zoo_of_flow(self.path(name), flow.config.geometry, flow.architecture, *files)
+        zoo: Zoo = zoo_of_flow(self.path(name), flow.config.geometry, flow.architecture, *files)
+        return zoo
 
 
 @dataclass(frozen=True)

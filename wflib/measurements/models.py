@@ -58,6 +58,7 @@ def draw(
         part = part[torch.randperm(len(part), generator=random)[:networks]]
         return part.networks, part.trajectory, {}
     started, seconds = time.perf_counter(), {}
+    model: GenerativeModel
     if name == "flow" and "drawn-flow" in inputs.files:
         path = inputs.path("drawn-flow")
         flow = load_flow(path, resolve_device(settings.sample.device))
@@ -78,10 +79,13 @@ def draw(
 
 def mixing(model: GenerativeModel, dataset: Dataset) -> dict[str, float]:
     """Largest R̂ and least effective sample size of what a model's chains predict on validation examples."""
-    if not isinstance(model, ChainModel) or model.settings.chains < 2 or len(model.state["chains"][0]) < 4:
+    if not isinstance(model, ChainModel):
+        return {}
+    chains, draws = model.state["chains"].shape[:2]
+    if chains < 2 or draws < 4:
         return {}
     networks = model.networks()
-    found = diagnose_networks(networks, model.settings.chains, dataset.validation.inputs[:FOLLOWED])
+    found = diagnose_networks(networks, chains, dataset.validation.inputs[:FOLLOWED])
     return {"r_hat": found.r_hat, "effective_draws": found.ess_bulk, "chain_draws": len(networks)}
 
 
@@ -100,8 +104,9 @@ def audit_model(inputs: Inputs, options: Options) -> Tables:
     zoo, dataset = inputs.learned_zoo()
     zoo.require_both_parts("audit")
     trained = load_json(inputs.path("zoo-facts"), "train-zoo")
-    drawn, trajectory, found = draw(inputs, options, zoo, dataset)
-    found |= {"zoo_seconds": trained["seconds"], "training_seconds": trained["seconds"] / trained["trajectories"]}
+    drawn, trajectory, took = draw(inputs, options, zoo, dataset)
+    found: dict[str, object] = {**took, "zoo_seconds": trained["seconds"]}
+    found["training_seconds"] = trained["seconds"] / trained["trajectories"]
     training, held_out = zoo.training_part, zoo.held_out_part
     random, bins = generator(options.seed, "audit", name, "evaluate"), settings.evaluate.calibration_bins
     _, group, _ = evaluate_networks(

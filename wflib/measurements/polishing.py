@@ -84,7 +84,7 @@ def compare_with_training(inputs: Inputs, options: Options) -> Tables:
     with inputs.progress(2 * len(STEPS), "steps of training") as bar:
         for start, draw in (("flow", from_flow), ("prior", from_prior)):
             draw(2)  # what is slow once only
-            drawn, seconds = timed(lambda draw=draw: draw(networks))
+            drawn, seconds = timed(partial(draw, networks))
             drawn.require_finite(f"draws from the {start}", "take more --steps")
             for row, moved in polished(drawn, batch, dataset.validation, model.device):
                 row["seconds"] = (seconds + row["seconds"]) / networks

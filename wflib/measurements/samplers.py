@@ -72,7 +72,8 @@ def compare_samplers(inputs: Inputs, options: Options) -> Tables:
     A diffusion needs a Euclidean flow whose coupling is independent. Where --flow is none, its row says so, and a second
     flow, --independent, is drawn from with solvers, noise and diffusions.
     """
-    calls, rows, reasons, plans, seed = [], [], [], [], options.seed
+    calls: list[None] = []
+    rows, reasons, plans, seed = [], [], [], options.seed
     for file in ("flow", *(["independent"] if "independent" in inputs.files else [])):
         model = inputs.flow(file)
         model.network.register_forward_hook(lambda *_: calls.append(None))

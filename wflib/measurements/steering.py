@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import pandas as pd
@@ -69,7 +70,7 @@ def compare_steering(inputs: Inputs, options: Options) -> Tables:
         add("plain", 0.0, steps, flow, lambda: sample(flow, networks, steps, prior()))
         for strength in options.strength:
             guidance = guidance_by(flow, dataset.train, strength, seed)
-            add("guidance", strength, steps, flow, lambda g=guidance: sample(flow, networks, steps, prior(), g))
+            add("guidance", strength, steps, flow, partial(sample, flow, networks, steps, prior(), guidance))
         for iterations in options.iterations:
             draw = started_well(flow, dataset, options, iterations)
             add("starting point", iterations, 3 * steps * (iterations + 1), flow, draw)
@@ -77,9 +78,8 @@ def compare_steering(inputs: Inputs, options: Options) -> Tables:
             asked, figure = conditioned(inputs)
             sample(asked, 2, 1, prior(), condition=figure)
             for w in options.asked:
-                settings = {"condition": figure, "condition_strength": w}
-                evaluations = steps * (1 + (w > 0))
-                add("asked", w, evaluations, asked, lambda s=settings: sample(asked, networks, steps, prior(), **s))
+                draw = partial(sample, asked, networks, steps, prior(), condition=figure, condition_strength=w)
+                add("asked", w, steps * (1 + (w > 0)), asked, draw)
     return {"rows": pd.DataFrame(rows)}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wflib.config import Count, NonNegative, Section, Seed
 from wflib.evaluation import variance_ratio
-from wflib.flow import AddedNoise, diffusion_of, sample
+from wflib.flow import AddedNoise, Diffusion, diffusion_of, sample
 from wflib.measurements.measurement import Inputs, Measurement, Tables
 from wflib.rng import generator
 
@@ -39,7 +39,7 @@ def measure_spread(inputs: Inputs, options: Options) -> Tables:
     flow, seed = inputs.flow(), options.seed
     zoo = inputs.zoo_of(flow)
     target = flow.coordinates.encode(zoo.training_part.networks)
-    ways: dict[str, object] = {"deterministic": None}
+    ways: dict[str, AddedNoise | Diffusion | None] = {"deterministic": None}
     ways["noise"] = AddedNoise(options.noise, generator(seed, "paper", "noise"))
     with suppress(ValueError):  # of flows without a known score there is none
         ways["diffusion"] = diffusion_of(flow, options.diffusion, generator(seed, "paper", "noise"))

@@ -132,16 +132,16 @@ def models(cells: Cells) -> Contents:
     facts = [audit_zoo(settings), audit_splits(cells.of("model")), drawn, audit_choices(settings)]
     head = " ".join([*made, *filter(None, facts)])
     parts = ["# All models on one zoo", head, audit_in_short(table, settings, *seconds), audit_markdown(table, *seconds)]
-    averages = averages_of_models(cells, rows, 1 - settings["zoo"]["held_out"])
-    text = "\n\n".join([*parts, averages.pop(".md")] if averages else parts)
-    return page(rows, text, audit_figure(table)) | averages
+    averages, files = averages_of_models(cells, rows, 1 - settings["zoo"]["held_out"])
+    text = "\n\n".join([*parts, averages] if averages else parts)
+    return {**page(rows, text, audit_figure(table)), **files}
 
 
-def averages_of_models(cells: Cells, rows: pd.DataFrame, share: float) -> dict[str, str | bytes]:
-    """What averages know and cost: a table, its explanation and a figure; nothing where cells measured none."""
+def averages_of_models(cells: Cells, rows: pd.DataFrame, share: float) -> tuple[str, Contents]:
+    """What averages know and cost: an explanation, a table and a figure; nothing where cells measured none."""
     if not all("averages" in facts["tables"] for facts in cells.of("model")):
-        return {}
+        return "", {}
     joined = averages_with_costs(rows, cells.table("model", "averages"), share)
     found = uncertainty_rows(joined, cells.table("model", "predictions"))
     text = f"{uncertainty_markdown(found)}\n{mixing_sentence(rows)}".strip() + "\n"
-    return {".md": text, ".averages.csv": found.to_csv(index=False).encode(), ".averages.svg": averages_figure(joined)}
+    return text, {".averages.csv": found.to_csv(index=False).encode(), ".averages.svg": averages_figure(joined)}

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 
 from wflib.rng import generator
@@ -56,7 +57,7 @@ def load_wdbc(split: int = USUAL_SPLIT) -> Dataset:
     x_validation, x_test, y_validation, y_test = train_test_split(x_rest, y_rest, test_size=0.5, random_state=split)
     scaler = StandardScaler().fit(x_train)
 
-    def part(x, y) -> Split:
+    def part(x: np.ndarray, y: np.ndarray) -> Split:
         return Split(torch.tensor(scaler.transform(x), dtype=torch.float32), torch.tensor(y, dtype=torch.int64))
 
     return Dataset(
@@ -78,7 +79,7 @@ def load_diabetes(split: int = USUAL_SPLIT) -> Dataset:
     x_validation, x_test, y_validation, y_test = train_test_split(x_rest, y_rest, test_size=0.5, random_state=split)
     scalers = StandardScaler().fit(x_train), StandardScaler().fit(y_train)
 
-    def part(*values) -> Split:
+    def part(*values: np.ndarray) -> Split:
         both = zip(scalers, values, strict=True)
         return Split(*(torch.tensor(scaler.transform(one), dtype=torch.float32) for scaler, one in both))
 
@@ -102,7 +103,7 @@ def load_digits(split: int = USUAL_SPLIT) -> Dataset:
     )
     mean, deviation = float(x_train.mean()), float(x_train.std())
 
-    def part(x, y) -> Split:
+    def part(x: np.ndarray, y: np.ndarray) -> Split:
         inputs = torch.tensor((x - mean) / deviation, dtype=torch.float32).view(-1, 1, 8, 8)
         return Split(inputs, torch.tensor(y, dtype=torch.int64))
 
@@ -148,7 +149,7 @@ def load_images(task: str, split: int = USUAL_SPLIT) -> Dataset:
     )
 
 
-TASKS: dict[str, Callable[[], Dataset]] = {
+TASKS: dict[str, Callable[..., Dataset]] = {
     "none": no_examples,
     "gaussian": partial(no_examples, (30,), "gaussian", 2),
     "wdbc": load_wdbc,
@@ -157,4 +158,4 @@ TASKS: dict[str, Callable[[], Dataset]] = {
     "mnist": partial(load_images, "mnist"),
     "fashion-mnist": partial(load_images, "fashion-mnist"),
 }
-"""Task name → function that loads its data."""
+"""Task name → function that loads its data, without arguments or by the seed ``split``."""

@@ -95,8 +95,10 @@ class Dataset:
         """
         if math.prod(inputs) != self.features:
             raise ValueError(f"Shape mismatch: expected {self.features} numbers an example of {self.task}, got {inputs}.")
-        parts = {part: getattr(self, part) for part in PARTS}
-        return replace(self, **{part: Split(s.inputs.reshape(-1, *inputs), s.targets) for part, s in parts.items()})
+        train, validation, test = (
+            Split(part.inputs.reshape(-1, *inputs), part.targets) for part in (self.train, self.validation, self.test)
+        )
+        return replace(self, train=train, validation=validation, test=test)
 
     def images(self) -> Dataset:
         """The same examples as images (channels, height, width).
@@ -147,7 +149,7 @@ def no_examples(
 
 def save_dataset(path: str | Path, dataset: Dataset) -> None:
     """Write a dataset artifact."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for part in PARTS:
         split: Split = getattr(dataset, part)
         tensors |= {f"{part}.inputs": split.inputs, f"{part}.targets": split.targets}
@@ -167,8 +169,8 @@ def load_dataset(path: str | Path) -> Dataset:
         splits = {part: Split(tensors[f"{part}.inputs"], tensors[f"{part}.targets"]) for part in PARTS}
         task, task_type, outputs = (metadata[key] for key in ("task", "task_type", "outputs"))
     except KeyError as error:
-        found = sorted([*tensors, *metadata])
-        raise ArtifactError(f"{path}: expected {error}, found {found}; rerun fetch-data.") from error
+        names = sorted([*tensors, *metadata])
+        raise ArtifactError(f"{path}: expected {error}, found {names}; rerun fetch-data.") from error
     if task in WITHOUT_EXAMPLES:
         return no_examples(tuple(splits["train"].inputs.shape[1:]), task, outputs, task_type)
     for part, split in splits.items():

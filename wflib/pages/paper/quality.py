@@ -29,6 +29,7 @@ WORDS = {
     ("aligned", "initialization"): " (aligned, own initialization)",
 }
 METHODS = {"thesis": "published method", "ours": "project's method"}
+Columns = tuple[tuple[str, str], ...]
 Published = Mapping[tuple[str, str, str], tuple[Pair, Pair]]
 EXPLAINED = (
     "Test data; mean ± deviation over samples ± deviation over seeds, at the most Euler steps without guidance. Loss in "
@@ -45,7 +46,7 @@ def most_steps(rows: pd.DataFrame, **labels: object) -> pd.DataFrame:
     return rows[rows.steps == rows.steps.max()] if len(rows) else rows
 
 
-def table(rows: pd.DataFrame, task: str, numbers: Published, columns: tuple) -> str:
+def table(rows: pd.DataFrame, task: str, numbers: Published, columns: Columns) -> str:
     """A row for each flow and the target: the thesis' numbers, then those of both methods."""
     head = ["Flow", "Thesis: accuracy", "Thesis: loss"]
     for words in METHODS.values():
@@ -74,7 +75,7 @@ def target_rows(rows: pd.DataFrame, task: str, method: str) -> pd.DataFrame:
     return own.drop_duplicates("seed") if len(own) else own
 
 
-def details(rows: pd.DataFrame, flows: pd.DataFrame, task: str, columns: tuple) -> str:
+def details(rows: pd.DataFrame, flows: pd.DataFrame, task: str, columns: Columns) -> str:
     """What decides: losses on all parts of the data, spread, diversity, and what flows cost."""
     head = [
         "Flow",
@@ -118,7 +119,7 @@ def details(rows: pd.DataFrame, flows: pd.DataFrame, task: str, columns: tuple) 
     return markdown_table(head, lines, [])
 
 
-def sentences(rows: pd.DataFrame, task: str, least: float, columns: tuple) -> Iterator[str]:
+def sentences(rows: pd.DataFrame, task: str, least: float, columns: Columns) -> Iterator[str]:
     """What holds and what does not, as far as there are numbers."""
     forms = [*((method, words, "as drawn") for method, words in METHODS.items())]
     for method, words, form in [*forms, ("ours", f"{METHODS['ours']}, trained further,", FURTHER)]:
@@ -173,9 +174,9 @@ def step_lines(drawn: pd.DataFrame, measure: str, axes: Axes) -> None:
     """A line for each geometry and strength of guidance, means over seeds."""
     for (geometry, guidance), part in drawn.groupby(["geometry", "guidance"], sort=False):
         means = part.groupby("steps")[measure].mean()
-        style = {"color": GEOMETRY_COLOURS[geometry], "linestyle": "-" if guidance == 0 else ":"}
+        colour, line = GEOMETRY_COLOURS[geometry], "-" if guidance == 0 else ":"
         name = f"{geometry}, λ = {guidance:g}" if guidance else str(geometry)
-        axes.plot(means.index, means, marker="o", markersize=4, label=name, **style)
+        axes.plot(means.index, means, marker="o", markersize=4, label=name, color=colour, linestyle=line)
     axes.set_xscale("log", base=2)
 
 
@@ -200,7 +201,7 @@ def barriers(cells: Cells, task: str) -> tuple[bytes, str] | None:
     return drawing, f"{caption} Thesis: 0.244 before, 0.070 after alignment."
 
 
-def task_section(cells: Cells, task: str, title: str, numbers: Published, columns: tuple, least: float) -> Section:
+def task_section(cells: Cells, task: str, title: str, numbers: Published, columns: Columns, least: float) -> Section:
     """Table, details, and figures of one task."""
     rows, flows = table_of(cells, "quality"), table_of(cells, "flow")
     flows = flows[flows["size"].isna()] if "size" in flows.columns else flows  # those are of figure 7.7
