@@ -202,6 +202,15 @@ def test_the_page_has_the_thesis_numbers_beside_ours(cells):
     assert html.count("data:image/svg+xml") == text.count("](figures/") > 5
 
 
+def test_tables_of_all_pairs_are_too_large_to_keep_and_the_page_says_so(cells, monkeypatch, tmp_path):
+    of_pairs = pd.read_csv(cells / "alignment/barriers.csv")
+    monkeypatch.setattr("wflib.measurements.cells.MOST_KEPT", len(of_pairs) - 1)
+    assert "Figure 7.2: Loss barriers" in made("cells", str(tmp_path))
+    assert not (tmp_path / "tables/alignment.barriers.csv").exists()
+    assert (tmp_path / "tables/alignment.csv").is_file()
+    assert "Figure 7.2 needs its cells. Loss barriers" in made("nowhere", str(tmp_path))
+
+
 @pytest.mark.parametrize("one", ["quality-euclidean", "toy", "starts", "flow-geometric", "regression", "alignment"])
 def test_a_page_of_few_cells_shows_dashes(cells, one):
     text = made(f"cells/{one}", f"few-{one}")

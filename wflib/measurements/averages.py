@@ -28,7 +28,7 @@ class Options(Section):
 
     networks: Annotated[int, Field(ge=2, description="Networks to choose from.")] = 200
     count: Annotated[tuple[Count, ...], Field(description="Networks in an average; repeat for more.")] = COUNTS
-    repeats: Annotated[int, Field(ge=2, description="Averages of each size.")] = 20
+    repeats: Annotated[int, Field(ge=2, description="Averages of each size, at least.")] = 20
     steps: Annotated[Count, Field(description="Euler steps of a draw.")] = 64
     seed: Annotated[Seed, Field(description="Of every random number.")] = 0
 
@@ -51,13 +51,14 @@ def measure_averages(inputs: Inputs, options: Options) -> Tables:
 
 @torch.no_grad()
 def averages_of(source: str, networks: Networks, dataset: Dataset, options: Options) -> pd.DataFrame:
-    """A row for each size of average that there are networks for."""
+    """A row for each size of average that there are networks for; of small ones as many as take each network about once."""
     parts = {name: predict(networks, getattr(dataset, name).inputs) for name in ("validation", "test")}
     random, rows = generator(options.seed, "paper", "chosen", source), []
     for count in options.count:
         if count > len(networks):
             break
-        chosen = torch.rand(options.repeats, len(networks), generator=random).argsort(1)[:, :count]
+        repeats = max(options.repeats, len(networks) // count)
+        chosen = torch.rand(repeats, len(networks), generator=random).argsort(1)[:, :count]
         row: dict[str, object] = {"source": source, "count": count}
         for part, log_probabilities in parts.items():
             averages = torch.stack([bayesian_model_average(log_probabilities[some]) for some in chosen])

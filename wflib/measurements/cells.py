@@ -16,7 +16,7 @@ from wflib.storage import ArtifactError, atomic_path, load_json, save_json
 
 __all__ = ["Cells", "columns_of", "load_cells", "run_cell"]
 
-SUMMARY = "cells"
+SUMMARY, MOST_KEPT = "cells", 50_000
 CELL = "cell.json"
 """Written last: a folder without it is a cell that has not ended."""
 
@@ -140,11 +140,12 @@ class Cells:
         """All rows, those of cells that are no longer there too, for :func:`load_cells` to take up.
 
         Returns:
-            Name of a file, without its ending → rows.
+            Name of a file, without its ending → rows; no tables of more than ``MOST_KEPT``, such as of all pairs of networks.
         """
         tables = {(file.partition(".")[0], file.partition(".")[2] or "rows") for file in self.kept if file != SUMMARY}
         tables |= {(facts["measurement"], name) for facts in self.facts.values() for name in facts.get("tables", ["rows"])}
-        return {SUMMARY: self.summary} | {file_of(*table): self._rows(*table) for table in sorted(tables)}
+        files = {file_of(*table): self._rows(*table) for table in sorted(tables)}
+        return {SUMMARY: self.summary} | {file: rows for file, rows in files.items() if len(rows) <= MOST_KEPT}
 
 
 def file_of(measurement: str, table: str) -> str:
