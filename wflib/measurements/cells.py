@@ -140,7 +140,7 @@ class Cells:
         """All rows, those of cells that are no longer there too, for :func:`load_cells` to take up.
 
         Returns:
-            Name of a file, without its ending → rows; no tables of more than ``MOST_KEPT``, such as of all pairs of networks.
+            Name of a file, without its ending → rows; no tables of more than ``MOST_KEPT``, as those of all pairs are.
         """
         tables = {(file.partition(".")[0], file.partition(".")[2] or "rows") for file in self.kept if file != SUMMARY}
         tables |= {(facts["measurement"], name) for facts in self.facts.values() for name in facts.get("tables", ["rows"])}
