@@ -297,6 +297,31 @@ def test_other_widths_see_the_same_examples(make_flow, randomized):
     assert sample(wide, 3, 2, generator(0, "sample")).isfinite().all()
 
 
+@pytest.mark.parametrize("rotated", [False, True])
+@over_geometries
+def test_another_tasks_gradient_is_seen_in_the_place_of_the_own_one(make_flow, randomized, geometry, rotated):
+    basis = torch.linalg.qr(torch.randn(5, 5, generator=generator(0, "basis")))[0] if rotated else None
+    flow, _ = make_flow(geometry, gradient_examples=16, basis=basis)
+    randomized(flow.network)
+    wide, x, t = flow.with_widths({"hidden1": 9}), some_points(flow).float(), torch.full((4,), 0.5)
+    inputs, targets = flow.examples.inputs, flow.examples.targets
+    own = Split(inputs @ flow.coordinates.rotate_inputs(torch.eye(5)).T, targets)  # turned back
+    torch.testing.assert_close(flow.with_examples(own).predict(x, t)[0], flow.predict(x, t)[0])
+    other = Split(own.inputs.flip(0)[:5], targets[:5])
+    aimed = flow.with_examples(other)
+    assert (aimed.predict(x, t)[0] - flow.predict(x, t)[0]).abs().max() > 1e-3
+    seen = LossGradient(flow.coordinates, flow.geometry, Split(flow.coordinates.rotate_inputs(other.inputs), other.targets))
+    seen.sizes.copy_(flow.loss_gradient.sizes)
+    torch.testing.assert_close(aimed.loss_gradient(x), seen(x))
+    assert sample(wide.with_examples(other), 3, 2, generator(0, "sample")).isfinite().all()
+
+
+def test_flows_that_see_no_gradient_have_no_examples_to_exchange(make_flow):
+    flow, _ = make_flow()
+    with pytest.raises(ValueError, match="with_examples: this flow sees no loss"):
+        flow.with_examples(Split(torch.zeros(2, 3), torch.zeros(2).long()))
+
+
 def test_examples_and_setting_go_together(make_flow):
     flow, _ = make_flow(gradient_examples=16)
     given = (flow.config, flow.velocity_config, flow.coordinates, 0.5)

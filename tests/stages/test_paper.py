@@ -18,7 +18,7 @@ from wflib.pages.paper.transfer import best_by_validation, steps_to
 from wflib.tasks import Split, load_dataset, save_dataset
 
 LABELS = {"task": "wdbc", "method": "ours", "alignment": "aligned", "coupling": "independent", "seed": 0}
-INDEPENDENT = ["--set", "flow.coupling=independent", "--set", "velocity.gradient_examples=0"]
+INDEPENDENT = ["--set", "flow.coupling=independent", "--set", "velocity.gradient_examples=16"]
 
 
 def invoke(measurement: str, out: str, *arguments: str, **labels: object) -> None:
@@ -145,7 +145,14 @@ def test_averages_are_of_draws_of_these_trained_further_and_of_trained_networks(
 def test_transfer_reads_training_data_and_counts_gradients(cells):
     table = rows("transfer")
     assert table.groupby("way").size().to_dict() == {
-        **{"guided": 2, "not guided": 1, "trained from draws": 1, "trained from the prior": 1, "trained to the end": 1}
+        **{
+            "guided": 2,
+            "not guided": 1,
+            "sees the other task": 1,
+            "trained from draws": 1,
+            "trained from the prior": 1,
+            "trained to the end": 1,
+        }
     }
     assert (table[table.way != "trained to the end"].steps == 2).all()
     assert table.validation_nll.notna().all()

@@ -180,6 +180,28 @@ class Flow(nn.Module):
         t = t.clamp_max(LATEST_TIME)
         return self.displacement(x_t, t, condition, span)[0] / (1 - t[:, None])
 
+    def with_examples(self, examples: Split) -> Flow:
+        """The same flow where its network sees the loss' gradient on other examples, such as another task's.
+
+        Args:
+            examples: In the shape that networks take, of as many classes as they know; any number.
+
+        Returns:
+            A new flow with copies of the parameters.
+
+        Raises:
+            ValueError: Its network sees no gradient, or the networks do not take such examples.
+        """
+        if self.loss_gradient is None:
+            raise ValueError("with_examples: this flow sees no loss; train one with velocity.gradient_examples above 0.")
+        seen = Split(self.coordinates.rotate_inputs(examples.inputs), examples.targets).to(self.device)
+        other = Flow(
+            self.config, self.velocity_config, self.coordinates, self.initialization, self.metadata, self.jumps, seen
+        ).to(self.preconditioner.mean_0)
+        examples_of_state = {"loss_gradient.inputs": seen.inputs, "loss_gradient.targets": seen.targets}
+        other.load_state_dict(self.state_dict() | examples_of_state)
+        return other
+
     def with_widths(self, widths: Mapping[str, int]) -> Flow:
         """The same flow for networks of other hidden widths, without retraining.
 

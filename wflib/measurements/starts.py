@@ -23,7 +23,7 @@ from wflib.zoo import initialize
 
 __all__ = ["STARTS"]
 
-STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000)
+STEPS = (1, 2, 5, 10, 20, 50, *range(100, 1000, 100), 1000, 1500, 2000, 4000)
 
 
 class Options(Section):

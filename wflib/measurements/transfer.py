@@ -6,6 +6,7 @@ import time
 from typing import Annotated, Any
 
 import pandas as pd
+import torch
 from pydantic import Field
 
 from wflib.config import Count, Positive, Section, Seed, ZooConfig
@@ -22,7 +23,7 @@ from wflib.zoo import train_networks
 __all__ = ["TRANSFER", "recipe_of", "trained_by_adam"]
 
 STRENGTHS, RATES = (0.1, 1.0, 3.0, 10.0, 30.0), (0.001, 0.003, 0.01, 0.03)
-STRONGER = (1, 3, 10)
+STRONGER = (1, 3, 10, 30)
 """Strengths at more steps, times the best at fewer: a step of guidance is λ / steps long, and short ones do no harm."""
 
 
@@ -71,7 +72,8 @@ def trained_by_adam(start: Networks, train: Split, rate: float, steps: list[int]
 def measure_transfer(inputs: Inputs, options: Options) -> Tables:
     """Draw networks guided by another task's training loss: by several strengths, most at the fewest steps.
 
-    Beside them: draws without guidance; as many mini-batch steps of Adam from the flow's prior and from its draws, for every
+    Where a flow sees the loss' gradient, guided draws see that of the other task. Beside them: such draws without guidance,
+    and draws from the flow as it is; as many mini-batch steps of Adam from the flow's prior and from its draws, for every
     learning rate; and networks trained on the task by Adam for some epochs. Guidance and training see training data only,
     validation rows say which strength or rate to take, test rows what it is worth. Seconds count drawing.
     """
@@ -84,17 +86,25 @@ def measure_transfer(inputs: Inputs, options: Options) -> Tables:
         rows.append(row | measured(networks.to("cpu"), dataset))
         return float(rows[-1]["validation_nll"])
 
+    aimed, sights = flow, [("not guided", flow)]
+    if flow.examples is not None:
+        chosen = torch.randperm(len(dataset.train.targets), generator=generator(seed, "paper", "seen"))
+        aimed = flow.with_examples(dataset.train[chosen[: len(flow.examples.targets)]])
+        sights.append(("sees the other task", aimed))
     strengths, losses = options.strength, dict[float, float]()
-    draws = len(options.steps) * (1 + len(STRONGER) + len(options.rate)) + len(strengths) - len(STRONGER)
+    draws = len(options.steps) * (len(sights) + len(STRONGER) + len(options.rate)) + len(strengths) - len(STRONGER)
     with inputs.progress(draws, "transfer") as bar:
         sample(flow, 2, 1, generator(seed, "paper", "once"))  # what is slow once only
         for steps in sorted(options.steps):
-            for strength in (0.0, *strengths):
+            for way, strength, who in [
+                *((way, 0.0, who) for way, who in sights),
+                *(("guided", value, aimed) for value in strengths),
+            ]:
                 started = time.perf_counter()
-                guidance = guidance_by(flow, dataset.train, strength, seed)
-                x = sample(flow, options.networks, steps, generator(seed, "paper", "prior"), guidance)
-                way, seconds = "guided" if strength else "not guided", time.perf_counter() - started
-                losses[strength] = add(way, steps, strength, flow.coordinates.decode_state(x), seconds)
+                guidance = guidance_by(who, dataset.train, strength, seed)
+                x = sample(who, options.networks, steps, generator(seed, "paper", "prior"), guidance)
+                seconds = time.perf_counter() - started
+                losses[strength] = add(way, steps, strength, who.coordinates.decode_state(x), seconds)
                 bar.update()
             best = min(strengths, key=losses.__getitem__)
             strengths = tuple(factor * best for factor in STRONGER)
