@@ -71,6 +71,7 @@ def make_flow(zoo, canonical_zoo, dataset):
         identities: bool = False,
         directions: int = 0,
         gradient_examples: int = 0,
+        preconditioning: str = "gaussian",
         **settings,
     ) -> tuple[Flow, Zoo]:
         config = FlowConfig(
@@ -94,6 +95,7 @@ def make_flow(zoo, canonical_zoo, dataset):
             basis="none" if basis is None else "data",
             directions=directions,
             gradient_examples=gradient_examples,
+            preconditioning=preconditioning,
             identities=identities,
         )
         source = zoo if geometry == "euclidean" else canonical_zoo

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wflib.flow import FlowTrainer, integrate, sample
+from wflib.flow import FlowTrainer, integrate, load_flow, sample, save_flow
 from wflib.flow.loss import Batch
 from wflib.flow.objective import flow_matching_error, weighted_mean_square
 from wflib.rng import generator
@@ -32,6 +32,36 @@ def test_a_prediction_of_zero_has_a_velocity(make_flow, geometry, prediction):
     """An untrained flow's Gaussian model and field are zero at t = 0, where no point of a sphere is nearest."""
     flow, _ = make_flow(geometry, prediction=prediction)
     assert torch.isfinite(sample(flow, 4, 3, generator(0, "s"))).all()
+
+
+@GEOMETRIES
+def test_without_preconditioning_the_network_itself_predicts_the_end(
+    make_flow, randomized, training_config, tmp_path, geometry
+):
+    plain, zoo = make_flow(geometry, preconditioning="none")
+    usual, _ = make_flow(geometry)
+    before, after = [], []
+    for flow, losses in ((plain, after), (usual, before)):
+        trainer = FlowTrainer(flow, zoo, training_config(loss="mean-squared", iterations=40))
+        losses.append(trainer.loss(trainer.validation).item())
+        trained = trainer.run()
+        losses.append(trainer.loss(trainer.validation).item())
+    assert after[0] > before[0]  # a network that has learned nothing adds to the Gaussian model there, and to zero here
+    assert after[1] < 0.96 * after[0]
+    randomized(trained.network)
+    randomized(plain.network)
+    x, t = plain.prior.sample(4, generator(0, "x")), torch.tensor([0.1, 0.4, 0.7, 0.9])
+    by_hand = plain.geometry.project_prediction(plain.network(x, t, None, None))
+    torch.testing.assert_close(plain.predict(x, t)[0], by_hand)
+    torch.testing.assert_close(plain.predict(x, t)[1], torch.ones_like(x))
+    assert not torch.allclose(trained.predict(x, t)[0], by_hand)
+    save_flow(tmp_path / "flow.safetensors", plain)
+    torch.testing.assert_close(load_flow(tmp_path / "flow.safetensors").predict(x, t)[0], by_hand)
+
+
+def test_what_a_plain_network_does_not_predict_is_refused(make_flow):
+    with pytest.raises(ValueError, match="preconditioning: none needs directions: 0, got 2"):
+        make_flow(preconditioning="none", directions=2, basis=torch.eye(5))
 
 
 def test_in_flat_space_both_predictions_have_the_same_standardized_loss(make_flow, training_config):

@@ -11,6 +11,7 @@ import pytest
 from wflib.measurements import load_cells
 from wflib.pages import save_page
 from wflib.pages.paper import thesis_page
+from wflib.pages.paper.gaussian import gaussian
 from wflib.pages.paper.numbers import MISSING, both, chosen, published, single
 from wflib.pages.paper.quality import wdbc
 from wflib.pages.paper.thesis import DIVERSITY, MNIST, WDBC
@@ -20,6 +21,7 @@ def cell(folder: Path, seed: int, geometry: str, accuracy: float) -> None:
     """A cell of quality with rows of draws and of the networks that were learned from."""
     labels = {"task": "wdbc", "method": "ours", "alignment": "aligned", "coupling": "ot", "seed": seed, "geometry": geometry}
     common = {**labels, "guidance": 0.0, "width": 0, "accuracy_std": 0.01, "nll_mean": 0.05, "nll_std": 0.02}
+    common["validation_nll"] = 1 - accuracy
     drawn = [
         {**common, "source": "samples", "steps": steps, "form": "as drawn", "accuracy_mean": accuracy} for steps in (8, 64)
     ]
@@ -51,7 +53,10 @@ def test_sentences_say_which_flows_are_short_of_the_aim(text):
         "With the project's method 1 of 2 flows reach an accuracy of 0.985; short of it are geometric (aligned + OT) 0.970."
         in text
     )
-    assert "Best is euclidean (aligned + OT), 0.991, beside 0.986 of the networks that were learned from." in text
+    assert (
+        "Best by validation loss is euclidean (aligned + OT), 0.991, beside 0.986 of the networks that were learned from."
+        in text
+    )
     assert "published method 0 of" not in text  # of which nothing was computed
 
 
@@ -59,6 +64,9 @@ def test_what_is_not_there_is_a_dash():
     rows = pd.DataFrame({"seed": [0], "a_mean": [0.5], "a_std": [0.1], "b": [2.0]})
     assert both(rows, "a") == "0.500 ± 0.100"
     assert single(rows, "b", 1) == "2.0"
+    one_is_missing = pd.concat([rows, pd.DataFrame({"seed": [1]})])
+    assert both(one_is_missing, "a") == "0.500 ± 0.100"
+    assert single(one_is_missing, "b", 1) == "2.0"
     assert {
         both(rows, "c"),
         single(rows, "c"),
@@ -90,6 +98,27 @@ def test_rows_of_cells_that_are_gone_are_taken_up_again(tmp_path):
     assert anew.accuracy_mean.max() == 0.992
     assert len(anew) == 6
     save_page(tmp_path / "page", whole)
+    (tmp_path / "page/tables/.quality.csv.4711.csv").touch()  # of a run that was killed while it wrote
     assert thesis_page(load_cells(tmp_path / "nowhere", tmp_path / "page/tables")) == whole
     with pytest.raises(ValueError, match=r"expected folders with a cell\.json, found none"):
         load_cells(tmp_path / "nowhere", tmp_path / "neither")
+
+
+def test_methods_of_different_seeds_have_histograms(tmp_path):
+    for method, seed, ways in (
+        ("ours", 0, ("target", "deterministic", "diffusion")),
+        ("thesis", 1, ("target", "deterministic")),
+    ):
+        folder, labels = tmp_path / method, {"task": "gaussian", "method": method, "seed": seed}
+        folder.mkdir()
+        rows = pd.DataFrame([{**labels, "way": way, "mean": 1.0, "std": 0.1, "variance_ratio": 0.9} for way in ways])
+        rows.to_csv(folder / "rows.csv", index=False)
+        means = [{**labels, "way": way, "mean_weight": value / 10} for way in ways for value in range(10)]
+        pd.DataFrame(means).to_csv(folder / "means.csv", index=False)
+        facts = {"measurement": "toy", "seconds": 1.0, "tables": ["rows", "means"]}
+        (folder / "cell.json").write_text(json.dumps(facts))
+    found = gaussian(load_cells(tmp_path))
+    drawing = found.figures["gaussian"][0].decode()
+    assert "published method, deterministic" in drawing
+    assert "project's method, diffusion" in drawing.replace("&#39;", "'")
+    assert "published method, diffusion" not in drawing  # of which there are no draws

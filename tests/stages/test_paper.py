@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from stages import cell, page
 from tests.stages.test_pipeline_end_to_end import ROOT, TINY, write_project
-from wflib.pages.paper.transfer import best_by_validation, steps_to
+from wflib.pages.paper.transfer import best_by_validation, start_sentences, steps_to
 from wflib.tasks import Split, load_dataset, save_dataset
 
 LABELS = {"task": "wdbc", "method": "ours", "alignment": "aligned", "coupling": "independent", "seed": 0}
@@ -147,14 +147,15 @@ def test_transfer_reads_training_data_and_counts_gradients(cells):
     assert table.groupby("way").size().to_dict() == {
         **{
             "guided": 2,
+            "guided as published": 1,
             "not guided": 1,
             "sees the other task": 1,
             "trained from draws": 1,
             "trained from the prior": 1,
-            "trained to the end": 1,
+            "trained for epochs": 1,
         }
     }
-    assert (table[table.way != "trained to the end"].steps == 2).all()
+    assert (table[table.way != "trained for epochs"].steps == 2).all()
     assert table.validation_nll.notna().all()
     starts = rows("starts")
     assert starts.groupby(["start", "step"]).size().eq(2).all()
@@ -247,6 +248,14 @@ def test_steps_count_from_which_on_a_run_stays_there():
     assert found.steps.tolist()[0] == 4
     assert found.seconds.tolist()[0] == 4.0
     assert found.steps.isna().tolist() == [False, True]
+
+
+def test_a_flow_is_as_slow_as_its_slowest_run():
+    curve = {"method": "ours", "geometry": "euclidean", "seed": 0, "making_seconds": 2.0, "step_seconds": 0.5, "step": 10}
+    table = pd.DataFrame([{**curve, "start": "flow", "run": run, "test_accuracy": 0.9} for run in range(2)])
+    assert "the slowest run from the flow takes 10 steps" in next(start_sentences(table))
+    stuck = pd.concat([table, table.assign(run=2, test_accuracy=0.5)])
+    assert "some run from the flow does not reach 0.8" in next(start_sentences(stuck))
 
 
 def test_settings_are_chosen_by_validation_alone():

@@ -61,12 +61,25 @@ class VelocityConfig(Section):
     gradient_examples: Annotated[int, Field(ge=0, strict=True)] = Field(
         description="Training examples whose loss' gradient at x_t the network sees beside x_t, all at most; 0 for none."
     )
+    preconditioning: Literal["gaussian", "none"] = Field(
+        default="gaussian",
+        description="What the network adds to: a Gaussian model's prediction, in its units; none: it predicts x_1.",
+    )
 
     @model_validator(mode="after")
     def heads_divide(self) -> VelocityConfig:
         """Every head gets the same number of features."""
         if self.dimension % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide dimension ({self.dimension})")
+        return self
+
+    @model_validator(mode="after")
+    def all_are_predicted(self) -> VelocityConfig:
+        """Directions that the network does not predict are the Gaussian model's."""
+        if self.preconditioning == "none" and self.directions:
+            raise ValueError(
+                f"preconditioning: none needs directions: 0, got {self.directions}; others would be predicted as 0"
+            )
         return self
 
 

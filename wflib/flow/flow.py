@@ -75,7 +75,8 @@ class Flow(nn.Module):
         self.coordinates, self.initialization, self.metadata = coordinates, initialization, dict(metadata or {})
         self.geometry = build_geometry(config.geometry, coordinates.manifold)
         architecture = coordinates.architecture
-        self.preconditioner = Preconditioner(architecture, velocity_config.identities, config.path != "straight")
+        plain = velocity_config.preconditioning == "none"
+        self.preconditioner = Preconditioner(architecture, velocity_config.identities, config.path != "straight", plain)
         seen, places = coordinates.leading(velocity_config.directions)
         self.register_buffer("places", places, persistent=False)
         self.jumps, self.precision = jumps, "float32"

@@ -174,7 +174,7 @@ def load_cells(folder: str | Path, kept: Path | None = None) -> Cells:
     """
     folder = Path(folder)
     found = {path.parent: load_json(path, "cell") for path in sorted(folder.rglob(CELL))}
-    before = {path.stem: read_rows(path) for path in sorted(kept.glob("*.csv"))} if kept else {}
+    before = {path.stem: read_rows(path) for path in sorted(kept.glob("[!.]*.csv"))} if kept else {}
     if not found and SUMMARY not in before:
         raise ValueError(f"{folder}: expected folders with a {CELL}, found none; run the cells first.")
     for path, facts in found.items():

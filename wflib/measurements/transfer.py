@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 
 from wflib.config import Count, Positive, Section, Seed, ZooConfig
-from wflib.evaluation import part_quality, sampling_quality
-from wflib.flow import sample
+from wflib.evaluation import part_quality, sampling_quality, without_output_scale
+from wflib.flow import Flow, sample
 from wflib.measurements.measurement import Inputs, Measurement, Tables
 from wflib.measurements.quality import BATCH, guidance_by
 from wflib.networks import Networks
@@ -22,6 +22,8 @@ from wflib.zoo import train_networks
 
 __all__ = ["TRANSFER", "recipe_of", "trained_by_adam"]
 
+PUBLISHED = 0.1
+"""The thesis' λ."""
 STRENGTHS, RATES = (0.1, 1.0, 3.0, 10.0, 30.0), (0.001, 0.003, 0.01, 0.03)
 STRONGER = (1, 3, 10, 30)
 """Strengths at more steps, times the best at fewer: a step of guidance is λ / steps long, and short ones do no harm."""
@@ -70,12 +72,13 @@ def trained_by_adam(start: Networks, train: Split, rate: float, steps: list[int]
 
 
 def measure_transfer(inputs: Inputs, options: Options) -> Tables:
-    """Draw networks guided by another task's training loss: by several strengths, most at the fewest steps.
+    """Draw networks guided by another task's training loss, and train others by as many gradients.
 
-    Where a flow sees the loss' gradient, guided draws see that of the other task. Beside them: such draws without guidance,
-    and draws from the flow as it is; as many mini-batch steps of Adam from the flow's prior and from its draws, for every
-    learning rate; and networks trained on the task by Adam for some epochs. Guidance and training see training data only,
-    validation rows say which strength or rate to take, test rows what it is worth. Seconds count drawing.
+    Guided draws take several strengths, most of them at the fewest steps; where a flow sees the loss' gradient, they see
+    that of the other task. Beside them: such draws without guidance, draws from the flow as it is without guidance and with
+    the published strength; as many mini-batch steps of Adam from the flow's prior and from its draws, and some epochs of
+    them, for every learning rate. Guidance and training see training data only, validation rows say which strength or rate
+    to take, test rows what it is worth. Seconds count drawing.
     """
     flow, seed = inputs.flow(), options.seed
     dataset = inputs.dataset(flow.architecture, inputs.path("flow"), "target")
@@ -84,48 +87,55 @@ def measure_transfer(inputs: Inputs, options: Options) -> Tables:
     def add(way: str, steps: int, setting: float, networks: Networks, seconds: float) -> float:
         row = {"way": way, "steps": steps, "setting": setting, "seconds": seconds / len(networks)}
         rows.append(row | measured(networks.to("cpu"), dataset))
+        bar.update()
         return float(rows[-1]["validation_nll"])
 
-    aimed, sights = flow, [("not guided", flow)]
-    if flow.examples is not None:
-        chosen = torch.randperm(len(dataset.train.targets), generator=generator(seed, "paper", "seen"))
-        aimed = flow.with_examples(dataset.train[chosen[: len(flow.examples.targets)]])
-        sights.append(("sees the other task", aimed))
-    strengths, losses = options.strength, dict[float, float]()
-    draws = len(options.steps) * (len(sights) + len(STRONGER) + len(options.rate)) + len(strengths) - len(STRONGER)
-    with inputs.progress(draws, "transfer") as bar:
-        sample(flow, 2, 1, generator(seed, "paper", "once"))  # what is slow once only
-        for steps in sorted(options.steps):
-            for way, strength, who in [
-                *((way, 0.0, who) for way, who in sights),
-                *(("guided", value, aimed) for value in strengths),
-            ]:
-                started = time.perf_counter()
-                guidance = guidance_by(who, dataset.train, strength, seed)
-                x = sample(who, options.networks, steps, generator(seed, "paper", "prior"), guidance)
-                seconds = time.perf_counter() - started
-                losses[strength] = add(way, steps, strength, who.coordinates.decode_state(x), seconds)
-                bar.update()
-            best = min(strengths, key=losses.__getitem__)
-            strengths = tuple(factor * best for factor in STRONGER)
-            unguided = flow.coordinates.decode_state(sample(flow, options.networks, 16, generator(seed, "paper", "prior")))
-            prior = flow.coordinates.decode_state(flow.prior.sample(options.networks, generator(seed, "paper", "prior")))
-            for rate in options.rate:
-                for way, start in (("trained from the prior", prior), ("trained from draws", unguided)):
-                    started = time.perf_counter()
-                    (networks,) = trained_by_adam(start, dataset.train, rate, [steps], seed)
-                    add(way, steps, rate, networks, time.perf_counter() - started)
-                bar.update()
-    long = options.epochs * max(1, len(dataset.train.targets) // BATCH)
-    started = time.perf_counter()
-    (networks,) = trained_by_adam(prior, dataset.train, 0.001, [long], seed)
-    add("trained to the end", long, 0.001, networks, time.perf_counter() - started)
+    def draw(who: Flow, steps: int, strength: float = 0.0) -> tuple[Networks, float]:
+        started = time.perf_counter()
+        guidance = guidance_by(who, dataset.train, strength, seed)
+        x = sample(who, options.networks, steps, generator(seed, "paper", "prior"), guidance)
+        return who.coordinates.decode_state(x), time.perf_counter() - started
+
+    def train(way: str, steps: int, start: Networks, drawing: float = 0.0) -> None:
+        for rate in options.rate:
+            started = time.perf_counter()
+            (networks,) = trained_by_adam(start, dataset.train, rate, [steps], seed)
+            add(way, steps, rate, networks, drawing + time.perf_counter() - started)
+
+    aimed, strengths, several = aimed_at(flow, dataset, seed), options.strength, sorted(options.steps)
+    each = 1 + (aimed is not flow) + 2 * len(options.rate)
+    total = len(several) * (each + len(STRONGER)) + len(strengths) - len(STRONGER) + 1 + len(options.rate)
+    with inputs.progress(total, "transfer") as bar:
+        draw(flow, 1)  # what is slow once only
+        unguided, seconds = draw(flow, 16)
+        prior = flow.coordinates.decode_state(flow.prior.sample(options.networks, generator(seed, "paper", "prior")))
+        for steps in several:
+            add("not guided", steps, 0.0, *draw(flow, steps))
+            if aimed is not flow:
+                add("sees the other task", steps, 0.0, *draw(aimed, steps))
+            losses = {strength: add("guided", steps, strength, *draw(aimed, steps, strength)) for strength in strengths}
+            strengths = tuple(factor * min(losses, key=losses.__getitem__) for factor in STRONGER)
+            train("trained from the prior", steps, prior)
+            train("trained from draws", steps, unguided, seconds)
+        add("guided as published", several[-1], PUBLISHED, *draw(flow, several[-1], PUBLISHED))
+        train("trained for epochs", options.epochs * max(1, len(dataset.train.targets) // BATCH), prior)
     return {"rows": pd.DataFrame(rows)}
 
 
+def aimed_at(flow: Flow, dataset: Dataset, seed: int) -> Flow:
+    """The flow as it sees the loss' gradient on another task's training examples; itself if it sees none."""
+    if flow.examples is None:
+        return flow
+    chosen = torch.randperm(len(dataset.train.targets), generator=generator(seed, "paper", "seen"))
+    return flow.with_examples(dataset.train[chosen[: len(flow.examples.targets)]])
+
+
 def measured(networks: Networks, dataset: Dataset) -> dict[str, Any]:
-    """Test quality over networks, and all parts with errors over examples."""
+    """Test quality over networks, of canonical ones also without their output scale; all parts with errors over examples."""
     found: dict[str, Any] = {"networks": len(networks), **sampling_quality(networks, dataset.test)}
+    if networks.architecture.log_scale is not None:
+        bare = sampling_quality(without_output_scale(networks), dataset.test)
+        found |= {"bare_nll_mean": bare["nll_mean"], "bare_nll_std": bare["nll_std"]}
     for row in part_quality("", networks, dataset, generator(0, "paper", "parts")).to_dict("records"):
         found |= {f"{row['part']}_{name}": row[name] for name in ("accuracy", "nll", "nll_error_examples")}
     return found

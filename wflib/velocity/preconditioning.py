@@ -11,6 +11,8 @@ coordinates, means μ_0, μ_1, deviations s_0, s_1 and covariance s_01 of the co
 F = 0 is the posterior mean of the Gaussian model; k → 1 and o → 0 as t → 1, so x̂_1 → x_t there. Where paths are bent between
 x_0 and x_1, o is stretched to what this model leaves open of their displacements, pool by pool. After Karras et al.,
 "Elucidating the design space of diffusion-based generative models" (2022), section 5, extended to dependent couplings.
+
+Networks that are not preconditioned, as published ones are, predict x̂_1 = F(x_t, t): centres and k are 0, scales are 1.
 """
 
 from __future__ import annotations
@@ -47,12 +49,16 @@ class Preconditioner(nn.Module):
         architecture: Architecture of the flow's coordinates.
         identities: Whether every coordinate has statistics of its own, rather than one with those it can be permuted with.
         bent: Whether paths are bent, so that o is stretched (:meth:`stretch_to`).
+        plain: Whether the network is not preconditioned; moments are measured all the same.
     """
 
     STATISTICS = ("mean_0", "mean_1", "deviation_0", "deviation_1", "covariance", "angle")
 
-    def __init__(self, architecture: Architecture, identities: bool = False, bent: bool = False) -> None:
+    def __init__(
+        self, architecture: Architecture, identities: bool = False, bent: bool = False, plain: bool = False
+    ) -> None:
         super().__init__()
+        self.plain = plain
         self.register_buffer("index", pooling_index(architecture, identities), persistent=False)
         pools = int(self.index.max()) + 1
         for name in self.STATISTICS:
@@ -105,7 +111,9 @@ class Preconditioner(nn.Module):
             )
 
     def model(self, centred: Tensor, coefficients: Coefficients) -> Tensor:
-        """μ_1 + k (x_t − a μ_0 − b μ_1), the Gaussian model's x̂_1 of a centred x_t, both (batch, D)."""
+        """μ_1 + k (x_t − a μ_0 − b μ_1), the Gaussian model's x̂_1 of a centred x_t, both (batch, D); 0 if plain."""
+        if self.plain:
+            return torch.zeros_like(centred)
         return self.data_mean + coefficients.skip * centred
 
     @torch.no_grad()
@@ -129,6 +137,9 @@ class Preconditioner(nn.Module):
 
     def forward(self, t: Tensor) -> Coefficients:
         """Coefficients at times (batch,)."""
+        if self.plain:
+            nothing = torch.zeros(len(t), len(self.index), dtype=self.mean_0.dtype, device=self.index.device)
+            return Coefficients(nothing, nothing + 1, nothing, nothing + 1)
         t = t[:, None]
         a, b = sine_ratio(1 - t, self.angle), sine_ratio(t, self.angle)
         s_0, s_1, s_01 = self.deviation_0.square(), self.deviation_1.square(), self.covariance

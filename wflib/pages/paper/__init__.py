@@ -18,7 +18,8 @@ SECTIONS: tuple[Callable[[Cells], Section], ...] = (
 )
 INTRODUCTION = (
     "Made by `dvc repro reports/paper/dvc.yaml` from {cells} cells, {hours:.1f} hours of work on one core or a few. Numbers "
-    "are means over seeds ± deviation over samples ± deviation over seeds, the last where there are several. A cell that "
+    "are means over seeds ± deviation over samples ± deviation over seeds, the last where there are several; what a set of "
+    "networks has one of, such as seconds or the loss of an average, has the last alone. A number that "
     f"has not been computed is {MISSING}. What is chosen (strengths, learning rates, factors) is chosen by validation data."
 )
 

@@ -17,8 +17,9 @@ __all__ = ["gaussian"]
 EXPLAINED = (
     "Means over all weights of a network: mean and deviation over networks; for independent weights of variance one the "
     "deviation is 1/√D, D = 802. Variance ratio: of single weights, over networks, to the target's. The thesis shows "
-    "histograms alone: too narrow with deterministic sampling, mended by noise ε = 0.05. Noise adds variance that depends "
-    "on the steps; the diffusion keeps the flow's own."
+    "histograms alone, after 20,000 iterations where both methods have 1,000 here: too narrow with deterministic sampling, "
+    "mended by noise ε = 0.05. Noise adds variance that depends on the steps; the diffusion keeps the flow's own, and needs "
+    "a score, which flows with path noise have not."
 )
 
 
@@ -56,9 +57,13 @@ def histograms(means: pd.DataFrame) -> bytes:
     with theme():
         figure = Figure(figsize=(3.4 * len(ways), 2.8 * len(methods)), layout="constrained")
         for method, panels in zip(methods, figure.subplots(len(methods), len(ways), squeeze=False), strict=True):
+            own = chosen(means, method=method)
+            own = own[own.seed == own.seed.min()]
             for way, axes in zip(ways, panels, strict=True):
-                part = means[means.way.isin(["target", way])]
-                part = chosen(chosen(part, method=method), seed=means.seed.min())
+                part = own[own.way.isin(["target", way])]
+                if way not in set(part.way):  # a diffusion needs a score, which a flow with path noise has not
+                    axes.set_axis_off()
+                    continue
                 sns.histplot(part, x="mean_weight", hue="way", stat="density", common_norm=False, bins=40, ax=axes)
                 axes.set(title=f"{METHODS[method]}, {way}", xlabel="mean of a network's weights")
         return svg_bytes(figure)

@@ -57,7 +57,7 @@ def both(rows: pd.DataFrame, measure: str, digits: int = 3) -> str:
     if rows.empty or name not in rows.columns or rows[name].isna().all():
         return MISSING
     text = f"{rows[name].mean():.{digits}f} ± {rows[f'{measure}_std'].mean():.{digits}f}"
-    return text if len(rows) < 2 else f"{text} ± {rows[name].std():.{digits}f}"
+    return text if rows[name].count() < 2 else f"{text} ± {rows[name].std():.{digits}f}"
 
 
 def single(rows: pd.DataFrame, column: str, digits: int = 3) -> str:
@@ -65,7 +65,7 @@ def single(rows: pd.DataFrame, column: str, digits: int = 3) -> str:
     if rows.empty or column not in rows.columns or rows[column].isna().all():
         return MISSING
     text = f"{rows[column].mean():,.{digits}f}"
-    return text if len(rows) < 2 else f"{text} ± {rows[column].std():,.{digits}f}"
+    return text if rows[column].count() < 2 else f"{text} ± {rows[column].std():,.{digits}f}"
 
 
 def plain(rows: pd.DataFrame, column: str, digits: int = 3) -> str:
