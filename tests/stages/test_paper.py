@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +131,8 @@ def test_quality_says_what_is_drawn_and_what_was_learned(cells):
     assert 0 <= unguided.thesis_diversity_mean < unguided.diversity_mean
     assert whole[whole.steps == 1].diversity_mean.isna().all()
     assert set(rows("quality-euclidean").form) == {"as trained", "as drawn", "trained further"}
+    facts = json.loads((cells / "quality-geometric/cell.json").read_text())
+    assert set(facts["settings"]) == {"sample"}  # the flow was not made by the others
     wide = rows("widths")
     assert set(wide[wide.source == "samples"].width) == {4, 32}
     losses = wide[wide.width == 32].set_index("form").validation_nll

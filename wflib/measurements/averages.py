@@ -74,4 +74,4 @@ def averages_of(source: str, networks: Networks, dataset: Dataset, options: Opti
     return pd.DataFrame(rows)
 
 
-AVERAGES = Measurement("averages", measure_averages, Options, ("data", "aligned", "canonical", "flow"), settings=True)
+AVERAGES = Measurement("averages", measure_averages, Options, ("data", "aligned", "canonical", "flow"), settings=("sample",))

@@ -61,12 +61,21 @@ def run_cell(measurement: Measurement, inputs: Inputs, options: Section, labels:
         "measurement": measurement.name,
         "labels": dict(labels),
         "options": options.model_dump(),
-        "settings": inputs.settings.model_dump() if measurement.settings else {},
+        "settings": settings_of(measurement, inputs),
         "seconds": time.perf_counter() - started,
         "tables": list(tables),
     }
     save_json(inputs.out / CELL, facts)
     return facts
+
+
+def settings_of(measurement: Measurement, inputs: Inputs) -> dict[str, Any]:
+    """The settings that a measurement reads; those of its flow are in the flow's own file."""
+    if not measurement.settings:
+        return {}
+    everything = inputs.settings.model_dump()
+    read = everything if measurement.settings is True else measurement.settings
+    return {name: everything[name] for name in read}
 
 
 @dataclass(frozen=True)

@@ -141,11 +141,11 @@ class Measurement:
         measure: The work: (inputs, options) → tables.
         options: What can be chosen besides settings, with defaults; fields become options of the command line.
         reads: Names in ``FILES`` of what it reads.
-        settings: Whether it reads the project's settings.
+        settings: Whether it reads the project's settings; names of the sections that it does where those are few.
     """
 
     name: str
     measure: Callable[[Inputs, Any], Tables]
     options: type[Section] = Section
     reads: tuple[str, ...] = ()
-    settings: bool = False
+    settings: bool | tuple[str, ...] = False

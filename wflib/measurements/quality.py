@@ -136,4 +136,4 @@ def measured(networks: Networks, dataset: Dataset, options: Options, diverse: bo
     return found
 
 
-QUALITY = Measurement("quality", measure_quality, Options, ("data", "aligned", "canonical", "flow"), settings=True)
+QUALITY = Measurement("quality", measure_quality, Options, ("data", "aligned", "canonical", "flow"), settings=("sample",))
