@@ -74,8 +74,9 @@ def settings_of(measurement: Measurement, inputs: Inputs) -> dict[str, Any]:
     if not measurement.settings:
         return {}
     everything = inputs.settings.model_dump()
-    read = everything if measurement.settings is True else measurement.settings
-    return {name: everything[name] for name in read}
+    if isinstance(measurement.settings, tuple):
+        return {name: everything[name] for name in measurement.settings}
+    return everything
 
 
 @dataclass(frozen=True)
