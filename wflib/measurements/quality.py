@@ -53,11 +53,11 @@ class Options(Section):
     seed: Annotated[Seed, Field(description="Of every random number.")] = 0
 
 
-def guidance_by(flow: Flow, split: Split, strength: float, seed: int, point: str = "x_t") -> Guidance | None:
+def guidance_by(flow: Flow, split: Split, strength: float, seed: int, batch: int = BATCH) -> Guidance | None:
     """Guidance of a strength by mini-batches of training examples, None for no strength."""
     if strength == 0:
         return None
-    return Guidance(flow, TaskLoss(split, BATCH, generator(seed, "paper", "guidance")), strength, point=point)
+    return Guidance(flow, TaskLoss(split, batch, generator(seed, "paper", "guidance")), strength)
 
 
 def learned_networks(part: Zoo, count: int, seed: int, name: str) -> Networks:

@@ -36,11 +36,12 @@ class Options(Section):
     steps: Annotated[tuple[Count, ...], Field(description="Euler steps, each a gradient; repeat for more.")] = (64, 512)
     strength: Annotated[tuple[Positive, ...], Field(description="Strengths λ of guidance; repeat for more.")] = STRENGTHS
     rate: Annotated[tuple[Positive, ...], Field(description="Learning rates of plain training; repeat for more.")] = RATES
-    epochs: Annotated[Count, Field(description="Of the networks that are trained on the task to the end.")] = 5
+    batch: Annotated[Count, Field(description="Training examples of a gradient, of guidance as of training.")] = 256
+    epochs: Annotated[Count, Field(description="Of the networks that are trained on the task for longer.")] = 5
     seed: Annotated[Seed, Field(description="Of every random number.")] = 0
 
 
-def recipe_of(rate: float, epochs: int, seed: int) -> ZooConfig:
+def recipe_of(rate: float, epochs: int, seed: int, batch: int) -> ZooConfig:
     """Adam on mini-batches."""
     return ZooConfig(
         seed=seed,
@@ -53,7 +54,7 @@ def recipe_of(rate: float, epochs: int, seed: int) -> ZooConfig:
         learning_rate=rate,
         momentum=0.0,
         weight_decay=0.0,
-        batch_size=BATCH,
+        batch_size=batch,
         epochs=epochs,
         skip_epochs=0,
         snapshot_every=1,
@@ -63,11 +64,13 @@ def recipe_of(rate: float, epochs: int, seed: int) -> ZooConfig:
     )
 
 
-def trained_by_adam(start: Networks, train: Split, rate: float, steps: list[int], seed: int) -> list[Networks]:
+def trained_by_adam(
+    start: Networks, train: Split, rate: float, steps: list[int], seed: int, batch: int = BATCH
+) -> list[Networks]:
     """Networks after some numbers of mini-batch steps from given ones, in their own form's ordinary one."""
     start = decanonicalize(start).to("cpu")
-    an_epoch = max(1, len(train.targets) // BATCH)
-    flat = train_networks(start, train, recipe_of(rate, -(-steps[-1] // an_epoch), seed), steps)
+    an_epoch = max(1, len(train.targets) // batch)
+    flat = train_networks(start, train, recipe_of(rate, -(-steps[-1] // an_epoch), seed, batch), steps)
     return [Networks.from_flat(start.architecture, flat[:, place]) for place in range(len(steps))]
 
 
@@ -76,9 +79,9 @@ def measure_transfer(inputs: Inputs, options: Options) -> Tables:
 
     Guided draws take several strengths, most of them at the fewest steps; where a flow sees the loss' gradient, they see
     that of the other task. Beside them: such draws without guidance, draws from the flow as it is without guidance and with
-    the published strength; as many mini-batch steps of Adam from the flow's prior and from its draws, and some epochs of
-    them, for every learning rate. Guidance and training see training data only, validation rows say which strength or rate
-    to take, test rows what it is worth. Seconds count drawing.
+    the published strength and batch; as many mini-batch steps of Adam from the flow's prior and from its draws, and some
+    epochs of them, for every learning rate. Guidance and training see training data only, validation rows say which strength
+    or rate to take, test rows what it is worth. Seconds count drawing.
     """
     flow, seed = inputs.flow(), options.seed
     dataset = inputs.dataset(flow.architecture, inputs.path("flow"), "target")
@@ -90,16 +93,16 @@ def measure_transfer(inputs: Inputs, options: Options) -> Tables:
         bar.update()
         return float(rows[-1]["validation_nll"])
 
-    def draw(who: Flow, steps: int, strength: float = 0.0) -> tuple[Networks, float]:
+    def draw(who: Flow, steps: int, strength: float = 0.0, batch: int = options.batch) -> tuple[Networks, float]:
         started = time.perf_counter()
-        guidance = guidance_by(who, dataset.train, strength, seed)
+        guidance = guidance_by(who, dataset.train, strength, seed, batch)
         x = sample(who, options.networks, steps, generator(seed, "paper", "prior"), guidance)
         return who.coordinates.decode_state(x), time.perf_counter() - started
 
     def train(way: str, steps: int, start: Networks, drawing: float = 0.0) -> None:
         for rate in options.rate:
             started = time.perf_counter()
-            (networks,) = trained_by_adam(start, dataset.train, rate, [steps], seed)
+            (networks,) = trained_by_adam(start, dataset.train, rate, [steps], seed, options.batch)
             add(way, steps, rate, networks, drawing + time.perf_counter() - started)
 
     aimed, strengths, several = aimed_at(flow, dataset, seed), options.strength, sorted(options.steps)
@@ -117,8 +120,8 @@ def measure_transfer(inputs: Inputs, options: Options) -> Tables:
             strengths = tuple(factor * min(losses, key=losses.__getitem__) for factor in STRONGER)
             train("trained from the prior", steps, prior)
             train("trained from draws", steps, unguided, seconds)
-        add("guided as published", several[-1], PUBLISHED, *draw(flow, several[-1], PUBLISHED))
-        train("trained for epochs", options.epochs * max(1, len(dataset.train.targets) // BATCH), prior)
+        add("guided as published", several[-1], PUBLISHED, *draw(flow, several[-1], PUBLISHED, BATCH))
+        train("trained for epochs", options.epochs * max(1, len(dataset.train.targets) // options.batch), prior)
     return {"rows": pd.DataFrame(rows)}
 
 
