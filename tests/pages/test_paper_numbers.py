@@ -16,6 +16,8 @@ from wflib.pages.paper.numbers import MISSING, both, chosen, published, single
 from wflib.pages.paper.quality import wdbc
 from wflib.pages.paper.thesis import DIVERSITY, MNIST, WDBC
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def cell(folder: Path, seed: int, geometry: str, accuracy: float) -> None:
     """A cell of quality with rows of draws and of the networks that were learned from."""

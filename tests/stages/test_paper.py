@@ -162,7 +162,7 @@ def test_transfer_reads_training_data_and_counts_gradients(cells):
     assert table.validation_nll.notna().all()
     starts = rows("starts")
     assert starts.groupby(["start", "step"]).size().eq(2).all()
-    assert set(starts.start) == {"flow", "gaussian", "he", "zoo", "few-steps"}
+    assert set(starts.start) == {"flow", "gaussian", "wide-gaussian", "he", "zoo", "few-steps"}
     assert set(starts.step) == {0, 1, 4}
     assert (starts.making_seconds > 0).all()
 

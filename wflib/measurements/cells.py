@@ -17,6 +17,7 @@ from wflib.storage import ArtifactError, atomic_path, load_json, save_json
 __all__ = ["Cells", "columns_of", "load_cells", "run_cell"]
 
 SUMMARY, MOST_KEPT = "cells", 50_000
+"""The kept table of all cells; rows of the largest table that is kept."""
 CELL = "cell.json"
 """Written last: a folder without it is a cell that has not ended."""
 

@@ -24,6 +24,7 @@ from wflib.zoo import initialize
 __all__ = ["STARTS"]
 
 STEPS = (1, 2, 5, 10, 20, 50, *range(100, 1000, 100), 1000, 1500, 2000, 4000)
+PUBLISHED_VARIANCE = 0.1
 
 
 class Options(Section):
@@ -41,9 +42,9 @@ class Options(Section):
 def compare_starts(inputs: Inputs, options: Options) -> Tables:
     """Train networks on another task by Adam from several kinds of initial weights, each run measured on the way.
 
-    Starts: draws of the flow; N(0, σ²) with the σ of the flow's own zoo, and He's; trained networks of that zoo; and a few
-    full-batch steps on the new task from N(0, σ²), their learning rate chosen on its validation data. All runs of a start
-    are trained together; seconds are of one: what making the start took, and what a step takes.
+    Starts: draws of the flow; N(0, σ²) with the σ of the flow's own zoo, the thesis' N(0, 0.1), and He's; trained networks
+    of that zoo; and a few full-batch steps on the new task from N(0, σ²), their learning rate chosen on its validation data.
+    All runs of a start are trained together; seconds are of one: what making the start took, and what a step takes.
     """
     flow, seed, runs = inputs.flow(), options.seed, options.runs
     zoo = inputs.zoo_of(flow)
@@ -51,7 +52,7 @@ def compare_starts(inputs: Inputs, options: Options) -> Tables:
     ordinary = flow.architecture.ordinary_form()
     std = float(zoo.metadata.get("init_std", 0.1))
 
-    def random_start(init: str) -> Networks:
+    def random_start(init: str, std: float = std) -> Networks:
         return initialize(ordinary, runs, std, generator(seed, "paper", init), init)
 
     def few_steps() -> Networks:
@@ -68,6 +69,7 @@ def compare_starts(inputs: Inputs, options: Options) -> Tables:
     starts: dict[str, Callable[[], Networks]] = {
         "flow": draws,
         "gaussian": lambda: random_start("normal"),
+        "wide-gaussian": lambda: random_start("normal", PUBLISHED_VARIANCE**0.5),
         "he": lambda: random_start("he"),
         "zoo": lambda: decanonicalize(learned_networks(zoo.training_part, runs, seed, "starts")),
         "few-steps": few_steps,

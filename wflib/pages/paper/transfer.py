@@ -26,7 +26,14 @@ WAYS = (
     "trained from draws",
     "trained for epochs",
 )
-START_COLOURS = {"flow": "#D55E00", "zoo": "#0072B2", "few-steps": "#66A61E", "gaussian": "#999999", "he": "#333333"}
+START_COLOURS = {
+    "flow": "#D55E00",
+    "zoo": "#0072B2",
+    "few-steps": "#66A61E",
+    "gaussian": "#999999",
+    "wide-gaussian": "#CC79A7",
+    "he": "#333333",
+}
 ENOUGH = 0.80
 EXPLAINED = (
     "Fashion-MNIST's test data; guidance and training see its training data alone, the strength λ or the learning rate is "
@@ -165,7 +172,11 @@ def start_sentences(rows: pd.DataFrame) -> Iterator[str]:
     for (method, geometry), part in rows.groupby(["method", "geometry"], sort=False):
         reached = steps_to(part, ENOUGH).set_index("start")
         ours = reached.loc[["flow"]].steps.max(skipna=False)
-        others = {start: reached.loc[[start]].steps.min() for start in ("gaussian", "he") if start in reached.index}
+        others = {
+            start: reached.loc[[start]].steps.min()
+            for start in ("gaussian", "wide-gaussian", "he")
+            if start in reached.index
+        }
         if pd.isna(ours):
             yield f"{METHODS[method]}, {geometry}: some run from the flow does not reach {ENOUGH:g}."
         else:
