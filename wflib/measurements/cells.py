@@ -112,8 +112,8 @@ class Cells:
     @property
     def summary(self) -> pd.DataFrame:
         """``cell``, ``measurement`` and ``seconds`` of every cell, in the order of their folders."""
-        rows = [(self.name(path), facts["measurement"], float(facts["seconds"])) for path, facts in self.facts.items()]
-        there = pd.DataFrame(rows, columns=["cell", "measurement", "seconds"])
+        rows = [(self.name(path), facts["measurement"], facts.get("seconds")) for path, facts in self.facts.items()]
+        there = pd.DataFrame(rows, columns=["cell", "measurement", "seconds"]).astype({"seconds": float})
         return self._with_kept(SUMMARY, there)
 
     def name(self, path: Path) -> str:
