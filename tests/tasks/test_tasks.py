@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wflib.architecture import cnn, mlp
+from wflib.rng import generator
 from wflib.storage import ArtifactError, load_artifact, save_artifact
 from wflib.tasks import TASKS, Dataset, Split, fetch_dataset, load_dataset, save_dataset
 from wflib.tasks.loading import load_images
@@ -256,3 +257,13 @@ def test_functions_are_compared_on_examples_that_are_not_too_many(examples, expe
     part = Split(torch.arange(3.0 * examples).view(examples, 3), torch.zeros(examples, dtype=torch.int64))
     probes = Dataset("toy", "classification", 2, part, part, part).probes(mlp([3, 4, 2]))
     assert torch.equal(probes, part.inputs[:expected])
+
+
+def test_some_examples_are_random_ones_none_twice_and_all_at_most():
+    split = Split(torch.arange(20.0)[:, None], torch.arange(20))
+    few, again, other = (split.some(8, generator(seed, "some")) for seed in (0, 0, 1))
+    assert len(few.targets.unique()) == 8
+    assert torch.equal(few.inputs[:, 0].long(), few.targets)
+    assert torch.equal(few.targets, again.targets)
+    assert not torch.equal(few.targets, other.targets)
+    assert torch.equal(split.some(30, generator(0, "some")).targets.sort().values, split.targets)

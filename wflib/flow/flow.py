@@ -25,6 +25,8 @@ from wflib.zoo import AnyZoo
 
 __all__ = ["Flow", "flow_for_zoo"]
 
+EXAMPLES = ("loss_gradient.inputs", "loss_gradient.targets")
+"""Names in a flow's state of the examples that its network sees the gradient on."""
 LATEST_TIME = 0.999
 """Velocities divide by 1 − t; solvers that ask at t = 1 get the one of this time."""
 
@@ -196,12 +198,7 @@ class Flow(nn.Module):
         if self.loss_gradient is None:
             raise ValueError("with_examples: this flow sees no loss; train one with velocity.gradient_examples above 0.")
         seen = Split(self.coordinates.rotate_inputs(examples.inputs), examples.targets).to(self.device)
-        other = Flow(
-            self.config, self.velocity_config, self.coordinates, self.initialization, self.metadata, self.jumps, seen
-        ).to(self.preconditioner.mean_0)
-        examples_of_state = {"loss_gradient.inputs": seen.inputs, "loss_gradient.targets": seen.targets}
-        other.load_state_dict(self.state_dict() | examples_of_state)
-        return other
+        return self._like(self.coordinates, seen)
 
     def with_widths(self, widths: Mapping[str, int]) -> Flow:
         """The same flow for networks of other hidden widths, without retraining.
@@ -227,16 +224,7 @@ class Flow(nn.Module):
             raise ValueError("with_widths: a flow with velocity.identities: true has one width; train it without them.")
         if min(widths.values(), default=1) < 1:
             raise ValueError(f"with_widths: expected at least one neuron, got {dict(widths)}.")
-        other = Flow(
-            self.config,
-            self.velocity_config,
-            self.coordinates.with_widths(widths),
-            self.initialization,
-            self.metadata,
-            self.jumps,
-            self.examples,
-        ).to(self.preconditioner.mean_0)
-        other.load_state_dict(self.state_dict())
+        other = self._like(self.coordinates.with_widths(widths), self.examples)
         (mean, width, fresh), (new_mean, new_width, _) = (
             [
                 pool(value.double(), flow.preconditioner.index)
@@ -246,6 +234,15 @@ class Flow(nn.Module):
         )
         ratio = torch.where(fresh > 0, 1.0, new_width / width)
         other.preconditioner.move(new_mean - mean, ratio)
+        return other
+
+    def _like(self, coordinates: Coordinates, examples: Split | None) -> Flow:
+        """A flow on these coordinates that sees these examples, with copies of all else."""
+        other = Flow(
+            self.config, self.velocity_config, coordinates, self.initialization, self.metadata, self.jumps, examples
+        ).to(self.preconditioner.mean_0)
+        seen = {name: value for name, value in other.state_dict().items() if name in EXAMPLES}
+        other.load_state_dict(self.state_dict() | seen)
         return other.train(self.training)
 
 
@@ -265,8 +262,8 @@ def flow_for_zoo(settings: Settings, zoo: AnyZoo, train: Split) -> Flow:
     basis = input_basis(train.inputs)[0] if settings.velocity.basis == "data" else None
     coordinates = Coordinates(zoo.architecture, basis)
     if count:
-        chosen = torch.randperm(len(train.inputs), generator=generator(seed, "flow", "gradient"))[:count]
-        examples = Split(coordinates.rotate_inputs(train.inputs[chosen]), train.targets[chosen])
+        chosen = train.some(count, generator(seed, "flow", "gradient"))
+        examples = Split(coordinates.rotate_inputs(chosen.inputs), chosen.targets)
     torch.manual_seed(seed)
     initialization, measured = initialization_of(zoo, coordinates)
     metadata = {"task": settings.task, "seed": seed} | ({"initialization_from": measured} if measured else {})

@@ -55,10 +55,8 @@ class TaskLoss:
 
     def __call__(self, networks: Networks) -> Tensor:
         """Every network's loss on the next mini-batch, (networks,)."""
-        chosen = torch.randperm(len(self.split.inputs), generator=self.generator, device=self.generator.device)
         self.split = self.split.to(networks.device)
-        chosen = chosen[: self.batch_size].to(networks.device)
-        return network_losses(networks, self.split[chosen])
+        return network_losses(networks, self.split.some(self.batch_size, self.generator))
 
 
 class Guidance:

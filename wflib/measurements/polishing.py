@@ -49,8 +49,7 @@ def examples_of(dataset: Dataset, count: int, seed: int) -> Split:
     """Random training examples, all of them at most."""
     if not dataset.has_examples:
         raise ValueError("the dataset has no examples to train on; choose another task than none.")
-    chosen = torch.randperm(len(dataset.train.targets), generator=generator(seed, "study", "examples"))[:count]
-    return dataset.train[chosen]
+    return dataset.train.some(count, generator(seed, "study", "examples"))
 
 
 def polished(

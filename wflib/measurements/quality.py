@@ -33,7 +33,7 @@ from wflib.rng import generator
 from wflib.tasks import Dataset, Split
 from wflib.zoo import Zoo
 
-__all__ = ["FURTHER", "QUALITY", "guidance_by", "learned_networks"]
+__all__ = ["FURTHER", "QUALITY", "guidance_by", "learned_networks", "tested"]
 
 FURTHER = "trained further"
 """Draws after the steps of training that settings ask for."""
@@ -119,15 +119,20 @@ def forms(drawn: Networks, validation: Split, wide: bool) -> Iterator[tuple[str,
         yield "one factor", with_output_factor(drawn, best_output_factor(drawn, validation))
 
 
-def measured(networks: Networks, dataset: Dataset, options: Options, diverse: bool) -> dict[str, Any]:
-    """One row: test quality over networks, all parts with errors over examples, and diversity where it is wanted."""
+def tested(networks: Networks, dataset: Dataset) -> dict[str, Any]:
+    """Test quality over networks, and means over all parts with errors over examples."""
     found: dict[str, Any] = {"networks": len(networks), **sampling_quality(networks, dataset.test)}
+    for row in part_quality("", networks, dataset, generator(0, "paper", "parts")).to_dict("records"):
+        found |= {f"{row['part']}_{name}": row[name] for name in ("accuracy", "nll", "nll_error_examples")}
+    return found
+
+
+def measured(networks: Networks, dataset: Dataset, options: Options, diverse: bool) -> dict[str, Any]:
+    """One row: what :func:`tested` says, calibration, and diversity where it is wanted."""
+    found = tested(networks, dataset)
     log_probabilities = predict(networks, dataset.test.inputs)
     error = expected_calibration_error(log_probabilities, dataset.test.targets, BINS)
     found["ece_mean"], found["ece_std"] = mean_and_std(error.double())
-    parts = part_quality("", networks, dataset, generator(0, "paper", "parts"))
-    for row in parts.to_dict("records"):
-        found |= {f"{row['part']}_{name}": row[name] for name in ("accuracy", "nll", "nll_error_examples")}
     if diverse:
         chosen = torch.randperm(len(dataset.test.targets), generator=generator(0, "paper", "diversity"))[: options.examples]
         some = log_probabilities[: options.diverse, chosen]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Annotated
 
 import pandas as pd
-import torch
 from pydantic import Field
 
 from wflib.config import Count, Positive, Section, Seed
@@ -57,8 +56,7 @@ def compare_starts(inputs: Inputs, options: Options) -> Tables:
 
     def few_steps() -> Networks:
         start, random = random_start("normal"), generator(seed, "paper", "examples")
-        chosen = torch.randperm(len(dataset.train.targets), generator=random)[: options.examples]
-        batch = dataset.train[chosen]
+        batch = dataset.train.some(options.examples, random)
         rate = best_learning_rate(start, batch, dataset.validation, options.few, (*LEARNING_RATES, 0.1))
         return trained_further(start, batch, options.few, rate)
 

@@ -87,8 +87,7 @@ def started_well(flow: Flow, dataset: Dataset, options: Options, iterations: int
     """Draws from starting points that were optimised."""
 
     def draw() -> Tensor:
-        chosen = torch.randperm(len(dataset.train.targets), generator=generator(options.seed, "paper", "start"))[:EXAMPLES]
-        examples = dataset.train[chosen].to(flow.device)
+        examples = dataset.train.some(EXAMPLES, generator(options.seed, "paper", "start")).to(flow.device)
         x_0 = flow.start.sample(options.networks, generator(options.seed, "paper", "prior"))
         rate = options.rate * flow.prior.width.median().item()
         decode, steps = flow.coordinates.decode_state, options.steps

@@ -6,14 +6,13 @@ import time
 from typing import Annotated, Any
 
 import pandas as pd
-import torch
 from pydantic import Field
 
 from wflib.config import Count, Positive, Section, Seed, ZooConfig
-from wflib.evaluation import part_quality, sampling_quality, without_output_scale
+from wflib.evaluation import sampling_quality, without_output_scale
 from wflib.flow import Flow, sample
 from wflib.measurements.measurement import Inputs, Measurement, Tables
-from wflib.measurements.quality import BATCH, guidance_by
+from wflib.measurements.quality import BATCH, guidance_by, tested
 from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import decanonicalize
@@ -129,18 +128,15 @@ def aimed_at(flow: Flow, dataset: Dataset, seed: int) -> Flow:
     """The flow as it sees the loss' gradient on another task's training examples; itself if it sees none."""
     if flow.examples is None:
         return flow
-    chosen = torch.randperm(len(dataset.train.targets), generator=generator(seed, "paper", "seen"))
-    return flow.with_examples(dataset.train[chosen[: len(flow.examples.targets)]])
+    return flow.with_examples(dataset.train.some(len(flow.examples.targets), generator(seed, "paper", "seen")))
 
 
 def measured(networks: Networks, dataset: Dataset) -> dict[str, Any]:
-    """Test quality over networks, of canonical ones also without their output scale; all parts with errors over examples."""
-    found: dict[str, Any] = {"networks": len(networks), **sampling_quality(networks, dataset.test)}
+    """What :func:`tested` says, and of canonical networks the test loss without their output scale."""
+    found = tested(networks, dataset)
     if networks.architecture.log_scale is not None:
         bare = sampling_quality(without_output_scale(networks), dataset.test)
         found |= {"bare_nll_mean": bare["nll_mean"], "bare_nll_std": bare["nll_std"]}
-    for row in part_quality("", networks, dataset, generator(0, "paper", "parts")).to_dict("records"):
-        found |= {f"{row['part']}_{name}": row[name] for name in ("accuracy", "nll", "nll_error_examples")}
     return found
 
 

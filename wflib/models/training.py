@@ -97,8 +97,7 @@ class FewSteps(CoordinateModel):
 
     @classmethod
     def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
-        chosen = torch.randperm(len(train.targets), generator=generator, device=generator.device)[: settings.examples].cpu()
-        split = train[chosen]
+        split = train.some(settings.examples, generator)
         initialization, _ = initialization_of(training, space)
         prior = build_prior(space.manifold, space.architecture, initialization)
         start = space.decode(prior.sample(settings.tried, generator).cpu())

@@ -40,6 +40,11 @@ class Split:
         """Some of the examples, by their indices or by a slice."""
         return Split(self.inputs[rows], self.targets[rows])
 
+    def some(self, count: int, random: torch.Generator) -> Split:
+        """So many random examples, none twice, all of them at most."""
+        chosen = torch.randperm(len(self.targets), generator=random, device=random.device)[:count]
+        return self[chosen.to(self.targets.device)]
+
     def to(self, device: str | torch.device) -> Split:
         """The same examples on another device."""
         return Split(self.inputs.to(device), self.targets.to(device))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from wflib.measurements import Cells
 from wflib.pages.paper.numbers import MISSING, Section, both, chosen, first_of, published, table_of
-from wflib.pages.paper.quality import GEOMETRIES, GEOMETRY_COLOURS, METHODS
+from wflib.pages.paper.quality import GEOMETRIES, GEOMETRY_COLOURS, METHODS, most_steps
 from wflib.pages.paper.thesis import WIDTHS
 from wflib.report.curves import framed
 from wflib.report.tables import markdown_table
@@ -36,9 +36,8 @@ def widths(cells: Cells) -> Section:
         measured = set(zip(part.width, part.guidance, strict=True)) if len(part) else set()
         for width, guidance in sorted(measured) or [(32, 0.0), (32, 0.1)]:
             numbers = WIDTHS[geometry, guidance > 0] if width == 32 else (None, None)
-            found = chosen(part, width=width, guidance=guidance)
-            found = found[found.steps == found.steps.max()] if len(found) else found
-            drawn, mended, bare = (chosen(found, form=form) for form in ("as drawn", "one factor", "scale dropped"))
+            labels, forms = {"width": width, "guidance": guidance}, ("as drawn", "one factor", "scale dropped")
+            drawn, mended, bare = (most_steps(part, **labels, form=form) for form in forms)
             line = [geometry.capitalize(), METHODS[method], f"{width:.0f}", f"{guidance:g}", *map(published, numbers)]
             lines.append([*line, both(drawn, "accuracy"), both(drawn, "nll"), both(mended, "nll"), both(bare, "nll")])
     blocks = ["### Table 7.4", markdown_table(head, lines, []), EXPLAINED, *width_sentences(rows)]
@@ -48,11 +47,11 @@ def widths(cells: Cells) -> Section:
 def width_sentences(rows: pd.DataFrame) -> Iterator[str]:
     """Whether wider networks are better, and over-confident."""
     for method in METHODS:
-        part, said = chosen(rows, method=method, guidance=0.0), []
+        part, said = chosen(rows, method=method), []
         for geometry in GEOMETRIES:
             found = chosen(part, geometry=geometry)
-            narrow, wide = (chosen(found, width=width, form="as drawn") for width in (10, 32))
-            mended = chosen(found, width=32, form="one factor")
+            narrow, wide = (most_steps(found, width=width) for width in (10, 32))
+            mended = most_steps(found, width=32, form="one factor")
             if len(narrow) and len(wide):
                 losses = [first_of(some, "nll_mean") for some in (narrow, wide, mended)]
                 said.append(
