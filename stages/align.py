@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +27,7 @@ from stages.common import (
 )
 from wflib.config import load_settings
 from wflib.distributed import process_group, rank
+from wflib.storage import KeptParts
 from wflib.symmetry import squared_distance
 from wflib.tasks import load_dataset
 from wflib.testing import assert_same_function
@@ -61,7 +61,7 @@ def main(
         settings = load_settings(params, presets)
         dataset, trained = load_dataset(data), open_zoo(zoo, "trained")
         dataset = dataset.for_networks(trained.architecture, f"{zoo}")
-        folder = checkpoint_folder(checkpoints, settings.align, [data, zoo])
+        parts = KeptParts(checkpoint_folder(checkpoints, settings.align, [data, zoo]))
         with progress_bar(1, f"align {int(trained.trajectory.max()) + 1} trajectories", "chunk") as bar:
 
             def advance(what: str, done: int, chunks: int) -> None:
@@ -69,11 +69,12 @@ def main(
                 bar.total, bar.n = chunks, done
                 bar.refresh()
 
-            alignment = find_alignment(trained, settings.align, dataset, advance, folder)
+            alignment = find_alignment(trained, settings.align, dataset, advance, parts)
         if rank() == 0:
             probes = dataset.probes(trained.architecture)
             facts |= write_aligned(out, trained, alignment, probes, settings.zoo.shard_networks)
-            shutil.rmtree(folder, ignore_errors=True)
+            facts["earlier_seconds"] = parts.seconds
+            parts.discard()
 
 
 def write_aligned(out: Path, trained: AnyZoo, alignment: Alignment, probes: Tensor, shard_networks: int) -> dict[str, float]:

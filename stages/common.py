@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -54,8 +54,11 @@ def application(stage: str) -> typer.Typer:
 
 
 @contextmanager
-def running(stage: str, facts: Path = FACTS) -> Iterator[dict[str, object]]:
+def running(stage: str, facts: Path = FACTS) -> Iterator[dict[str, Any]]:
     """Run a stage's work: write its seconds and facts when it ends well, one clear sentence and exit code 1 when not.
+
+    Seconds are those of all runs that had a part in it: ``earlier_seconds``, which a stage may put in, are of runs that were
+    killed and whose work was taken up.
 
     Args:
         stage: Name in dvc.yaml.
@@ -67,13 +70,13 @@ def running(stage: str, facts: Path = FACTS) -> Iterator[dict[str, object]]:
     Raises:
         Exit: The work failed; the sentence has been shown.
     """
-    found: dict[str, object] = {"stage": stage}
+    found: dict[str, Any] = {"stage": stage}
     started = time.perf_counter()
     with clear_errors(stage):
         yield found
     if rank() > 0:
         return
-    found["seconds"] = time.perf_counter() - started
+    found["seconds"] = time.perf_counter() - started + found.pop("earlier_seconds", 0.0)
     save_json(facts / f"{stage}.json", found)
     typer.echo(f"{stage}: " + ", ".join(f"{key} {show(value)}" for key, value in found.items() if key != "stage"))
 
@@ -95,7 +98,16 @@ def show(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def progress_bar(total: int, title: str, unit: str = "it") -> tqdm:
+class Bar(tqdm):
+    """A bar that counts parts of its units by two digits."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What is shown."""
+        return {**super().format_dict, "n": round(self.n, 2)}
+
+
+def progress_bar(total: int, title: str, unit: str = "it") -> Bar:
     """A bar with the time left; in a log one line every half minute."""
     interval = 0.2 if sys.stderr.isatty() else 30
-    return tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True, mininterval=interval, disable=rank() > 0)
+    return Bar(total=total, desc=title, unit=unit, dynamic_ncols=True, mininterval=interval, disable=rank() > 0)

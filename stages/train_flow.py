@@ -97,6 +97,7 @@ def main(
             "training_seconds": trainer.seconds,
             "loss": trainer.history[-1]["loss"],
             "validation_loss": trainer.history[-1]["validation_loss"],
+            "earlier_seconds": trainer.earlier_seconds,
         }
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stages.common import (
+    CHECKPOINTS,
     DATASET,
     PARAMS,
     PRESETS,
@@ -18,6 +19,7 @@ from stages.common import (
     Presets,
     Processes,
     application,
+    checkpoint_folder,
     progress_bar,
     running,
 )
@@ -25,7 +27,7 @@ from wflib.config import Settings, clear_errors, load_settings
 from wflib.device import resolve_device
 from wflib.distributed import process_group, rank, world_size
 from wflib.networks import network_losses
-from wflib.storage import save_table
+from wflib.storage import KeptParts, save_table
 from wflib.tasks import Dataset, load_dataset
 from wflib.zoo import Zoo, ZooWriter, network_for, open_zoo, read_into, train_zoo
 from wflib.zoo.sources import copies_text
@@ -49,6 +51,7 @@ def main(
     source: Source = None,
     format: Format = None,
     out: Annotated[Path, typer.Option(help="Zoo to write.")] = ZOO,
+    checkpoints: Annotated[Path, typer.Option(help="Where unfinished runs keep their state.")] = CHECKPOINTS,
     processes: Processes = 1,
 ) -> None:
     """Train all networks of the zoo at once, or read networks that others have trained.
@@ -59,7 +62,9 @@ def main(
     the zoo holds the figures of merit that the source gives. Of both, a share of the trajectories is held out from the flow.
 
     A zoo of more than zoo.shard_networks networks is a folder of files; others' networks go there as they are read, so that
-    they need not fit the memory. Several processes share the training: --processes 2, or torchrun.
+    they need not fit the memory. Several processes share the training: --processes 2, or torchrun. On a CPU networks are
+    trained in groups: a run that was killed goes on with the groups that were not trained when started again with the same
+    settings and inputs.
     """
     chosen = {"zoo.source": source, "zoo.format": format}
     with clear_errors("train-zoo"):
@@ -70,7 +75,8 @@ def main(
     with process_group(processes), running("train-zoo") as facts:
         dataset = load_dataset(data)
         if settings.zoo.source == "train":
-            zoo = trained(settings, dataset)
+            parts = KeptParts(checkpoint_folder(checkpoints, settings.zoo, [data]))
+            zoo = trained(settings, dataset, parts)
             dataset = dataset.for_networks(zoo.architecture, "train-zoo")
             if rank() > 0:
                 return
@@ -78,6 +84,8 @@ def main(
                 writer.append(zoo.networks)
                 writer.append_initial_of(zoo)
                 writer.finish(zoo.form, zoo.trajectory, zoo.step, zoo.held_out, metadata=zoo.metadata)
+            facts["earlier_seconds"] = parts.seconds
+            parts.discard()
         else:
             dataset = imported(settings, dataset, out)
         zoo = open_zoo(out, "trained")
@@ -91,7 +99,7 @@ def main(
             facts["last_validation_nll"] = losses.mean().item()
 
 
-def trained(settings: Settings, dataset: Dataset) -> Zoo:
+def trained(settings: Settings, dataset: Dataset, parts: KeptParts) -> Zoo:
     """A zoo of networks trained here.
 
     Raises:
@@ -102,13 +110,12 @@ def trained(settings: Settings, dataset: Dataset) -> Zoo:
     architecture = network_for(settings.zoo, dataset)
     dataset, device = dataset.for_networks(architecture, "train-zoo"), resolve_device(settings.zoo.device)
     with progress_bar(settings.zoo.epochs, f"train {settings.zoo.networks} networks", "epoch") as bar:
-        bar.unit_scale = True  # parts of an epoch, by two digits
 
         def advance(done: float, epochs: int, loss: float) -> None:
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             bar.update(done - bar.n)
 
-        return train_zoo(architecture, dataset, settings.zoo, device, advance)
+        return train_zoo(architecture, dataset, settings.zoo, device, advance, parts)
 
 
 def imported(settings: Settings, dataset: Dataset, out: Path) -> Dataset:

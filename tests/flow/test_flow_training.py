@@ -110,6 +110,7 @@ def test_a_resumed_run_ends_in_the_numbers_of_an_unbroken_one(make_flow, trainin
     resumed.run(lambda iteration, *_: started.append(iteration))
     assert started[0] == 9, "the checkpoint of iteration 8 was not used"
     assert torch.equal(parameters(resumed_flow), parameters(whole))
+    assert 0 == unbroken.earlier_seconds < resumed.earlier_seconds < resumed.seconds
     for ours, theirs in zip(resumed.history, unbroken.history, strict=True):
         assert ours["loss"] == theirs["loss"]
     resumed.discard_checkpoints()

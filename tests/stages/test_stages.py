@@ -6,12 +6,14 @@ import importlib
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from tests.stages.test_pipeline_end_to_end import write_preset
+from wflib.zoo import training
 
 STAGES = ("fetch_data", "train_zoo", "align", "canonicalize", "train_flow", "sample", "evaluate", "report")
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +76,38 @@ def test_a_zoo_of_posterior_draws_goes_down_the_pipeline_and_a_missing_package_i
     assert result.exit_code == 1
     assert "train-zoo: sgld needs posteriors, which is not installed: pip install 'wflib[bayes]'." in result.output
     assert "stopped by" not in result.output
+
+
+def test_a_killed_stage_goes_on_and_its_seconds_are_those_of_both_runs(project, monkeypatch):
+    assert run("fetch_data").exit_code == 0
+    monkeypatch.setattr(training, "CACHED_ELEMENTS", 1)  # one network after another
+
+    class Slow(training.BatchedTrainer):
+        def run(self, *given):
+            time.sleep(0.05)
+            return super().run(*given)
+
+    class Full:
+        def __init__(self, *given):
+            raise OSError(28, "No space left on device")
+
+    def refuse(*given):
+        raise AssertionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.CompiledTrainer, "can_train", lambda *given: False)
+        patched.setattr(training, "BatchedTrainer", Slow)
+        patched.setattr(importlib.import_module("stages.train_zoo"), "ZooWriter", Full)
+        result = run("train_zoo")
+        assert result.exit_code == 1
+        assert "No space left" in result.output
+    assert len(list(Path("checkpoints").rglob("*.safetensors"))) == 12
+    with monkeypatch.context() as patched:
+        patched.setattr(training.BatchedTrainer, "run", refuse)
+        patched.setattr(training.CompiledTrainer, "run", refuse)
+        assert run("train_zoo").exit_code == 0
+    assert not list(Path("checkpoints").iterdir())
+    assert json.loads(Path("reports/stages/train-zoo.json").read_text())["seconds"] > 12 * 3 * 0.05
 
 
 def test_wrong_settings_fail_before_work_starts(project):

@@ -11,6 +11,7 @@ from wflib.architecture import mlp
 from wflib.config import AlignConfig, ZooConfig
 from wflib.networks import Networks, network_losses
 from wflib.rng import generator
+from wflib.storage import KeptParts
 from wflib.symmetry import permute, random_permutations, squared_distance
 from wflib.tasks import Dataset, Split
 from wflib.testing import assert_same_function
@@ -185,12 +186,12 @@ def test_a_killed_run_goes_on_and_ends_the_same(method, monkeypatch, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        align_zoo(zoo, settings, dataset, kill, tmp_path)
+        align_zoo(zoo, settings, dataset, kill, KeptParts(tmp_path))
     assert len(list(tmp_path.iterdir())) == 4
     solved = []
     match = module.Aligner.match
     monkeypatch.setattr(module.Aligner, "match", lambda *given: solved.append(1) or match(*given))
-    resumed = align_zoo(zoo, settings, dataset, checkpoints=tmp_path)
+    resumed = align_zoo(zoo, settings, dataset, parts=KeptParts(tmp_path))
     assert len(solved) == 2
     assert all(torch.equal(resumed.weights[name], whole.weights[name]) for name in whole.weights)
     assert any(not torch.equal(whole.weights[name], zoo.weights[name]) for name in whole.weights)

@@ -11,6 +11,7 @@ from wflib.architecture import Architecture, mlp
 from wflib.config import ZooConfig
 from wflib.networks import batch_losses, network_losses
 from wflib.rng import generator, permutations, seed_of
+from wflib.storage import KeptParts
 from wflib.symmetry import canonicalize
 from wflib.tasks import Dataset, Split
 from wflib.zoo import Zoo, initialize, train_networks, train_zoo
@@ -136,8 +137,10 @@ def test_networks_end_the_same_however_many_are_trained_at_once(at_once, monkeyp
     assert (parts.networks.flat - together.networks.flat).abs().max() < 1e-5
     assert torch.equal(parts.step, together.step)
     assert torch.equal(parts.trajectory, together.trajectory)
-    size = len(told) // len(means)
-    assert told[size - 1 :: size] == [(*row[:2], pytest.approx(row[2], rel=1e-5)) for row in means]
+    assert [done for done, *_ in told] == pytest.approx([4 * part / len(told) for part in range(1, len(told) + 1)])
+    sizes = torch.tensor({1: [1] * 8, 3: [3, 3, 2]}[at_once])
+    losses = torch.tensor([loss for *_, loss in told]).view(len(sizes), 4)  # of each group, epoch by epoch
+    assert (sizes[:, None] * losses).sum(0).div(8).tolist() == pytest.approx([loss for *_, loss in means], rel=1e-5)
 
 
 def test_a_batch_larger_than_the_data_is_all_of_it():
@@ -213,7 +216,37 @@ def test_progress_is_told_as_networks_end_an_epoch(monkeypatch):
     parts = []
     train_zoo(architecture_for(data), data, config, progress=lambda *args: parts.append(args))
     assert [done for done, *_ in parts] == pytest.approx([third / 3 for third in range(1, 13)])
-    assert parts[2][2] == pytest.approx(told[0][2])
+    first, second, third = (parts[group][2] for group in (0, 4, 8))  # two networks each, the last of one, after one epoch
+    assert (2 * first + 2 * second + third) / 5 == pytest.approx(told[0][2])
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(monkeypatch, tmp_path):
+    data, config, ran = dataset(), recipe(networks=5), []
+    monkeypatch.setattr(training_module, "CACHED_ELEMENTS", 2 * 8 * 3)  # two networks, batches of eight, three features
+    whole = train_zoo(architecture_for(data), data, config)
+
+    def kill(done: float, epochs: int, loss: float) -> None:
+        ran.append(done)
+        if len(ran) == 10:  # in the third group's second epoch
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_zoo(architecture_for(data), data, config, progress=kill, parts=KeptParts(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0-2.safetensors", "2-4.safetensors"]
+    resumed = train_zoo(architecture_for(data), data, config, progress=kill, parts=KeptParts(tmp_path))
+    assert ran[10:] == pytest.approx([third / 3 for third in range(9, 13)])
+    assert torch.equal(resumed.networks.flat, whole.networks.flat)
+    monkeypatch.setattr(training_module, "CACHED_ELEMENTS", 10 * 8 * 3)
+    train_zoo(architecture_for(data), data, config, parts=KeptParts(tmp_path / "at once"))
+    assert not (tmp_path / "at once").exists()
+
+
+def test_networks_that_diverged_are_not_kept(monkeypatch, tmp_path):
+    data, config = dataset("regression"), recipe(networks=4, optimizer="sgd", learning_rate=1e18)
+    monkeypatch.setattr(training_module, "CACHED_ELEMENTS", 2 * 8 * 3)
+    with pytest.raises(ValueError, match=r"4 of 4 networks diverged"):
+        train_zoo(architecture_for(data), data, config, parts=KeptParts(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_diverged_network_is_an_error():

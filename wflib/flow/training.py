@@ -97,7 +97,7 @@ class FlowTrainer:
         if config.compile:
             compile_parts(flow.network, kernels=config.precision == "float32")
         self.optimizers = build_optimizers(flow.network, config)
-        self.iteration, self.seconds = 0, 0.0
+        self.iteration, self.seconds, self.earlier_seconds = 0, 0.0, 0.0
         self.history: list[dict[str, float]] = []
         self.recent: list[float] = []
         self.validation = self.draw(held_out, VALIDATION_PAIRS, generator(config.seed, "flow", "validation"))
@@ -261,6 +261,7 @@ class FlowTrainer:
             optimizer.load_state_dict(kept)
         self.random.set_state(state["random"].cpu())
         self.iteration, self.seconds = state["iteration"], state["seconds"]
+        self.earlier_seconds = self.seconds
         self.history, self.recent = state["history"], state["recent"]
 
     def discard_checkpoints(self) -> None:

@@ -13,11 +13,13 @@ from wflib.storage.artifact import (
     separate,
 )
 from wflib.storage.atomic import atomic_folder, atomic_path, readable
+from wflib.storage.parts import KeptParts
 from wflib.storage.rows import RowFile, RowFiles, RowWriter
 from wflib.storage.tables import exchanged_tables, load_json, load_table, save_json, save_table
 
 __all__ = [
     "ArtifactError",
+    "KeptParts",
     "RowFile",
     "RowFiles",
     "RowWriter",

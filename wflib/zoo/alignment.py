@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from wflib.config import AlignConfig
 from wflib.distributed import put_together, rank, world_size
 from wflib.networks import Networks, network_losses
 from wflib.rng import generator
-from wflib.storage import load_artifact, save_artifact
+from wflib.storage import KeptParts
 from wflib.symmetry import (
     Objective,
     Permutations,
@@ -195,7 +194,7 @@ class Alignment:
 
 
 def find_alignment(
-    zoo: AnyZoo, config: AlignConfig, dataset: Dataset, progress: Progress | None = None, checkpoints: Path | None = None
+    zoo: AnyZoo, config: AlignConfig, dataset: Dataset, progress: Progress | None = None, parts: KeptParts | None = None
 ) -> Alignment:
     """The permutations that :func:`align_zoo` applies, found chunk by chunk of trajectories, which processes share."""
     if not len(zoo.training_part):
@@ -207,16 +206,10 @@ def find_alignment(
     reference = reference_network(last.training_part, config, dataset.validation)
     aligner, done = Aligner(config, dataset.train), 0
     permutations = {group: torch.zeros_like(same) for group, same in identity(zoo.architecture, len(last)).items()}
-    starts = range(0, len(last), CHUNK)
+    starts, parts = range(0, len(last), CHUNK), parts or KeptParts()
     for start in starts[rank() :: world_size()]:
-        path = None if checkpoints is None else checkpoints / f"{start}.safetensors"
-        if path is not None and path.is_file():
-            found = load_artifact(path, "permutations", stage="align")[0]
-        else:
-            found = aligner.match(reference, last[start : start + CHUNK].networks, str(start))
-            if path is not None:
-                save_artifact(path, "permutations", found, {})
-        for group, indices in found.items():
+        match = partial(aligner.match, reference, last[start : start + CHUNK].networks, str(start))
+        for group, indices in parts(f"{start}", match).items():
             permutations[group][start : start + CHUNK] = indices
         done = min(len(starts), done + world_size())
         if progress is not None:
@@ -225,7 +218,7 @@ def find_alignment(
 
 
 def align_zoo(
-    zoo: Zoo, config: AlignConfig, dataset: Dataset, progress: Progress | None = None, checkpoints: Path | None = None
+    zoo: Zoo, config: AlignConfig, dataset: Dataset, progress: Progress | None = None, parts: KeptParts | None = None
 ) -> Zoo:
     """Permute the hidden neurons of every network.
 
@@ -234,7 +227,7 @@ def align_zoo(
         config: Section ``align``.
         dataset: Training examples serve activation matching and Sinkhorn objectives, validation ones ``reference: best``.
         progress: Called after each chunk of networks.
-        checkpoints: Folder that keeps what is done, for a run that is killed; None for none.
+        parts: Keeps what is done, for a run that is killed.
 
     Returns:
         The aligned zoo, with permutations and with the reference.
@@ -242,4 +235,4 @@ def align_zoo(
     Raises:
         ValueError: Every trajectory is held out, so that there is none to take the reference from.
     """
-    return find_alignment(zoo, config, dataset, progress, checkpoints)(zoo)
+    return find_alignment(zoo, config, dataset, progress, parts)(zoo)

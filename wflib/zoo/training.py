@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from wflib.config import ZooConfig
 from wflib.distributed import put_together, rank, world_size
 from wflib.networks import Networks, batch_losses, largest_value
 from wflib.rng import generator, permutations, seed_of
+from wflib.storage import KeptParts
 from wflib.tasks import Dataset, Split
 from wflib.zoo.compiled_training import MOMENTUM, CompiledTrainer
 from wflib.zoo.initial import initialize
@@ -80,6 +82,7 @@ def train_zoo(
     config: ZooConfig,
     device: str | torch.device = "cpu",
     progress: Callable[[float, int, float], None] | None = None,
+    parts: KeptParts | None = None,
 ) -> Zoo:
     """Train ``config.networks`` networks together and keep snapshots of their trajectories, or draw them by Markov chains.
 
@@ -98,7 +101,9 @@ def train_zoo(
         dataset: Only its training part is read; examples in the shape that networks take.
         config: Recipe, sizes and seed.
         device: Where to train.
-        progress: Called with (epochs done, epochs, mean training loss), parts of an epoch being told as networks end it.
+        progress: Called with (epochs done, epochs, mean training loss of those that have just ended one), as parts of the
+            networks come to the end of an epoch.
+        parts: Keeps networks that are trained, for a run that is killed; not of chains, nor where all are trained at once.
 
     Returns:
         The zoo, on the CPU, with its initial weights.
@@ -132,7 +137,7 @@ def train_zoo(
         at_once = networks_at_once(architecture, size) if inputs.device.type == "cpu" else networks
         flat = posterior_draws(start, Split(inputs, targets), config, steps, at_once, drawn, progress)
         return zoo_of_runs(dataset, config, start, flat, steps)
-    flat = train_networks(start, Split(inputs, targets), config, steps, progress)
+    flat = train_networks(start, Split(inputs, targets), config, steps, progress, parts)
     return zoo_of_runs(dataset, config, start, flat, steps)
 
 
@@ -156,6 +161,7 @@ def train_networks(
     config: ZooConfig,
     steps: Sequence[int],
     progress: Callable[[float, int, float], None] | None = None,
+    parts: KeptParts | None = None,
 ) -> Tensor:
     """Train given networks by a zoo's recipe, each by itself and with an order of examples of its own.
 
@@ -170,7 +176,8 @@ def train_networks(
         config: Optimizer, rates, batch size, epochs, and the seed of the order of examples. What it says of numbers of
             networks, initial weights and snapshots does not count.
         steps: After which iterations networks are kept, rising; 0 is the start itself. Training ends with the last of them.
-        progress: Called with (epochs done, epochs, mean training loss), parts of an epoch being told as networks end it.
+        progress: As in :func:`train_zoo`.
+        parts: As in :func:`train_zoo`; its folder names start, examples, recipe and steps.
 
     Returns:
         Flat networks on the CPU, (networks, steps, D).
@@ -198,16 +205,23 @@ def train_networks(
         rank() :: world_size()
     ]
     kind = CompiledTrainer if CompiledTrainer.can_train(start, train) else BatchedTrainer
-    trainers = [(kind(some, first, train, config), kept) for some, first, kept in ours]
     places, epochs = {step: place for place, step in enumerate(steps)}, math.ceil(steps[-1] / iterations)
-    for epoch in range(epochs):
-        now = range(epoch * iterations + 1, min((epoch + 1) * iterations, steps[-1]) + 1)
-        columns, seed = [places.get(step, -1) for step in now], seed_of(config.seed, "zoo", "shuffle", epoch)
-        losses: list[Tensor] = []
-        for trainer, kept in trainers:
-            losses.append(trainer.run(seed, now, columns, kept))
+
+    def trained(group: int, some: Networks, first: int, kept: Tensor) -> dict[str, Tensor]:
+        """Train a group of networks through all epochs."""
+        trainer = kind(some, first, train, config)
+        for epoch in range(epochs):
+            now = range(epoch * iterations + 1, min((epoch + 1) * iterations, steps[-1]) + 1)
+            columns = [places.get(step, -1) for step in now]
+            losses = trainer.run(seed_of(config.seed, "zoo", "shuffle", epoch), now, columns, kept)
             if progress is not None:
-                progress(epoch + len(losses) / len(trainers), epochs, torch.cat(losses).mean().item())
+                progress((group * epochs + epoch + 1) / len(ours), epochs, losses.mean().item())
+        return {"weights": kept}
+
+    parts = parts if parts is not None and len(ours) > 1 else KeptParts()
+    for group, (some, first, kept) in enumerate(ours):
+        name, train_them = f"{first}-{first + len(some)}", partial(trained, group, some, first, kept)
+        kept.copy_(parts(name, train_them)["weights"])
     put_together(flat)
     if 0 in places:
         flat[:, places[0]] = start.flat.detach().cpu()
