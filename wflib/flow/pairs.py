@@ -106,7 +106,9 @@ class PairSource:
 
 
 def squared_path_length(source: PairSource, batch_size: int, seed: int, batches: int = 16) -> float:
-    """Mean squared length of the paths that a coupling trains on: ‖x_1 − x_0‖², on the manifold along geodesics.
+    """Mean squared length of a coupling's straight paths: ‖x_1 − x_0‖², on the manifold along geodesics.
+
+    Where ``flow.path: training`` bends them, it is that of the straight ones between the same pairs.
 
     Args:
         source: Coupled pairs.

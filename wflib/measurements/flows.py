@@ -20,8 +20,8 @@ __all__ = ["FLOW"]
 def train_flow(inputs: Inputs, options: Section) -> Tables:
     """Train one flow and measure its draws on test examples, for every number of steps in evaluate.steps.
 
-    Quality, spread relative to training networks, and the mean squared length of the paths that the coupling trains on. The
-    flow is kept as flow.safetensors in the cell's folder, for other measurements of it, and flow.json says how long training
+    Quality, spread relative to training networks, and the mean squared distance of coupled pairs. The flow is
+    kept as flow.safetensors in the cell's folder, for other measurements of it, and flow.json says how long training
     took.
     """
     settings, config = inputs.settings, inputs.settings.evaluate
