@@ -53,6 +53,8 @@ class Flow(nn.Module):
         ValueError: Coordinates, prior or examples do not go with the configuration.
     """
 
+    places: Tensor
+
     def __init__(
         self,
         config: FlowConfig,
