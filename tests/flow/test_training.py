@@ -160,6 +160,12 @@ def test_losses_in_function_space_need_inputs(make_flow, training_config, loss):
         FlowTrainer(*make_flow(), training_config(loss=loss), None)
 
 
+def test_the_gauss_newton_loss_needs_its_own_draw(make_trainer):
+    trainer = make_trainer(loss="gauss-newton")
+    with pytest.raises(ValueError, match="noise and examples"):
+        trainer.loss(replace(trainer.validation, noise=None))
+
+
 def test_held_out_networks_are_never_drawn(make_trainer):
     trainer = make_trainer()
     assert len(trainer.pairs.x_1) == 10

@@ -102,7 +102,7 @@ def taken(extent: Extent, size: int) -> tuple[Extent, Extent]:
         if size == 1 or (not left and all(part == parts[0] for part in parts)):
             return fixed(size), parts[0] if size > 1 else extent
         raise Unclear(names(extent), f"takes {old(extent)} neurons apart into {size} parts, which would differ")
-    head, rest, found = [], list(extent[0]), 1
+    head, rest, found = list[Factor](), list(extent[0]), 1
     while found < size or (not head and rest and rest[0].old == size == 1 and not rest[0].constant):
         factor = rest.pop(0)
         missing = size // found
@@ -185,7 +185,7 @@ def cut(extent: Extent, start: int, stop: int) -> tuple[int, int, Extent]:
         if high > low:
             parts.append((Factor(ends[1] - ends[0], ends[1] - ends[0]) if first.constant else first, *segment[1:]))
         place, moved = place + length, moved + first.new * inner_new
-    return (*bounds, joined(parts) if parts else fixed(0))
+    return bounds[0], bounds[1], joined(parts) if parts else fixed(0)
 
 
 def broadcast(a: Sequence[Extent], b: Sequence[Extent]) -> tuple[Extent, ...]:

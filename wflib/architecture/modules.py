@@ -28,7 +28,7 @@ class OperationsModule(nn.Module):
             for part in path:
                 if part not in holder._modules:
                     holder.add_module(part, nn.Module())
-                holder = holder._modules[part]
+                holder = holder.get_submodule(part)
             if name in statistics:
                 holder.register_buffer(leaf, torch.zeros(shape))
             else:

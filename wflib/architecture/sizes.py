@@ -15,6 +15,8 @@ __all__ = ["RULES", "Sizes"]
 
 Axes = tuple[Extent, ...]
 """What the axes of a value consist of, without that of networks."""
+Bounds = tuple[int | None, int | None, int | None]
+"""Start, stop and step of a slice."""
 
 
 @dataclass
@@ -209,7 +211,7 @@ def sliced(sizes: Sizes, operation: Any, inputs: Sequence[Axes]) -> tuple[Operat
     return replace(operation, index=tuple(index)), (*axes, *left)
 
 
-def part_of(extent: Extent, item: tuple) -> tuple[tuple, Extent]:
+def part_of(extent: Extent, item: Bounds) -> tuple[Bounds, Extent]:
     """A slice of an axis and what it holds; bounds that count from the end go on doing so."""
     start, stop, step = slice(*item).indices(old(extent))
     if not names(extent):
@@ -217,10 +219,11 @@ def part_of(extent: Extent, item: tuple) -> tuple[tuple, Extent]:
     if step != 1:
         raise Unclear(names(extent), f"takes every {step}th of these neurons")
     low, high, part = cut(extent, start, stop)
-    ends = []
-    for given, moved in zip(item[:2], (low, high), strict=True):
-        ends.append(None if given is None else moved - new(extent) if given < 0 else moved)
-    return (*ends, item[2]), part
+    first, end = (
+        None if given is None else moved - new(extent) if given < 0 else moved
+        for given, moved in zip(item[:2], (low, high), strict=True)
+    )
+    return (first, end, item[2]), part
 
 
 @rule("take")

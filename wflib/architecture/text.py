@@ -31,7 +31,7 @@ def from_json(text: str) -> Architecture:
 
 def operation(data: dict[str, Any]) -> Operation:
     """One operation of its plain data."""
-    kind = KINDS.get(data.get("kind"))
+    kind = KINDS.get(data.get("kind", ""))
     if kind is None:
         raise ValueError(f"Architecture: unknown operation {data.get('kind')!r}; known: {sorted(KINDS)}.")
     settings = {name: value for name, value in data.items() if name != "kind"}

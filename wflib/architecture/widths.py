@@ -8,7 +8,7 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -133,7 +133,7 @@ def axis_extent(axis: Axis, changed: Mapping[str, tuple[int, int]], parents: Map
 
 def factor(size: int, group: str | None, changed: Mapping[str, tuple[int, int]]) -> Factor:
     """So many neurons of a group, or of none."""
-    return Factor(*changed[group], group) if group in changed else Factor(size, size)
+    return Factor(*changed[group], group) if group is not None and group in changed else Factor(size, size)
 
 
 def segments(labels: Tensor, counts: list[tuple[Factor, Factor]]) -> Iterator[Segment]:
@@ -180,7 +180,7 @@ def moved_operations(
     for operation in architecture.operations:
         inputs = [sizes.values[name] for name in operation.inputs]
         try:
-            rule: Callable | None = RULES.get(operation.kind)
+            rule = RULES.get(operation.kind)
             touched = names(*(e for axes in inputs for e in axes), *(e for t in operation.tensors for e in tensors[t]))
             if rule is None and touched:
                 raise Unclear(touched, "has no rule for other widths")
@@ -211,7 +211,7 @@ def require_same_neurons(before: Architecture, after: Architecture, changed: Map
         raise ValueError(sentence(changed, "other neurons than now could be exchanged or rescaled"))
 
 
-def structure(derivation: Derivation) -> list[list]:
+def structure(derivation: Derivation) -> list[object]:
     """What must not depend on sizes: whose places each axis holds, and which tensors follow which scalings."""
     axes = [[axis.groups for axis in axes] for axes in derivation.axes.values()]
     scalings = [

@@ -12,7 +12,7 @@ from wflib.config.failures import TRACEBACK, clear_errors
 from wflib.config.flow import FlowConfig, VelocityConfig, require_start_from_prior
 from wflib.config.loading import SettingsError, load_settings
 from wflib.config.reading import ReadConfig
-from wflib.config.sections import EvaluateConfig, SampleConfig, Settings, TrainingConfig
+from wflib.config.sections import EvaluateConfig, FlowSections, SampleConfig, Settings, TrainingConfig
 from wflib.config.zoo import AlignConfig, CanonicalizeConfig, ZooConfig
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "EvaluateConfig",
     "Finite",
     "FlowConfig",
+    "FlowSections",
     "MissingExtra",
     "NonNegative",
     "Positive",

@@ -13,6 +13,7 @@ from wflib.config.zoo import AlignConfig, CanonicalizeConfig, ZooConfig
 
 __all__ = [
     "EvaluateConfig",
+    "FlowSections",
     "SampleConfig",
     "Settings",
     "TrainingConfig",
@@ -149,6 +150,15 @@ class EvaluateConfig(Section):
     guidance: Annotated[list[NonNegative], Field(min_length=1)] = Field(description="Guidance strengths compared.")
     curve_networks: Annotated[int, Field(ge=2, strict=True, description="Networks per point of that comparison.")]
     device: Device
+
+
+class FlowSections(Section):
+    """The sections that make a flow."""
+
+    task: str
+    flow: FlowConfig
+    velocity: VelocityConfig
+    training: TrainingConfig
 
 
 class Settings(Section):

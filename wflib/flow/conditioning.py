@@ -32,6 +32,10 @@ class Condition(nn.Module):
         name: ``loss``, ``accuracy`` or ``step``.
     """
 
+    mean: Tensor
+    deviation: Tensor
+    levels: Tensor
+
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name

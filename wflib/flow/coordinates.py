@@ -128,8 +128,9 @@ class Coordinates:
 
     def encode(self, networks: Networks) -> Tensor:
         """Networks → (networks, D); ordinary ones are canonicalized first where the flow needs it."""
-        if self.architecture.canonical and not networks.architecture.canonical:
-            networks = canonicalize(networks, self.architecture.norm).networks
+        norm = self.architecture.norm
+        if norm is not None and not networks.architecture.canonical:
+            networks = canonicalize(networks, norm).networks
         networks = self.shared(networks, -1)
         return self.architecture.flatten(self.rotate(logarithms(networks.architecture, networks.weights), self.basis))
 
@@ -151,10 +152,10 @@ class Coordinates:
         """Networks in the form in which they came, weights multiplied by a power of their shares where they are ordinary."""
         if not self.shares:
             return networks
-        ordinary, canonical = decanonicalize(networks), networks.architecture.canonical
+        ordinary, norm = decanonicalize(networks), networks.architecture.norm
         changed = {name: ordinary.weights[name] * share**power for name, share in self.shares.items()}
         moved = ordinary.with_weights({**ordinary.weights, **changed})
-        return canonicalize(moved, networks.architecture.norm).networks if canonical else moved
+        return moved if norm is None else canonicalize(moved, norm).networks
 
     def decode(self, x: Tensor) -> Networks:
         """(networks, D) → ordinary networks, their output scale folded into the last layer."""

@@ -129,7 +129,7 @@ def distill(
             progress("trajectories", count, trajectories, math.nan)
 
     # Only points at multiples of the shortest jump are kept, chunk by chunk, so that memory stays bounded.
-    random, kept = generator(seed, "distill", "trajectories"), []
+    random, kept = generator(seed, "distill", "trajectories"), list[Tensor]()
     figures = None if flow.condition is None else flow.condition.draw(trajectories, random)
     while (done := sum(map(len, kept))) < trajectories:
         count = min(256, trajectories - done)

@@ -20,10 +20,26 @@ from torch import Tensor
 
 from wflib.manifold import WeightManifold
 
-__all__ = ["EuclideanGeometry", "Geometric", "Geometry", "Normalized", "build_geometry"]
+__all__ = ["EuclideanGeometry", "Geometric", "Geometry", "Normalized", "Space", "build_geometry"]
 
 
-class Geometry(ABC):
+class Space(ABC):
+    """What a solver needs to know of where it steps; points are flat (batch, D)."""
+
+    @abstractmethod
+    def step(self, x_t: Tensor, tangent: Tensor) -> Tensor:
+        """Follow a tangent vector."""
+
+    def tangent(self, x_t: Tensor, vector: Tensor) -> Tensor:
+        """Project an ambient vector on what :meth:`step` accepts."""
+        return vector
+
+    def nearby(self, x_t: Tensor, vector: Tensor) -> Tensor:
+        """The point nearest to x_t + vector, for an ambient vector such as a sum of tangents of several points."""
+        return x_t + vector
+
+
+class Geometry(Space):
     """What a flow needs to know of the space it runs in; points are flat (batch, D), times (batch,).
 
     Args:
@@ -52,20 +68,8 @@ class Geometry(ABC):
         """The tangent vector at x_t that reaches x_1 at unit speed in unit time."""
 
     @abstractmethod
-    def step(self, x_t: Tensor, tangent: Tensor) -> Tensor:
-        """Follow a tangent vector."""
-
-    @abstractmethod
     def squared_distances(self, x_0: Tensor, x_1: Tensor) -> Tensor:
         """Cost of optimal transport between all pairs, (n, D), (m, D) → (n, m)."""
-
-    def tangent(self, x_t: Tensor, vector: Tensor) -> Tensor:
-        """Project an ambient vector on what :meth:`step` accepts."""
-        return vector
-
-    def nearby(self, x_t: Tensor, vector: Tensor) -> Tensor:
-        """The point nearest to x_t + vector, for an ambient vector such as a sum of tangents of several points."""
-        return x_t + vector
 
     def angles(self, x_0: Tensor, x_1: Tensor) -> Tensor:
         """Mean angle travelled by each coordinate's sphere, zero where paths are straight: (D,)."""
@@ -149,4 +153,5 @@ class Geometric(Geometry):
 
 def build_geometry(name: str, manifold: WeightManifold) -> Geometry:
     """The geometry a configuration names: ``euclidean``, ``normalized`` or ``geometric``."""
-    return {"euclidean": EuclideanGeometry, "normalized": Normalized, "geometric": Geometric}[name](manifold)
+    known: dict[str, type[Geometry]] = {"euclidean": EuclideanGeometry, "normalized": Normalized, "geometric": Geometric}
+    return known[name](manifold)

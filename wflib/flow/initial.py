@@ -184,9 +184,9 @@ def standard_initial(zoo: AnyZoo, initialization: float | Moments) -> StandardIn
             f"{values.std(correction=0).item():.3g} between all its entries; choose flow.coupling: independent."
         )
     distinct = len(torch.unique(judged.flat.sum(1)))
-    one_deviation = isinstance(initialization, float) and not same
-    if one_deviation and all(is_normal(tensor, initialization) for tensor in initial.values()):
-        found = StandardInitial(judged, initialization, same)
+    one_deviation = initialization if isinstance(initialization, float) and not same else None
+    if one_deviation is not None and all(is_normal(tensor, one_deviation) for tensor in initial.values()):
+        found = StandardInitial(judged, one_deviation, same)
         require_standard(found, distinct)
         return replace(found, networks=zoo.initial)
     if len(judged) < len(zoo.initial):
@@ -221,9 +221,9 @@ def initialization_of(zoo: AnyZoo, coordinates: Coordinates) -> tuple[float | Mo
     judged = judged_by(zoo.initial)
     flat = judged.flat.double()
     measured = flat.square().mean().sqrt().item()
-    agreed = declared is not None and same_deviation(measured, declared, flat.numel())
-    if all(is_normal(tensor, declared if agreed else measured) for tensor in judged.weights.values()):
-        return (declared, None) if agreed else (measured, "initial weights")
+    agreed = declared if declared is not None and same_deviation(measured, declared, flat.numel()) else None
+    if all(is_normal(tensor, measured if agreed is None else agreed) for tensor in judged.weights.values()):
+        return (measured, "initial weights") if agreed is None else (agreed, None)
     return moments_of(zoo, coordinates), "initial weights" if measured > 0 else "weights"
 
 
@@ -236,7 +236,7 @@ def moments_of(zoo: AnyZoo, coordinates: Coordinates) -> Moments:
         ValueError: All weights are zero.
     """
     zoo = zoo.counted_part
-    weights, varying = pooled_moments(coordinates, (part.networks for part in zoo.chunks())), set()
+    weights, varying = pooled_moments(coordinates, (part.networks for part in zoo.chunks())), set[str | None]()
     if not any(bool(tensor.any()) for part in zoo.chunks() for tensor in part.weights.values()):
         raise ValueError("flow: expected a zoo with weights other than zero, to choose the prior's width by; found none.")
     if zoo.initial is not None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from wflib.flow.fields import Field
-from wflib.flow.geometry import Geometry, Normalized
+from wflib.flow.geometry import Geometry, Normalized, Space
 from wflib.flow.prior import Prior
 from wflib.flow.solvers import Velocity, adaptive, solver_step
 from wflib.networks import require_finite
@@ -81,7 +81,7 @@ def divergence(
         """u and ⟨D⁻¹ P z, J D P z⟩."""
         tangent = geometry.tangent(x, direction)
         stretched, shrunk = (tangent, tangent) if width is None else (tangent * width, tangent / width)
-        value, change = torch.func.jvp(lambda point: velocity(point, t), (x,), (stretched,))
+        value, change = torch.func.jvp(lambda point: velocity(point, t), (x,), (stretched,))[:2]
         return value, (shrunk * change).sum(-1)
 
     if probes is not None:
@@ -96,15 +96,10 @@ def divergence(
 
 
 @dataclass(frozen=True)
-class WithLogDensity:
+class WithLogDensity(Space):
     """A geometry whose points have one more, flat coordinate: the log-density gathered so far. (batch, D + 1)."""
 
     geometry: Geometry
-
-    @property
-    def curved(self) -> bool:
-        """The geometry's."""
-        return self.geometry.curved
 
     def step(self, x: Tensor, tangent: Tensor) -> Tensor:
         """Follow a tangent vector, and add up its last entry."""

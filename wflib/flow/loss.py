@@ -96,7 +96,7 @@ class FlowMatchingLoss:
 
     def draw(self, x_t: Tensor, random: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
         """Noise and examples of a batch, where the loss needs them."""
-        if self.config.loss != "gauss-newton":
+        if self.inputs is None or self.config.loss != "gauss-newton":
             return None, None
         noise = torch.randn(x_t.shape, generator=random).to(x_t)
         return noise, self.inputs[torch.randint(len(self.inputs), (FUNCTION_EXAMPLES,), generator=random)].to(x_t)
@@ -109,8 +109,8 @@ class FlowMatchingLoss:
             predict = flow.displacement if velocity else flow.predict
             predicted, scale = predict(batch.x_t, batch.t, batch.condition)
         if velocity:
-            straight = batch.displacement is None
-            error = predicted - (flow.geometry.displacement(batch.x_t, batch.x_1) if straight else batch.displacement)
+            towards = flow.geometry.displacement(batch.x_t, batch.x_1) if batch.displacement is None else batch.displacement
+            error = predicted - towards
         else:
             error = flow_matching_error(flow.geometry, batch.x_t, batch.x_1, predicted, config.distance)
         if config.loss == "mean-squared":
@@ -118,6 +118,8 @@ class FlowMatchingLoss:
         standardized = weighted_mean_square(error, scale, self.weight)
         if config.loss != "gauss-newton":
             return standardized
+        if batch.noise is None or batch.examples is None:
+            raise ValueError("training.loss: gauss-newton needs a batch with the noise and examples of its own draw.")
         end = flow.geometry.step(batch.x_t, predicted) if velocity else predicted
         chart = flow.coordinates.chart
         # A draw that knows x_t only: at x_1 itself the Jacobian would move the minimizer, at x̂_1 it is an average network's.
@@ -125,4 +127,5 @@ class FlowMatchingLoss:
         change, curvature = function_change(chart, somewhere, error / scale * self.unexplained, batch.examples)
         # Per curvature, over all processes: confident networks would leave the floor alone otherwise.
         change = change.mean() / average(curvature.mean()) / self.share.sum()
-        return (1 - config.function_floor) * change + config.function_floor * standardized
+        total: Tensor = (1 - config.function_floor) * change + config.function_floor * standardized
+        return total

@@ -15,7 +15,8 @@ the examples, where training moves them.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,8 @@ def transforms() -> list[TransformType]:
 class CompiledGradient(torch.autograd.Function):
     """g of a :class:`LossGradient` at x (batch, D), by kernels; its derivatives by torch."""
 
+    apply: ClassVar[Callable[[Tensor, LossGradient], Tensor]]
+
     @staticmethod
     def forward(x: Tensor, field: LossGradient) -> Tensor:
         """By torch where none takes the examples, or none can be compiled."""
@@ -59,13 +62,14 @@ class CompiledGradient(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Hᵀ v; in the precision of x, wherever a caller of backward stands."""
         with torch.autocast(gradient.device.type, enabled=False):
-            _, pull = torch.func.vjp(ctx.field.by_torch, *ctx.saved_tensors)
+            pull = torch.func.vjp(ctx.field.by_torch, *ctx.saved_tensors)[1]
             return pull(gradient)[0], None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, field: None) -> Tensor:
         """H v."""
-        return torch.func.jvp(ctx.field.by_torch, ctx.saved_tensors, (tangent,))[1]
+        change: Tensor = torch.func.jvp(ctx.field.by_torch, ctx.saved_tensors, (tangent,))[1]
+        return change
 
     @staticmethod
     def vmap(info: Any, axes: tuple[int, None], x: Tensor, field: LossGradient) -> tuple[Tensor, int]:
@@ -90,6 +94,11 @@ class LossGradient(nn.Module):
     Raises:
         ValueError: No examples, or examples that do not fit the coordinates.
     """
+
+    places: Tensor
+    inputs: Tensor
+    targets: Tensor
+    sizes: Tensor
 
     def __init__(self, coordinates: Coordinates, geometry: Geometry, examples: Split, directions: int = 0) -> None:
         super().__init__()
@@ -135,6 +144,7 @@ class LossGradient(nn.Module):
             losses, found = batch_losses(architecture, architecture.unflatten(point), self.examples)
             return losses.sum(), found
 
+        gradient: Tensor
         gradient, found = torch.func.grad(total, has_aux=True)(x)
         if not found:
             return gradient

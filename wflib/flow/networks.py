@@ -73,9 +73,9 @@ def draw_networks(flow: Flow, networks: int, seed: int = 0, steps: int = 32, **s
     """
     x = sample(flow, networks, steps, generator(seed, "draw"), **settings)
     require_finite({"coordinates": x}, "draw_networks", DIVERGED)
-    networks = flow.coordinates.decode(x).to("cpu")
-    networks.require_finite("draw_networks: weights behind the coordinates", DIVERGED)
-    return networks
+    drawn = flow.coordinates.decode(x).to("cpu")
+    drawn.require_finite("draw_networks: weights behind the coordinates", DIVERGED)
+    return drawn
 
 
 def log_likelihood_of_networks(

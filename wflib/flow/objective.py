@@ -123,9 +123,11 @@ def function_change(architecture: Architecture, x: Tensor, error: Tensor, inputs
         return architecture.forward(architecture.unflatten(point), inputs)
 
     def change_of(block: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.func.jvp(outputs, (point,), (error * block,))
+        found: tuple[Tensor, Tensor] = torch.func.jvp(outputs, (point,), (error * block,))[:2]
+        return found
 
-    found, change = torch.func.vmap(change_of, out_dims=(None, 0))(blocks.to(error.dtype))
+    of_blocks = torch.func.vmap(change_of, out_dims=(None, 0))  # type: ignore[arg-type]  # torch's type lacks (None, …)
+    found, change = of_blocks(blocks.to(error.dtype))
     if architecture.task_type == "regression":
         return change.square().sum(-1).mean(-1).sum(0), torch.ones_like(change[0, :, 0, 0])
     p = found.detach().softmax(-1)

@@ -27,13 +27,14 @@ def build_optimizers(network: nn.Module, config: TrainingConfig) -> list[Optimiz
         network: Its ``layers`` hold the matrices that Muon takes; inputs, outputs, embeddings, biases and norms are AdamW's.
         config: Section ``training``: ``optimizer`` and ``learning_rate``.
     """
-    matrices = [weight for weight in network.layers.parameters() if weight.ndim == 2] if config.optimizer == "muon" else []
+    muon = config.optimizer == "muon"
+    matrices = [weight for weight in network.get_submodule("layers").parameters() if weight.ndim == 2] if muon else []
     taken = set(map(id, matrices))
     others = [parameter for parameter in network.parameters() if id(parameter) not in taken]
     optimizers: list[Optimizer] = [
         AdamW(others, lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY, fused=True)
     ]
     if matrices:
-        muon = {"lr": config.learning_rate, "weight_decay": WEIGHT_DECAY, "ns_steps": ORTHOGONALIZATION_STEPS}
-        optimizers.append(Muon(matrices, **muon, adjust_lr_fn="match_rms_adamw"))
+        rate, steps = config.learning_rate, ORTHOGONALIZATION_STEPS
+        optimizers.append(Muon(matrices, rate, WEIGHT_DECAY, ns_steps=steps, adjust_lr_fn="match_rms_adamw"))
     return optimizers

@@ -18,7 +18,7 @@ from wflib.flow.initial import standard_initial
 from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import Permutations, permute
-from wflib.zoo import AnyZoo, StoredNetworks, fits_memory, require_same_architecture
+from wflib.zoo import AnyZoo, StoredNetworks, Zoo, fits_memory, require_same_architecture
 
 __all__ = ["PairSource", "squared_path_length"]
 
@@ -78,7 +78,7 @@ class PairSource:
         x_1, permutations = self.ends(chosen)
         x_1 = x_1.to(device)
         if self.initial is not None:
-            start = permute(self.beginnings(self.zoo.trajectory[chosen]), permutations)
+            start = permute(self.beginnings(self.initial, self.zoo.trajectory[chosen]), permutations)
             x_0 = flow.prior.from_initialization(
                 start.flat.to(device), self.initial_std, generator, self.fresh, flow.config.renewal
             )
@@ -92,17 +92,17 @@ class PairSource:
 
     def ends(self, chosen: Tensor) -> tuple[Tensor, Permutations]:
         """x_1 of some networks, (networks, D), and their permutations."""
-        if self.x_1 is not None:
+        if self.x_1 is not None and isinstance(self.zoo, Zoo):
             return self.x_1[chosen], {name: indices[chosen] for name, indices in self.zoo.permutations.items()}
         some = self.zoo[chosen]
         return self.flow.coordinates.encode(some.networks).to(self.dtype), some.permutations
 
-    def beginnings(self, trajectory: Tensor) -> Networks:
+    def beginnings(self, initial: Networks | StoredNetworks, trajectory: Tensor) -> Networks:
         """What trajectories began with, in the flow's coordinates."""
-        began = self.began
-        if began is None:
-            began, trajectory = self.flow.coordinates.encode_initial(self.initial[trajectory]).to(self.dtype), slice(None)
-        return Networks.from_flat(self.initial.architecture, began[trajectory])
+        if self.began is not None:
+            return Networks.from_flat(initial.architecture, self.began[trajectory])
+        began = self.flow.coordinates.encode_initial(initial[trajectory]).to(self.dtype)
+        return Networks.from_flat(initial.architecture, began)
 
 
 def squared_path_length(source: PairSource, batch_size: int, seed: int, batches: int = 16) -> float:

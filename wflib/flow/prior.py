@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
+from wflib.architecture import NORMS, Architecture
 from wflib.manifold import WeightManifold
 from wflib.networks import Networks
 from wflib.symmetry import scale
@@ -170,9 +170,9 @@ def measured_prior(manifold: WeightManifold, architecture: Architecture, moments
     mean, std = (torch.empty(architecture.dimension) for _ in range(2))
     for name, where in architecture.slices.items():
         mean[where], std[where] = moments[name]
-    for _, sphere, where, _ in manifold.parts:
+    for _, sphere, places, _ in manifold.parts:
         if sphere:
-            mean[where], std[where] = 0.0, 1.0
+            mean[places], std[places] = 0.0, 1.0
     fresh = torch.zeros(architecture.dimension, dtype=torch.bool)
     if architecture.log_scale is not None:
         fresh[architecture.slices[architecture.log_scale]] = True
@@ -211,15 +211,16 @@ def canonical_prior(manifold: WeightManifold, architecture: Architecture, std: f
             f"this one has {', '.join(architecture.statistics)}."
         )
     scaled = Networks.from_flat(architecture, torch.full((1, architecture.dimension), std, dtype=torch.float64))
-    spheres = writers(architecture, architecture.norm)
+    norm, layer = architecture.norm or NORMS[0], architecture.output_layer
+    spheres, last = writers(architecture, norm), output_writers(architecture, norm)
     for name, neurons in spheres.items():
         scaled = scale(scaled, {name: neurons.gather(scaled.weights).norm(dim=-1)})
     deviations, means = dict(scaled.weights), scaled.map(torch.zeros_like).weights
-    if architecture.log_scale is not None:
-        spheres = spheres | {architecture.log_scale: output_writers(architecture, architecture.norm)}
-        variances = spheres[architecture.log_scale].gather(deviations).square()
+    if architecture.log_scale is not None and layer is not None and last is not None:
+        spheres = spheres | {architecture.log_scale: last}
+        variances = last.gather(deviations).square()
         squares = variances.sum()
-        for name in architecture.output_layer.tensors:
+        for name in layer.tensors:
             deviations[name] = deviations[name] / squares.sqrt()
         means[architecture.log_scale] += squares.log() / 2
         deviations[architecture.log_scale][:] = (variances.square().sum() / 2).sqrt() / squares

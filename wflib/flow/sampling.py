@@ -145,9 +145,9 @@ def sample(
         expected = "a number or zoo" if flow.condition is not None else "None, as this flow has no condition"
         raise ValueError(f"sample: condition expected {expected}, got {condition!r}; flow.condition: step trains one.")
     x_0 = flow.start.sample(networks, generator)
-    unasked = condition is None and flow.condition is not None and flow.condition.name == "step"
-    if unasked or isinstance(condition, str):
-        condition = flow.condition.draw(networks, generator)
+    figure = None if isinstance(condition, str) else condition
+    if flow.condition is not None and (isinstance(condition, str) or (condition is None and flow.condition.name == "step")):
+        figure = flow.condition.draw(networks, generator)
     apart = shared and world_size() > 1 and guidance is None and stochastic is None
     if apart and solver != "dopri5":  # whose steps depend on all networks of a chunk
         chunk = min(chunk, math.ceil(networks / world_size()))
@@ -159,9 +159,10 @@ def sample(
             done += len(start)
             continue
         field: Field = flow
-        if condition is not None or flow.jumps:
-            one_each = isinstance(condition, Tensor) and condition.numel() > 1
-            part = condition[done : done + len(start)] if one_each else condition
+        if figure is not None or flow.jumps:
+            part = figure
+            if isinstance(figure, Tensor) and figure.numel() > 1:
+                part = figure[done : done + len(start)]
             field = Asked(flow, part, condition_strength, 1 / steps if flow.jumps else None)
         drawn.append(integrate(field, start, steps, guidance, solver, stochastic, keep))
         done += len(start)

@@ -23,7 +23,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from wflib.flow.geometry import Geometry
+from wflib.flow.geometry import Geometry, Space
 
 __all__ = ["EVALUATIONS", "SOLVERS", "Velocity", "adaptive", "solver_step"]
 
@@ -36,19 +36,19 @@ MOST_EVALUATIONS = 1000
 REMEDY = "the velocity is too steep for its tolerance: lower the guidance, or choose solver: heun or euler with more steps"
 
 
-def euler(velocity: Velocity, geometry: Geometry, x: Tensor, t: Tensor, h: float) -> Tensor:
+def euler(velocity: Velocity, geometry: Space, x: Tensor, t: Tensor, h: float) -> Tensor:
     """One step of order one."""
     return geometry.step(x, h * velocity(x, t))
 
 
-def heun(velocity: Velocity, geometry: Geometry, x: Tensor, t: Tensor, h: float) -> Tensor:
+def heun(velocity: Velocity, geometry: Space, x: Tensor, t: Tensor, h: float) -> Tensor:
     """One step of order two."""
     v = velocity(x, t)
     w = velocity(geometry.step(x, h * v), t + h)
     return geometry.step(x, h / 2 * (v + geometry.tangent(x, w)))
 
 
-def rk4(velocity: Velocity, geometry: Geometry, x: Tensor, t: Tensor, h: float) -> Tensor:
+def rk4(velocity: Velocity, geometry: Space, x: Tensor, t: Tensor, h: float) -> Tensor:
     """One step of order four."""
     k_1 = velocity(x, t)
     k_2 = velocity(geometry.nearby(x, h / 2 * k_1), t + h / 2)
@@ -62,7 +62,7 @@ EVALUATIONS = {"euler": 1, "heun": 2, "rk4": 4}
 """Evaluations of the velocity in one step."""
 
 
-def solver_step(name: str, geometry: Geometry) -> Callable[[Velocity, Geometry, Tensor, Tensor, float], Tensor]:
+def solver_step(name: str, geometry: Geometry) -> Callable[[Velocity, Space, Tensor, Tensor, float], Tensor]:
     """The step of a solver.
 
     Raises:
@@ -106,7 +106,8 @@ def adaptive(velocity: Velocity, x: Tensor, times: Tensor, tolerance: float = TO
 
     options = {"dtype": torch.float64}
     try:
-        return odeint(field, x, times.double(), rtol=tolerance, atol=tolerance, method="dopri5", options=options)
+        found: Tensor = odeint(field, x, times.double(), rtol=tolerance, atol=tolerance, method="dopri5", options=options)
     except AssertionError as error:  # how torchdiffeq says that no step is short enough, or that points ran to NaN
-        found = str(error).split(":")[0]
-        raise ValueError(f"solver: dopri5 found no step short enough ({found}); {REMEDY}.") from error
+        said = str(error).split(":")[0]
+        raise ValueError(f"solver: dopri5 found no step short enough ({said}); {REMEDY}.") from error
+    return found

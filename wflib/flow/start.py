@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -44,6 +44,8 @@ class OptimizedStart:
 
 class RecomputedStep(torch.autograd.Function):
     """x → step(x), computed again for its gradient; networks that see gradients themselves allow no hooks that would."""
+
+    apply: ClassVar[Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]]
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Callable[[Tensor], Tensor]) -> Tensor:
@@ -85,7 +87,11 @@ def carried(field: Field, x_0: Tensor, steps: int, solver: str = "euler") -> Ten
     geometry, step, x = field.geometry, solver_step(solver, field.geometry), x_0
     for index in range(steps):
         t = x_0.new_full((len(x_0),), index / steps)
-        x = RecomputedStep.apply(x, lambda point, t=t: step(field.velocity, geometry, point, t, 1 / steps))
+
+        def onwards(point: Tensor, t: Tensor = t) -> Tensor:
+            return step(field.velocity, geometry, point, t, 1 / steps)
+
+        x = RecomputedStep.apply(x, onwards)
     return geometry.project_prediction(x)
 
 

@@ -103,7 +103,8 @@ class Diffusion:
         if share == 0:
             return x_next
         score = (t * velocity + self.mean - x) / (1 - t)  # times σ_0²
-        return x_next + share / 2 * score + share**0.5 * self.deviation * gaussian(x, self.generator)
+        spread: float = share**0.5
+        return x_next + share / 2 * score + spread * self.deviation * gaussian(x, self.generator)
 
 
 def diffusion_of(

@@ -88,8 +88,8 @@ class FlowTrainer:
         self.pairs, held_out = PairSource(flow, zoo.training_part), PairSource(flow, zoo.held_out_part)
         self.paths = TrainingPaths(flow, zoo) if flow.config.path == "training" else None
         self.figures = {source: self.measure(source, train_split) for source in (self.pairs, held_out)}
-        if flow.condition is not None:
-            flow.condition.fit(self.figures[self.pairs])
+        if flow.condition is not None and (figures := self.figures[self.pairs]) is not None:
+            flow.condition.fit(figures)
         self.random = generator(config.seed, "flow", "batches")
         self.fit_statistics()
         self.loss = FlowMatchingLoss(flow, config, zoo.training_part, train_split)
@@ -113,20 +113,20 @@ class FlowTrainer:
         ends = self.pairs.zoo.trajectory[chosen], x_0, x_1
         if self.paths is not None:
             self.paths.fit(*ends)
-            self.fit_stretch(*ends, random)
+            self.fit_stretch(self.paths, *ends, random)
         if self.flow.loss_gradient is not None:
             runs, x_0, x_1 = (side[:GRADIENT_POINTS] for side in ends)
             t = sample_times(self.flow.config.time_distribution, len(x_0), random).to(x_1)
             self.flow.loss_gradient.fit(self.between(runs, x_0, x_1, t)[0])
 
-    def fit_stretch(self, runs: Tensor, x_0: Tensor, x_1: Tensor, random: torch.Generator) -> None:
+    def fit_stretch(self, paths: TrainingPaths, runs: Tensor, x_0: Tensor, x_1: Tensor, random: torch.Generator) -> None:
         """How much more bent paths leave open than straight ones would."""
         flow = self.flow
         t = sample_times(flow.config.time_distribution, len(x_0), random).to(x_1)
-        x_t, displacement = self.between(runs, x_0, x_1, t)
+        x_t, displacement = paths.at(runs, x_0, x_1, t)
         # As for moments, single values far out count as the edge of what is usual: on a side all of a path may be gone.
         index = flow.preconditioner.index
-        usual = self.paths.sides * bulk(x_0, index)[1]
+        usual = paths.sides * bulk(x_0, index)[1]
         x_t, displacement = (without_outliers(values, index, usual) for values in (x_t, displacement))
         coefficients = flow.preconditioner(t)
         model = flow.preconditioner.model(x_t - coefficients.centre, coefficients)

@@ -6,10 +6,13 @@ from typing import Annotated
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Generator, Tensor
 
 from wflib.config import Section
+from wflib.flow import Coordinates
 from wflib.models.model import CoordinateModel
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 __all__ = ["Average", "Interpolation"]
 
@@ -25,14 +28,18 @@ class Average(CoordinateModel):
 
         networks: Annotated[int, Field(ge=0, strict=True, description="k; 0 for all.")] = 0
 
+    settings: Settings
+
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
         x = space.encode(training.networks)
         if settings.networks > len(x):
             raise ValueError(f"average: networks expected at most the zoo's {len(x)}, got {settings.networks}.")
         return {"training": x} if settings.networks else {"mean": x.mean(0)}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         if not self.settings.networks:
             return self.state["mean"].expand(1, -1)
         x, count = self.state["training"], self.settings.networks
@@ -58,11 +65,15 @@ class Interpolation(CoordinateModel):
                 raise ValueError(f"low ({self.low}) must not be above high ({self.high})")
             return self
 
+    settings: Settings
+
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
         return {"training": space.encode(training.networks)}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         x, device = self.state["training"], generator.device
         first = torch.randint(len(x), (networks,), generator=generator, device=device)
         other = (first + torch.randint(1, len(x), (networks,), generator=generator, device=device)) % len(x)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Generator, Tensor
 
+from wflib.flow import Coordinates
 from wflib.models.bayes import BayesianModel, BayesianSettings
 from wflib.models.model import one_of
 from wflib.networks import Networks
-from wflib.zoo import Chains, Posterior, hamiltonian_chains, stochastic_gradient_chains
+from wflib.tasks import Split
+from wflib.zoo import Chains, Posterior, Zoo, hamiltonian_chains, stochastic_gradient_chains
 
 __all__ = ["ChainModel", "Hamiltonian", "HamiltonianGradient", "Langevin"]
 
@@ -24,7 +25,15 @@ class ChainModel(BayesianModel):
     """Random draws of chains. State ``chains`` are their ordinary flat weights, (chains, draws, D)."""
 
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls,
+        space: Coordinates,
+        training: Zoo,
+        train: Split,
+        validation: Split,
+        settings: BayesianSettings,
+        generator: Generator,
+    ) -> dict[str, Tensor]:
         posterior = cls.posterior(space, training, train, settings)
         found = cls.run(posterior, settings, generator)
         return {
@@ -34,7 +43,7 @@ class ChainModel(BayesianModel):
         }
 
     @classmethod
-    def run(cls, posterior: Posterior, settings: BayesianSettings, generator: torch.Generator) -> Chains:
+    def run(cls, posterior: Posterior, settings: Any, generator: Generator) -> Chains:
         """The chains in standard coordinates."""
         raise NotImplementedError
 
@@ -42,7 +51,7 @@ class ChainModel(BayesianModel):
         """All draws as ordinary networks, chain after chain, as :func:`wflib.evaluation.diagnose_networks` takes them."""
         return Networks.from_flat(self.space.architecture.ordinary_form(), self.state["chains"].flatten(0, 1))
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         draws = self.state["chains"].flatten(0, 1)
         return self.encoded(draws[one_of(draws, networks, generator)])
 
@@ -63,7 +72,7 @@ class Hamiltonian(ChainModel):
         acceptance: Annotated[float, Field(gt=0, lt=1, description="Share of trajectories to accept.")] = 0.8
 
     @classmethod
-    def run(cls, posterior: Posterior, settings: Settings, generator: torch.Generator) -> Chains:
+    def run(cls, posterior: Posterior, settings: Settings, generator: Generator) -> Chains:
         start = posterior.standard_normal(settings.chains, generator)
         return hamiltonian_chains(
             posterior,
@@ -101,7 +110,7 @@ class StochasticGradientModel(ChainModel):
     Settings = GradientSettings
 
     @classmethod
-    def run(cls, posterior: Posterior, settings: GradientSettings, generator: torch.Generator) -> Chains:
+    def run(cls, posterior: Posterior, settings: GradientSettings, generator: Generator) -> Chains:
         return stochastic_gradient_chains(
             posterior,
             cls.name,

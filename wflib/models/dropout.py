@@ -6,19 +6,21 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
 from wflib.architecture import Architecture, Weights, is_perceptron
+from wflib.flow import Coordinates
 from wflib.models.model import one_of
 from wflib.models.training import RecipeSettings, TrainedByRecipe
 from wflib.networks import Networks, batch_losses
-from wflib.zoo import initialize, minibatches
+from wflib.tasks import Split
+from wflib.zoo import Zoo, initialize, minibatches
 from wflib.zoo.training import build_optimizer
 
 __all__ = ["Dropout", "with_dropped_neurons"]
 
 
-def with_dropped_neurons(networks: Networks, rate: float, generator: torch.Generator) -> Weights:
+def with_dropped_neurons(networks: Networks, rate: float, generator: Generator) -> Weights:
     """Weights of perceptrons some of whose hidden neurons are dropped, those of each network at random.
 
     The outgoing weights of a dropped neuron are zero, of the others they are divided by 1 − p, so that the expected input of
@@ -56,9 +58,13 @@ class Dropout(TrainedByRecipe):
         runs: Annotated[int, Field(ge=1, strict=True, description="Networks trained.")] = 16
         rate: Annotated[float, Field(ge=0, lt=1, description="p, of all hidden neurons.")] = 0.1
 
+    settings: Settings
+
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
-        ordinary, recipe = space.architecture.ordinary_form(), settings.recipe
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
+        ordinary, recipe = space.architecture.ordinary_form(), settings.known_recipe
         require_hidden_neurons(ordinary)
         start = initialize(ordinary, settings.runs, recipe.init_std, generator, recipe.init).to(train.inputs.device)
         networks = start.map(lambda tensor: tensor.clone().requires_grad_())
@@ -73,7 +79,7 @@ class Dropout(TrainedByRecipe):
             raise ValueError(f"mc-dropout: a network diverged; lower zoo.learning_rate ({recipe.learning_rate}).")
         return {"trained": networks.flat.detach()}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         trained, ordinary = self.state["trained"], self.space.architecture.ordinary_form()
         chosen = Networks.from_flat(ordinary, trained[one_of(trained, networks, generator)])
         dropped = with_dropped_neurons(chosen, self.settings.rate, generator)

@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from wflib.flow import integrate
+from wflib.flow import Coordinates, integrate
 from wflib.flow.geometry import EuclideanGeometry
 from wflib.models.gaussian import leading_directions
 from wflib.models.model import CoordinateModel, standard_normal
 from wflib.models.neural import TimedPerceptron, TrainingSettings, build, restore, tensors_of, train, uniform
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 __all__ = ["FlatFlow"]
 
@@ -60,6 +62,8 @@ class FlatFlow(CoordinateModel):
         solver: Literal["euler", "heun", "rk4", "dopri5"] = "rk4"
         solver_steps: Annotated[int, Field(ge=1, strict=True)] = 100
 
+    settings: Settings
+
     @classmethod
     def velocity(cls, settings: Settings, dimension: int) -> TimedPerceptron:
         """The network u_t(x), (batch, D) and (batch,) → (batch, D)."""
@@ -71,7 +75,9 @@ class FlatFlow(CoordinateModel):
         return settings.source / scale if settings.source else torch.ones_like(scale)
 
     @classmethod
-    def learn(cls, space, training, train_split, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, split: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
         weights = space.encode(training.networks)
         state = {"mean": weights.mean(0)}
         x = weights - state["mean"]
@@ -86,12 +92,13 @@ class FlatFlow(CoordinateModel):
         def loss(x_1: Tensor) -> Tensor:
             x_0 = source * standard_normal(len(x_1), x_1, generator)
             t = uniform(len(x_1), x_1, generator)
-            return (network(torch.lerp(x_0, x_1, t[:, None]), t) - (x_1 - x_0)).square().mean()
+            found: Tensor = network(torch.lerp(x_0, x_1, t[:, None]), t)
+            return (found - (x_1 - x_0)).square().mean()
 
         train(network, loss, x, settings.steps, settings, generator)
         return state | tensors_of(network, "velocity")
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         mean, scale, rows = self.state["mean"], self.state["scale"], self.state.get("rows")
         dimension = len(mean) if rows is None else len(rows)
         source = self.source_deviation(self.settings, scale)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
-from wflib.config import FlowConfig, SampleConfig, Section, TrainingConfig, VelocityConfig
+from wflib.config import FlowSections, SampleConfig
 from wflib.flow import (
     DIVERGED,
     AddedNoise,
+    Diffusion,
     Flow,
     FlowTrainer,
     Guidance,
@@ -48,13 +49,9 @@ class FlowModel(GenerativeModel):
     train: Split | None = None
     validation: Split | None = None
 
-    class Settings(Section):
-        """The sections of the pipeline's settings that make a flow."""
+    class Settings(FlowSections):
+        """The sections of the pipeline's settings that make a flow and draw from it."""
 
-        task: str
-        flow: FlowConfig
-        velocity: VelocityConfig
-        training: TrainingConfig
         sample: SampleConfig
 
     @classmethod
@@ -90,7 +87,8 @@ class FlowModel(GenerativeModel):
         shared: bool = False,
     ) -> Networks:
         """As :meth:`draw`, without the steps of training after it; ``shared`` as of :func:`wflib.flow.sample`."""
-        config, guidance, stochastic = self.sampling, None, None
+        config, guidance = self.sampling, None
+        stochastic: AddedNoise | Diffusion | None = None
         if config.jumps > 0 and not self.flow.jumps:
             raise ValueError(
                 f"flow: sample.jumps: {config.jumps} needs a distilled flow, got one that is none; read its student by "
@@ -102,7 +100,8 @@ class FlowModel(GenerativeModel):
             loss = TaskLoss(self.train, config.guidance_batch, generator)
             guidance = Guidance(self.flow, loss, config.guidance, config.guidance_schedule, config.guidance_point)
         if config.noise > 0:
-            stochastic = AddedNoise(config.noise, generator, tuple(config.noise_interval))
+            first, last = config.noise_interval
+            stochastic = AddedNoise(config.noise, generator, (first, last))
         elif config.diffusion > 0:
             stochastic = diffusion_of(self.flow, config.diffusion, generator, config.diffusion_schedule)
         self.flow.precision = config.precision

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
 from wflib.config import Section
+from wflib.flow import Coordinates
 from wflib.models.model import CoordinateModel, standard_normal
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 __all__ = ["DiagonalGaussian", "FullGaussian", "LowRankGaussian", "PrincipalComponents", "leading_directions"]
 
@@ -20,11 +23,13 @@ class DiagonalGaussian(CoordinateModel):
     name, label, colour = "gaussian-diagonal", "diagonal Gaussian", "#E69F00"
 
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Section, generator: Generator
+    ) -> dict[str, Tensor]:
         x = space.encode(training.networks)
         return {"mean": x.mean(0), "deviation": x.std(0)}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         mean, deviation = self.state["mean"], self.state["deviation"]
         return mean + deviation * standard_normal(networks, mean, generator)
 
@@ -39,11 +44,13 @@ class FullGaussian(CoordinateModel):
     name, label, colour = "gaussian-full", "full Gaussian", "#555555"
 
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Any, generator: Generator
+    ) -> dict[str, Tensor]:
         x = space.encode(training.networks)
         return {"mean": x.mean(0), "factor": (x - x.mean(0)) / (len(x) - 1) ** 0.5}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         mean, factor = self.state["mean"], self.state["factor"]
         return mean + standard_normal(networks, mean, generator, len(factor)) @ factor
 
@@ -70,7 +77,9 @@ class PrincipalComponents(FullGaussian):
         rank: Annotated[int, Field(ge=1, strict=True)] = 50
 
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
         x = space.encode(training.networks)
         deviations, rows = leading_directions(x, settings.rank)
         return {"mean": x.mean(0), "factor": deviations[:, None] * rows}
@@ -82,11 +91,19 @@ class LowRankGaussian(PrincipalComponents):
     name, label, colour = "gaussian-low-rank", "low-rank Gaussian", "#8C6D1F"
 
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls,
+        space: Coordinates,
+        training: Zoo,
+        train: Split,
+        validation: Split,
+        settings: PrincipalComponents.Settings,
+        generator: Generator,
+    ) -> dict[str, Tensor]:
         found = super().learn(space, training, train, validation, settings, generator)
         variance = space.encode(training.networks).var(0)
         return found | {"rest": (variance - found["factor"].square().sum(0)).clamp_min(0).sqrt()}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         common, rest = super().coordinates(networks, generator), self.state["rest"]
         return common + rest * standard_normal(networks, rest, generator)

@@ -7,12 +7,15 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from wflib.flow import Coordinates
 from wflib.models.model import CoordinateModel
 from wflib.models.neural import TrainingSettings, build, restore, standardization, tensors_of, train
 from wflib.models.noise import tensor_deviations
 from wflib.networks import network_losses
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 __all__ = ["HyperRepresentation", "TokenAutoencoder"]
 
@@ -47,11 +50,13 @@ class TokenAutoencoder(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """(batch, D) → (batch, tokens, latent)."""
         filled = nn.functional.pad(x, (0, self.tokens * self.token - self.dimension))
-        return self.encoder(filled.unflatten(1, (self.tokens, self.token)))
+        found: Tensor = self.encoder(filled.unflatten(1, (self.tokens, self.token)))
+        return found
 
     def decode(self, z: Tensor) -> Tensor:
         """(batch, tokens, latent) → (batch, D)."""
-        return self.decoder(z).flatten(1)[:, : self.dimension]
+        filled: Tensor = self.decoder(z)
+        return filled.flatten(1)[:, : self.dimension]
 
 
 class HyperRepresentation(CoordinateModel):
@@ -97,6 +102,8 @@ class HyperRepresentation(CoordinateModel):
                 raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
             return self
 
+    settings: Settings
+
     @classmethod
     def autoencoder(cls, settings: Settings, dimension: int) -> TokenAutoencoder:
         """The network between flat vectors (batch, D) and latents."""
@@ -108,7 +115,9 @@ class HyperRepresentation(CoordinateModel):
         return settings.best < 1
 
     @classmethod
-    def learn(cls, space, training, train_split, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, split: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
         weights = space.encode(training.networks)
         mean, deviation = standardization(weights, tensor_deviations(space.architecture, weights))
         x = (weights - mean) / deviation
@@ -127,7 +136,7 @@ class HyperRepresentation(CoordinateModel):
         return state | tensors_of(network, "autoencoder")
 
     @torch.no_grad()
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         mean, latents, device = self.state["mean"], self.state["latents"], generator.device
         tokens, size = latents.shape[1:]
         shape = {"dimensions": (tokens, size), "tokens": (tokens, 1), "networks": (1, 1)}[self.settings.independent]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
 from wflib.config import Section
+from wflib.flow import Coordinates
 from wflib.models.gaussian import leading_directions
 from wflib.models.model import CoordinateModel, one_of, standard_normal
 from wflib.networks import network_losses
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 __all__ = ["KernelDensity"]
 
@@ -39,7 +41,9 @@ class KernelDensity(CoordinateModel):
         return settings.best < 1
 
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
         x = space.encode(training.networks)
         deviations, rows = leading_directions(x, settings.rank)
         mean = x.mean(0)
@@ -49,7 +53,7 @@ class KernelDensity(CoordinateModel):
         width = settings.bandwidth or len(x) ** (-1 / (len(rows) + 4))
         return {"mean": mean, "rows": rows, "latents": (x - mean) @ rows.T, "width": width * deviations}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         latents, width = self.state["latents"], self.state["width"]
         chosen = one_of(latents, networks, generator)
         drawn = latents[chosen] + width * standard_normal(networks, width, generator)

@@ -6,13 +6,15 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
 from wflib.config import extra_module
+from wflib.flow import Coordinates
 from wflib.models.bayes import BayesianModel, BayesianSettings
 from wflib.models.model import one_of, standard_normal
 from wflib.networks import output_losses
-from wflib.zoo import Posterior
+from wflib.tasks import Split
+from wflib.zoo import Posterior, Zoo
 
 __all__ = ["LastLayerLaplace", "most_probable"]
 
@@ -52,7 +54,9 @@ class LastLayerLaplace(BayesianModel):
         learning_rate: Annotated[float, Field(gt=0, description="Of weights over their prior's deviation.")] = 0.02
 
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
         posterior = cls.posterior(space, training, train, settings)
         architecture, last = posterior.architecture, posterior.architecture.output_layer
         if last is None:
@@ -77,7 +81,8 @@ class LastLayerLaplace(BayesianModel):
             def loss(found: Tensor) -> Tensor:
                 return output_losses(architecture.task_type, found[None], targets).sum() / posterior.temperature
 
-            return ggn(forward, loss, forward_has_aux=False, loss_has_aux=False, normalize=False)(mean)
+            found: Tensor = ggn(forward, loss, forward_has_aux=False, loss_has_aux=False, normalize=False)(mean)
+            return found
 
         examples = max(1, OUTPUTS // outputs)
         parts = zip(features.double().split(examples, 1), train.targets.split(examples), strict=True)
@@ -91,7 +96,7 @@ class LastLayerLaplace(BayesianModel):
         factor = torch.linalg.solve_triangular(lower, torch.eye(len(where), dtype=lower.dtype), upper=False)
         return {"mean": flat, "where": where, "factor": factor.to(flat)}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         mean, where, factor = (self.state[name] for name in ("mean", "where", "factor"))
         chosen = one_of(mean, networks, generator)
         noise = standard_normal(networks, mean, generator, len(where))

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from wflib.flow import Coordinates
 from wflib.models.model import CoordinateModel, standard_normal
 from wflib.models.neural import (
     TimedPerceptron,
@@ -19,6 +20,8 @@ from wflib.models.neural import (
     tensors_of,
     train,
 )
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 __all__ = ["LatentDiffusion"]
 
@@ -76,6 +79,8 @@ class LatentDiffusion(CoordinateModel):
                 )
             return self
 
+    settings: Settings
+
     @classmethod
     def networks(cls, settings: Settings, dimension: int) -> dict[str, nn.Module]:
         """Encoder, decoder and denoiser of flat vectors (batch, D)."""
@@ -87,7 +92,9 @@ class LatentDiffusion(CoordinateModel):
         }
 
     @classmethod
-    def learn(cls, space, training, train_split, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, split: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
         weights = space.encode(training.networks)
         mean, deviation = standardization(weights)
         x = (weights - mean) / deviation
@@ -96,7 +103,8 @@ class LatentDiffusion(CoordinateModel):
 
         def reconstruction(x: Tensor) -> Tensor:
             z = encoder(x + settings.input_noise * standard_normal(len(x), x, generator))
-            return (decoder(z + settings.latent_noise * standard_normal(len(z), z, generator)) - x).square().mean()
+            found: Tensor = decoder(z + settings.latent_noise * standard_normal(len(z), z, generator))
+            return (found - x).square().mean()
 
         train(nn.ModuleList([encoder, decoder]), reconstruction, x, settings.autoencoder_steps, settings, generator)
         with torch.no_grad():
@@ -107,19 +115,18 @@ class LatentDiffusion(CoordinateModel):
         def noise_error(z: Tensor) -> Tensor:
             t = torch.randint(len(share), (len(z),), generator=generator, device=generator.device).to(z.device)
             noise, kept = standard_normal(len(z), z, generator), share[t, None]
-            return (denoiser(kept.sqrt() * z + (1 - kept).sqrt() * noise, t / len(share)) - noise).square().mean()
+            found: Tensor = denoiser(kept.sqrt() * z + (1 - kept).sqrt() * noise, t / len(share))
+            return (found - noise).square().mean()
 
         train(denoiser, noise_error, (z - centre) / width, settings.steps, settings, generator, settings.ema_decay)
         state = {"mean": mean, "deviation": deviation, "centre": centre, "width": width}
         return state | tensors_of(decoder, "decoder") | tensors_of(denoiser, "denoiser")
 
     @torch.no_grad()
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         mean, centre = self.state["mean"], self.state["centre"]
-        decoder, denoiser = (
-            restore(lambda name=name: self.networks(self.settings, len(mean))[name], self.state, name)
-            for name in ("decoder", "denoiser")
-        )
+        decoder = restore(lambda: self.networks(self.settings, len(mean))["decoder"], self.state, "decoder")
+        denoiser = restore(lambda: self.networks(self.settings, len(mean))["denoiser"], self.state, "denoiser")
         beta, share = signal_shares(self.settings.diffusion_steps, *self.settings.beta, centre)
         before = torch.cat([torch.ones_like(share[:1]), share[:-1]])
         spread = (beta * (1 - before) / (1 - share)).sqrt()  # of z_{t−1} given z_t and z; none at the last step
@@ -128,4 +135,5 @@ class LatentDiffusion(CoordinateModel):
             noise = denoiser(z, z.new_full((networks,), t / len(beta)))
             z = (z - beta[t] / (1 - share[t]).sqrt() * noise) / (1 - beta[t]).sqrt()
             z = z + spread[t] * standard_normal(networks, z, generator)
-        return mean + self.state["deviation"] * decoder(centre + self.state["width"] * z)
+        drawn: Tensor = decoder(centre + self.state["width"] * z)
+        return mean + self.state["deviation"] * drawn

@@ -7,14 +7,15 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
 from wflib.config import extra_module
+from wflib.flow import Coordinates
 from wflib.models.bayes import BayesianModel, BayesianSettings
 from wflib.models.model import one_of, standard_normal
 from wflib.rng import global_numbers_from
 from wflib.tasks import Split
-from wflib.zoo import minibatches
+from wflib.zoo import Zoo, minibatches
 
 __all__ = ["MeanField"]
 
@@ -37,7 +38,9 @@ class MeanField(BayesianModel):
         initial_std: Annotated[float, Field(gt=0, description="s at first, over the prior's deviation.")] = 0.1
 
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
         posterior = cls.posterior(space, training, train, settings)
         torchopt = extra_module("torchopt", cls.name)
         batches = minibatches(posterior.train, settings.runs, settings.batch_size, generator)
@@ -57,7 +60,7 @@ class MeanField(BayesianModel):
             raise ValueError(f"mean-field: a fit diverged; lower learning_rate ({settings.learning_rate}).")
         return {"mean": state.params * posterior.std, "deviation": state.log_sd_diag.exp() * posterior.std}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         mean, deviation = self.state["mean"], self.state["deviation"]
         chosen = one_of(mean, networks, generator)
         return self.encoded(mean[chosen] + deviation[chosen] * standard_normal(networks, mean, generator))

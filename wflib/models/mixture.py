@@ -6,11 +6,14 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
 from wflib.config import Section
+from wflib.flow import Coordinates
 from wflib.models.gaussian import leading_directions
 from wflib.models.model import CoordinateModel, standard_normal
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 __all__ = ["GaussianMixture"]
 
@@ -29,7 +32,9 @@ class GaussianMixture(CoordinateModel):
         iterations: Annotated[int, Field(ge=1, strict=True, description="Of expectation maximization, at most.")] = 1000
 
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
         from sklearn.mixture import GaussianMixture as Mixture  # slow to import, and few runs need it
 
         x = space.encode(training.networks)
@@ -45,7 +50,7 @@ class GaussianMixture(CoordinateModel):
         clusters = {name: torch.from_numpy(value).to(x) for name, value in found.items()}
         return {"mean": x.mean(0), "factor": deviations[:, None] * rows} | clusters
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         shares, centres = self.state["shares"], self.state["centres"]
         chosen = torch.multinomial(shares.to(generator.device), networks, replacement=True, generator=generator)
         chosen = chosen.to(centres.device)

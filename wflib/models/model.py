@@ -39,7 +39,7 @@ class GenerativeModel(ABC):
 
     @classmethod
     @abstractmethod
-    def fit(cls, zoo: Zoo, task: Dataset, settings: Section, generator: torch.Generator) -> Self:
+    def fit(cls, zoo: Zoo, task: Dataset, settings: Any, generator: torch.Generator) -> Self:
         """Learn from networks that are not held out, and from the task's training and validation parts.
 
         Args:
@@ -73,7 +73,7 @@ class CoordinateModel(GenerativeModel):
     """
 
     space: Coordinates
-    settings: Section
+    settings: Section  # methods say here and below that it is their own kind
     state: Mapping[str, Tensor]
     metadata: dict[str, Any] = field(default_factory=dict)
     fewest: ClassVar[int] = 2
@@ -113,14 +113,15 @@ class CoordinateModel(GenerativeModel):
         return cls(space, settings, state, {"task": task.task})
 
     @classmethod
-    def needs_examples(cls, settings: Section) -> bool:
+    def needs_examples(cls, settings: Any) -> bool:
         """Whether a fit looks at the task's examples."""
         return False
 
     @classmethod
-    def completed(cls, settings: Section, zoo: Zoo) -> Section:
+    def completed(cls, settings: Any, zoo: Zoo) -> Section:
         """Settings with what the zoo says where they say nothing."""
-        return settings
+        given: Section = settings
+        return given
 
     @classmethod
     @abstractmethod
@@ -130,7 +131,7 @@ class CoordinateModel(GenerativeModel):
         training: Zoo,
         train: Split,
         validation: Split,
-        settings: Section,
+        settings: Any,
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         """The tensors that :meth:`coordinates` draws from."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import torch
 from pydantic import Field
@@ -24,6 +24,8 @@ __all__ = [
     "train",
     "uniform",
 ]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 TIME_FEATURES = 64
 CONSTANT = 1e-6
@@ -60,17 +62,18 @@ class TimedPerceptron(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """The field at x and t."""
-        return self.layers(torch.cat([x, self.time(t)], 1))
+        found: Tensor = self.layers(torch.cat([x, self.time(t)], 1))
+        return found
 
 
-def build(make: Callable[[], nn.Module], like: Tensor, generator: torch.Generator) -> nn.Module:
+def build(make: Callable[[], Network], like: Tensor, generator: torch.Generator) -> Network:
     """A network of a tensor's precision and on its device, initialized from the generator.
 
     torch initializes from its global generator: it is seeded here from the given one, and put back as it was.
     """
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would seed every device's
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every device's
         return make().to(like)
 
 
@@ -79,7 +82,7 @@ def tensors_of(network: nn.Module, name: str) -> dict[str, Tensor]:
     return {f"{name}.{key}": tensor.detach() for key, tensor in network.state_dict().items()}
 
 
-def restore(make: Callable[[], nn.Module], state: Mapping[str, Tensor], name: str) -> nn.Module:
+def restore(make: Callable[[], Network], state: Mapping[str, Tensor], name: str) -> Network:
     """The network that :func:`tensors_of` has put into a state; ``make`` says its sizes.
 
     Raises:
@@ -126,7 +129,8 @@ def train(
     Raises:
         ValueError: The loss became NaN or infinite.
     """
-    parameters, value = list(network.parameters()), torch.zeros(())
+    parameters: list[Tensor] = list(network.parameters())
+    value = torch.zeros(())
     averages = [parameter.detach().clone() for parameter in parameters]
     optimizer = torch.optim.Adam(parameters, settings.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))

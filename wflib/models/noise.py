@@ -6,11 +6,14 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
 from wflib.architecture import Architecture
 from wflib.config import Section
+from wflib.flow import Coordinates
 from wflib.models.model import CoordinateModel, one_of, standard_normal
+from wflib.tasks import Split
+from wflib.zoo import Zoo
 
 __all__ = ["Memorizer", "TrainingNoise", "noised", "tensor_deviations"]
 
@@ -33,7 +36,7 @@ def tensor_deviations(architecture: Architecture, x: Tensor) -> Tensor:
     return deviations
 
 
-def noised(x: Tensor, deviation: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+def noised(x: Tensor, deviation: Tensor, noise: float, generator: Generator) -> Tensor:
     """x + noise × s ε with ε ~ N(0, I): flat vectors (networks, D), deviations s (D,), noise relative to them."""
     return x + noise * deviation * standard_normal(len(x), x, generator)
 
@@ -48,12 +51,16 @@ class TrainingNoise(CoordinateModel):
 
         noise: Annotated[float, Field(ge=0, allow_inf_nan=False, description="Relative to s.")] = 0.05
 
+    settings: Settings
+
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
         x = space.encode(training.networks)
         return {"training": x, "deviation": tensor_deviations(space.architecture, x)}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         x = self.state["training"]
         return noised(x[one_of(x, networks, generator)], self.state["deviation"], self.settings.noise, generator)
 
@@ -65,9 +72,11 @@ class Memorizer(CoordinateModel):
     fewest = 1
 
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Section, generator: Generator
+    ) -> dict[str, Tensor]:
         return {"training": space.encode(training.networks)}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         x = self.state["training"]
         return x[one_of(x, networks, generator)]

@@ -6,12 +6,14 @@ from typing import Annotated
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Generator, Tensor
 
+from wflib.flow import Coordinates
 from wflib.models.model import one_of, standard_normal
 from wflib.models.training import RecipeSettings, TrainedByRecipe
 from wflib.networks import Networks, batch_losses
-from wflib.zoo import minibatches
+from wflib.tasks import Split
+from wflib.zoo import Zoo, minibatches
 
 __all__ = ["Swag"]
 
@@ -41,8 +43,11 @@ class Swag(TrainedByRecipe):
             return self
 
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
-        ordinary, recipe = space.architecture.ordinary_form(), settings.recipe.model_copy(update={"sampler": "optimizer"})
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
+        ordinary = space.architecture.ordinary_form()
+        recipe = settings.known_recipe.model_copy(update={"sampler": "optimizer"})
         if ordinary.statistics:
             raise ValueError(
                 "swag: expected networks without running statistics, which an average of weights does not have; choose "
@@ -70,7 +75,7 @@ class Swag(TrainedByRecipe):
         }
         return {name: tensor.to(train.inputs) for name, tensor in found.items()}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         mean, deviation, factor = (self.state[name] for name in ("mean", "deviation", "factor"))
         chosen = one_of(mean, networks, generator)
         common = standard_normal(networks, mean, generator, factor.shape[1])[:, None] @ factor[chosen]

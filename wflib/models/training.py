@@ -6,10 +6,11 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
 from wflib.architecture import Architecture
 from wflib.config import Section, ZooConfig
+from wflib.flow import Coordinates
 from wflib.flow.initial import initialization_of
 from wflib.flow.prior import Prior, build_prior
 from wflib.models.model import CoordinateModel
@@ -25,12 +26,19 @@ class RecipeSettings(Section):
 
     recipe: ZooConfig | None = Field(default=None, description="Section zoo; null for what the zoo says of itself.")
 
+    @property
+    def known_recipe(self) -> ZooConfig:
+        """The recipe, which :meth:`TrainedByRecipe.completed` has seen to."""
+        assert self.recipe is not None
+        return self.recipe
+
 
 class TrainedByRecipe(CoordinateModel):
     """A model that trains networks of its own by the recipe of the zoo."""
 
     fewest, learns_from_networks = 1, False
     Settings = RecipeSettings
+    settings: RecipeSettings
 
     @classmethod
     def needs_examples(cls, settings: Section) -> bool:
@@ -50,7 +58,7 @@ class TrainedByRecipe(CoordinateModel):
         return settings.model_copy(update={"recipe": ZooConfig.model_validate(zoo.metadata["recipe"])})
 
     @staticmethod
-    def trained(ordinary: Architecture, train: Split, recipe: ZooConfig, networks: int, generator: torch.Generator) -> Zoo:
+    def trained(ordinary: Architecture, train: Split, recipe: ZooConfig, networks: int, generator: Generator) -> Zoo:
         """A zoo of so many runs, of two at least, by a recipe with a seed of its own."""
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
         recipe = recipe.model_copy(update={"networks": max(networks, 2), "seed": seed, "early_snapshots": 0})
@@ -65,14 +73,22 @@ class TrainedAnew(TrainedByRecipe):
     name, label, colour = "trained-anew", "trained anew", "#1B7837"
 
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls,
+        space: Coordinates,
+        training: Zoo,
+        train: Split,
+        validation: Split,
+        settings: RecipeSettings,
+        generator: Generator,
+    ) -> dict[str, Tensor]:
         return {"inputs": train.inputs, "targets": train.targets}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         ordinary = self.space.architecture.ordinary_form()
         train = Split(self.state["inputs"], self.state["targets"])
-        zoo = self.trained(ordinary, train, self.settings.recipe, networks, generator)
-        snapshots = len(zoo) // len(zoo.initial)
+        zoo = self.trained(ordinary, train, self.settings.known_recipe, networks, generator)
+        snapshots = len(zoo) // len(zoo.trajectory.unique())
         chosen = torch.randint(snapshots, (networks,), generator=generator, device=generator.device).cpu()
         return self.space.encode(zoo.networks[torch.arange(networks) * snapshots + chosen]).to(train.inputs)
 
@@ -91,12 +107,16 @@ class FewSteps(CoordinateModel):
         examples: Annotated[int, Field(ge=1, strict=True, description="Training examples of a step, all at most.")] = 2048
         tried: Annotated[int, Field(ge=1, strict=True, description="Networks by which the size is chosen.")] = 100
 
+    settings: Settings
+
     @classmethod
     def needs_examples(cls, settings: Section) -> bool:
         return True
 
     @classmethod
-    def learn(cls, space, training, train, validation, settings, generator) -> dict[str, Tensor]:
+    def learn(
+        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
+    ) -> dict[str, Tensor]:
         split = train.some(settings.examples, generator)
         initialization, _ = initialization_of(training, space)
         prior = build_prior(space.manifold, space.architecture, initialization)
@@ -105,7 +125,7 @@ class FewSteps(CoordinateModel):
         found = {"inputs": split.inputs, "targets": split.targets, "learning_rate": torch.tensor(best)}
         return found | {"mean": prior.mean, "std": prior.std}
 
-    def coordinates(self, networks: int, generator: torch.Generator) -> Tensor:
+    def coordinates(self, networks: int, generator: Generator) -> Tensor:
         mean, std = self.state["mean"], self.state["std"]
         start = Prior(self.space.manifold, mean, std, torch.zeros_like(mean, dtype=torch.bool)).sample(networks, generator)
         split, rate = Split(self.state["inputs"], self.state["targets"]), self.state["learning_rate"].item()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -99,7 +101,7 @@ def likelihood_figure(rows: pd.DataFrame) -> bytes:
         axes = figure.subplots()
         groups = {name: part.log_likelihood for name, part in rows.groupby("networks", sort=False)}
         dots, middle = {"marker": ".", "markersize": 3, "markeredgecolor": INK}, {"color": INK}
-        style = {"whis": (5, 95), "flierprops": dots, "medianprops": middle}
+        style: dict[str, Any] = {"whis": (5, 95), "flierprops": dots, "medianprops": middle}
         axes.boxplot(list(groups.values()), tick_labels=list(groups), orientation="horizontal", **style)
         axes.invert_yaxis()
         axes.set(xlabel="log-likelihood [nats]")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -62,7 +64,7 @@ def accuracy_over_novelty(part: pd.DataFrame, axes: Axes) -> Points:
     models = means.drop(index=[HELD_OUT, TRAINING], errors="ignore")
     front = set(models.index[on_the_front(models)])
     for model, row in means.iterrows():
-        ring = {"edgecolors": INK, "linewidths": 1.2} if model in front else {}
+        ring: dict[str, Any] = {"edgecolors": INK, "linewidths": 1.2} if model in front else {}
         axes.scatter(row["novelty"], row["accuracy_mean"], color=colour(model), s=40, zorder=3, **ring)
     if HELD_OUT in means.index:
         axes.axvline(1, color=INK, linewidth=0.8, linestyle="--")

@@ -95,12 +95,13 @@ def leaning(row: pd.Series) -> str:
 
 def is_narrow(row: pd.Series) -> bool:
     """Whether networks vary less than trained ones do, as averages; the average of all is but one network."""
-    return row["variance_ratio"] < VARIANCE_RANGE[0] or row["model"] == "average"
+    return bool(row["variance_ratio"] < VARIANCE_RANGE[0] or row["model"] == "average")
 
 
 def cost(row: pd.Series, zoo_seconds: float) -> float:
     """Seconds for a hundred networks: the zoo where a model learns from it, the fit, the draws."""
-    return zoo_seconds * needs_zoo(row["model"]) + row["fit_seconds"] + NETWORKS * row["draw_seconds"]
+    seconds: float = zoo_seconds * needs_zoo(row["model"]) + row["fit_seconds"] + NETWORKS * row["draw_seconds"]
+    return seconds
 
 
 def beaten_by(row: pd.Series, models: pd.DataFrame, zoo_seconds: float) -> pd.Series | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -36,12 +38,12 @@ def training_loss(history: pd.DataFrame, axes: Axes) -> Axes:
         smooth = training["loss"].rolling(window, center=True, min_periods=1).median()
         axes.plot(training["iteration"], smooth, color=COLOURS["zoo"], linewidth=1.6, label=f"training (median of {window})")
     if len(validation):
-        dots = {"marker": "o", "markersize": 3.5} if len(validation) <= 60 else {}
+        dots: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(validation) <= 60 else {}
         x, y = validation["iteration"], validation["validation_loss"]
         axes.plot(x, y, color=COLOURS["samples"], linewidth=1.6, label="validation", **dots)
         best = validation.loc[validation["validation_loss"].idxmin()]
         name = f"best validation: {best['validation_loss']:.4g} at {best['iteration']:.0f}"
-        star = {"marker": "*", "markersize": 12, "markeredgecolor": "white", "linestyle": "none"}
+        star: dict[str, Any] = {"marker": "*", "markersize": 12, "markeredgecolor": "white", "linestyle": "none"}
         axes.plot(best["iteration"], best["validation_loss"], color=COLOURS["samples"], label=name, **star)
     axes.set(xlabel="iteration", ylabel="loss")
     axes.legend(loc="best")

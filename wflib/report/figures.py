@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from wflib.report.barriers import barrier_limits, barrier_matrix
@@ -148,8 +149,7 @@ def filled(table: pd.DataFrame, columns: list[str]) -> list[str]:
 
 
 def canvas(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.06)
+    figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(wspace=0.06))
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 

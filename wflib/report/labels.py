@@ -36,8 +36,7 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float, str]], size: f
     Returns:
         The names, those further away with a line to their point. Where no place is free, the one that covers least.
     """
-    figure = axes.get_figure(root=True)
-    scale = figure.dpi / 72
+    scale = axes.figure.dpi / 72
     places = axes.transData.transform([point[:2] for point in points])
     taken = [Bbox.from_extents(*(place - POINT * scale), *(place + POINT * scale)) for place in places]
     placed = []
@@ -95,4 +94,5 @@ def outside(box: Bbox, inside: Bbox) -> float:
 
 def nearest_corner(place: np.ndarray, box: Bbox) -> np.ndarray:
     """From a point to the nearest place of a box, in pixels."""
-    return np.clip(place, [box.x0, box.y0], [box.x1, box.y1]) - place
+    away: np.ndarray = np.clip(place, [box.x0, box.y0], [box.x1, box.y1]) - place
+    return away

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 __all__ = ["network_pictures", "weight_image"]
@@ -28,8 +29,8 @@ def network_pictures(pictures: pd.DataFrame) -> Figure:
     images = {key: weight_image(part) for key, part in pictures.groupby(["network", "tensor"], sort=False)}
     shapes = [images[names[0], tensor].shape for tensor in tensors]
     heights = [np.clip(WIDTH / len(names) * height / width, 0.4, 3.2) for height, width in shapes]
-    figure = Figure(figsize=(WIDTH, sum(heights) + 0.45 * len(tensors) + 0.3), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.08)
+    layout = ConstrainedLayoutEngine(wspace=0.08)
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.45 * len(tensors) + 0.3), layout=layout)
     panels = figure.subplots(len(tensors), len(names), squeeze=False, height_ratios=heights)
     for row, tensor in zip(panels, tensors, strict=True):
         values = pictures.loc[pictures["tensor"] == tensor, "value"].abs()
@@ -60,7 +61,7 @@ def weight_image(part: pd.DataFrame) -> np.ndarray:
         where there is one channel. Gaps are NaN.
     """
     shape = tuple(part[["unit", "channel", "y", "x"]].max() + 1)
-    ordered = part.sort_values(["unit", "channel", "y", "x"])["value"].to_numpy(dtype=float).reshape(shape)
+    ordered: np.ndarray = part.sort_values(["unit", "channel", "y", "x"])["value"].to_numpy(dtype=float).reshape(shape)
     units, channels, height, width = shape
     if height == 1:
         return ordered.reshape(units, channels * width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,7 @@ def distribution(
         alone = len(values) == 1
         # A low-discrepancy sequence spreads the points evenly and the same way each time.
         offsets = np.zeros(1) if alone else ((np.arange(len(values)) * GOLDEN_RATIO) % 1 - 0.5) * 0.42
-        shape = {"marker": "D", "s": 34} if alone else {"marker": "o", "s": 11, "alpha": 0.55}
+        shape: dict[str, Any] = {"marker": "D", "s": 34} if alone else {"marker": "o", "s": 11, "alpha": 0.55}
         axes.scatter(
             values, row + offsets, color=colour(source), linewidths=0, rasterized=len(values) > 100, zorder=3, **shape
         )

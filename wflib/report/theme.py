@@ -111,7 +111,7 @@ def log_scale(axis: Axis, values: Iterable[float]) -> None:
     if not numbers.size or numbers.min() <= 0:
         return
     decades = np.log10(numbers.max() / numbers.min())
-    scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
+    scale = axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale
     scale("log", nonpositive="clip")
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1, 3) if decades < 3 else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -132,7 +132,8 @@ def random_gauge(
 def orthogonal(normal: Tensor) -> Tensor:
     """Uniformly distributed orthogonal matrices of normal ones (Mezzadri 2007, arXiv math-ph/0609050)."""
     q, r = torch.linalg.qr(normal)
-    return q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    drawn: Tensor = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    return drawn
 
 
 def apply_gauge(networks: Networks, gauges: Gauges) -> Networks:
@@ -197,8 +198,8 @@ def canonical_attention(networks: Networks) -> CanonicalAttention:
         one = torch.eye(product.width, dtype=left.dtype, device=left.device)
         write(found, product.left, torch.where(full, split.left, left))
         write(found, product.right, torch.where(full, split.right, right))
-        back = (torch.where(full, matrix, one) for matrix in (split.back_left, split.back_right))
-        record[product.name] = AttentionRecord(*back, bias)
+        back_left, back_right = (torch.where(full, matrix, one) for matrix in (split.back_left, split.back_right))
+        record[product.name] = AttentionRecord(back_left, back_right, bias)
         deficient += int((~split.full).sum())
     return CanonicalAttention(networks.with_weights(found), record, deficient)
 
@@ -221,23 +222,23 @@ def restore_attention(networks: Networks, record: Mapping[str, AttentionRecord])
         past = record[product.name]
         for side, matrix in ((product.left, past.left), (product.right, past.right)):
             write(found, side, matrix @ read(found, side))
-        if past.bias is not None:
-            move_bias(found, product, past.bias)
+        if past.bias is not None and (redundant := redundant_bias(product)) is not None:
+            move_bias(found, product, *redundant, past.bias)
     return networks.with_weights(found)
 
 
-def redundant_bias(product: HeadProduct) -> Side | None:
-    """The factor whose bias no function needs: keys, or values where the output map has a bias."""
+def redundant_bias(product: HeadProduct) -> tuple[Side, str] | None:
+    """The factor whose bias no function needs, and that bias: of keys, or of values where the output map has a bias."""
     side = product.right if product.kind == "logits" else product.left if product.output_bias else None
-    return None if side is None or side.bias is None else side
+    return None if side is None or side.bias is None else (side, side.bias)
 
 
-def move_bias(weights: Weights, product: HeadProduct, change: Tensor) -> None:
+def move_bias(weights: Weights, product: HeadProduct, side: Side, name: str, change: Tensor) -> None:
     """Add to a redundant bias, (networks, heads, width), and leave the function alone."""
-    side, change = redundant_bias(product), change.flatten(1)
+    change = change.flatten(1)
     places = side.places.flatten().to(change.device)
-    weights[side.bias] = weights[side.bias].index_add(1, places, change)
-    if product.kind == "values":
+    weights[name] = weights[name].index_add(1, places, change)
+    if product.output_bias is not None:
         columns = product.right.places.flatten().to(change.device)
         shift = (weights[product.right.weight][:, :, columns] @ change.unsqueeze(-1)).squeeze(-1)
         weights[product.output_bias] = weights[product.output_bias] - shift
@@ -245,18 +246,19 @@ def move_bias(weights: Weights, product: HeadProduct, change: Tensor) -> None:
 
 def without_bias(weights: Weights, product: HeadProduct) -> Tensor | None:
     """Make a redundant bias zero; what it was, (networks, heads, width)."""
-    side = redundant_bias(product)
-    if side is None:
+    redundant = redundant_bias(product)
+    if redundant is None:
         return None
-    bias = weights[side.bias][:, side.places.to(weights[side.bias].device)]
-    move_bias(weights, product, -bias)
+    side, name = redundant
+    bias = weights[name][:, side.places.to(weights[name].device)]
+    move_bias(weights, product, side, name, -bias)
     return bias
 
 
 def require_narrow(architecture: Architecture, product: HeadProduct, bias: Tensor | None) -> None:
     """Refuse heads whose products have singular values of zero in every network."""
     for side in (product.left, product.right):
-        moved = bias is not None and side is redundant_bias(product)
+        moved = bias is not None and (side, side.bias) == redundant_bias(product)
         entries = architecture.shape(side.weight)[1 - side.axis] + (side.bias is not None and not moved)
         if entries < product.width:
             raise ValueError(

@@ -51,7 +51,7 @@ class CanonicalNetworks:
 
 def lengths(vectors: Tensor) -> Tensor:
     """Norms over the last axis, also where squares of entries underflow or overflow."""
-    norm = vectors.norm(dim=-1)
+    norm: Tensor = vectors.norm(dim=-1)
     numbers = torch.finfo(norm.dtype)
     rough = (norm < (numbers.tiny / numbers.eps) ** 0.5) | ~torch.isfinite(norm)
     if not bool(rough.any()):
@@ -128,7 +128,6 @@ def canonicalize(networks: Networks, norm: str = NORMS[0], signs: bool = False) 
     moved = networks.with_weights(shift, architecture)
     normalized, flipped = writers(architecture, norm), sign_writers(architecture) if signs else {}
     for name in (scaling.name for scaling in architecture.scalings if scaling.name in normalized or scaling.name in flipped):
-        factor = None
         if name in normalized:
             length = lengths(normalized[name].gather(moved.weights))
             dead += count_nearly_dead(length)
@@ -136,14 +135,14 @@ def canonicalize(networks: Networks, norm: str = NORMS[0], signs: bool = False) 
             zeros += count
         if name in flipped:
             sign = largest_sign(flipped[name].gather(moved.weights))
-            factor = sign if factor is None else factor * sign
+            factor = factor * sign if name in normalized else sign
         moved = scale(moved, {name: factor})
         moved.require_finite("canonicalize: norms multiplied over layers", f"give double precision, or {LEAVE_OUT}")
         record[name] = factor
     canonical = dict(moved.weights)
-    if architecture.log_scale is not None:
-        layer = architecture.output_layer
-        factor, count = safe_norm(lengths(output_writers(architecture, norm).gather(canonical)).squeeze(1))
+    layer, last = architecture.output_layer, output_writers(architecture, norm)
+    if architecture.log_scale is not None and layer is not None and last is not None:
+        factor, count = safe_norm(lengths(last.gather(canonical)).squeeze(1))
         zeros += count
         for name in layer.tensors:
             canonical[name] = divided(canonical[name], factor)
@@ -165,9 +164,10 @@ def decanonicalize(networks: Networks, record: Scales | None = None) -> Networks
         The ordinary networks; with the record of :func:`canonicalize` its exact inverse.
     """
     architecture, ordinary = networks.architecture, dict(networks.weights)
-    if architecture.log_scale is not None:
+    layer = architecture.output_layer
+    if architecture.log_scale is not None and layer is not None:
         factor = ordinary.pop(architecture.log_scale).exp()
-        for name in architecture.output_layer.tensors:
+        for name in layer.tensors:
             ordinary[name] = ordinary[name] * factor.view(-1, *(1 for _ in ordinary[name].shape[1:]))
     if record is None:
         back = room_for_variances(architecture, ordinary)

@@ -64,8 +64,9 @@ class Connections:
 
     def over_keys(self, operation: Operation) -> bool:
         """Whether an operation is a softmax along the last axis, that of keys."""
-        softmax = isinstance(operation, AlongAxis) and operation.function == "softmax"
-        return softmax and (operation.axis + 1) % self.wires[operation.output].neuron.ndim == 0
+        if not isinstance(operation, AlongAxis) or operation.function != "softmax":
+            return False
+        return (operation.axis + 1) % self.wires[operation.output].neuron.ndim == 0
 
     def keeps_rows(self, operation: Operation) -> bool:
         """Whether a number added to all logits of a query is still one behind the operation."""

@@ -111,17 +111,17 @@ def of_logits(network: Connections, product: MatrixProduct) -> Found:
     makers = tuple(network.writer(value, multiples=True) for value in product.inputs)
     left, right = (network.wires[value].neuron for value in product.inputs)
     sides = heads_of(product, left, right.mT)
-    parts = [Side(m.weight, m.bias, 0, network.places(m, side)) for m, side in zip(makers, sides, strict=True)]
-    return Found(HeadProduct(product.output, "logits", *parts), makers)
+    queries, keys = (Side(m.weight, m.bias, 0, network.places(m, side)) for m, side in zip(makers, sides, strict=True))
+    return Found(HeadProduct(product.output, "logits", queries, keys), makers)
 
 
 def of_values(network: Connections, product: MatrixProduct) -> Found:
     """Rows of values, and columns that read them."""
     # A multiple of values would be one of the bias that moves.
     maker, readers = network.writer(product.inputs[1], multiples=False), network.readers(product.output, multiples=False)
-    if len(readers) != 1 or not isinstance(readers[0], Linear) or readers[0].rows is not None:
+    reader = readers[0] if len(readers) == 1 else None
+    if not isinstance(reader, Linear) or reader.rows is not None:
         raise ValueError(refusal(product, "is read by something else than one linear map"))
-    (reader,) = readers
     (values,) = heads_of(product, network.wires[product.inputs[1]].neuron)
     read = network.wires[reader.inputs[0]].neuron
     read = read.reshape(-1, read.shape[-1])

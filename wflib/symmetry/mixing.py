@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wflib.architecture import Axis, Block
+from wflib.architecture import Axis
 from wflib.networks import Networks
 
 __all__ = ["mix"]
@@ -59,7 +59,7 @@ def mix_axis(tensor: Tensor, place: int, axis: Axis, matrices: Mapping[str, Tens
         inner, outer = matrices.get(block.group), matrices.get(parents.get(block.group, ""))
         if block.rows is not None:
             if inner is not None:
-                tensor = mix_within(tensor, place, block, inner)
+                tensor = mix_within(tensor, place, block.places[0], block.rows, inner)
             continue
         if inner is None and outer is None:
             continue
@@ -81,10 +81,10 @@ def apply(matrix: Tensor, tensor: Tensor, place: int) -> Tensor:
     return product.view(front.shape).movedim(tuple(range(1, 1 + count)), tuple(range(place, place + count)))
 
 
-def mix_within(tensor: Tensor, place: int, block: Block, matrix: Tensor) -> Tensor:
+def mix_within(tensor: Tensor, place: int, places: Tensor, owners: Tensor, matrix: Tensor) -> Tensor:
     """Columns that belong to members of each row's own parent, all rows with the columns of the first set."""
-    places, rows = block.places[0].to(tensor.device), (block.rows >= 0).nonzero().squeeze(1).to(tensor.device)
-    matrix = matrix[:, block.rows.to(tensor.device)[rows]] if matrix.ndim > 3 else matrix.unsqueeze(1)
+    places, rows = places.to(tensor.device), (owners >= 0).nonzero().squeeze(1).to(tensor.device)
+    matrix = matrix[:, owners.to(tensor.device)[rows]] if matrix.ndim > 3 else matrix.unsqueeze(1)
     part = tensor.index_select(1, rows).index_select(place, places.flatten()).unflatten(place, places.shape)
     part = part.movedim(place, 2)
     product = (matrix @ part.reshape(*part.shape[:3], -1)).view(part.shape).movedim(2, place)

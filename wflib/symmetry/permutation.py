@@ -145,8 +145,10 @@ def permute_axis(tensor: Tensor, place: int, axis: Axis, permutations: Permutati
             sources = sources_of(block, permutations, parents, len(tensor))
             index.scatter_(1, block.places.reshape(1, -1).expand(len(tensor), -1), sources.flatten(1))
         tensor = take_neurons(tensor, place, index)
-    for block in (block for block in moved if block.rows is not None):
-        tensor = permute_within(tensor, place, axis, block, sources_of(block, permutations, parents, len(tensor)))
+    for block in moved:
+        if block.rows is not None:
+            sources = sources_of(block, permutations, parents, len(tensor))
+            tensor = permute_within(tensor, place, axis.size, block.places, block.rows, sources)
     return tensor
 
 
@@ -164,14 +166,14 @@ def sources_of(block: Block, permutations: Permutations, parents: Mapping[str, s
     return sources.gather(axis, members.to(sources.device).unsqueeze(-1).expand(sources.shape))
 
 
-def permute_within(tensor: Tensor, place: int, axis: Axis, block: Block, sources: Tensor) -> Tensor:
+def permute_within(tensor: Tensor, place: int, size: int, places: Tensor, rows: Tensor, sources: Tensor) -> Tensor:
     """An axis whose order depends on the row: members of the row's own group of channels."""
     networks, sets = sources.shape[:2]
-    index = torch.arange(axis.size).repeat(networks, sets, 1)
-    index.scatter_(2, block.places.flatten(1).expand(networks, -1, -1), sources.flatten(2))
-    index = index[:, block.rows.clamp_min(0)]
-    index[:, block.rows < 0] = torch.arange(axis.size)
-    index = index.to(tensor.device).view(networks, len(block.rows), axis.size, *(1 for _ in tensor.shape[3:]))
+    index = torch.arange(size).repeat(networks, sets, 1)
+    index.scatter_(2, places.flatten(1).expand(networks, -1, -1), sources.flatten(2))
+    index = index[:, rows.clamp_min(0)]
+    index[:, rows < 0] = torch.arange(size)
+    index = index.to(tensor.device).view(networks, len(rows), size, *(1 for _ in tensor.shape[3:]))
     return tensor.gather(place, index.expand(tensor.shape))
 
 

@@ -39,11 +39,13 @@ def exchangeable_places(axis: Axis) -> Tensor:
     for block in axis.blocks:
         places = block.places.reshape(-1, block.places.shape[-1])
         classes[places] = places[0].expand(places.shape)
-    return classes.unique(return_inverse=True)[1]
+    found: Tensor = classes.unique(return_inverse=True)[1]
+    return found
 
 
 def pool(values: Tensor, index: Tensor) -> Tensor:
     """Mean of per-coordinate values over each pool: (D,) → (pools,)."""
     pools = int(index.max()) + 1
     totals = values.new_zeros(pools).index_add_(0, index, values)
-    return totals / torch.bincount(index, minlength=pools)
+    mean: Tensor = totals / torch.bincount(index, minlength=pools)
+    return mean

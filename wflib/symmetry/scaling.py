@@ -25,7 +25,9 @@ def scaling_sizes(architecture: Architecture) -> dict[str, int]:
     return sizes | {scaling.name: scaling.size for scaling in architecture.scalings}
 
 
-def random_scales(architecture: Architecture, networks: int, generator: torch.Generator, dtype=torch.float32) -> Scales:
+def random_scales(
+    architecture: Architecture, networks: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Scales:
     """Random admissible factors: log-normal where positive ones are allowed, random signs where signs are."""
     scales = {}
     for name, size in scaling_sizes(architecture).items():

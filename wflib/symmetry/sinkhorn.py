@@ -8,6 +8,7 @@ at the end returns to a permutation. Here for a whole zoo at once: networks are 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,8 +27,10 @@ Objective = Callable[[Networks], Tensor]
 class Sinkhorn(torch.autograd.Function):
     """The Sinkhorn operator; its backward pass solves for the gradient, so that sweeps leave nothing in memory."""
 
+    apply: ClassVar[Callable[[Tensor, float, int], Tensor]]
+
     @staticmethod
-    def forward(ctx, logits: Tensor, temperature: float, sweeps: int) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, temperature: float, sweeps: int) -> Tensor:
         logs = logits / temperature
         for _ in range(sweeps):
             logs = logs - logs.logsumexp(-1, keepdim=True)
@@ -38,7 +41,7 @@ class Sinkhorn(torch.autograd.Function):
         return matrix
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         # P = exp(X/τ + f ⊕ g), rows and columns sum to one. Differentiating the sums gives, for H = P ∘ ∂L/∂P,
         # ∂L/∂X = (H − P ∘ (a ⊕ b)) / τ with a + P b = H 1 and Pᵀ a + b = Hᵀ 1.
         (matrix,) = ctx.saved_tensors
@@ -98,7 +101,7 @@ def sinkhorn_matching(
     Returns:
         Indices per hidden group, to be applied with :func:`~wflib.symmetry.permutation.permute`.
     """
-    like = {"dtype": networks.dtype, "device": networks.device, "requires_grad": True}
+    like: dict[str, Any] = {"dtype": networks.dtype, "device": networks.device, "requires_grad": True}
     logits = {group: torch.zeros(*indices.shape, indices.shape[-1], **like) for group, indices in start.items()}
     if not logits:
         return start

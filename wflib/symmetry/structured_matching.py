@@ -179,4 +179,5 @@ def slices(block: Block, tensor: Tensor) -> Tensor:
     places = block.places
     if places.numel() != tensor.shape[1] or not torch.equal(places.flatten(), torch.arange(places.numel())):
         tensor = tensor.index_select(1, places.flatten().to(tensor.device))
-    return tensor.unflatten(1, places.shape).flatten(places.ndim)
+    parted: Tensor = tensor.unflatten(1, places.shape)
+    return parted.flatten(places.ndim)

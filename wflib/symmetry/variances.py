@@ -67,7 +67,7 @@ def variances(architecture: Architecture) -> list[str]:
 
 def room_for_variances(architecture: Architecture, weights: Mapping[str, Tensor]) -> Scales:
     """The mildest factors, at most one, that lift every variance + ε below ε to ε, so that no variance is negative."""
-    found = {}
+    found: Scales = {}
     known = epsilons(architecture, "shifted")
     for scaling in architecture.scalings:
         for factor in scaling.factors:

@@ -34,7 +34,8 @@ class Writers:
         found = [
             weights[name].reshape(len(weights[name]), -1)[:, index.to(weights[name].device)] for name, index in self.parts
         ]
-        return torch.cat(found, -1).flatten(1).unflatten(1, (self.neurons, -1))
+        entries: Tensor = torch.cat(found, -1).flatten(1).unflatten(1, (self.neurons, -1))
+        return entries
 
     def places(self, architecture: Architecture) -> Tensor:
         """Where these entries lie in flat vectors, (neurons, entries)."""

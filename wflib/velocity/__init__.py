@@ -42,11 +42,12 @@ def build_velocity(config: VelocityConfig, architecture: Architecture, scalars: 
     if config.kind == "neuron-tokens":
         sizes = (config.dimension, config.edge_dimension, config.layers, config.heads)
         return NeuronTokens(architecture, *sizes, config.identities, scalars, fields)
+    settings = (config.dimension, config.layers, config.heads, config.identities, scalars, fields)
     if config.kind == "relational-transformer":
-        kind = RelationalTransformer
-    else:
-        from wflib.velocity.pna import PNA as kind  # see above
-    return kind(architecture, config.dimension, config.layers, config.heads, config.identities, scalars, fields)
+        return RelationalTransformer(architecture, *settings)
+    from wflib.velocity.pna import PNA  # see above
+
+    return PNA(architecture, *settings)
 
 
 def compile_parts(network: nn.Module, kernels: bool = True, **options: Any) -> None:
@@ -66,5 +67,5 @@ def compile_parts(network: nn.Module, kernels: bool = True, **options: Any) -> N
     if kernels and isinstance(network, RelationalTransformer):
         network.use_kernels()
     readers = network.edge_outputs if isinstance(network, GraphNetwork) else ()
-    for part in (*network.layers, *readers):
+    for part in (*network.get_submodule("layers").children(), *readers):
         part.compile(**options)

@@ -42,6 +42,7 @@ class AllPairsTransformer(RelationalTransformer):
             pairs[:, place[block.target], place[block.source]] = edge
             real[place[block.target], place[block.source]] = True
         for layer in self.layers:
+            assert isinstance(layer, RelationalLayer)
             nodes, pairs = self.round(layer, nodes, pairs, time, real if self.mask else torch.ones_like(real))
         return nodes, [pairs[:, place[block.target], place[block.source]] for block in graph.edges]
 

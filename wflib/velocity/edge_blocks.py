@@ -73,14 +73,15 @@ class EdgeBlocks:
             group: iter(torch.cat(parts, 2).softmax(2, dtype=nodes.dtype).split([part.shape[2] for part in parts], 2))
             for group, parts in logits.items()
         }
-        mixed, normed = dict.fromkeys(self.place, 0), []
+        mixed: dict[str, Tensor] = {}
+        normed = []
         for (normed_edge, _), (source_value, target_value), block in zip(found, values, self.blocks, strict=True):
             to_target, to_source = next(shares[block.target]), next(shares[block.source])
             arranged = (share.permute(1, 3, 0, 2).to(dtype) for share in (to_target, to_source))
             at_target, at_source, normed_edge = gather_edges(normed_edge, *arranged)
             to, back = layer.edge_values
-            mixed[block.target] = mixed[block.target] + self.message(to_target, source_value, at_target, to, scale)
-            mixed[block.source] = mixed[block.source] + self.message(to_source, target_value, at_source, back, scale)
+            mixed[block.target] = mixed.get(block.target, 0) + self.message(to_target, source_value, at_target, to, scale)
+            mixed[block.source] = mixed.get(block.source, 0) + self.message(to_source, target_value, at_source, back, scale)
             normed.append(normed_edge)
         return torch.cat([mixed[group] for group in self.place], 1), ([edge for _, edge in found], normed)
 
@@ -103,7 +104,8 @@ class EdgeBlocks:
         from_nodes = share.transpose(2, 3).to(value.dtype) @ values
         carried = carried.permute(2, 0, 1, 3).to(scale.dtype) * scale.view(batch, 1, dimension)
         from_edges = carried.flatten(1, 2) @ projection.view(dimension, heads, -1).transpose(0, 1)
-        return (from_nodes + from_edges.view_as(from_nodes)).permute(1, 2, 0, 3).reshape(batch, receivers, dimension)
+        found: Tensor = (from_nodes + from_edges.view_as(from_nodes)).permute(1, 2, 0, 3)
+        return found.reshape(batch, receivers, dimension)
 
     def update(
         self,

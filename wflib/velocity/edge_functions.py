@@ -13,12 +13,13 @@ logits in the layout that the softmax wants.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 __all__ = ["edge_logits", "gather_edges", "keys_per_head", "normalize_edges", "transformed", "update_edges"]
@@ -79,9 +80,11 @@ def edge_logits(edges: Tensor, target: Tensor, source: Tensor, weight: Tensor, s
 class EdgeLogits(Function):
     """:func:`edge_logits` that keeps normalised edges only."""
 
+    apply: ClassVar[Callable[[Tensor, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]]]
+
     @staticmethod
     def forward(
-        ctx: FunctionCtx, edges: Tensor, target: Tensor, source: Tensor, weight: Tensor, sums: int
+        ctx: Any, edges: Tensor, target: Tensor, source: Tensor, weight: Tensor, sums: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See :func:`edge_logits`."""
         normed, deviations = torch.empty_like(edges), edges.new_empty(*edges.shape[:3], 1)
@@ -108,11 +111,12 @@ class EdgeLogits(Function):
         # Node parts of every edge, side by side: where the product starts to add.
         wide = target.unsqueeze(2).expand(-1, -1, sources, -1), source.unsqueeze(1).expand(-1, targets, -1, -1)
         start = torch.cat(wide, -1).view(batch, targets * sources, -1)
-        return start.baddbmm_(normed.flatten(1, 2), weight).chunk(2, -1)
+        at_target, at_source = start.baddbmm_(normed.flatten(1, 2), weight).chunk(2, -1)
+        return at_target, at_source
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, logits: Tensor, normed: Tensor, edges: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, logits: Tensor, normed: Tensor, edges: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of outputs to gradients of inputs."""
         kept, deviations, target, source, weight = ctx.saved_tensors
         summing = EdgeLogits.summing(target, ctx.sums)
@@ -164,8 +168,10 @@ def gather_edges(normed: Tensor, to_target: Tensor, to_source: Tensor) -> tuple[
 class GatherEdges(Function):
     """:func:`gather_edges` that keeps no transposed copy of the edges."""
 
+    apply: ClassVar[Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]]
+
     @staticmethod
-    def forward(ctx: FunctionCtx, normed: Tensor, to_target: Tensor, to_source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, normed: Tensor, to_target: Tensor, to_source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See :func:`gather_edges`."""
         at_target = normed.new_empty(*to_target.shape[:3], normed.shape[-1])
         at_source = normed.new_empty(*to_source.shape[:3], normed.shape[-1])
@@ -177,7 +183,7 @@ class GatherEdges(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, at_target: Tensor, at_source: Tensor, through: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, at_target: Tensor, at_source: Tensor, through: Tensor) -> tuple[Tensor, ...]:
         """Gradients of outputs to gradients of inputs."""
         normed, to_target, to_source = ctx.saved_tensors
         change, change_target, change_source = (torch.empty_like(tensor) for tensor in ctx.saved_tensors)
@@ -218,9 +224,11 @@ def update_edges(
 class UpdateEdges(Function):
     """:func:`update_edges` that keeps the activation's inputs, not its outputs."""
 
+    apply: ClassVar[Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]]
+
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         edges: Tensor,
         normed: Tensor,
         target: Tensor,
@@ -240,7 +248,7 @@ class UpdateEdges(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, new: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, new: Tensor) -> tuple[Tensor, ...]:
         """Gradients of outputs to gradients of inputs."""
         normed, hidden, weight_in, weight_out = ctx.saved_tensors
         to_normed = torch.empty_like(normed, memory_format=torch.contiguous_format)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -83,7 +83,8 @@ class EdgeKernels:
     ) -> Tensor:
         """As :meth:`EdgeBlocks.update <wflib.velocity.edge_blocks.EdgeBlocks.update>`, on edges (batch, E, d)."""
         at_ends = layer.update_target(nodes), layer.update_source(nodes)
-        return relational_update(*kept, *at_ends, weight_in, weight_out, self.ends, layer.heads)
+        updated: Tensor = relational_update(*kept, *at_ends, weight_in, weight_out, self.ends, layer.heads)
+        return updated
 
 
 def run(name: str, heads: int, ends: Tensor, edges: Tensor, nodes: int, *tensors: Tensor) -> None:
@@ -160,21 +161,22 @@ def relational_attention_backward(
     given = [tensor.contiguous() for tensor in (edges, target, source, weight, shares, mixed, carried, passed)]
     found = empty_like(*given[:4])
     run("attention_backward", shares.shape[1] // 2, ends.contiguous(), given[0], target.shape[1], *given[1:], *found)
-    return tuple(found)
+    return found[0], found[1], found[2], found[3]
 
 
 @relational_attention_backward.register_fake
 def _(edges: Tensor, target: Tensor, source: Tensor, weight: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return tuple(empty_like(edges, target, source, weight))
+    found = empty_like(edges, target, source, weight)
+    return found[0], found[1], found[2], found[3]
 
 
-def keep_for_attention(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple) -> None:
+def keep_for_attention(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     """What the backward pass of attention needs."""
     *tensors, _ = inputs
     ctx.save_for_backward(*tensors, output[-1])
 
 
-def through_attention(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+def through_attention(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
     """Gradients of outputs to gradients of inputs."""
     *outputs, _ = gradients
     return (*relational_attention_backward(*ctx.saved_tensors, *outputs), None, None)
@@ -235,23 +237,24 @@ def relational_update_backward(
     given = [tensor.contiguous() for tensor in (edges, target, source, weight_in, weight_out, updated)]
     found = empty_like(*given[:5])
     run("update_backward", heads, ends.contiguous(), given[0], target.shape[1], *given[1:], *found)
-    return tuple(found)
+    return found[0], found[1], found[2], found[3], found[4]
 
 
 @relational_update_backward.register_fake
 def _(
     edges: Tensor, target: Tensor, source: Tensor, weight_in: Tensor, weight_out: Tensor, *_: object
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return tuple(empty_like(edges, target, source, weight_in, weight_out))
+    found = empty_like(edges, target, source, weight_in, weight_out)
+    return found[0], found[1], found[2], found[3], found[4]
 
 
-def keep_for_update(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:
+def keep_for_update(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     """What the backward pass of an update needs."""
     edges, _, *tensors, ctx.heads = inputs
     ctx.save_for_backward(edges, *tensors)
 
 
-def through_update(ctx: torch.autograd.function.FunctionCtx, updated: Tensor) -> tuple[Tensor | None, ...]:
+def through_update(ctx: Any, updated: Tensor) -> tuple[Tensor | None, ...]:
     """Gradient of the output to gradients of inputs."""
     return (None, *relational_update_backward(*ctx.saved_tensors, ctx.heads, updated), None, None)
 

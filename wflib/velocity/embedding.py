@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ def all_fields(x: Tensor, fields: Tensor | None, count: int) -> tuple[Tensor, ..
     return (x, *found)
 
 
-def join(features: Sequence[Tensor]) -> Tensor:
+def join(features: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
     """Features side by side on the last axis; those of one field are not copied."""
     return torch.cat(features, -1) if len(features) > 1 else features[0]
 
@@ -37,21 +36,22 @@ class ScalarEmbedding(nn.Module):
         highest: The highest of them.
     """
 
+    frequencies: Tensor
+
     def __init__(self, scalars: int, dimension: int, frequencies: int = 8, highest: float = 8.0) -> None:
         super().__init__()
         self.register_buffer(
             "frequencies", torch.logspace(math.log10(0.25), math.log10(highest), frequencies), persistent=False
         )
-        self.networks = nn.ModuleList(
-            [
-                nn.Sequential(nn.Linear(2 * frequencies, dimension), nn.SiLU(), nn.Linear(dimension, dimension))
-                for _ in range(scalars)
-            ]
-        )
+        networks = [
+            nn.Sequential(nn.Linear(2 * frequencies, dimension), nn.SiLU(), nn.Linear(dimension, dimension))
+            for _ in range(scalars)
+        ]
+        self.networks = nn.ModuleList(networks)
         self.absent = nn.Parameter(torch.zeros(scalars, dimension))
-        for network in self.networks:
-            nn.init.zeros_(network[-1].weight)
-            nn.init.zeros_(network[-1].bias)
+        for network in networks:
+            for parameter in network[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, scalars: Tensor) -> Tensor:
         """Embed scalars and add up their features."""
@@ -73,6 +73,8 @@ class TimeEmbedding(nn.Module):
         highest: Bound of the frequencies.
     """
 
+    frequencies: Tensor
+
     def __init__(self, dimension: int, scalars: int = 0, frequencies: int = 16, highest: float = 1000.0) -> None:
         super().__init__()
         self.register_buffer(
@@ -86,5 +88,5 @@ class TimeEmbedding(nn.Module):
     def forward(self, t: Tensor, scalars: Tensor | None = None) -> Tensor:
         """Embed times (batch,) and, where the network has them, scalars (batch, scalars)."""
         phase = t[:, None] * self.frequencies
-        embedded = self.network(torch.cat([phase.sin(), phase.cos()], 1))
+        embedded: Tensor = self.network(torch.cat([phase.sin(), phase.cos()], 1))
         return embedded if self.scalars is None else embedded + self.scalars(scalars)

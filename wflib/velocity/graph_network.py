@@ -110,9 +110,9 @@ class GraphNetwork(nn.Module, ABC):
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         starts, edges = (self.edge_time(time)[:, None] + self.edge_positions).to(dtype).unbind(1), []
-        blocks = zip(*blocks, strict=True)
         known = [
-            join([*parts, *constants]).to(dtype) for parts, constants in zip(blocks, self.features.known(x), strict=True)
+            join([*parts, *constants]).to(dtype)
+            for parts, constants in zip(zip(*blocks, strict=True), self.features.known(x), strict=True)
         ]
         directions = self.edge_inputs.to(dtype).split([part.shape[-1] for part in known])
         for start, part, direction in zip(starts, known, directions, strict=True):

@@ -96,7 +96,8 @@ class NeuronTokenLayer(nn.Module):
         projected = self.query_key_value(tokens).view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         queries, keys, values = (layout.split(part, 2) for part in projected.unbind(0))
         biases = [self.edge_logits(edge).permute(0, 3, 1, 2).chunk(2, 1) for edge in edges]
-        mixed, shares = [], {}
+        mixed = []
+        shares: dict[tuple[int, int], Tensor] = {}
         for view in layout.views:
             seen = torch.cat([keys[group] for group in view.keys], 2)
             logits = (torch.cat(queries[view.queries], 2) @ seen.transpose(-1, -2)) * (dimension // self.heads) ** -0.5
@@ -197,12 +198,12 @@ class NeuronTokens(nn.Module):
         layout, time = self.layout, self.time(t, scalars)
         seen = [self.features.split(field) for field in all_fields(x, fields, self.fields)]
         whole, groups, blocks = zip(*seen, strict=True)
-        tokens = [self.fixed_input(something(torch.cat(whole, -1), self.fixed_input)).unsqueeze(1) + self.whole]
+        own = [self.fixed_input(something(torch.cat(whole, -1), len(seen))).unsqueeze(1) + self.whole]
         for embed, position, parts in zip(self.token_inputs, self.positions, zip(*groups, strict=True), strict=True):
-            tokens.append(embed(something(join(parts), embed)) + position)
-        blocks = zip(self.edge_inputs, zip(*blocks, strict=True), self.features.known(x), strict=True)
-        edges = [embed(join([*parts, *constants])) for embed, parts, constants in blocks]
-        tokens = torch.cat(tokens, 1)
+            own.append(embed(something(join(parts), len(seen))) + position)
+        entering = zip(self.edge_inputs, zip(*blocks, strict=True), self.features.known(x), strict=True)
+        edges = [embed(join([*parts, *constants])) for embed, parts, constants in entering]
+        tokens = torch.cat(own, 1)
         for layer in self.layers:
             tokens, edges = layer(tokens, edges, time, layout)
         first, *rest = layout.split(self.norm(tokens))
@@ -216,6 +217,6 @@ class NeuronTokens(nn.Module):
         return features.join(whole, others[: len(rest)], others[len(rest) :])
 
 
-def something(features: Tensor, embed: nn.Linear) -> Tensor:
-    """Features, or zeros where there is nothing to see, as without biases between hidden layers."""
-    return features if features.shape[-1] else features.new_zeros(*features.shape[:-1], embed.in_features)
+def something(features: Tensor, fields: int) -> Tensor:
+    """Features, or a zero of each field where there is nothing to see, as without biases between hidden layers."""
+    return features if features.shape[-1] else features.new_zeros(*features.shape[:-1], fields)

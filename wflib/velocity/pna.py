@@ -28,7 +28,7 @@ SMALL = 1e-5
 """Variances up to this have no root: its derivative would be unbounded."""
 
 
-class BlockPNAConv(PNAConv):
+class BlockPNAConv(PNAConv):  # type: ignore[misc]  # torch_geometric has no types
     """PyTorch Geometric's convolution on blocks of edges.
 
     A message is linear in its three parts, so each is projected where it lives: m_ij = n_i A + n_j B + e_ij C. The first is
@@ -80,8 +80,9 @@ class BlockPNAConv(PNAConv):
         found = torch.cat([mean + own, low + own, high + own, deviation], -1)
         amplified = [math.log(degrees[group] + 1) for group, size in zip(place, sizes, strict=True) for _ in range(size)]
         scale = (found.new_tensor(amplified) / self.aggr_module.avg_deg_log).view(count, 1, 1)
-        found = torch.cat([towers, found, found * scale, found / scale], -1).unbind(2)
-        return self.lin(torch.cat([network(part) for network, part in zip(self.post_nns, found, strict=True)], -1))
+        by_tower = torch.cat([towers, found, found * scale, found / scale], -1).unbind(2)
+        new: Tensor = self.lin(torch.cat([network(part) for network, part in zip(self.post_nns, by_tower, strict=True)], -1))
+        return new
 
 
 def statistics(messages: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -190,8 +191,8 @@ class PNA(GraphNetwork):
             degrees[block.target] += sources
             degrees[block.source] += targets
         counts = [degrees[group.name] for group in self.graph.groups for _ in range(group.size)]
-        degrees = torch.bincount(torch.tensor(counts))
-        self.layers = nn.ModuleList([PNALayer(dimension, towers, degrees) for _ in range(layers)])
+        histogram = torch.bincount(torch.tensor(counts))
+        self.layers = nn.ModuleList([PNALayer(dimension, towers, histogram) for _ in range(layers)])
 
     def exchange(self, nodes: Tensor, edges: list[Tensor], time: Tensor) -> tuple[Tensor, list[Tensor]]:
         """All rounds of messages."""

@@ -52,6 +52,14 @@ class Preconditioner(nn.Module):
         plain: Whether the network is not preconditioned; moments are measured all the same.
     """
 
+    index: Tensor
+    mean_0: Tensor
+    mean_1: Tensor
+    deviation_0: Tensor
+    deviation_1: Tensor
+    covariance: Tensor
+    angle: Tensor
+    stretch: Tensor | None
     STATISTICS = ("mean_0", "mean_1", "deviation_0", "deviation_1", "covariance", "angle")
 
     def __init__(
@@ -118,8 +126,9 @@ class Preconditioner(nn.Module):
 
     @torch.no_grad()
     def stretch_to(self, missed: Tensor) -> None:
-        """Stretch o to what the Gaussian model misses of displacements, over o: (points, D)."""
-        self.stretch.mul_(pool(missed.square().double().mean(0), self.index).sqrt().clamp_min(1e-3))
+        """Stretch o, where paths are bent, to what the Gaussian model misses of displacements, over o: (points, D)."""
+        if self.stretch is not None:
+            self.stretch.mul_(pool(missed.square().double().mean(0), self.index).sqrt().clamp_min(1e-3))
 
     @torch.no_grad()
     def move(self, shift: Tensor, ratio: Tensor) -> None:

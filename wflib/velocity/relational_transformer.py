@@ -14,6 +14,8 @@ matrices that act on them. Edges dominate time and memory; how they lie and are 
 
 from __future__ import annotations
 
+from typing import Any, Protocol, TypeVar
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,23 @@ from wflib.velocity.graph_network import GraphNetwork
 __all__ = ["RelationalLayer", "RelationalTransformer"]
 
 
-Edges = list[Tensor] | Tensor
+Edges = TypeVar("Edges")
+
+
+class Form(Protocol[Edges]):
+    """How edges lie and are worked on: blocks, or one tensor."""
+
+    def attend(
+        self, layer: RelationalLayer, nodes: Tensor, edges: Edges, scale: Tensor
+    ) -> tuple[Tensor, tuple[Edges, Edges]]:
+        """See :meth:`EdgeBlocks.attend <wflib.velocity.edge_blocks.EdgeBlocks.attend>`."""
+        ...
+
+    def update(
+        self, layer: RelationalLayer, nodes: Tensor, kept: tuple[Edges, Edges], weight_in: Tensor, weight_out: Tensor
+    ) -> Edges:
+        """See :meth:`EdgeBlocks.update <wflib.velocity.edge_blocks.EdgeBlocks.update>`."""
+        ...
 
 
 def matrix(inputs: int, outputs: int) -> nn.Parameter:
@@ -71,7 +89,7 @@ class RelationalLayer(nn.Module):
         """Scales of edges (batch, d, 1) → their queries and keys at targets, then at sources, (batch, d, 2 width)."""
         return torch.cat([self.edge_target, self.edge_source], 1) * scale
 
-    def forward(self, nodes: Tensor, edges: Edges, time: Tensor, form: EdgeBlocks | EdgeKernels) -> tuple[Tensor, Edges]:
+    def forward(self, nodes: Tensor, edges: Edges, time: Tensor, form: Form[Edges]) -> tuple[Tensor, Edges]:
         """One round of messages.
 
         Args:
@@ -141,10 +159,9 @@ class RelationalTransformer(GraphNetwork):
 
     def exchange(self, nodes: Tensor, edges: list[Tensor], time: Tensor) -> tuple[Tensor, list[Tensor]]:
         """All rounds of messages."""
-        form, shapes = self.blocks, [edge.shape for edge in edges]
-        if self.kernels is not None and self.kernels.take(edges[0]):
-            form = self.kernels
-        edges = form.pack(edges)
+        with_kernels = self.kernels is not None and self.kernels.take(edges[0])
+        form: Any = self.kernels if with_kernels else self.blocks  # each has edges of its own kind
+        shapes, edges = [edge.shape for edge in edges], form.pack(edges)
         for layer in self.layers:
             nodes, edges = layer(nodes, edges, time, form)
         return nodes, form.unpack(edges, shapes)

@@ -82,4 +82,5 @@ class TokenLayout:
 
     def split(self, tokens: Tensor, axis: int = 1) -> tuple[Tensor, ...]:
         """Tokens of each group, the global one first."""
-        return tokens.split(self.sizes, axis)
+        found: tuple[Tensor, ...] = tokens.split(self.sizes, axis)
+        return found

@@ -75,9 +75,9 @@ class Aligner:
         start = weight_matching(reference, networks, random, config.restarts)
         if config.method == "weight-matching":
             return start
-        if config.objective == "l2":
-            objective = judge = partial(squared_distance, reference)
-        else:
+        objective: Objective = partial(squared_distance, reference)
+        judge = objective
+        if config.objective != "l2":
             objective, judge = self.loss_between(reference, random), self.barrier_between(reference, networks)
         return sinkhorn_matching(networks, objective, judge, start, config.iterations)
 

@@ -65,9 +65,13 @@ class AnyZoo(ABC):
     form: str
     aligned_to: Networks | None
     metadata: dict[str, Any]
-    architecture: Architecture
     networks: Any
     initial: Any
+    if TYPE_CHECKING:  # one kind has a field, which a property would be the default of
+
+        @property
+        def architecture(self) -> Architecture:
+            """What a network is."""
 
     @abstractmethod
     def __getitem__(self, index: Tensor | slice) -> Zoo:
@@ -138,7 +142,8 @@ class AnyZoo(ABC):
     @property
     def is_early(self) -> Tensor:
         """Which networks lie on the way of their run to the zoo's own, before ``metadata["first_step"]``: (networks,)."""
-        return self.step < self.metadata.get("first_step", 0)
+        first: int = self.metadata.get("first_step", 0)
+        return self.step < first
 
     @property
     def early_part(self) -> Self:

@@ -119,7 +119,9 @@ def check_record(architecture: Architecture, networks: int, record: Mapping[str,
     check_shapes("record", "scalings", networks, record, scalings)
 
 
-def check_shapes(what: str, of: str, networks: int, found: Mapping[str, Tensor], known: dict[str, tuple[int, ...]]) -> None:
+def check_shapes(
+    what: str, of: str, networks: int, found: Mapping[str, Tensor], known: Mapping[str, tuple[int, ...]]
+) -> None:
     """Refuse tensors that are not (networks, *shape) of what is known by their names."""
     for name, tensor in found.items():
         if name not in known or tuple(tensor.shape) != (networks, *known[name]):

@@ -162,7 +162,7 @@ def told_of(
     if learned:
         known = isinstance(operation, Add) and operation.alpha == 1 and x.axes == "btf" and len(learned) == 1
         known = known and architecture.shape(learned[0]) in (x.shape("tf"), x.shape("btf"))
-        where = (architecture.slices[learned[0]].start, -1, -1, -1)
+        where: tuple[int, ...] = (architecture.slices[learned[0]].start, -1, -1, -1)
         return Told("place", x, x.channels, x.axes, where) if known else None
     tokens, single = x.axes in ("btf", "tbf"), x.size == (1, 1)
     means = {"bcyx": (2, 3), "btf": (1,), "tbf": (0,)}

@@ -206,7 +206,7 @@ def compiled_gradients(architecture: Architecture, flat: Tensor, split: Split) -
             found[norm.mean] = weights[norm.mean] - found[norm.mean] / MOMENTUM
             found[norm.variance] = weights[norm.variance] - norm.held(found[norm.variance] / MOMENTUM)
     if architecture.log_scale is not None:
-        along = sum((found[name] * tensor).flatten(1).sum(1) for name, tensor in scaled.items())
+        along = sum(((found[name] * tensor).flatten(1).sum(1) for name, tensor in scaled.items()), torch.zeros_like(losses))
         found |= {architecture.log_scale: along} | last_map_scaled(architecture, weights, found)
     return architecture.flatten(found)
 
@@ -253,10 +253,10 @@ def are_rows(batches: Tensor, examples: int, steps: int) -> bool:
 
 def last_map_scaled(architecture: Architecture, weights: Weights, tensors: Weights) -> Weights:
     """e^ρ times the last map's tensors: canonical outputs e^ρ (W h + b) are those of e^ρ W and e^ρ b."""
-    if architecture.log_scale is None:
+    if architecture.log_scale is None or (layer := architecture.output_layer) is None:
         return {}
     scale = weights[architecture.log_scale].exp()
-    return {name: (scale * tensors[name].movedim(0, -1)).movedim(-1, 0) for name in architecture.output_layer.tensors}
+    return {name: (scale * tensors[name].movedim(0, -1)).movedim(-1, 0) for name in layer.tensors}
 
 
 class Packed(NamedTuple):
@@ -272,9 +272,11 @@ def packed(architecture: Architecture, flat: Tensor, slots: int) -> Packed:
     """Flat networks for kernels.
 
     Raises:
-        NoKernels: They cannot be compiled.
+        NoKernels: They cannot be compiled, or none are for such networks.
     """
-    source, layers = known(architecture)
+    source, layers = known(architecture) or (None, [])
+    if source is None:
+        raise NoKernels("none of the kernels knows these networks")
     flat = flat.contiguous()  # by a name: a pointer keeps nothing alive
     kernels, given = build_kernels(source), [number for layer in layers for number in layer]
     if isinstance(kernels, NoKernels):

@@ -7,7 +7,7 @@ import math
 import torch
 
 from wflib.architecture import Architecture
-from wflib.architecture.operations import Convolution, Embedding, Linear, Operation
+from wflib.architecture.operations import Convolution, Embedding, Linear
 from wflib.networks import Networks
 
 __all__ = ["INITS", "initial_moments", "initialize"]
@@ -64,7 +64,7 @@ def initial_moments(architecture: Architecture, std: float, init: str = "normal"
     return moments
 
 
-def deviations(architecture: Architecture, operation: Operation, init: str) -> tuple[float, float]:
+def deviations(architecture: Architecture, operation: Linear | Convolution, init: str) -> tuple[float, float]:
     """Of an affine map's weight and bias."""
     rows, *others = architecture.shape(operation.weight)
     fan_in, fan_out = math.prod(others), rows * math.prod(others[1:])

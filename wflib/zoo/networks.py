@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from wflib.architecture import Architecture, cnn, mlp, resnet, vit
 from wflib.config import ZooConfig
 from wflib.tasks import Dataset
@@ -23,13 +25,14 @@ def network_for(config: ZooConfig, dataset: Dataset) -> Architecture:
     widths, outputs, task_type = config.widths, dataset.outputs, dataset.task_type
     if config.network == "mlp":
         return mlp([dataset.features, *widths, outputs], config.activation, task_type)
-    inputs = dataset.images().inputs
+    channels, height, width = dataset.images().inputs
+    inputs = channels, height, width
     if config.network == "vit":
         return vit(inputs, widths[0], widths[1:], outputs, activation=config.activation, task_type=task_type)
     if config.network == "resnet":
         return resnet(inputs, widths, outputs, config.activation, task_type)
     if config.network == "cnn-s":
-        layers = {"kernels": SMALL_KERNELS, "pools": SMALL_POOLS, "padding": False, "hidden": widths[3:]}
+        layers: dict[str, Any] = {"kernels": SMALL_KERNELS, "pools": SMALL_POOLS, "padding": False, "hidden": widths[3:]}
         return cnn(inputs, widths[:3], outputs, config.activation, task_type=task_type, **layers)
     norm = "batch" if config.network == "cnn-batch-norm" else "none"
     return cnn(inputs, widths, outputs, config.activation, norm, task_type=task_type)

@@ -75,7 +75,10 @@ def posterior_draws(
         return (chains.z * config.init_std).cpu()
     found = []
     for part in z.split(at_once):
-        size = len(part) / len(z)
+
+        def of_all(step: int, at: Tensor, done: float = done, size: float = len(part) / len(z)) -> None:
+            tell(done + size * step / steps[-1], at)
+
         chains = stochastic_gradient_chains(
             posterior,
             config.sampler,
@@ -86,8 +89,8 @@ def posterior_draws(
             config.learning_rate,
             config.batch_size,
             generator,
-            progress=lambda step, at, done=done, size=size: tell(done + size * step / steps[-1], at),
+            progress=of_all,
         )
-        done += size
+        done += len(part) / len(z)
         found.append((chains.z * config.init_std).cpu())
     return torch.cat(found)

@@ -94,5 +94,7 @@ def in_parts(networks: Networks | StoredNetworks) -> Iterator[Networks]:
     """All networks in order, so many at a time as memory shall hold; few of them all at once."""
     count = at_a_time(len(networks), networks.architecture.dimension)
     for start in range(0, len(networks), count):
-        whole = isinstance(networks, Networks) and count >= len(networks)
-        yield networks if whole else networks[start : start + count]
+        if isinstance(networks, Networks) and count >= len(networks):
+            yield networks
+        else:
+            yield networks[start : start + count]

@@ -71,7 +71,7 @@ def find_axes(members: Membership, shapes: dict[str, tuple[int, ...]]) -> dict[s
             sites.setdefault((site.tensor, site.axes[-1]), []).append(site)
     return {
         tensor: tuple(
-            Axis(f"{tensor}[{place}]", size, tuple(blocks(members, sites.get((tensor, place), ()))))
+            Axis(f"{tensor}[{place}]", size, tuple(blocks(members, sites.get((tensor, place), []))))
             for place, size in enumerate(shape)
         )
         for tensor, shape in shapes.items()

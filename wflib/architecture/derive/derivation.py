@@ -100,7 +100,9 @@ def run_wires(ledger: Ledger, inputs: tuple[int, ...], operations: tuple[Operati
     return values
 
 
-def named_axes(axes, ledger: Ledger, inputs: tuple[int, ...], output: Wires) -> dict[str, tuple[Axis, ...]]:
+def named_axes(
+    axes: dict[str, tuple[Axis, ...]], ledger: Ledger, inputs: tuple[int, ...], output: Wires
+) -> dict[str, tuple[Axis, ...]]:
     """The same axes, named after the group that they count, the input or the output, where that is all they do."""
     ends: dict[tuple[str, int], str] = {}
     last = ledger.neurons.of(output.neuron).reshape(-1, output.neuron.shape[-1])[0]

@@ -79,7 +79,7 @@ def find_groups(ledger: Ledger) -> Membership:
 
 def merged_sites(ledger: Ledger) -> tuple[Site, ...]:
     """One site for every place, tied where several operations use it; those of values reduced to the axis that counts."""
-    found: dict[tuple, Site] = {}
+    found: dict[tuple[str, tuple[int, ...], bool], Site] = {}
     sites = [site for site in ledger.sites if not site.axes]
     for site in (site for site in ledger.sites if site.axes):
         key = (site.tensor, site.axes, site.within)
@@ -144,17 +144,18 @@ def locked_neurons(ledger: Ledger, locked: Tensor, parts: Tensor) -> Tensor:
 def family(ledger: Ledger) -> tuple[Tensor, Tensor]:
     """Pairs of child and parent, each once, under their names."""
     if not ledger.children:
-        return torch.zeros(2, 0, dtype=torch.int64).unbind()
+        return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
     pairs = torch.stack([torch.cat(side) for side in zip(*ledger.children, strict=True)])
     pairs = distinct_pairs(*ledger.neurons.of(pairs))[0]
-    return pairs[:, (pairs[0] != pairs[1]) & (pairs != NOBODY).all(0)].unbind()
+    children, parents = pairs[:, (pairs[0] != pairs[1]) & (pairs != NOBODY).all(0)]
+    return children, parents
 
 
 def refined_colours(ledger: Ledger, sites: tuple[Site, ...], locked: Tensor, children: Tensor, parents: Tensor) -> Tensor:
     """A hash for every neuron; equal for those that stand at the same places and have the same relatives."""
     names = ledger.neurons.names
     colour = torch.zeros_like(names)
-    keys: dict[tuple, int] = {}
+    keys: dict[tuple[str, tuple[int, ...]], int] = {}
     for site in sites:
         key = keys.setdefault((site.tensor, site.axes), len(keys))
         owners = names[site.neurons].reshape(-1)
@@ -171,7 +172,9 @@ def refined_colours(ledger: Ledger, sites: tuple[Site, ...], locked: Tensor, chi
     return torch.where(names == everyone, colour, mix(everyone, -2))
 
 
-def membership(ledger, sites, alike: Tensor, locked: Tensor, children: Tensor, parents: Tensor) -> Membership:
+def membership(
+    ledger: Ledger, sites: tuple[Site, ...], alike: Tensor, locked: Tensor, children: Tensor, parents: Tensor
+) -> Membership:
     """Groups from classes of colours."""
     names = ledger.neurons.names
     parent_of = torch.full_like(names, -1)

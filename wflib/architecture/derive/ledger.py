@@ -162,8 +162,8 @@ class Ledger:
         """Axes of a tensor count these neurons, from ``offset`` on."""
         if tensor is not None:
             roles = torch.as_tensor(roles).expand(neurons.shape)
-            sides = (self.padded(tensor, axes, side, offset, NOBODY) for side in (neurons, roles))
-            self.sites.append(Site(tensor, axes, *sides, within))
+            neurons, roles = (self.padded(tensor, axes, side, offset, NOBODY) for side in (neurons, roles))
+            self.sites.append(Site(tensor, axes, neurons, roles, within))
 
     def follows(
         self,
@@ -279,4 +279,5 @@ def distinct_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Rows without repetition, and for every row which it is."""
     if (rows == rows[:1]).all():
         return rows[:1], torch.zeros(len(rows), dtype=torch.int64)
-    return rows.unique(dim=0, return_inverse=True)
+    found: tuple[Tensor, Tensor] = rows.unique(dim=0, return_inverse=True)
+    return found

@@ -32,6 +32,7 @@ class Partition:
         pairs = pairs[:, pairs[0] != pairs[1]]
         if not pairs.shape[1]:
             return pairs[0]
+        involved: Tensor
         involved, places = pairs.unique(return_inverse=True)
         ones = torch.ones(places.shape[1], dtype=torch.bool)
         graph = coo_matrix((ones.numpy(), (places[0].numpy(), places[1].numpy())), shape=[len(involved)] * 2)

@@ -80,7 +80,8 @@ class Reduce(Operation):
 
     def run(self, weights: Mapping[str, Tensor], inputs: Sequence[Tensor], examples: int) -> Tensor:
         """Over the same axes in every network."""
-        return getattr(torch, self.function)(inputs[0], [axis + 1 for axis in self.axes], keepdim=self.keep)
+        found: Tensor = getattr(torch, self.function)(inputs[0], [axis + 1 for axis in self.axes], keepdim=self.keep)
+        return found
 
     def wire(self, ledger: Ledger, inputs: Sequence[Wires]) -> Wires:
         """A neuron's positions give the neuron, several neurons a new one that does not feel their order."""
@@ -109,7 +110,8 @@ class AlongAxis(Operation):
 
     def run(self, weights: Mapping[str, Tensor], inputs: Sequence[Tensor], examples: int) -> Tensor:
         """Along the same axis in every network."""
-        return getattr(functional, self.function)(inputs[0], dim=self.axis + 1)
+        found: Tensor = getattr(functional, self.function)(inputs[0], dim=self.axis + 1)
+        return found
 
     def wire(self, ledger: Ledger, inputs: Sequence[Wires]) -> Wires:
         """Neurons along the axis are a set; none may be rescaled."""

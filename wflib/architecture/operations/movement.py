@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -70,7 +70,7 @@ class Permute(Rearrangement):
 class Slice(Rearrangement):
     """``x[index]``: for each axis a number, ``"new"`` for an axis of size one, or (start, stop, step)."""
 
-    index: tuple[int | str | tuple[int | None, int | None, int | None], ...] = ()
+    index: tuple[int | Literal["new"] | tuple[int | None, int | None, int | None], ...] = ()
 
     kind: ClassVar[str] = "slice"
 

@@ -28,6 +28,8 @@ def along(values: Tensor, axis: int, ndim: int) -> Tensor:
 class Affine(Operation):
     """What norms share: a weight and a bias for each neuron behind them."""
 
+    weight: str | None
+    bias: str | None
     tensor_fields: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def affine(self, x: Tensor, axis: int, weights: Mapping[str, Tensor]) -> Tensor:

@@ -8,10 +8,10 @@ images that all networks see, patches are the same, and so the product is one of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,7 +22,9 @@ from wflib.architecture.operations.base import is_shared
 __all__ = ["patch_convolution", "positions"]
 
 
-def positions(sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding, dilation) -> tuple[int, ...]:
+def positions(
+    sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> tuple[int, ...]:
     """Positions of a convolution's output along each side."""
     sides = zip(sizes, kernel, stride, padding, dilation, strict=True)
     return tuple((n + 2 * pad - gap * (k - 1) - 1) // step + 1 for n, k, step, pad, gap in sides)
@@ -56,6 +58,8 @@ class Patches(torch.autograd.Function):
     A linear map, every entry of a patch a copy of a pixel; by the transpose a pixel is the sum of all its copies.
     """
 
+    apply: ClassVar[Callable[[Tensor, Window, bool], Tensor]]
+
     @staticmethod
     def forward(x: Tensor, window: Window, transposed: bool) -> Tensor:
         """By one copy, or one sum, for each entry of the kernel."""
@@ -85,9 +89,7 @@ class Patches(torch.autograd.Function):
         return Patches.apply(tangent, ctx.window, ctx.transposed)
 
     @staticmethod
-    def vmap(
-        info: Any, axes: tuple[int | None, None, None], x: Tensor, window: Window, transposed: bool
-    ) -> tuple[Tensor, int]:
+    def vmap(info: Any, axes: tuple[int, None, None], x: Tensor, window: Window, transposed: bool) -> tuple[Tensor, int]:
         """Channels are mapped each by itself, so that one more axis is more of them."""
         x = x.movedim(axes[0], 0)
         return Patches.apply(x.flatten(0, 1), window, transposed).unflatten(0, x.shape[:2]), 0

@@ -34,16 +34,18 @@ class Pool(Operation):
 
     def pooled(self, folded: Tensor) -> Tensor:
         """(examples, channels, …) → the same with other positions."""
-        return getattr(functional, f"{self.name}{folded.ndim - 2}d")(folded, **dict(self.settings))
+        found: Tensor = getattr(functional, f"{self.name}{folded.ndim - 2}d")(folded, **dict(self.settings))
+        return found
 
     def run(self, weights: Mapping[str, Tensor], inputs: Sequence[Tensor], examples: int) -> Tensor:
         """All networks as examples of one; with examples innermost in memory these are the channels of one image each."""
         (x,) = inputs
         if x.ndim == 5 and x.stride(1) == 1 < x.shape[1]:
-            found = self.pooled(x.transpose(1, 2).flatten(0, 1))
-            return found.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+            found: Tensor = self.pooled(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], x.shape[2]))
+            return found.transpose(1, 2)
         if x.stride(1) > x.stride(0):
-            return self.pooled(x.transpose(0, 1).flatten(0, 1)).unflatten(0, (x.shape[1], x.shape[0])).transpose(0, 1)
+            found = self.pooled(x.transpose(0, 1).flatten(0, 1)).unflatten(0, (x.shape[1], x.shape[0]))
+            return found.transpose(0, 1)
         found = self.pooled(x.flatten(0, 1))
         return found.view(*x.shape[:2], *found.shape[1:])
 

@@ -75,8 +75,8 @@ def dot_product_attention(
         raise recorder.refusal("has dropout or shared keys", "Trace in evaluation mode, and repeat keys and values.")
     if is_causal:
         attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
-    names = [recorder.value(side) for side in (query, key, value)]
-    return attend(recorder, *names, query.ndim, scale or query.shape[-1] ** -0.5, attn_mask)[0]
+    queries, keys, values = (recorder.value(side) for side in (query, key, value))
+    return attend(recorder, queries, keys, values, query.ndim, scale or query.shape[-1] ** -0.5, attn_mask)[0]
 
 
 def attend(
@@ -147,7 +147,8 @@ def multi_head_attention(
         heads.append(recorder.emit(Permute, name, title=f"{title}.ordered", order=(1, 2, 0, 3)))
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         attn_mask = ~attn_mask
-    mixed, weights = attend(recorder, *heads, 4, (width // num_heads) ** -0.5, attn_mask)
+    queries, keys, values = heads
+    mixed, weights = attend(recorder, queries, keys, values, 4, (width // num_heads) ** -0.5, attn_mask)
     mixed = recorder.emit(Permute, mixed, title="mixed", order=(2, 0, 1, 3))
     mixed = recorder.emit(Reshape, mixed, title="mixed.flat", shape=tuple(query.shape), batch_axis=None)
     settings = {"weight": recorder.parameter(out_proj_weight), "bias": recorder.parameter(out_proj_bias)}

@@ -118,8 +118,8 @@ def layer_norm(
 ) -> str:
     """``torch.nn.functional.layer_norm``; over several axes, as one axis and a factor for each entry."""
     if len(normalized_shape) == 1:
-        settings = {"weight": recorder.parameter(weight), "bias": recorder.parameter(bias), "epsilon": eps}
-        return recorder.emit(LayerNorm, recorder.value(x), **settings)
+        own, added = recorder.parameter(weight), recorder.parameter(bias)
+        return recorder.emit(LayerNorm, recorder.value(x), weight=own, bias=added, epsilon=eps)
     flat = (*x.shape[: -len(normalized_shape)], -1)
     name = recorder.emit(Reshape, recorder.value(x), title="flat", shape=tuple(x.reshape(flat).shape), batch_axis=None)
     name = recorder.emit(LayerNorm, name, title="norm", epsilon=eps)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
@@ -16,6 +16,8 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from wflib.architecture.operations import Constant, Operation, Parameter
 
 __all__ = ["HANDLERS", "Recorder", "handles"]
+
+Handler = TypeVar("Handler", bound=Callable[..., str | Sequence[str]])
 
 HANDLERS: dict[str, Callable[..., str | Sequence[str]]] = {}
 """Name of a torch function → what records it: (recorder, result, *arguments) → names of the result's values."""
@@ -26,10 +28,10 @@ FRESH = ("new_zeros", "new_ones", "new_full", "new_tensor", "new_empty", "zeros_
 DATA = ("__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "nonzero", "unique")
 
 
-def handles(*names: str) -> Callable[[Callable], Callable]:
+def handles(*names: str) -> Callable[[Handler], Handler]:
     """Enter a function into ``HANDLERS``."""
 
-    def register(function: Callable) -> Callable:
+    def register(function: Handler) -> Handler:
         HANDLERS.update(dict.fromkeys(names, function))
         return function
 
@@ -48,7 +50,7 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self.operations: list[Operation] = []
         states = [*module.state_dict(keep_vars=True).items()]
-        self.states = {id(tensor): name for name, tensor in reversed(states)}
+        self.states: dict[int, str] = {id(tensor): name for name, tensor in reversed(states)}
         self.learned = {id(tensor) for tensor in module.parameters()}
         self.values: dict[int, str | None] = {id(inputs): "input"}
         self.views: dict[int, tuple[Tensor, Any]] = {}
@@ -65,7 +67,9 @@ class Recorder(TorchFunctionMode):
                 yield part.register_forward_pre_hook(lambda part, _, name=name: self.path.append((name, part)))
                 yield part.register_forward_hook(lambda *_: self.path.pop() and None)
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         """Run the function, and record it where it concerns the input or parameters."""
         kwargs = kwargs or {}
         parts = (resolve_name(function) or getattr(function, "__name__", repr(function))).split(".")
@@ -124,8 +128,8 @@ class Recorder(TorchFunctionMode):
         self.kept.append(tensor)
         if id(tensor) in self.learned:
             name = self.states[id(tensor)]
-            self.values[id(tensor)] = self.add(Parameter(self.unique(name), (), name))
-            return self.values[id(tensor)]
+            value = self.values[id(tensor)] = self.add(Parameter(self.unique(name), (), name))
+            return value
         data = Constant.encode(tensor)
         return self.add(Constant(self.unique(f"{self.place()}.constant"), (), tuple(tensor.shape), data))
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wflib.architecture.operations import Constant, Operation
+from wflib.architecture.operations import Expand, Operation, Reshape
 from wflib.architecture.spec import Architecture
 from wflib.architecture.trace import arithmetic, attention, layers, movement  # noqa: F401 (they enter their handlers)
 from wflib.architecture.trace.recorder import Recorder
@@ -93,7 +93,7 @@ def merge(two: Operation, three: Operation) -> Operation:
     same = type(two) is type(three) and all(
         getattr(two, field.name) == getattr(three, field.name) for field in fields(two) if field.name != "shape"
     )
-    if same and not isinstance(two, Constant):
+    if same and isinstance(two, Reshape | Expand) and isinstance(three, Reshape | Expand):
         axes = [axis for axis, sizes in enumerate(zip(two.shape, three.shape, strict=True)) if sizes[0] != sizes[1]]
         if len(axes) == 1:
             (axis,) = axes

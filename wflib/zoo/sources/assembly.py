@@ -145,7 +145,7 @@ def assembled(
     Raises:
         ValueError: As there.
     """
-    assembly, kept, first, architecture = None, [], None, request.architecture
+    assembly, kept, first, architecture = None, list[int](), 0, request.architecture
     places, left = rows["place"].tolist(), 0
     most = min(max(most, source.chunk), len(places))
     for chosen, tensors in parts(source, request, contents, rows, places):

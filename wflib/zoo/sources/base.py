@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pandas as pd
 import torch
@@ -28,12 +28,15 @@ __all__ = [
     "architecture_of",
     "as_tensor",
     "canonical_figures",
+    "given",
     "native",
     "only_activation",
     "ordered_runs",
     "require",
     "stacked",
 ]
+
+Said = TypeVar("Said")
 
 LABELS = ("run", "step", "initial", "place", "kind", "held_out")
 """Columns of :attr:`Contents.rows` that are no figures of merit."""
@@ -150,8 +153,18 @@ def require(request: Request, condition: bool, expected: str, option: str) -> No
     Raises:
         ValueError: The condition does not hold; names the option that tells what is missing.
     """
-    if not condition:
+    given(request, condition or None, expected, option)
+
+
+def given(request: Request, said: Said | None, expected: str, option: str) -> Said:
+    """What is known or was said.
+
+    Raises:
+        ValueError: It is None; names the option that tells it.
+    """
+    if said is None:
         raise ValueError(f"{request.path}: {expected}; say it with zoo.read.{option} (wflib.zoo.read(…, {option}=…)).")
+    return said
 
 
 def activation_name(given: Any) -> str:

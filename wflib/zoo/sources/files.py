@@ -174,7 +174,7 @@ def state_of_content(path: Path, content: Any, key: str | None) -> dict[str, Ten
 def untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors without those that are the same memory as one before them, under another name."""
     found: dict[str, Tensor] = {}
-    seen: set[tuple] = set()
+    seen: set[tuple[int, tuple[int, ...], tuple[int, ...]]] = set()
     for name, tensor in tensors.items():
         place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
         if tensor.numel() == 0 or place not in seen:

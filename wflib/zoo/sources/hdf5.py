@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture, mlp
 from wflib.networks.names import listed
-from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, native, require
+from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, given, native, require
 
 __all__ = ["HDF5"]
 
@@ -63,9 +63,9 @@ class HDF5(Source):
         if request.architecture is not None:
             return request.architecture
         config = request.config
-        require(request, config.layers is not None, "flat vectors say no widths", "layers")
-        require(request, config.activation is not None, "flat vectors say no activation", "activation")
-        return mlp(list(config.layers), request.activation, config.task_type or "classification")
+        layers = given(request, config.layers, "flat vectors say no widths", "layers")
+        activation = given(request, request.activation, "flat vectors say no activation", "activation")
+        return mlp(list(layers), activation, config.task_type or "classification")
 
 
 def opened(path: Path) -> Any:

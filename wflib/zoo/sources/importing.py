@@ -68,7 +68,7 @@ def read_into(writer: ZooWriter, path: str | Path, format: str = "auto", config:
     source = recognized(request.path, format)()
     contents = source.contents(request)
     rows = with_one_architecture(source, request, contents, select(path, contents, request.config))
-    kept, prints, architecture = [], [], None
+    kept, prints = [], []
     for architecture, weights, places in assembled(source, request, contents, rows, PART):
         writer.append(Networks.unchecked(architecture, weights).map(lambda tensor: tensor.float()))
         kept += places
@@ -89,7 +89,8 @@ def write_beginnings(
     if began is None or any(place in lost for place in began["place"]):
         return
     began = began[began["run"].isin(chosen["run"])]
-    order = sorted(range(len(began)), key=lambda place: natural_order(began["run"].iloc[place]))
+    runs = began["run"].tolist()
+    order = sorted(range(len(runs)), key=lambda place: natural_order(runs[place]))
     began = began.iloc[order].reset_index(drop=True)
     done = 0
     for architecture, weights, places in assembled(source, request, contents, began, PART):

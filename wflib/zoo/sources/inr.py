@@ -69,11 +69,7 @@ class INR(Source):
     def load(self, request: Request, places: Sequence[Path]) -> Mapping[str, Tensor]:
         """A file's state dict."""
         found = stacked_files(places, request.config.key)
-        maker = made_by(found)
-        if maker is None:
-            raise BrokenFileError(
-                f"{places[0]}: expected names such as seq.0.weight or net.0.linear.weight, found {listed(found, 4)}."
-            )
+        maker = maker_of(places[0], found)
         self.maker = self.maker or maker
         if maker != self.maker:
             raise BrokenFileError(
@@ -84,14 +80,28 @@ class INR(Source):
 
     def architecture(self, request: Request, contents: Contents, first: Mapping[str, Tensor]) -> Architecture:
         """A perceptron of sines."""
-        maker = made_by(first)
+        maker = maker_of(request.path, first)
         contents.facts["settings"] = {"made by": maker, "frequency": FREQUENCY, "offset": OFFSETS[maker]}
         sine = (("frequency", FREQUENCY),)
         return perceptron(first, "sine", request.config.task_type or "regression", sine, OFFSETS[maker])
 
 
+def maker_of(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Whose names these are.
+
+    Raises:
+        BrokenFileError: Nobody's that is known.
+    """
+    maker = made_by(tensors)
+    if maker is None:
+        raise BrokenFileError(
+            f"{path}: expected names such as seq.0.weight or net.0.linear.weight, found {listed(tensors, 4)}."
+        )
+    return maker
+
+
 def made_by(tensors: Mapping[str, Tensor]) -> str | None:
-    """Whose names these are."""
+    """Whose names these are; None where nobody is known to have such."""
     return next(
         (maker for maker, names in NAMES.items() if tensors and all(re.fullmatch(names, name) for name in tensors)), None
     )

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from wflib.architecture import Architecture
+from wflib.architecture.operations import Elementwise
 from wflib.config import ReadConfig
 from wflib.networks.names import listed
 from wflib.storage import ArtifactError, header_text, read_header
@@ -159,7 +160,7 @@ def described(architecture: Architecture, weights: dict[str, torch.Tensor]) -> l
     inputs = " × ".join(map(str, architecture.inputs))
     outputs, found = architecture.groups[-1].size, Symmetries(architecture)
     names = listed((f"{name} {tuple(shape)}" for name, shape in architecture.shapes), 6)
-    functions = list(dict.fromkeys(o.function for o in architecture.operations if o.kind == "elementwise"))
+    functions = list(dict.fromkeys(o.function for o in architecture.operations if isinstance(o, Elementwise)))
     dtypes = listed(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in weights.values()}))
     signs = sum(scaling.size for scaling in architecture.scalings if scaling.kind == "sign")
     groups, kinds = len(architecture.hidden_groups), ", ".join(functions) or "linear"

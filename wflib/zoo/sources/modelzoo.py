@@ -110,7 +110,7 @@ def models(path: Path, file: str) -> Iterator[tuple[Path, dict[int, Path]]]:
         folders[:] = sorted(
             (f for f in folders if not f.startswith(".") and not (Path(root) / f).is_symlink()), key=natural_order
         )
-        numbered = {f: int(CHECKPOINT.fullmatch(f)[1]) for f in folders if CHECKPOINT.fullmatch(f)}
+        numbered = {f: int(found[1]) for f in folders if (found := CHECKPOINT.fullmatch(f))}
         steps = {step: Path(root) / f / file for f, step in numbered.items() if (Path(root) / f / file).is_file()}
         if steps:
             yield Path(root), dict(sorted(steps.items()))

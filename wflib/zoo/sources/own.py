@@ -6,9 +6,10 @@ in the order that alignment gave the neurons of their trajectory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -19,6 +20,7 @@ from wflib.storage import ArtifactError, RowFile, header_text, read_header
 from wflib.symmetry import permute
 from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source
 from wflib.zoo.stored import INDEX, StoredZoo, stored_file, stored_folder
+from wflib.zoo.stored_networks import StoredNetworks
 
 __all__ = ["Own"]
 
@@ -53,7 +55,7 @@ class Own(Source):
     def contents(self, request: Request) -> Contents:
         """One row a network, with trajectory, step and held-out label of a zoo."""
         found, metadata = self.opened(request.path)
-        facts = {key: metadata[key] for key in ("task", "provenance") if key in metadata}
+        facts: dict[str, Any] = {key: metadata[key] for key in ("task", "provenance") if key in metadata}
         if isinstance(found, RowFile):
             names = metadata.get("names") or [str(place) for place in range(found.rows)]
             return Contents(table(names, [0] * found.rows, range(found.rows)), facts)
@@ -81,8 +83,11 @@ class Own(Source):
             if isinstance(found, RowFile):
                 return found.read(found.tensors, torch.tensor(places), finite=False)
             rows = torch.tensor(places)  # networks come first, then what runs began with
-            parts = [found.networks.read(rows[rows >= 0], finite=False)] if bool((rows >= 0).any()) else []
-            parts += [beginnings(found, -1 - rows[rows < 0])] if bool((rows < 0).any()) else []
+            parts: list[Mapping[str, Tensor]] = []
+            if bool((rows >= 0).any()):
+                parts.append(found.networks.read(rows[rows >= 0], finite=False))
+            if found.began is not None and bool((rows < 0).any()):
+                parts.append(beginnings(found, found.began, -1 - rows[rows < 0]))
             return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         except ArtifactError as error:
             raise BrokenFileError(str(error)) from error
@@ -93,7 +98,7 @@ class Own(Source):
         return Architecture.from_json(metadata["architecture"]) if isinstance(found, RowFile) else found.architecture
 
 
-def table(runs, steps, places, initial: bool = False) -> pd.DataFrame:
+def table(runs: Iterable[str], steps: Iterable[int], places: Iterable[int], initial: bool = False) -> pd.DataFrame:
     """Rows of contents."""
     return pd.DataFrame({"run": list(runs), "step": list(steps), "initial": initial, "place": list(places)})
 
@@ -108,14 +113,14 @@ def one_order_each(zoo: StoredZoo) -> bool:
     return all(torch.equal(ours[name], theirs[name]) for ours, theirs in read for name in names)
 
 
-def beginnings(zoo: StoredZoo, runs: Tensor) -> Mapping[str, Tensor]:
+def beginnings(zoo: StoredZoo, began: StoredNetworks, runs: Tensor) -> Mapping[str, Tensor]:
     """What runs began with, neurons in the order of the run's last network."""
     last = zoo.last_snapshots
     order = last[torch.searchsorted(last.trajectory, runs)].permutations
-    return permute(zoo.began[runs], order).weights
+    return permute(began[runs], order).weights
 
 
-def opened(path: Path) -> tuple[RowFile | StoredZoo, dict]:
+def opened(path: Path) -> tuple[RowFile | StoredZoo, dict[str, Any]]:
     """A zoo, or a file of networks, and metadata.
 
     Raises:

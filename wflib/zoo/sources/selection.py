@@ -9,6 +9,7 @@ import operator
 import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from typing import Any
 
 import pandas as pd
 
@@ -18,7 +19,7 @@ from wflib.zoo.sources.base import LABELS, Contents
 
 __all__ = ["held_out_by_name", "select"]
 
-COMPARISONS: dict[str, Callable] = {
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
 
@@ -131,11 +132,13 @@ def holds(path: object, rows: pd.DataFrame, condition: str) -> pd.Series:
     """
     found = re.fullmatch(r"\s*(\w+)\s*(>=|<=|==|!=|>|<)\s*([-+.\deE]+)\s*", condition)
     try:
-        name, sign, bar = found[1], found[2], float(found[3])
-    except (TypeError, ValueError) as error:
+        name, sign, bar = found.groups() if found else ("", "", "")
+        number = float(bar)
+    except ValueError as error:
         raise ValueError(f"zoo.read.where: expected comparisons such as test_accuracy >= 0.9, got {condition!r}.") from error
     values = figure(path, rows, name, "zoo.read.where")
-    return COMPARISONS[sign](values, bar) & values.notna()
+    where: pd.Series = COMPARISONS[sign](values, number) & values.notna()
+    return where
 
 
 def held_out_by_name(path: object, runs: pd.Series, patterns: list[str]) -> pd.Series:

@@ -26,9 +26,9 @@ from wflib.zoo.sources.base import (
     Request,
     Source,
     canonical_figures,
+    given,
     native,
     only_activation,
-    require,
 )
 from wflib.zoo.sources.files import read_table_text
 from wflib.zoo.sources.shapes import convolutional
@@ -101,8 +101,8 @@ class SmallCNNZoo(Source):
         """Convolutions of stride two without padding, means, a linear layer."""
         channels = next(tensor for tensor in first.values() if tensor.ndim == 5).shape[2]
         side = SIDES.get(request.path.resolve().name)
-        inputs = request.inputs or (None if side is None else (channels, side, side))
-        require(request, inputs is not None, f"the folder is none of {', '.join(SIDES)}, whose images are known", "inputs")
+        known = request.inputs or (None if side is None else (channels, side, side))
+        inputs = given(request, known, f"the folder is none of {', '.join(SIDES)}, whose images are known", "inputs")
         count = sum(tensor.ndim == 5 for tensor in first.values())
         activation = contents.facts["settings"]["config.activation"]
         strides, paddings, pools = ((number,) * count for number in (2, 0, 1))
@@ -116,7 +116,7 @@ def memory_map(path: Path) -> np.ndarray:
         BrokenFileError: It is damaged, shortened, or holds other things than numbers.
     """
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         said = " ".join(str(error).split())
         raise BrokenFileError(

@@ -51,9 +51,8 @@ class StateDicts(Source):
 
     def contents(self, request: Request) -> Contents:
         """One row a file, or an index of shards."""
-        root, (files, left_out) = request.path, ([request.path], [])
-        if root.is_dir():
-            files, left_out = network_files(root)
+        root = request.path
+        files, left_out = network_files(root) if root.is_dir() else ([root], [])
         indices = [root / name for name in left_out if is_shard_index(root / name)]
         parts = {part for index in indices for part in shard_files(index)}
         files = sorted((*(f for f in files if f not in parts), *indices), key=lambda file: natural_order(file.as_posix()))

@@ -102,7 +102,8 @@ def checked(path: Path) -> dict[str, Any]:
         raise BrokenFileError(f"{path}: expected sizes as whole numbers and names of activations, found {config}.")
     if len({len(config[key]) for key in lists[1:]} | {config["n_layers"], len(config["channels"]) - 1}) > 1:
         raise BrokenFileError(f"{path}: expected settings of {config['n_layers']} layers, found {config}.")
-    return content
+    checkpoint: dict[str, Any] = content
+    return checkpoint
 
 
 def valid(config: Mapping[str, Any], figures: Any) -> bool:
@@ -118,7 +119,7 @@ def valid(config: Mapping[str, Any], figures: Any) -> bool:
 
 def wild_network(config: Mapping[str, Any], inputs: Sequence[int]) -> Architecture:
     """Convolutions with partial residual sums, channels' means, a linear layer."""
-    draft, value, outputs = Draft(), "input", []
+    draft, value, outputs = Draft(), "input", list[str]()
     channels = config["channels"]
     for index in range(config["n_layers"]):
         before, count = channels[index : index + 2]
