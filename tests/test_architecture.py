@@ -10,7 +10,7 @@ import torch
 from tests.cases import ARCHITECTURES, LINEAR, TOLERANCE, copy_of, random_inputs, random_weights
 from wflib.activation import ACTIVATIONS
 from wflib.architecture import NORMS, Architecture, mlp
-from wflib.architecture.operations import Linear
+from wflib.architecture.operations import Elementwise, Linear
 from wflib.rng import generator
 
 ALL = ARCHITECTURES | LINEAR
@@ -174,6 +174,10 @@ def test_widths_that_make_no_network_are_refused(widths):
         ({"operations": ()}, "at least one operation"),
         ({"task_type": "ranking"}, "classification or regression, got 'ranking'"),
         ({"log_scale": "gone"}, "gone"),
+        (
+            {"log_scale": "linear1.bias", "operations": (*mlp([3, 2]).operations, Elementwise("y", ("output",), "relu"))},
+            "log_scale expected a linear map of its own weights as the last operation",
+        ),
     ],
 )
 def test_descriptions_that_contradict_themselves_are_refused(changes, message):

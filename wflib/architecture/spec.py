@@ -71,6 +71,10 @@ class Architecture:
             raise ValueError(f"Architecture: task_type must be classification or regression, got {self.task_type!r}.")
         if self.log_scale is not None and self.log_scale not in names:
             raise ValueError(f"Architecture: log_scale names {self.log_scale!r}, which is no tensor.")
+        if self.log_scale is not None and self.output_layer is None:
+            raise ValueError(
+                "Architecture: log_scale expected a linear map of its own weights as the last operation, found none."
+            )
         if self.norm not in (None, *NORMS):
             raise ValueError(f"Architecture: norm must be one of {', '.join(NORMS)} or None, got {self.norm!r}.")
 
