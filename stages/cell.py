@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
@@ -32,18 +33,20 @@ def parameters(measurement: Measurement) -> list[inspect.Parameter]:
         given += [("set", Changes, ()), ("params", Params, PARAMS), ("presets", Presets, PRESETS)]
     for name in measurement.reads:
         place, words = FILES[name]
-        option = Annotated[Path | None, typer.Option(f"--{name}", help=words)]
-        given.append((name.replace("-", "_"), option, place and Path(place)))
+        file = Annotated[Path | None, typer.Option(f"--{name}", help=words)]
+        given.append((name.replace("-", "_"), file, place and Path(place)))
     for name, field in measurement.options.model_fields.items():
         default = inspect.Parameter.empty if field.default is PydanticUndefined else field.default
         option = typer.Option(f"--{name.replace('_', '-')}", help=field.description)
-        kind = field.annotation
+        kind: Any = field.annotation
         if get_origin(kind) is tuple:  # of any length: an option to repeat
             element = get_args(kind)[0]
-            kind = list[get_args(element)[0] if get_origin(element) is Annotated else element]
+            kind = GenericAlias(list, (get_args(element)[0] if get_origin(element) is Annotated else element,))
         given.append((name, Annotated[kind, option], default))
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return [inspect.Parameter(name, kind, default=default, annotation=what) for name, what, default in given]
+    return [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=what)
+        for name, what, default in given
+    ]
 
 
 def options_of(measurement: Measurement, given: dict[str, Any]) -> Any:
@@ -75,7 +78,7 @@ def command(measurement: Measurement) -> Any:
             facts = run_cell(measurement, inputs, options, labels)
             typer.echo(f"cell {measurement.name}: {show(facts['seconds'])} s, {out}: {', '.join(facts['tables'])}")
 
-    run.__signature__ = inspect.Signature(parameters(measurement))
+    run.__signature__ = inspect.Signature(parameters(measurement))  # type: ignore[attr-defined]  # as typer reads it
     run.__doc__ = inspect.cleandoc(measurement.measure.__doc__ or "").partition("\nRaises:")[0]
     return run
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import torch
@@ -157,17 +158,18 @@ def sets_to_compare(settings: Settings, zoo: AnyZoo, drawn: Networks, dataset: D
         sets[name] = (part.networks[chosen], part.trajectory[chosen])
     known = zoo.to_fit(generator(config.seed, "evaluate", "zoo"))
     for number, name in enumerate(config.models):
-        random, networks = generator(config.seed, "evaluate", name), None
+        networks: list[Networks] = []
         if ours(number):
+            random = generator(config.seed, "evaluate", name)
             model = METHODS[name].fit(known, dataset, method_settings(settings.models, name), random)
-            networks = model.draw(min(len(drawn), MODEL_NETWORKS), random)
-        sets[name] = (networks if world_size() == 1 else drawn_by_one(networks, zoo.architecture), None)
+            networks.append(model.draw(min(len(drawn), MODEL_NETWORKS), random))
+        sets[name] = (networks[0] if world_size() == 1 else drawn_by_one(networks, zoo.architecture), None)
     return sets
 
 
-def drawn_by_one(networks: Networks | None, architecture: Architecture) -> Networks:
+def drawn_by_one(networks: Sequence[Networks], architecture: Architecture) -> Networks:
     """Networks that one process has, on all."""
-    contents = exchanged(b"" if networks is None else networks.flat.float().cpu().numpy().tobytes())
+    contents = exchanged(b"".join(some.flat.float().cpu().numpy().tobytes() for some in networks))
     numbers = torch.frombuffer(bytearray(b"".join(contents)), dtype=torch.float32)
     return Networks.from_flat(architecture, numbers.view(-1, architecture.dimension))
 
@@ -182,10 +184,10 @@ def audited(settings: Settings, zoo: AnyZoo, drawn: Networks, dataset: Dataset, 
     return audit_networks("samples", drawn, training, held_out, examples, random, novelty_split=few)
 
 
-def measured(settings: Settings, sets: Sets, zoo: AnyZoo, dataset: Dataset, device: torch.device) -> dict[str, list]:
+def measured(settings: Settings, sets: Sets, zoo: AnyZoo, dataset: Dataset, device: torch.device) -> dict[str, list[Any]]:
     """Rows of the tables that compare sets of networks, of those that are this process's."""
     config, training = settings.evaluate, zoo.training_part
-    tables: dict[str, list] = {"networks": [], "groups": [], "moments": [], "parts": [], "reliability": []}
+    tables: dict[str, list[Any]] = {"networks": [], "groups": [], "moments": [], "parts": [], "reliability": []}
     mistakes = training_mistakes(training.networks.to(device), dataset.test) if dataset.has_classes else None
     with progress_bar(len(sets), "evaluate", "set") as bar:
         for number, (name, (networks, trajectory)) in enumerate(sets.items()):
@@ -193,7 +195,7 @@ def measured(settings: Settings, sets: Sets, zoo: AnyZoo, dataset: Dataset, devi
                 continue
             bar.set_postfix_str(name)
             random, there = generator(config.seed, "evaluate", name, "matching"), networks.to(device)
-            common = {
+            common: dict[str, Any] = {
                 "trajectory": trajectory,
                 "unseen": zoo.held_out_part if trajectory is None else None,
                 "novelty_networks": config.novelty_networks,
@@ -236,7 +238,7 @@ def quality_curve(settings: Settings, model: Flow, dataset: Dataset) -> list[dic
                 random = generator(config.seed, "evaluate", "guidance")
                 loss = TaskLoss(dataset.train, drawing.guidance_batch, random)
                 guidance = Guidance(model, loss, strength, drawing.guidance_schedule, drawing.guidance_point)
-            wish = {"condition": drawing.condition, "condition_strength": drawing.condition_strength}
+            wish: dict[str, Any] = {"condition": drawing.condition, "condition_strength": drawing.condition_strength}
             random = generator(config.seed, "evaluate", "curve")
             x = sample(model, config.curve_networks, steps, random, guidance, **wish)
             quality = sampling_quality(model.coordinates.decode_state(x), dataset.test)
@@ -245,7 +247,7 @@ def quality_curve(settings: Settings, model: Flow, dataset: Dataset) -> list[dic
     return rows
 
 
-def table_of(rows: list, schema: dict[str, str]) -> pd.DataFrame:
+def table_of(rows: list[Any], schema: dict[str, str]) -> pd.DataFrame:
     """One table of a list of tables or records, which may be empty."""
     if rows and isinstance(rows[0], pd.DataFrame):
         return pd.concat(rows)
@@ -255,7 +257,7 @@ def table_of(rows: list, schema: dict[str, str]) -> pd.DataFrame:
 def figures(tables: dict[str, pd.DataFrame], audit: Audit | None) -> dict[str, dict[str, object]]:
     """What the JSON file of details holds: defined numbers of every set, mean barriers, the audit's numbers."""
 
-    def defined(values: dict[str, object]) -> dict[str, object]:
+    def defined(values: Mapping[str, object]) -> dict[str, object]:
         return {key: value for key, value in values.items() if is_number(value)}
 
     found: dict[str, dict[str, object]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import typer
@@ -38,7 +38,7 @@ def main(
         there = [stage for stage in STAGES if ours or stage != "train-zoo"]
         found = {stage: load_json(facts / f"{stage}.json", stage) for stage in there}
 
-        def fact(stage: str, name: str) -> object:
+        def fact(stage: str, name: str) -> Any:
             if name not in found[stage]:
                 raise ValueError(f"{facts / stage}.json: expected {name!r}, found {sorted(found[stage])}; {rerun(stage)}.")
             return found[stage][name]

@@ -86,8 +86,8 @@ def main(
         geometry, fitted = trained.config.geometry, time.perf_counter()
         if config.source == "flow":
             with progress_bar(config.networks, f"draw {config.networks} networks", "network") as bar:
-                model = FlowModel(trained, config, dataset.train, dataset.validation)
-                drawn = model.draw_unpolished(config.networks, random, lambda count: bar.update(count - bar.n), True)
+                flow_model = FlowModel(trained, config, dataset.train, dataset.validation)
+                drawn = flow_model.draw_unpolished(config.networks, random, lambda count: bar.update(count - bar.n), True)
             if rank() > 0:
                 return
         elif rank() > 0:
@@ -113,7 +113,7 @@ def main(
         nothing = torch.zeros_like(count)
         save_zoo(out, Zoo(drawn, count, nothing, nothing.bool(), "sampled", metadata=metadata))
         replace(ordinary, metadata=metadata).save(networks)
-        facts |= {"networks": len(drawn), "model": model.label if config.source != "flow" else "flow"}
+        facts |= {"networks": len(drawn), "model": METHODS[config.source].label if config.source != "flow" else "flow"}
         if config.source == "flow":
             facts |= {"solver": config.solver, "steps": config.jumps or config.steps}
         if config.polish_steps:

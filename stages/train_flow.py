@@ -27,11 +27,10 @@ from stages.common import (
     Processes,
     application,
     checkpoint_folder,
-    clear_errors,
     progress_bar,
     running,
 )
-from wflib.config import TrainingConfig, load_settings
+from wflib.config import TrainingConfig, clear_errors, load_settings
 from wflib.device import resolve_device
 from wflib.distributed import process_group, rank
 from wflib.flow import HISTORY_SCHEMA, TRAJECTORIES, Flow, FlowTrainer, distill, flow_for_zoo, save_flow

@@ -76,14 +76,14 @@ def main(
         dataset = load_dataset(data)
         if settings.zoo.source == "train":
             parts = KeptParts(checkpoint_folder(checkpoints, settings.zoo, [data]))
-            zoo = trained(settings, dataset, parts)
-            dataset = dataset.for_networks(zoo.architecture, "train-zoo")
+            made = trained(settings, dataset, parts)
+            dataset = dataset.for_networks(made.architecture, "train-zoo")
             if rank() > 0:
                 return
             with ZooWriter(out, settings.zoo.shard_networks) as writer:
-                writer.append(zoo.networks)
-                writer.append_initial_of(zoo)
-                writer.finish(zoo.form, zoo.trajectory, zoo.step, zoo.held_out, metadata=zoo.metadata)
+                writer.append(made.networks)
+                writer.append_initial_of(made)
+                writer.finish(made.form, made.trajectory, made.step, made.held_out, metadata=made.metadata)
             facts["earlier_seconds"] = parts.seconds
             parts.discard()
         else:
