@@ -33,7 +33,7 @@ from wflib.models.laplace import LastLayerLaplace
 from wflib.models.latent_diffusion import LatentDiffusion
 from wflib.models.mean_field import MeanField
 from wflib.models.mixture import GaussianMixture
-from wflib.models.model import CoordinateModel, GenerativeModel
+from wflib.models.model import CoordinateModel, Evidence, GenerativeModel
 from wflib.models.noise import Memorizer, TrainingNoise, noised, tensor_deviations
 from wflib.models.polish import LEARNING_RATES, Polished, best_learning_rate, polish, trained_further
 from wflib.models.swag import Swag
@@ -45,6 +45,7 @@ __all__ = [
     "METHODS",
     "ChainModel",
     "CoordinateModel",
+    "Evidence",
     "FlowModel",
     "GenerativeModel",
     "Polished",

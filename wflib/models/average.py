@@ -9,10 +9,7 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
 from wflib.config import Section
-from wflib.flow import Coordinates
-from wflib.models.model import CoordinateModel
-from wflib.tasks import Split
-from wflib.zoo import Zoo
+from wflib.models.model import CoordinateModel, Evidence
 
 __all__ = ["Average", "Interpolation"]
 
@@ -31,10 +28,8 @@ class Average(CoordinateModel):
     settings: Settings
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
-        x = space.encode(training.networks)
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
+        x = evidence.space.encode(evidence.training.networks)
         if settings.networks > len(x):
             raise ValueError(f"average: networks expected at most the zoo's {len(x)}, got {settings.networks}.")
         return {"training": x} if settings.networks else {"mean": x.mean(0)}
@@ -68,10 +63,8 @@ class Interpolation(CoordinateModel):
     settings: Settings
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
-        return {"training": space.encode(training.networks)}
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
+        return {"training": evidence.space.encode(evidence.training.networks)}
 
     def coordinates(self, networks: int, generator: Generator) -> Tensor:
         x, device = self.state["training"], generator.device

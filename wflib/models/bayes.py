@@ -11,9 +11,8 @@ from torch import Tensor
 from wflib.config import Section
 from wflib.flow import Coordinates
 from wflib.flow.initial import initialization_of
-from wflib.models.model import CoordinateModel
+from wflib.models.model import CoordinateModel, Evidence
 from wflib.networks import Networks
-from wflib.tasks import Split
 from wflib.zoo import Posterior, Zoo
 
 __all__ = ["BayesianModel", "BayesianSettings", "prior_deviations"]
@@ -58,14 +57,14 @@ class BayesianModel(CoordinateModel):
         return True
 
     @classmethod
-    def posterior(cls, space: Coordinates, training: Zoo, train: Split, settings: BayesianSettings) -> Posterior:
+    def posterior(cls, evidence: Evidence, settings: BayesianSettings) -> Posterior:
         """The posterior of ordinary networks of the zoo's kind.
 
         Raises:
             ValueError: Networks with running statistics.
         """
-        std = prior_deviations(training, space) if settings.prior_std is None else settings.prior_std
-        return Posterior(space.architecture.ordinary_form(), train, std, settings.temperature)
+        std = prior_deviations(evidence.training, evidence.space) if settings.prior_std is None else settings.prior_std
+        return Posterior(evidence.space.architecture.ordinary_form(), evidence.train, std, settings.temperature)
 
     def encoded(self, flat: Tensor) -> Tensor:
         """Coordinates of ordinary networks' flat weights, (networks, D) each."""

@@ -8,12 +8,10 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
-from wflib.flow import Coordinates
 from wflib.models.bayes import BayesianModel, BayesianSettings
-from wflib.models.model import one_of
+from wflib.models.model import Evidence, one_of
 from wflib.networks import Networks
-from wflib.tasks import Split
-from wflib.zoo import Chains, Posterior, Zoo, hamiltonian_chains, stochastic_gradient_chains
+from wflib.zoo import Chains, Posterior, hamiltonian_chains, stochastic_gradient_chains
 
 __all__ = ["ChainModel", "Hamiltonian", "HamiltonianGradient", "Langevin"]
 
@@ -25,22 +23,10 @@ class ChainModel(BayesianModel):
     """Random draws of chains. State ``chains`` are their ordinary flat weights, (chains, draws, D)."""
 
     @classmethod
-    def learn(
-        cls,
-        space: Coordinates,
-        training: Zoo,
-        train: Split,
-        validation: Split,
-        settings: BayesianSettings,
-        generator: Generator,
-    ) -> dict[str, Tensor]:
-        posterior = cls.posterior(space, training, train, settings)
+    def learn(cls, evidence: Evidence, settings: BayesianSettings, generator: Generator) -> dict[str, Tensor]:
+        posterior = cls.posterior(evidence, settings)
         found = cls.run(posterior, settings, generator)
-        return {
-            "chains": found.z * posterior.std,
-            "acceptance": found.acceptance,
-            "divergences": found.divergences,
-        }
+        return {"chains": found.z * posterior.std, "acceptance": found.acceptance, "divergences": found.divergences}
 
     @classmethod
     def run(cls, posterior: Posterior, settings: Any, generator: Generator) -> Chains:

@@ -9,12 +9,10 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from wflib.architecture import Architecture, Weights, is_perceptron
-from wflib.flow import Coordinates
-from wflib.models.model import one_of
+from wflib.models.model import Evidence, one_of
 from wflib.models.training import RecipeSettings, TrainedByRecipe
 from wflib.networks import Networks, batch_losses
-from wflib.tasks import Split
-from wflib.zoo import Zoo, initialize, minibatches
+from wflib.zoo import initialize, minibatches
 from wflib.zoo.training import build_optimizer
 
 __all__ = ["Dropout", "with_dropped_neurons"]
@@ -61,10 +59,8 @@ class Dropout(TrainedByRecipe):
     settings: Settings
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
-        ordinary, recipe = space.architecture.ordinary_form(), settings.known_recipe
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
+        ordinary, recipe, train = evidence.space.architecture.ordinary_form(), settings.known_recipe, evidence.train
         require_hidden_neurons(ordinary)
         start = initialize(ordinary, settings.runs, recipe.init_std, generator, recipe.init).to(train.inputs.device)
         networks = start.map(lambda tensor: tensor.clone().requires_grad_())

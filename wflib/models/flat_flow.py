@@ -9,13 +9,11 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from wflib.flow import Coordinates, integrate
+from wflib.flow import integrate
 from wflib.flow.geometry import EuclideanGeometry
 from wflib.models.gaussian import leading_directions
-from wflib.models.model import CoordinateModel, standard_normal
+from wflib.models.model import CoordinateModel, Evidence, standard_normal
 from wflib.models.neural import TimedPerceptron, TrainingSettings, build, restore, tensors_of, train, uniform
-from wflib.tasks import Split
-from wflib.zoo import Zoo
 
 __all__ = ["FlatFlow"]
 
@@ -75,10 +73,8 @@ class FlatFlow(CoordinateModel):
         return settings.source / scale if settings.source else torch.ones_like(scale)
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, split: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
-        weights = space.encode(training.networks)
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
+        weights = evidence.space.encode(evidence.training.networks)
         state = {"mean": weights.mean(0)}
         x = weights - state["mean"]
         if settings.components:

@@ -9,10 +9,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from wflib.config import Section
-from wflib.flow import Coordinates
-from wflib.models.model import CoordinateModel, standard_normal
-from wflib.tasks import Split
-from wflib.zoo import Zoo
+from wflib.models.model import CoordinateModel, Evidence, standard_normal
 
 __all__ = ["DiagonalGaussian", "FullGaussian", "LowRankGaussian", "PrincipalComponents", "leading_directions"]
 
@@ -23,10 +20,8 @@ class DiagonalGaussian(CoordinateModel):
     name, label, colour = "gaussian-diagonal", "diagonal Gaussian", "#E69F00"
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Section, generator: Generator
-    ) -> dict[str, Tensor]:
-        x = space.encode(training.networks)
+    def learn(cls, evidence: Evidence, settings: Section, generator: Generator) -> dict[str, Tensor]:
+        x = evidence.space.encode(evidence.training.networks)
         return {"mean": x.mean(0), "deviation": x.std(0)}
 
     def coordinates(self, networks: int, generator: Generator) -> Tensor:
@@ -44,10 +39,8 @@ class FullGaussian(CoordinateModel):
     name, label, colour = "gaussian-full", "full Gaussian", "#555555"
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Any, generator: Generator
-    ) -> dict[str, Tensor]:
-        x = space.encode(training.networks)
+    def learn(cls, evidence: Evidence, settings: Any, generator: Generator) -> dict[str, Tensor]:
+        x = evidence.space.encode(evidence.training.networks)
         return {"mean": x.mean(0), "factor": (x - x.mean(0)) / (len(x) - 1) ** 0.5}
 
     def coordinates(self, networks: int, generator: Generator) -> Tensor:
@@ -77,10 +70,8 @@ class PrincipalComponents(FullGaussian):
         rank: Annotated[int, Field(ge=1, strict=True)] = 50
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
-        x = space.encode(training.networks)
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
+        x = evidence.space.encode(evidence.training.networks)
         deviations, rows = leading_directions(x, settings.rank)
         return {"mean": x.mean(0), "factor": deviations[:, None] * rows}
 
@@ -91,17 +82,9 @@ class LowRankGaussian(PrincipalComponents):
     name, label, colour = "gaussian-low-rank", "low-rank Gaussian", "#8C6D1F"
 
     @classmethod
-    def learn(
-        cls,
-        space: Coordinates,
-        training: Zoo,
-        train: Split,
-        validation: Split,
-        settings: PrincipalComponents.Settings,
-        generator: Generator,
-    ) -> dict[str, Tensor]:
-        found = super().learn(space, training, train, validation, settings, generator)
-        variance = space.encode(training.networks).var(0)
+    def learn(cls, evidence: Evidence, settings: PrincipalComponents.Settings, generator: Generator) -> dict[str, Tensor]:
+        found = super().learn(evidence, settings, generator)
+        variance = evidence.space.encode(evidence.training.networks).var(0)
         return found | {"rest": (variance - found["factor"].square().sum(0)).clamp_min(0).sqrt()}
 
     def coordinates(self, networks: int, generator: Generator) -> Tensor:

@@ -9,13 +9,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
-from wflib.flow import Coordinates
-from wflib.models.model import CoordinateModel
+from wflib.models.model import CoordinateModel, Evidence
 from wflib.models.neural import TrainingSettings, build, restore, standardization, tensors_of, train
 from wflib.models.noise import tensor_deviations
 from wflib.networks import network_losses
-from wflib.tasks import Split
-from wflib.zoo import Zoo
 
 __all__ = ["HyperRepresentation", "TokenAutoencoder"]
 
@@ -115,11 +112,9 @@ class HyperRepresentation(CoordinateModel):
         return settings.best < 1
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, split: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
-        weights = space.encode(training.networks)
-        mean, deviation = standardization(weights, tensor_deviations(space.architecture, weights))
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
+        weights = evidence.space.encode(evidence.training.networks)
+        mean, deviation = standardization(weights, tensor_deviations(evidence.space.architecture, weights))
         x = (weights - mean) / deviation
         network = build(lambda: cls.autoencoder(settings, x.shape[1]), x, generator)
 
@@ -127,7 +122,7 @@ class HyperRepresentation(CoordinateModel):
             return (network.decode(network.encode(x)) - x).square().mean()
 
         train(network, loss, x, settings.steps, settings, generator)
-        losses = network_losses(training.networks, validation, chunk=256)
+        losses = network_losses(evidence.training.networks, evidence.validation, chunk=256)
         best = losses.argsort()[: max(2, math.ceil(settings.best * len(x)))]
         with torch.no_grad():
             latents = torch.cat([network.encode(part) for part in x[best].split(1024)])

@@ -9,12 +9,9 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from wflib.config import Section
-from wflib.flow import Coordinates
 from wflib.models.gaussian import leading_directions
-from wflib.models.model import CoordinateModel, one_of, standard_normal
+from wflib.models.model import CoordinateModel, Evidence, one_of, standard_normal
 from wflib.networks import network_losses
-from wflib.tasks import Split
-from wflib.zoo import Zoo
 
 __all__ = ["KernelDensity"]
 
@@ -41,14 +38,12 @@ class KernelDensity(CoordinateModel):
         return settings.best < 1
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
-        x = space.encode(training.networks)
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
+        x = evidence.space.encode(evidence.training.networks)
         deviations, rows = leading_directions(x, settings.rank)
         mean = x.mean(0)
         if settings.best < 1:
-            losses = network_losses(training.networks, validation, chunk=256)
+            losses = network_losses(evidence.training.networks, evidence.validation, chunk=256)
             x = x[losses.argsort()[: max(1, math.ceil(settings.best * len(x)))]]
         width = settings.bandwidth or len(x) ** (-1 / (len(rows) + 4))
         return {"mean": mean, "rows": rows, "latents": (x - mean) @ rows.T, "width": width * deviations}

@@ -9,12 +9,10 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from wflib.config import extra_module
-from wflib.flow import Coordinates
 from wflib.models.bayes import BayesianModel, BayesianSettings
-from wflib.models.model import one_of, standard_normal
+from wflib.models.model import Evidence, one_of, standard_normal
 from wflib.networks import output_losses
-from wflib.tasks import Split
-from wflib.zoo import Posterior, Zoo
+from wflib.zoo import Posterior
 
 __all__ = ["LastLayerLaplace", "most_probable"]
 
@@ -54,10 +52,8 @@ class LastLayerLaplace(BayesianModel):
         learning_rate: Annotated[float, Field(gt=0, description="Of weights over their prior's deviation.")] = 0.02
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
-        posterior = cls.posterior(space, training, train, settings)
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
+        posterior, train = cls.posterior(evidence, settings), evidence.train
         architecture, last = posterior.architecture, posterior.architecture.output_layer
         if last is None:
             raise ValueError(

@@ -8,8 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
-from wflib.flow import Coordinates
-from wflib.models.model import CoordinateModel, standard_normal
+from wflib.models.model import CoordinateModel, Evidence, standard_normal
 from wflib.models.neural import (
     TimedPerceptron,
     TrainingSettings,
@@ -20,8 +19,6 @@ from wflib.models.neural import (
     tensors_of,
     train,
 )
-from wflib.tasks import Split
-from wflib.zoo import Zoo
 
 __all__ = ["LatentDiffusion"]
 
@@ -92,10 +89,8 @@ class LatentDiffusion(CoordinateModel):
         }
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, split: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
-        weights = space.encode(training.networks)
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
+        weights = evidence.space.encode(evidence.training.networks)
         mean, deviation = standardization(weights)
         x = (weights - mean) / deviation
         networks = build(lambda: nn.ModuleDict(cls.networks(settings, x.shape[1])), x, generator)

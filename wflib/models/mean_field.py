@@ -10,12 +10,11 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from wflib.config import extra_module
-from wflib.flow import Coordinates
 from wflib.models.bayes import BayesianModel, BayesianSettings
-from wflib.models.model import one_of, standard_normal
+from wflib.models.model import Evidence, one_of, standard_normal
 from wflib.rng import global_numbers_from
 from wflib.tasks import Split
-from wflib.zoo import Zoo, minibatches
+from wflib.zoo import minibatches
 
 __all__ = ["MeanField"]
 
@@ -38,10 +37,8 @@ class MeanField(BayesianModel):
         initial_std: Annotated[float, Field(gt=0, description="s at first, over the prior's deviation.")] = 0.1
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
-        posterior = cls.posterior(space, training, train, settings)
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
+        posterior = cls.posterior(evidence, settings)
         torchopt = extra_module("torchopt", cls.name)
         batches = minibatches(posterior.train, settings.runs, settings.batch_size, generator)
 

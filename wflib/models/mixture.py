@@ -9,11 +9,8 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from wflib.config import Section
-from wflib.flow import Coordinates
 from wflib.models.gaussian import leading_directions
-from wflib.models.model import CoordinateModel, standard_normal
-from wflib.tasks import Split
-from wflib.zoo import Zoo
+from wflib.models.model import CoordinateModel, Evidence, standard_normal
 
 __all__ = ["GaussianMixture"]
 
@@ -32,12 +29,10 @@ class GaussianMixture(CoordinateModel):
         iterations: Annotated[int, Field(ge=1, strict=True, description="Of expectation maximization, at most.")] = 1000
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
         from sklearn.mixture import GaussianMixture as Mixture  # slow to import, and few runs need it
 
-        x = space.encode(training.networks)
+        x = evidence.space.encode(evidence.training.networks)
         if settings.clusters > len(x):
             raise ValueError(f"{cls.name}: clusters expected at most the zoo's {len(x)}, got {settings.clusters}.")
         deviations, rows = leading_directions(x, settings.rank)

@@ -19,7 +19,7 @@ from wflib.storage import ArtifactError, save_artifact
 from wflib.tasks import Dataset, Split
 from wflib.zoo import Zoo
 
-__all__ = ["CoordinateModel", "GenerativeModel"]
+__all__ = ["CoordinateModel", "Evidence", "GenerativeModel"]
 
 
 class GenerativeModel(ABC):
@@ -56,6 +56,23 @@ class GenerativeModel(ABC):
     @abstractmethod
     def save(self, path: str | Path) -> None:
         """Write an artifact that :func:`wflib.models.load_model` needs nothing else to read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a method learns from.
+
+    Attributes:
+        space: What coordinates mean.
+        training: Networks that are not held out.
+        train: The task's training part.
+        validation: Its validation part.
+    """
+
+    space: Coordinates
+    training: Zoo
+    train: Split
+    validation: Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +124,8 @@ class CoordinateModel(GenerativeModel):
             )
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         settings, space = cls.completed(settings, zoo), Coordinates(zoo.architecture)
-        found, like = cls.learn(space, training, task.train, task.validation, settings, generator), zoo.networks.dtype
+        evidence = Evidence(space, training, task.train, task.validation)
+        found, like = cls.learn(evidence, settings, generator), zoo.networks.dtype
         # What comes from the data has its precision, draws have the zoo's.
         state = {name: tensor.to(like) if tensor.is_floating_point() else tensor for name, tensor in found.items()}
         return cls(space, settings, state, {"task": task.task})
@@ -125,15 +143,7 @@ class CoordinateModel(GenerativeModel):
 
     @classmethod
     @abstractmethod
-    def learn(
-        cls,
-        space: Coordinates,
-        training: Zoo,
-        train: Split,
-        validation: Split,
-        settings: Any,
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
+    def learn(cls, evidence: Evidence, settings: Any, generator: torch.Generator) -> dict[str, Tensor]:
         """The tensors that :meth:`coordinates` draws from."""
 
     @abstractmethod

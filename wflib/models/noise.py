@@ -10,10 +10,7 @@ from torch import Generator, Tensor
 
 from wflib.architecture import Architecture
 from wflib.config import Section
-from wflib.flow import Coordinates
-from wflib.models.model import CoordinateModel, one_of, standard_normal
-from wflib.tasks import Split
-from wflib.zoo import Zoo
+from wflib.models.model import CoordinateModel, Evidence, one_of, standard_normal
 
 __all__ = ["Memorizer", "TrainingNoise", "noised", "tensor_deviations"]
 
@@ -54,11 +51,9 @@ class TrainingNoise(CoordinateModel):
     settings: Settings
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
-        x = space.encode(training.networks)
-        return {"training": x, "deviation": tensor_deviations(space.architecture, x)}
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
+        x = evidence.space.encode(evidence.training.networks)
+        return {"training": x, "deviation": tensor_deviations(evidence.space.architecture, x)}
 
     def coordinates(self, networks: int, generator: Generator) -> Tensor:
         x = self.state["training"]
@@ -72,10 +67,8 @@ class Memorizer(CoordinateModel):
     fewest = 1
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Section, generator: Generator
-    ) -> dict[str, Tensor]:
-        return {"training": space.encode(training.networks)}
+    def learn(cls, evidence: Evidence, settings: Section, generator: Generator) -> dict[str, Tensor]:
+        return {"training": evidence.space.encode(evidence.training.networks)}
 
     def coordinates(self, networks: int, generator: Generator) -> Tensor:
         x = self.state["training"]

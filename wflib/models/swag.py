@@ -8,12 +8,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
-from wflib.flow import Coordinates
-from wflib.models.model import one_of, standard_normal
+from wflib.models.model import Evidence, one_of, standard_normal
 from wflib.models.training import RecipeSettings, TrainedByRecipe
 from wflib.networks import Networks, batch_losses
-from wflib.tasks import Split
-from wflib.zoo import Zoo, minibatches
+from wflib.zoo import minibatches
 
 __all__ = ["Swag"]
 
@@ -43,10 +41,8 @@ class Swag(TrainedByRecipe):
             return self
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
-        ordinary = space.architecture.ordinary_form()
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
+        ordinary, train = evidence.space.architecture.ordinary_form(), evidence.train
         recipe = settings.known_recipe.model_copy(update={"sampler": "optimizer"})
         if ordinary.statistics:
             raise ValueError(

@@ -10,10 +10,9 @@ from torch import Generator, Tensor
 
 from wflib.architecture import Architecture
 from wflib.config import Section, ZooConfig
-from wflib.flow import Coordinates
 from wflib.flow.initial import initialization_of
 from wflib.flow.prior import Prior, build_prior
-from wflib.models.model import CoordinateModel
+from wflib.models.model import CoordinateModel, Evidence
 from wflib.models.polish import best_learning_rate
 from wflib.tasks import Dataset, Split
 from wflib.zoo import Zoo, adam_steps, train_zoo
@@ -73,16 +72,8 @@ class TrainedAnew(TrainedByRecipe):
     name, label, colour = "trained-anew", "trained anew", "#1B7837"
 
     @classmethod
-    def learn(
-        cls,
-        space: Coordinates,
-        training: Zoo,
-        train: Split,
-        validation: Split,
-        settings: RecipeSettings,
-        generator: Generator,
-    ) -> dict[str, Tensor]:
-        return {"inputs": train.inputs, "targets": train.targets}
+    def learn(cls, evidence: Evidence, settings: RecipeSettings, generator: Generator) -> dict[str, Tensor]:
+        return {"inputs": evidence.train.inputs, "targets": evidence.train.targets}
 
     def coordinates(self, networks: int, generator: Generator) -> Tensor:
         ordinary = self.space.architecture.ordinary_form()
@@ -114,14 +105,12 @@ class FewSteps(CoordinateModel):
         return True
 
     @classmethod
-    def learn(
-        cls, space: Coordinates, training: Zoo, train: Split, validation: Split, settings: Settings, generator: Generator
-    ) -> dict[str, Tensor]:
-        split = train.some(settings.examples, generator)
-        initialization, _ = initialization_of(training, space)
+    def learn(cls, evidence: Evidence, settings: Settings, generator: Generator) -> dict[str, Tensor]:
+        space, split = evidence.space, evidence.train.some(settings.examples, generator)
+        initialization, _ = initialization_of(evidence.training, space)
         prior = build_prior(space.manifold, space.architecture, initialization)
         start = space.decode(prior.sample(settings.tried, generator).cpu())
-        best = best_learning_rate(start, split, validation, settings.steps, settings.learning_rates)
+        best = best_learning_rate(start, split, evidence.validation, settings.steps, settings.learning_rates)
         found = {"inputs": split.inputs, "targets": split.targets, "learning_rate": torch.tensor(best)}
         return found | {"mean": prior.mean, "std": prior.std}
 
