@@ -14,9 +14,10 @@ import torch
 import typer
 from tqdm import tqdm
 
-from wflib.config import clear_errors
+from wflib.config import Settings, clear_errors
 from wflib.distributed import number_of_processes, rank
-from wflib.storage import save_json
+from wflib.flow import Flow
+from wflib.storage import rerun, save_json
 
 Params = Annotated[Path, typer.Option(help="Task and overrides; what is left out is as the preset says.")]
 Presets = Annotated[Path, typer.Option(help="Folder with one complete preset per task.")]
@@ -91,6 +92,18 @@ def checkpoint_folder(root: Path, settings: object, inputs: list[Path]) -> Path:
             while part := file.read(READ):
                 digest.update(part)
     return root / digest.hexdigest()[:16]
+
+
+def require_settings_of(flow: Flow, path: Path, settings: Settings) -> None:
+    """Refuse settings of another flow than the one that was trained.
+
+    Raises:
+        ValueError: Keys of the section ``flow`` differ.
+    """
+    trained, asked = flow.config.model_dump(), settings.flow.model_dump()
+    if other := [key for key in asked if asked[key] != trained[key]]:
+        said = ", ".join(f"flow.{key}: {asked[key]} (the flow has {trained[key]})" for key in other)
+        raise ValueError(f"settings ask for another flow than {path} is: {said}; set it back, or {rerun('train-flow')}.")
 
 
 def show(value: object) -> str:

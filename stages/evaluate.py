@@ -29,6 +29,7 @@ from stages.common import (
     Processes,
     application,
     progress_bar,
+    require_settings_of,
     running,
 )
 from wflib.architecture import Architecture
@@ -106,8 +107,10 @@ def main(
         check_methods(settings)
         device = resolve_device(settings.evaluate.device)
         dataset, model, drawn = load_dataset(data), load_flow(flow, device), load_zoo(samples, "sampled")
+        require_settings_of(model, flow, settings)
         zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical, open_zoo)
-        before, after = open_zoo(trained, "trained").last_snapshots, open_zoo(aligned, "aligned").last_snapshots
+        whole = open_zoo(trained, "trained")
+        before, after = whole.last_snapshots, open_zoo(aligned, "aligned").last_snapshots
         for path, networks in ((flow, model), (samples, drawn), (trained, before), (aligned, after)):
             dataset = dataset.for_networks(networks.architecture, f"{path}")
         require_same_architecture(drawn.architecture, model.architecture, f"{samples}", f"{flow}")
@@ -146,7 +149,15 @@ def main(
             labels = {name: METHODS[name].label for name in settings.evaluate.models}
             said = [NO_AUDIT] if audit is None else verdict(audit)
             said.append(beaten(rivals(independent, ratios, examples), labels))
-        facts["verdict"] = said
+        facts |= {
+            "verdict": said,
+            "networks": int((~whole.is_early).sum()),
+            "trajectories": len(before),
+            "weights": whole.architecture.dimension,
+            "provenance": whole.metadata.get("provenance"),
+            "geometry": model.config.geometry,
+            "coupling": model.config.coupling,
+        }
 
 
 def sets_to_compare(settings: Settings, zoo: AnyZoo, drawn: Networks, dataset: Dataset) -> Sets:

@@ -13,10 +13,11 @@ from wflib.config import load_settings
 from wflib.evaluation import TABLES
 from wflib.report import ReportData, cost_of_run, write_report
 from wflib.storage import load_json, load_table, rerun, save_json
+from wflib.zoo import TRAINED_HERE
 
 app = application("report")
 ZOO = {"zoo_networks": "networks", "zoo_trajectories": "trajectories", "network_weights": "weights"}
-"""Facts of the report → what the stage train-zoo calls them."""
+"""Facts of the report → what the stages evaluate and train-zoo call them."""
 
 
 @app.command()
@@ -34,26 +35,29 @@ def main(
     """
     with running("report"):
         settings = load_settings(params, presets)
-        ours = (facts / "train-zoo.json").is_file()  # else the zoo was put there by other means than the stage
-        there = [stage for stage in STAGES if ours or stage != "train-zoo"]
-        found = {stage: load_json(facts / f"{stage}.json", stage) for stage in there}
+        files = {stage: facts / f"{stage}.json" for stage in STAGES}
+        # A zoo that was put there by other means than the stage has none, or one of another zoo.
+        found = {stage: load_json(file, stage) for stage, file in files.items() if stage != "train-zoo" or file.is_file()}
 
         def fact(stage: str, name: str) -> Any:
             if name not in found[stage]:
-                raise ValueError(f"{facts / stage}.json: expected {name!r}, found {sorted(found[stage])}; {rerun(stage)}.")
+                raise ValueError(f"{files[stage]}: expected {name!r}, found {sorted(found[stage])}; {rerun(stage)}.")
             return found[stage][name]
 
         tables = {name: load_table(evaluation / f"{name}.parquet", schema, "evaluate") for name, schema in TABLES.items()}
-        seconds = {stage: fact(stage, "seconds") for stage in there}
-        cost = None
-        if ours and settings.zoo.source == "train":  # of networks that others trained nobody knows what they cost
+        zoo, trained = {name: fact("evaluate", name) for name in ZOO.values()}, settings.zoo.source == "train"
+        made_here = not trained or fact("evaluate", "provenance") == TRAINED_HERE
+        if not made_here or zoo.items() - found.get("train-zoo", {}).items():
+            found.pop("train-zoo", None)
+        seconds, cost = {stage: fact(stage, "seconds") for stage in found}, None
+        if trained and "train-zoo" in found:  # of networks that others trained nobody knows what they cost
             made = "trajectories" if settings.zoo.sampler == "optimizer" else "networks"  # a chain gives many draws
             for name in ("networks", "draw_seconds"):
                 fact("sample", name)
             cost = cost_of_run(seconds, found["sample"], fact("train-zoo", made))
         save_json(out / "cost.json", {} if cost is None else cost.metrics)
         taken = ("polish_steps", "polish_learning_rate") if settings.sample.polish_steps else ()
-        unused = {"zoo": {"read": True}} if settings.zoo.source == "train" else {}
+        unused = {"zoo": {"read": True}} if trained else {}
         write_report(
             out,
             ReportData(
@@ -66,11 +70,11 @@ def main(
                 facts={
                     "task": settings.task,
                     "model": fact("sample", "model"),
-                    "geometry": settings.flow.geometry,
-                    "coupling": settings.flow.coupling,
+                    "geometry": fact("evaluate", "geometry"),
+                    "coupling": fact("evaluate", "coupling"),
                     "velocity_parameters": fact("train-flow", "parameters"),
                     "iterations": fact("train-flow", "iterations"),
-                    **{name: fact("train-zoo", key) for name, key in ZOO.items() if ours},
+                    **{name: zoo[key] for name, key in ZOO.items()},
                     **{name: fact("sample", name) for name in taken},
                 },
             ),

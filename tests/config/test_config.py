@@ -141,6 +141,16 @@ WRONG = {
     ],
     "sample: {diffusion: 0.5, condition_strength: 2.0}": ["sample", "diffusion (0.5)", "condition_strength (2.0)", "to 0"],
     "sample:\n  diffusion_schedule: sideways": ["sample.diffusion_schedule", "'sideways'", "'constant'", "'falling'"],
+    "flow: {condition: none}\nsample: {condition: 0.05}": ["sample.condition: 0.05 needs flow.condition: loss", "got none"],
+    "flow: {geometry: geometric}\nsample: {solver: dopri5}": [
+        "sample.solver: dopri5",
+        "flow.geometry: geometric",
+        "choose rk4",
+    ],
+    "sample: {diffusion: 0.5}": [
+        "sample.diffusion: 0.5 needs flow.geometry: euclidean, flow.coupling: independent",
+        "to 0.0",
+    ],
     "sample:\n  condition: .nan": ["sample.condition", "nan", "finite"],
     "sample:\n  noise_interval: [0.5, 0.0]": ["sample", "noise_interval ([0.5, 0.0])", "the earlier time first"],
     "training:\n  distillation_iterations: -1": ["training.distillation_iterations", "-1", "greater than or equal to 0"],
@@ -176,7 +186,7 @@ RIGHT = [
     "zoo:\n  device: cuda:1",
     "velocity:\n  heads: 8",
     "sample:\n  condition: 1",
-    "sample: {diffusion: 0.5, diffusion_schedule: constant, condition: 0.1}",
+    "flow: {coupling: independent}\nsample: {diffusion: 0.5, diffusion_schedule: constant, condition: 0.1}",
     "sample:\n  noise_interval: [0.5, 0.5]",
 ]
 
@@ -297,7 +307,7 @@ def test_settings_inside_settings_are_joined_one_by_one(tmp_path):
 
 @pytest.mark.parametrize("steered", ["guidance=0.1", "noise=0.1", "diffusion=0.1", "condition=0.2", "jumps=1"])
 def test_only_a_flow_can_be_steered_on_its_way(steered):
-    changes = [f"sample.{steered}", "flow.condition=loss"]
+    changes = [f"sample.{steered}", "flow.condition=loss", "flow.coupling=independent"]
     if steered.startswith("jumps"):
         changes = [f"sample.{steered}", "training.distillation_iterations=10"]
     load_settings(changes=changes)

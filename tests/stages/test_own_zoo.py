@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from tests.stages.test_pipeline_end_to_end import run, write_preset
 from wflib.architecture import mlp
 from wflib.networks import Networks
+from wflib.storage import save_json
 from wflib.zoo import load_zoo, save_zoo, zoo_from_networks
 
 ARCHITECTURE = mlp([30, 4, 4, 2])
@@ -53,8 +55,16 @@ def run_all(*stages: str) -> None:
 @pytest.mark.parametrize("count", [12, 3])
 def test_own_networks_go_through_all_stages(project, count):
     save_zoo("data/zoo/trained.safetensors", zoo_from_networks(own_networks(count)))
+    # What a zoo that was trained here said of itself, as in a fresh clone, is not about these networks.
+    facts = {"networks": 64000, "trajectories": 16000, "weights": 802, "seconds": 27.0}
+    save_json(Path("reports/stages/train-zoo.json"), facts)
     run_all("align", "canonicalize", "train_flow", "sample", "evaluate", "report")
-    assert "cost: " not in Path("reports/report.md").read_text()  # nobody knows what these networks cost
+    page = Path("reports/report.md").read_text()
+    assert "cost: " not in page  # nobody knows what these networks cost
+    assert json.loads(Path("reports/cost.json").read_text()) == {}
+    assert "train-zoo" not in page
+    assert "64000" not in page
+    assert re.search(rf"zoo networks\W+{count}\b", page), page
     details = json.loads(Path("reports/details.json").read_text())
     assert 0 <= details["samples"]["accuracy_mean"] <= 1
     assert details["samples"]["variance_ratio"] > 0

@@ -119,6 +119,19 @@ def test_wrong_settings_fail_before_work_starts(project):
     assert not Path("data").exists()
 
 
+@pytest.mark.parametrize("stage", ["sample", "evaluate"])
+def test_settings_of_another_flow_than_the_one_that_was_trained_are_refused(project, stage):
+    for earlier in STAGES[: STAGES.index(stage)]:
+        assert run(earlier).exit_code == 0
+    choose("geometric")
+    result = run(stage)
+    assert result.exit_code == 1
+    for word in ("data/flow.safetensors", "flow.geometry: geometric (the flow has euclidean)", "train-flow"):
+        assert word in result.output
+    choose("euclidean")
+    assert run(stage).exit_code == 0
+
+
 def test_missing_and_damaged_artifacts_are_named(project):
     result = run("train_zoo")
     assert result.exit_code == 1

@@ -219,6 +219,25 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def draws_that_the_flow_allows(self) -> Settings:
+        """What stands in the way of a draw is known before a zoo and a flow are trained for it."""
+        flow, sample = self.flow, self.sample
+        scored = (flow.geometry, flow.coupling, flow.path, flow.path_noise) == ("euclidean", "independent", "straight", 0)
+        wrong = {
+            f"sample.condition: {sample.condition} needs flow.condition: loss, accuracy or step, got none": (
+                sample.condition is not None and flow.condition == "none"
+            ),
+            "sample.solver: dopri5 would leave the manifold of flow.geometry: geometric; choose rk4, heun or euler": (
+                sample.solver == "dopri5" and flow.geometry == "geometric"
+            ),
+            f"sample.diffusion: {sample.diffusion} needs flow.geometry: euclidean, flow.coupling: independent, flow.path: "
+            "straight and flow.path_noise: 0; change them, or set it to 0.0": sample.diffusion > 0 and not scored,
+        }
+        if found := [what for what, given in wrong.items() if given]:
+            raise ValueError("; ".join(found))
+        return self
+
+    @model_validator(mode="after")
     def what_needs_examples(self) -> Settings:
         """Some tasks have no examples, and networks drawn in their stead are of one task only."""
         if (self.zoo.sampler == "gaussian") != (self.task == "gaussian"):

@@ -25,7 +25,7 @@ from wflib.zoo.sources import (
 from wflib.zoo.steps import adam_steps
 from wflib.zoo.stored import StoredZoo, load_zoo, open_zoo
 from wflib.zoo.stored_networks import StoredNetworks, in_parts
-from wflib.zoo.training import train_networks, train_zoo
+from wflib.zoo.training import TRAINED_HERE, train_networks, train_zoo
 from wflib.zoo.writer import ZooWriter
 from wflib.zoo.zoo import COUNTS, Zoo, canonical_zoo
 
@@ -33,6 +33,7 @@ __all__ = [
     "COUNTS",
     "FORMATS",
     "INITS",
+    "TRAINED_HERE",
     "WRITERS",
     "Aligner",
     "Alignment",

@@ -21,7 +21,10 @@ from wflib.zoo.initial import initialize
 from wflib.zoo.posterior_draws import posterior_draws
 from wflib.zoo.zoo import Zoo
 
-__all__ = ["train_networks", "train_zoo"]
+__all__ = ["TRAINED_HERE", "train_networks", "train_zoo"]
+
+TRAINED_HERE = "wflib train-zoo"
+"""Provenance of a zoo from :func:`train_zoo`."""
 
 CACHED_ELEMENTS = 2**21
 """Inputs, in numbers, of all networks that a CPU trains at once: with more they leave its cache, with fewer it waits for the
@@ -250,7 +253,7 @@ def zoo_of_runs(dataset: Dataset, config: ZooConfig, start: Networks, flat: Tens
             "seed": config.seed,
             **declared,
             **({"first_step": steps[config.early_snapshots]} if config.early_snapshots else {}),
-            "provenance": "wflib train-zoo",
+            "provenance": TRAINED_HERE,
             "recipe": config.model_dump(mode="json", exclude={"shard_networks", "early_snapshots"}),
         },
     )
