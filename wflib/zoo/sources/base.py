@@ -88,6 +88,7 @@ class Contents:
         starts: Rows of what runs began with where that is none of their networks; None where ``rows`` say it.
         metadata: What a zoo of these networks says as theirs did: recipe, distribution of initial weights.
         copies: Networks that were read and are the same as one of another run.
+        doubts: What the labels may have wrong, with its remedy.
     """
 
     rows: pd.DataFrame
@@ -97,6 +98,7 @@ class Contents:
     starts: pd.DataFrame | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     copies: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     def leave_out(self, reason: str, names: Iterable[str]) -> None:
         """Remember what does not come along."""

@@ -95,6 +95,7 @@ def inspect(
     except ValueError as error:
         lines.append(("to read it", str(error)))
         architecture = None
+    lines += [("doubtful", doubt) for doubt in contents.doubts]
     lines += [("left out", f"{len(names)} {reason}: {listed(names, 3)}") for reason, names in contents.left_out.items()]
     return Inspection(path, tuple(lines), architecture)
 

@@ -224,10 +224,12 @@ def names(rows: pd.DataFrame) -> tuple[str, ...] | None:
 
 
 def warn_of(path: Path, contents: Contents) -> None:
-    """Say what one would not expect to be left out."""
+    """Say what one would not expect to be left out, or to be a run."""
     for reason in (BROKEN, DIVERGED, NEGATIVE, OTHER):
         if left := contents.left_out.get(reason):
             warnings.warn(f"{path}: left out {len(left)} {reason}: {listed(left, 5)}.", stacklevel=3)
+    for doubt in contents.doubts:
+        warnings.warn(f"{path}: {doubt}", stacklevel=3)
     if contents.copies:
         warnings.warn(f"{path}: {copies_text(contents.copies)}", stacklevel=3)
 
