@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -134,6 +134,10 @@ def test_ours_are_read_like_any_other(tmp_path):
     again = read(tmp_path / "zoo.safetensors")
     assert torch.equal(again.networks.flat, zoo.networks.flat)
     assert (again.trajectory.tolist(), again.step.tolist()) == (zoo.trajectory.tolist(), zoo.step.tolist())
+    for path in (tmp_path / "theirs", tmp_path / "zoo.safetensors"):
+        assert "0 to 10; initial weights known" in str(inspect(path))
+    save_zoo(tmp_path / "zoo.safetensors", replace(zoo, initial=None))
+    assert "0 to 10; initial weights unknown" in str(inspect(tmp_path / "zoo.safetensors"))
     zoo.networks.save(tmp_path / "stacked.safetensors")
     assert torch.equal(read(tmp_path / "stacked.safetensors").networks.flat, zoo.networks.flat)
 

@@ -22,7 +22,7 @@ from wflib.symmetry import Symmetries
 from wflib.zoo.sources.assembly import assemble, with_one_architecture
 from wflib.zoo.sources.base import LABELS, Request
 from wflib.zoo.sources.modules import module_and_inputs, traced
-from wflib.zoo.sources.reading import recognized
+from wflib.zoo.sources.reading import beginnings, recognized
 from wflib.zoo.sources.selection import select
 
 __all__ = ["Inspection", "inspect"]
@@ -82,7 +82,7 @@ def inspect(
         rows = select(path, contents, config)
     except ValueError as error:
         return Inspection(path, (*lines, ("to read it", str(error))), None)
-    lines += counted(rows) + figures(rows)
+    lines += counted(rows, beginnings(contents, rows) is not None) + figures(rows)
     lines += [(name, str(value)) for name, value in contents.facts.items()]
     try:
         rows = with_one_architecture(source, request, contents, rows)
@@ -131,8 +131,8 @@ def size_text(path: Path) -> str:
     return f"{len(files):,} files, {total / 1e6:,.1f} MB"
 
 
-def counted(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """Networks, runs and steps."""
+def counted(rows: pd.DataFrame, began: bool) -> list[tuple[str, str]]:
+    """Networks, runs and steps, and whether it is known what all runs began with."""
     runs, steps = rows["run"].nunique(), rows["step"]
     each = rows.groupby("run").size()
     found = [("networks", f"{len(rows):,}")]
@@ -140,8 +140,7 @@ def counted(rows: pd.DataFrame) -> list[tuple[str, str]]:
         ("trajectories", f"{runs:,}, {each.min()} to {each.max()} networks each: {listed(rows['run'].unique(), 3)}")
     )
     if steps.max() > 0:
-        began = "known" if rows["initial"].any() else "unknown"
-        found.append(("steps", f"{steps.min()} to {steps.max()}; initial weights {began}"))
+        found.append(("steps", f"{steps.min()} to {steps.max()}; initial weights {'known' if began else 'unknown'}"))
     return found
 
 
