@@ -29,7 +29,8 @@ def plain_state(content: Any, key: str | None = None) -> dict[str, Tensor]:
 
     Args:
         content: A state dict, or mappings around one, as ``{"state_dict": …, "epoch": 3}``.
-        key: Which entry holds the network, where several could; its names' first part where all are in one mapping.
+        key: Which entry holds the network, where several could; its names' first part where all are in one mapping, also
+            inside of others.
 
     Returns:
         Name → tensor, without counters such as ``num_batches_tracked`` and what is no tensor.
@@ -106,10 +107,17 @@ def own_tensors(content: Mapping[Any, Any]) -> dict[str, Tensor]:
 
 
 def entry(content: Mapping[Any, Any], key: str) -> Any:
-    if isinstance(key, Hashable) and key in content:
-        return content[key]
-    if inside := {name: value for name, value in content.items() if str(name).startswith(f"{key}.")}:
-        return {name.removeprefix(f"{key}."): value for name, value in inside.items()}
+    """What a key names: an entry, or those whose names begin with it, here or in the one mapping inside with a network."""
+    where = content
+    for _ in range(DEEPEST):
+        if isinstance(key, Hashable) and key in where:
+            return where[key]
+        if inside := {name: value for name, value in where.items() if str(name).startswith(f"{key}.")}:
+            return {name.removeprefix(f"{key}."): value for name, value in inside.items()}
+        inner = [value for name, value in where.items() if holds_weights(name, value)]
+        if len(inner) != 1:
+            break
+        (where,) = inner
     raise ValueError(f"key: expected one of {listed(content)}, got {key!r}.")
 
 
