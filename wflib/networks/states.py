@@ -173,6 +173,9 @@ def check_floating(tensors: Mapping[str, Any]) -> None:
     if wrong := [f"{name} of type {type(one).__name__}" for name, one in tensors.items() if not isinstance(one, Tensor)]:
         raise ValueError(f"expected tensors, found {listed(wrong)}; use torch.from_numpy or torch.tensor.")
     if wrong := [f"{name} of {tensor.dtype}" for name, tensor in tensors.items() if not tensor.is_floating_point()]:
-        raise ValueError(f"expected floating-point weights, found {listed(wrong)}; dequantize or convert them first.")
+        raise ValueError(
+            f"expected floating-point weights, found {listed(wrong)}; dequantize or convert them "
+            "first, or where they are constants of their class give an instance of it as module=…."
+        )
     if wrong := [name for name, tensor in tensors.items() if tensor.layout != torch.strided or tensor.is_meta]:
         raise ValueError(f"expected dense tensors that hold numbers, found sparse or meta ones: {listed(wrong)}.")

@@ -20,9 +20,8 @@ from wflib.networks.names import listed
 from wflib.storage import ArtifactError, header_text, read_header
 from wflib.symmetry import Symmetries
 from wflib.zoo.sources.assembly import assemble, with_one_architecture
-from wflib.zoo.sources.base import LABELS, Request
-from wflib.zoo.sources.modules import module_and_inputs, traced
-from wflib.zoo.sources.reading import beginnings, recognized
+from wflib.zoo.sources.base import LABELS
+from wflib.zoo.sources.reading import asked, beginnings, recognized
 from wflib.zoo.sources.selection import select
 
 __all__ = ["Inspection", "inspect"]
@@ -72,10 +71,7 @@ def inspect(
     if (kind := artifact_kind(path)) is not None:
         return Inspection(path, (("path", str(path)), *kind), None)
     source = recognized(path, format)()
-    given = module if module is not None else config.module
-    instance, shape = (None, None) if given is None else module_and_inputs(given, config.inputs)
-    architecture = None if instance is None else traced(instance, shape, config.task_type)
-    request = Request(path, config, architecture, instance, shape or (tuple(config.inputs) if config.inputs else None))
+    request = asked(path, config, module=module)
     lines = [("path", str(path)), ("size", size_text(path)), ("format", f"{source.name}: {source.what}")]
     try:
         contents = source.contents(request)

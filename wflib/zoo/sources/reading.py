@@ -24,7 +24,7 @@ from wflib.zoo.sources.hdf5 import HDF5
 from wflib.zoo.sources.inr import INR
 from wflib.zoo.sources.leaving_out import BROKEN, DIVERGED, NEGATIVE, OTHER, copies, copies_text, fingerprints
 from wflib.zoo.sources.modelzoo import ModelZoo
-from wflib.zoo.sources.modules import module_and_inputs, traced
+from wflib.zoo.sources.modules import module_and_example, shape_of, traced
 from wflib.zoo.sources.own import Own
 from wflib.zoo.sources.selection import select
 from wflib.zoo.sources.small_cnn_zoo import SmallCNNZoo
@@ -144,11 +144,12 @@ def asked(
     inputs: Sequence[int] | None = None,
 ) -> Request:
     """What the arguments of :func:`read` ask for; a class of the caller's is traced."""
-    shape = tuple(inputs or config.inputs or ()) or None
+    shape = shape_of(inputs if inputs is not None else config.inputs)
     instance = None
     if module is not None or config.module is not None:
-        instance, shape = module_and_inputs(module if module is not None else config.module, shape)
-        architecture = architecture or traced(instance, shape, config.task_type)
+        instance, example = module_and_example(module if module is not None else config.module, shape)
+        architecture = architecture or traced(instance, example, config.task_type)
+        shape = None if example is None else tuple(example.shape[1:])
     return Request(path, config, architecture, instance, shape)
 
 

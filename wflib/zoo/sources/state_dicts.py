@@ -78,7 +78,7 @@ class StateDicts(Source):
             BrokenFileError: It cannot be read.
         """
         try:
-            return stacked_files(places, request.config.key)
+            return stacked_files(places, request)
         except BrokenFileError as error:
             if not places[0].name.startswith(("dataset", "data.")):
                 raise
