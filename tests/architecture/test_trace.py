@@ -57,12 +57,12 @@ def test_what_cannot_be_traced_is_refused(run, message):
 
 
 UNKNOWN = [
-    nn.ConvTranspose2d(4, 4, 2), nn.InstanceNorm2d(4), nn.PReLU(), nn.GLU(1), nn.Upsample(scale_factor=2), nn.PixelShuffle(2),
-    nn.ChannelShuffle(2), nn.LSTM(8, 8),
+    nn.ConvTranspose2d(4, 4, 2), nn.InstanceNorm2d(4), nn.PReLU(), nn.GLU(1), nn.Upsample(scale_factor=2),
+    nn.PixelShuffle(2), nn.ChannelShuffle(2), nn.LSTM(8, 8),
 ]  # fmt: skip
 KNOWN = [
-    nn.Conv2d(4, 4, 2), nn.BatchNorm2d(4), nn.LayerNorm(8), nn.GroupNorm(2, 4), nn.RMSNorm(8), nn.MaxPool2d(2), nn.AvgPool2d(2),
-    nn.ELU(), nn.GELU(), nn.Sigmoid(), nn.Hardswish(), nn.ZeroPad2d(1),
+    nn.Conv2d(4, 4, 2), nn.BatchNorm2d(4), nn.LayerNorm(8), nn.GroupNorm(2, 4), nn.RMSNorm(8), nn.MaxPool2d(2),
+    nn.AvgPool2d(2), nn.ELU(), nn.GELU(), nn.Sigmoid(), nn.Hardswish(), nn.ZeroPad2d(1),
 ]  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def test_of_several_networks_the_key_chooses():
         with pytest.raises(ValueError, match=r"key: expected one of (state_dict, epoch|outer), got 'emma'"):
             plain_state(nested, "emma")
     assert plain_state(flat, "ema").keys() == STATE.keys()
-    with pytest.raises(ValueError, match=r"has 8 tensors .*; choose those of the network with key='state_dict'"):
+    with pytest.raises(ValueError, match=r"has 8 tensors .*leave them out with key='state_dict'"):
         Networks.from_state_dicts(ARCHITECTURE, [flat])
     with pytest.raises(ValueError, match="key: expected one of state_dict, ema, got 'emma'"):
         Networks.from_state_dicts(ARCHITECTURE, [content], key="emma")

@@ -60,6 +60,14 @@ def test_masks_of_other_numbers_are_refused_with_the_file(tmp_path):
         read(tmp_path / "zoo", module=Mixed, inputs=(3, 4))
 
 
+def test_other_inputs_than_the_tensors_are_told(tmp_path):
+    foreign.state_dicts(tmp_path / "zoo", count=3)
+    for inputs in ((784,), (1, 28, 28)):
+        assert len(read(tmp_path / "zoo", activation="relu", inputs=inputs)) == 3
+    with pytest.raises(ValueError, match=r"zoo.read.inputs says .* is \(31,\), but the networks take \(784,\)"):
+        read(tmp_path / "zoo", activation="relu", inputs=(31,))
+
+
 @pytest.mark.parametrize(
     ("module", "inputs", "complaint"),
     [

@@ -116,8 +116,10 @@ def counted_otherwise(names: Collection[str], count: int) -> str:
         return "give the architecture of these networks"
     first = [name.partition(".")[0] for name in names if name.count(".") > 1]
     if parts := [part for part in dict.fromkeys(first) if first.count(part) == count]:
-        return f"choose those of the network with key={parts[0]!r}"
-    return "where the others are constants or tied, give an instance of their class as module=…, else save the network alone"
+        alone = f"where they are no part of the network, as a loss's weights, leave them out with key={parts[0]!r}"
+    else:
+        alone = "else save the network alone"
+    return f"where the others are constants or tied, give an instance of their class as module=…; {alone}"
 
 
 def check_orientation(architecture: Architecture, given: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -244,6 +245,11 @@ def architecture_of(source: Source, request: Request, contents: Contents, first:
             f"{request.path}: no network of the format {source.name} follows from its settings and tensors "
             f"({said.rstrip('.')}); zoo.read.module says what the networks are."
         ) from error
+    if request.inputs is not None and prod(request.inputs) != prod(found.inputs):  # images may come flat
+        raise ValueError(
+            f"{request.path}: zoo.read.inputs says that one example is {request.inputs}, but the networks take "
+            f"{found.inputs}; leave it out."
+        )
     return found
 
 
