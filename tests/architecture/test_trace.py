@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -52,6 +54,29 @@ def test_what_cannot_be_traced_is_refused(run, message):
     assert traced(lambda m, x: m.last(torch.relu(m.first(x))), **parts).hidden_groups
     with pytest.raises(ValueError, match=f"(?s){message}"):
         traced(run, **parts)
+
+
+UNKNOWN = [
+    nn.ConvTranspose2d(4, 4, 2), nn.InstanceNorm2d(4), nn.PReLU(), nn.GLU(1), nn.Upsample(scale_factor=2),
+    nn.PixelShuffle(2), nn.ChannelShuffle(2), nn.LSTM(8, 8),
+]  # fmt: skip
+KNOWN = [
+    nn.Conv2d(4, 4, 2), nn.BatchNorm2d(4), nn.LayerNorm(8), nn.GroupNorm(2, 4), nn.RMSNorm(8), nn.MaxPool2d(2),
+    nn.AvgPool2d(2), nn.ELU(), nn.GELU(), nn.Sigmoid(), nn.Hardswish(), nn.ZeroPad2d(1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", UNKNOWN, ids=lambda layer: type(layer).__name__)
+def test_layers_that_the_page_calls_unknown_are_refused(layer):
+    assert f"`{type(layer).__name__}`" in (Path(__file__).parents[2] / "docs/how-to/your-own-architecture.md").read_text()
+    example = torch.zeros(1, 4, 8) if isinstance(layer, nn.LSTM) else torch.zeros(1, 4, 8, 8)
+    with pytest.raises(ValueError, match="has no operation in wflib"):
+        Architecture.from_module(nn.Sequential(nn.Linear(8, 8), layer), example)
+
+
+@pytest.mark.parametrize("layer", KNOWN, ids=lambda layer: type(layer).__name__)
+def test_layers_that_it_calls_known_are_traced(layer):
+    assert Architecture.from_module(nn.Sequential(nn.Linear(8, 8), layer), torch.zeros(1, 4, 8, 8)).operations
 
 
 def test_changes_in_place_are_recorded_in_their_order():

@@ -221,6 +221,16 @@ def test_one_networks_file_among_many(networks, tmp_path):
     with pytest.warns(UserWarning, match=r"left out 2 of 6 files, unreadable: network-0003.safetensors, network-0009.pt"):
         found = Networks.load(tmp_path / "folder", skip_broken=True)
     assert found.names == ("e_2", "e_10", "a/b", "y")
+    optimizer = torch.optim.Adam(networks.modules()[0].parameters())
+    for name, content in {"optimizer": optimizer.state_dict(), "history": {"loss": [1.0]}}.items():
+        torch.save(content, tmp_path / f"folder/{name}.pt")
+    with pytest.warns(UserWarning, match=r"left out 4 of 8 files, unreadable: history.pt, network-0003.*, optimizer.pt"):
+        assert Networks.load(tmp_path / "folder", skip_broken=True).names == found.names
+    (tmp_path / "folder/network-0003.safetensors").write_bytes(whole)
+    (tmp_path / "folder/network-0009.pt").unlink()
+    (tmp_path / "folder/history.pt").unlink()
+    with pytest.raises(ValueError, match=r"optimizer.pt: .* found an optimizer's; .* skip_broken=True leaves"):
+        Networks.load(tmp_path / "folder")
     broken = networks[0]
     broken["linear2.bias"][1] = float("nan")
     (tmp_path / "other").mkdir()
@@ -304,7 +314,7 @@ def test_nothing_to_read_is_told(networks, tmp_path):
             Networks.load(tmp_path / name, ARCHITECTURE)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/b.pt").write_bytes(b"garbage")
-    with pytest.raises(ValueError, match=r"bad: none of 1 files could be read: b.pt"):
+    with pytest.raises(ValueError, match=r"bad: none of 1 files could be read: b.pt; the first: .*b.pt: expected a state"):
         Networks.load(tmp_path / "bad", ARCHITECTURE, skip_broken=True)
     torch.save(networks[0], tmp_path / "model-00001-of-00002.bin")
     with pytest.raises(ValueError, match="is one of 2 parts of a network"):

@@ -78,8 +78,12 @@ def test_of_several_networks_the_key_chooses():
         assert torch.equal(found.weights["linear1.bias"][0], other["0.bias"])
     flat = {f"{part}.{name}": tensor for part, state in content.items() if part != "ema" for name, tensor in state.items()}
     flat |= {f"ema.{name}": tensor for name, tensor in other.items()}
+    for nested in ({"state_dict": flat, "epoch": 3}, {"outer": {"state_dict": flat}}):
+        assert plain_state(nested, "ema").keys() == STATE.keys()
+        with pytest.raises(ValueError, match=r"key: expected one of (state_dict, epoch|outer), got 'emma'"):
+            plain_state(nested, "emma")
     assert plain_state(flat, "ema").keys() == STATE.keys()
-    with pytest.raises(ValueError, match="has 8 tensors"):
+    with pytest.raises(ValueError, match=r"has 8 tensors .*leave them out with key='state_dict'"):
         Networks.from_state_dicts(ARCHITECTURE, [flat])
     with pytest.raises(ValueError, match="key: expected one of state_dict, ema, got 'emma'"):
         Networks.from_state_dicts(ARCHITECTURE, [content], key="emma")

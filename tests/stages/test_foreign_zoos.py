@@ -215,6 +215,13 @@ REFUSED = [
         "train_zoo",
         "zoo.read.snapshot: got 'last'; unknown setting; allowed: activation",
     ),
+    (
+        "none",
+        {"read": {"pattern": "run_."}},
+        {},
+        "train_zoo",
+        "zoo.read.pattern: got 'run_.'; expected named groups: (?P<run>",
+    ),
     ("none", {"format": "lmdb"}, {}, "train_zoo", "zoo.format: got 'lmdb'"),
     ("none", {"read": {"held_out_runs": ["gone"]}}, {}, "train_zoo", "held_out_runs: gone fits none of the runs"),
 ]

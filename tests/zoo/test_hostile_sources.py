@@ -429,7 +429,7 @@ CASES = {
     "a link to nowhere": Dirt(beside("link.pt", lambda p: p.symlink_to(p.parent / "gone.pt")), "link.pt: expected a file"),
     "a name that is no text": Dirt(beside("x", no_text), "expected names of files in UTF-8, found 'net_.*rename it"),
     "tied tensors of other numbers": Dirt(
-        untied_in_one, r"net_2: same.weight is tied to first.weight by the class, but holds other numbers", WITH_TIES
+        untied_in_one, r"net_2.pt: same.weight is tied to first.weight by the class, but holds other numbers", WITH_TIES
     ),
     "a shard without what its index says": Dirt(
         sharded({"fc2.bias": "one.safetensors"}), r"says that one.safetensors holds fc2.bias, which it does not"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tests.zoo import foreign
-from wflib.zoo import FORMATS, Collection, load_zoo, read, save_zoo
+from wflib.zoo import FORMATS, Collection, inspect, load_zoo, read, save_zoo
 
 pytest.importorskip("lmdb", reason="the extra wflib[gpt] is not installed")
 pytest.importorskip("h5py", reason="the extra wflib[hdf5] is not installed")
@@ -134,6 +134,10 @@ def test_ours_are_read_like_any_other(tmp_path):
     again = read(tmp_path / "zoo.safetensors")
     assert torch.equal(again.networks.flat, zoo.networks.flat)
     assert (again.trajectory.tolist(), again.step.tolist()) == (zoo.trajectory.tolist(), zoo.step.tolist())
+    for path in (tmp_path / "theirs", tmp_path / "zoo.safetensors"):
+        assert "0 to 10; initial weights known" in str(inspect(path))
+    save_zoo(tmp_path / "zoo.safetensors", replace(zoo, initial=None))
+    assert "0 to 10; initial weights unknown" in str(inspect(tmp_path / "zoo.safetensors"))
     zoo.networks.save(tmp_path / "stacked.safetensors")
     assert torch.equal(read(tmp_path / "stacked.safetensors").networks.flat, zoo.networks.flat)
 
@@ -181,6 +185,63 @@ def test_runs_and_steps_stand_where_a_pattern_says(tmp_path):
     found = read(tmp_path / "zoo", activation="relu", pattern=pattern, where=["test_accuracy > 0.91"])
     assert found.table["run"].tolist() == ["2", "3"]
     assert found.step.tolist() == [10, 10]
+
+
+def test_a_pattern_names_its_groups(tmp_path):
+    foreign.state_dicts(tmp_path / "zoo", name="run_{0}/epoch_10.pt", count=4)
+    for pattern in (r"run_(\d+)/epoch_(\d+)", "run_", r"(?P<seed>\d)"):
+        with pytest.raises(ValueError, match=r"zoo.read: pattern: expected named groups: \(\?P<run>"):
+            read(tmp_path / "zoo", activation="relu", pattern=pattern)
+    with pytest.raises(ValueError, match=r"zoo.read: pattern: expected a regular expression \(missing \)"):
+        read(tmp_path / "zoo", activation="relu", pattern="(?P<run>")
+
+
+def test_text_is_no_figure_to_compare(tmp_path):
+    foreign.state_dicts(tmp_path / "zoo", name="run_{0}_acc0.9{0}.pt", count=4)
+    asked = {"activation": "relu", "pattern": r"run_(?P<run>\d+)_acc(?P<test_accuracy>[\d.]+)"}
+    with pytest.raises(ValueError, match=r"asks for 'test_accuracy', expected numbers, found text such as '0.90.'"):
+        read(tmp_path / "zoo", **asked, where=["test_accuracy > 0.91"])
+    with pytest.raises(ValueError, match=r"asks for 'accuracy'; the figures of merit here are step\."):
+        read(tmp_path / "zoo", **asked, where=["accuracy > 0.91"])
+
+
+SNAPSHOTS = {
+    "run_{0}/epoch_{1}.pt": r"(?P<run>.+)/epoch_(?P<step>\d+)",
+    "run_{0}/epoch_{1}_acc0.9{1}.pt": r"(?P<run>.+)/epoch_(?P<step>\d+)",
+    "run_{0}/checkpoint-{1}/model.pt": r"(?P<run>.+)/checkpoint\-(?P<step>\d+)",
+    "version_{0}/checkpoints/epoch={1}-step={1}00.ckpt": r"(?P<run>.+)/epoch=(?P<step>\d+)",
+    "net_iter{1}_seed{0}.pt": r"iter(?P<step>\d+)[-_/]?(?P<run>.+)\.\w+$",
+}
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_names_that_look_like_snapshots_are_told_with_a_pattern(name, tmp_path):
+    for run in range(3):
+        for step in (10, 20):
+            path = tmp_path / "zoo" / name.format(run, step)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(foreign.seeded(foreign.mnist_perceptron, 100 * run + step).state_dict(), path)
+    with pytest.warns(UserWarning, match="6 files, each a run of its own, look like snapshots of 3 ") as caught:
+        assert read(tmp_path / "zoo", activation="relu").table["run"].nunique() == 6
+    pattern = SNAPSHOTS[name]
+    assert f"pattern=r'{pattern}'" in str(caught[0].message)
+    assert "look like snapshots of 3" in str(inspect(tmp_path / "zoo"))
+    found = read(tmp_path / "zoo", activation="relu", pattern=pattern)  # a warning would be an error
+    assert found.trajectory.tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.step.tolist() == [10, 20] * 3
+    assert len(read(tmp_path / "zoo", activation="relu", trajectories="each")) == 6
+
+
+def test_a_pattern_of_steps_alone_leaves_each_file_a_run(tmp_path):
+    foreign.state_dicts(tmp_path / "zoo", name="run_7/epoch_{}.pt", count=3)
+    with pytest.warns(UserWarning, match="3 files, each a run of its own, look like snapshots of 1 "):
+        read(tmp_path / "zoo", activation="relu", pattern=r"epoch_(?P<step>\d+)")
+
+
+@pytest.mark.parametrize("name", ["network_{}.pt", "seed{}/model.pt", "seed{}/epoch_10.pt", "lr0.{}/step_5.pt", "deep{}.pt"])
+def test_networks_that_are_numbered_are_runs(name, tmp_path):
+    foreign.state_dicts(tmp_path / "zoo", name=name, count=3)
+    assert read(tmp_path / "zoo", activation="relu").table["run"].nunique() == 3  # a warning would be an error
 
 
 def test_checkpoints_of_one_fine_tuned_run_are_one_trajectory(tmp_path):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from wflib.config.base import Count, Section
 
@@ -32,7 +33,8 @@ class ReadConfig(Section):
     )
     key: str | None = Field(None, description="Entry of a checkpoint that holds the network, where several could.")
     pattern: str | None = Field(
-        None, description="Regular expression of file paths with groups run, step, or names of figures of merit."
+        None,
+        description="Regular expression of file paths with named groups run, step, or figures of merit, as (?P<run>\\d+).",
     )
     precision: Literal["float32", "float64", "as-is"] = Field(
         "float32", description="What weights become; flows compute in float32, whatever is read."
@@ -60,3 +62,15 @@ class ReadConfig(Section):
     held_out_runs: Annotated[list[str], Field(min_length=1)] | None = Field(
         None, description="Names of the runs that no flow sees, with * and ?; null for a share drawn by the seed."
     )
+
+    @field_validator("pattern")
+    @classmethod
+    def names_something(cls, pattern: str | None) -> str | None:
+        """A pattern without named groups would say nothing, and each file would be a run of its own."""
+        try:
+            named = pattern is None or re.compile(pattern).groupindex.keys() - {"seed"}
+        except re.error as error:
+            raise ValueError(f"expected a regular expression ({error})") from error
+        if not named:
+            raise ValueError("expected named groups: (?P<run>\\d+), (?P<step>\\d+), or figures, (?P<loss>[\\d.]+)")
+        return pattern

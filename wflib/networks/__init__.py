@@ -1,5 +1,6 @@
 """Many networks as one object: state dicts, modules, files, and how well they predict."""
 
+from wflib.networks.beside import tied_names
 from wflib.networks.finite import LEAVE_OUT, finite_networks, require_finite
 from wflib.networks.networks import Networks
 from wflib.networks.scoring import (
@@ -15,7 +16,7 @@ from wflib.networks.scoring import (
     wrong_predictions,
 )
 from wflib.networks.stacked_module import StackedModule
-from wflib.networks.templates import states_for, tied_names
+from wflib.networks.templates import states_for
 
 __all__ = [
     "LEAVE_OUT",

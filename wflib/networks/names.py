@@ -92,7 +92,8 @@ def match(architecture: Architecture, shapes: Shapes, names: Mapping[str, str] |
     """
     ours = {spec.name: architecture.shape(spec.name) for spec in architecture.tensors}
     if len(shapes) != len(ours):
-        raise ValueError(f"has {len(shapes)} tensors ({listed(shapes)}); the architecture has {len(ours)} ({listed(ours)}).")
+        counts = f"has {len(shapes)} tensors ({listed(shapes)}); the architecture has {len(ours)} ({listed(ours)})"
+        raise ValueError(f"{counts}; {counted_otherwise(shapes, len(ours))}.")
     found = chosen_by(names, shapes, ours) if names else {}
     for plain in unwrapped(shapes):
         rest = {plain[given]: given for given in shapes if given not in found.values()}
@@ -107,6 +108,18 @@ def match(architecture: Architecture, shapes: Shapes, names: Mapping[str, str] |
         matched = match_shapes(missing, {name: shapes[given] for name, given in rest.items()})
         found |= {name: rest[other] for name, other in matched.items()}
     return found
+
+
+def counted_otherwise(names: Collection[str], count: int) -> str:
+    """What helps where a network has other than so many tensors."""
+    if len(names) < count:
+        return "give the architecture of these networks"
+    first = [name.partition(".")[0] for name in names if name.count(".") > 1]
+    if parts := [part for part in dict.fromkeys(first) if first.count(part) == count]:
+        alone = f"where they are no part of the network, as a loss's weights, leave them out with key={parts[0]!r}"
+    else:
+        alone = "else save the network alone"
+    return f"where the others are constants or tied, give an instance of their class as module=…; {alone}"
 
 
 def check_orientation(architecture: Architecture, given: Mapping[str, str]) -> None:

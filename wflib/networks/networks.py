@@ -288,7 +288,7 @@ class Networks(Sequence[dict[str, Tensor]]):
             module: Likewise.
             key: Likewise.
             dtype: Likewise.
-            skip_broken: Leave out files that cannot be read and networks with NaN or infinity, with warnings that name them.
+            skip_broken: Leave out files of no network that can be read, and networks with NaN or infinity; warnings tell.
 
         Raises:
             ValueError: Nothing to read, another architecture than the file's, or tensors that do not fit; names the file.

@@ -91,7 +91,7 @@ def read_files(path: Path, key: str | None, skip_broken: bool) -> list[StateFile
     Args:
         path: File or folder.
         key: Which entry of a checkpoint holds the network.
-        skip_broken: Leave out files of a folder that cannot be read.
+        skip_broken: Leave out files of a folder that cannot be read, or hold no network.
 
     Returns:
         At least one. Warns of what is no file of networks, and of what was broken.
@@ -109,16 +109,17 @@ def read_files(path: Path, key: str | None, skip_broken: bool) -> list[StateFile
         raise ValueError(f"{path}: expected files that end in {listed(SUFFIXES)}, found {found}.")
     if left_out:
         warnings.warn(f"{path}: left out {len(left_out)} that are no networks: {listed(left_out, 5)}.", stacklevel=4)
-    files, broken = [], []
+    files, broken, first = [], [], ""
     for file in paths:
         try:
             files.append(read_file(file, key))
-        except BrokenFileError as error:
+        except ValueError as error:  # no network, as an optimizer's state, is left out like a damaged file
             if not skip_broken:
                 raise ValueError(f"{error} Of a folder, skip_broken=True leaves such files out.") from error
             broken.append(file.relative_to(path).as_posix())
+            first = first or str(error)
     if not files:
-        raise ValueError(f"{path}: none of {len(paths)} files could be read: {listed(broken, 5)}.")
+        raise ValueError(f"{path}: none of {len(paths)} files could be read: {listed(broken, 5)}; the first: {first}")
     if broken:
         warnings.warn(
             f"{path}: left out {len(broken)} of {len(paths)} files, unreadable: {listed(broken, 5)}.", stacklevel=4

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture
+from wflib.architecture import Architecture, is_perceptron
+from wflib.networks.beside import beside
+from wflib.networks.examples import random_inputs
 from wflib.networks.names import listed, match, units, unwrapped
 from wflib.networks.states import is_counter
-from wflib.rng import generator
 
 __all__ = ["names_by_running"]
 
-EXAMPLES, CHECKED, TOLERANCE = 16, 8, 1e-8
+CHECKED, TOLERANCE = 8, 1e-8
 
 
 def names_by_running(
@@ -29,7 +30,7 @@ def names_by_running(
     Args:
         architecture: What the networks shall be.
         module: An instance of their class, left as it is: a copy runs, in double precision and evaluation mode.
-        states: Flat state dicts with one set of names; the first, the last and some between are checked.
+        states: Own parts of flat state dicts, with one set of names; the first, the last and some between are checked.
         names: Given name → the architecture's, where the caller knows; then running only checks.
 
     Returns:
@@ -38,15 +39,13 @@ def names_by_running(
     Raises:
         ValueError: The module does not take the tensors or the inputs, or computes something else; says by how much.
     """
-    if not isinstance(module, nn.Module):
-        raise ValueError(f"module: expected an instance of torch.nn.Module, got {module!r}; make one, as MyNetwork().")
     try:
         runner = copy.deepcopy(module).to("cpu", torch.float64).eval()
     except Exception as error:  # anything: the module is not ours
         said = " ".join(str(error).split())
         raise ValueError(f"module: copying it failed: {said}; give one freshly made, as MyNetwork().") from error
-    inputs = torch.randn(EXAMPLES, *architecture.inputs, generator=generator(0, "module"), dtype=torch.float64)
-    own_names = names_in_module(runner, states[0])
+    inputs = random_inputs(architecture)
+    own_names = names_in_module(architecture, runner, states[0])
     order = run(runner, {own_names[given]: tensor for given, tensor in states[0].items()}, inputs)[1]
     shapes = {given: tuple(tensor.shape) for given, tensor in states[0].items()}
     found = match(architecture, shapes, names or by_order(architecture, order, own_names))
@@ -57,9 +56,11 @@ def names_by_running(
     return {given: name for name, given in found.items()}
 
 
-def names_in_module(runner: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
+def names_in_module(architecture: Architecture, runner: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
     """Given name → the module's, which may lack what wrappers put in front."""
-    expected = [name for name, value in runner.state_dict().items() if not is_counter(name, value)]
+    tied, constants = beside(architecture, runner)
+    aside = constants.keys() | tied.keys()
+    expected = [name for name, value in runner.state_dict().items() if not is_counter(name, value) and name not in aside]
     for plain in unwrapped(state):
         if set(plain.values()) == set(expected):
             return plain
@@ -91,6 +92,8 @@ def run(runner: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> tuple
 
 def by_order(architecture: Architecture, order: list[str], own_names: Mapping[str, str]) -> dict[str, str] | None:
     """Names by execution, None where layers run twice or tensors are used without one: then names and shapes must do."""
+    if not is_perceptron(architecture):
+        return None
     given = {
         part: [name for name, own in own_names.items() if own.rpartition(".")[0] == part] for part in dict.fromkeys(order)
     }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture import Architecture, Weights
+from wflib.networks.beside import own_part
 from wflib.networks.names import check_orientation, listed, match
 from wflib.networks.running import names_by_running
 from wflib.networks.states import check_floating, plain_state
@@ -42,7 +43,7 @@ def stack_states(
     parts, labels = [], [f"Networks: state dict {index}" for index in range(len(states))]
     for label, state in zip(labels, states, strict=True):
         try:
-            parts.append(plain_state(state, key))
+            parts.append(own_part(architecture, plain_state(state, key), module))
             if (count := networks_in(architecture, parts[-1])) is not None:
                 raise ValueError(f"holds {count} stacked networks; use Networks(architecture, weights).")
         except ValueError as error:
@@ -79,7 +80,12 @@ def stack(
             f"Networks: dtype must be a floating-point one of 16 bits or more such as torch.float32, got {dtype}."
         )
     known: dict[frozenset[str], Mapping[str, str] | None] = {}
-    found = []
+    found, parts = [], list(parts)
+    for place, label in enumerate(labels):
+        try:
+            parts[place] = own_part(architecture, parts[place], module)
+        except ValueError as error:
+            raise ValueError(f"{label}: {error}") from error
     for label, part in zip(labels, parts, strict=True):
         try:
             alike = frozenset(part)

@@ -29,7 +29,8 @@ def plain_state(content: Any, key: str | None = None) -> dict[str, Tensor]:
 
     Args:
         content: A state dict, or mappings around one, as ``{"state_dict": …, "epoch": 3}``.
-        key: Which entry holds the network, where several could; its names' first part where all are in one mapping.
+        key: Which entry holds the network, where several could; its names' first part where all are in one mapping, also
+            inside of others.
 
     Returns:
         Name → tensor, without counters such as ``num_batches_tracked`` and what is no tensor.
@@ -106,10 +107,17 @@ def own_tensors(content: Mapping[Any, Any]) -> dict[str, Tensor]:
 
 
 def entry(content: Mapping[Any, Any], key: str) -> Any:
-    if isinstance(key, Hashable) and key in content:
-        return content[key]
-    if inside := {name: value for name, value in content.items() if str(name).startswith(f"{key}.")}:
-        return {name.removeprefix(f"{key}."): value for name, value in inside.items()}
+    """What a key names: an entry, or those whose names begin with it, here or in the one mapping inside with a network."""
+    where = content
+    for _ in range(DEEPEST):
+        if isinstance(key, Hashable) and key in where:
+            return where[key]
+        if inside := {name: value for name, value in where.items() if str(name).startswith(f"{key}.")}:
+            return {name.removeprefix(f"{key}."): value for name, value in inside.items()}
+        inner = [value for name, value in where.items() if holds_weights(name, value)]
+        if len(inner) != 1:
+            break
+        (where,) = inner
     raise ValueError(f"key: expected one of {listed(content)}, got {key!r}.")
 
 
@@ -165,6 +173,9 @@ def check_floating(tensors: Mapping[str, Any]) -> None:
     if wrong := [f"{name} of type {type(one).__name__}" for name, one in tensors.items() if not isinstance(one, Tensor)]:
         raise ValueError(f"expected tensors, found {listed(wrong)}; use torch.from_numpy or torch.tensor.")
     if wrong := [f"{name} of {tensor.dtype}" for name, tensor in tensors.items() if not tensor.is_floating_point()]:
-        raise ValueError(f"expected floating-point weights, found {listed(wrong)}; dequantize or convert them first.")
+        raise ValueError(
+            f"expected floating-point weights, found {listed(wrong)}; dequantize or convert them "
+            "first, or where they are constants of their class give an instance of it as module=…."
+        )
     if wrong := [name for name, tensor in tensors.items() if tensor.layout != torch.strided or tensor.is_meta]:
         raise ValueError(f"expected dense tensors that hold numbers, found sparse or meta ones: {listed(wrong)}.")

@@ -8,23 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture import Architecture, is_perceptron
+from wflib.networks.beside import tied_names
+from wflib.networks.examples import random_inputs
 from wflib.networks.names import listed, match
 from wflib.networks.networks import Networks
-from wflib.networks.running import EXAMPLES, check_outputs, names_by_running, run
+from wflib.networks.running import check_outputs, names_by_running, run
 from wflib.networks.states import is_counter
 from wflib.rng import generator
 
-__all__ = ["states_for", "tied_names"]
-
-
-def tied_names(module: nn.Module) -> dict[str, str]:
-    """Names of parameters that a class ties to others → the first of their names."""
-    found: dict[str, str] = {}
-    first: dict[int, str] = {}
-    for name, tensor in module.named_parameters(remove_duplicate=False):
-        if first.setdefault(id(tensor), name) != name:
-            found[name] = first[id(tensor)]
-    return found
+__all__ = ["states_for"]
 
 
 def states_for(networks: Networks, module: nn.Module) -> list[dict[str, Tensor]]:
@@ -106,6 +98,6 @@ def verify(
     runner = copy.deepcopy(module).double().eval()
     state = {names[name]: tensor for name, tensor in weights.items()}
     state |= {name: state[first] for name, first in tied.items() if first in state}
-    inputs = torch.randn(EXAMPLES, *architecture.inputs, generator=generator(0, "module"), dtype=torch.float64)
+    inputs = random_inputs(architecture)
     expected = run(runner, state, inputs)[0]
     check_outputs(architecture.forward({name: tensor[None] for name, tensor in weights.items()}, inputs)[0], expected)

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture, Weights
-from wflib.networks import tied_names
+from wflib.networks.beside import own_part
 from wflib.networks.names import check_orientation, listed, match
-from wflib.networks.states import is_counter
 from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, architecture_of
 from wflib.zoo.sources.files import total_bytes
 from wflib.zoo.sources.leaving_out import BROKEN, OTHER, unusable
@@ -38,16 +37,12 @@ class Assembly:
     Attributes:
         architecture: Of every network.
         weights: (networks, *shape).
-        aliases: Names of tensors that the user's class ties to others, which are left aside.
-        constants: Buffers of the user's class that are part of the architecture, which must be the same in every network.
         exact: Whether precision grows to that of any network's, rather than that networks are rounded.
         mappings: Names and shapes of a network's tensors → the architecture's name → theirs.
     """
 
     architecture: Architecture
     weights: Weights
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    constants: Mapping[str, Tensor] = field(default_factory=dict)
     exact: bool = False
     mappings: dict[Signature, dict[str, str]] = field(default_factory=dict)
 
@@ -59,9 +54,7 @@ class Assembly:
         """
         key = signature(tensors)
         if key not in self.mappings:
-            aside = {name for name, first in self.aliases.items() if first in tensors} | set(self.constants)
-            shapes = {name: shape for name, shape in key if name not in aside}
-            found = match(self.architecture, shapes)
+            found = match(self.architecture, dict(key))
             check_orientation(self.architecture, found)
             self.mappings[key] = found
         return self.mappings[key]
@@ -72,12 +65,6 @@ class Assembly:
         Raises:
             ValueError: They do not fit the architecture or the precision.
         """
-        for name, constant in self.constants.items():
-            if name in tensors and not torch.equal(tensors[name], constant.expand_as(tensors[name])):
-                raise ValueError(f"{name} is a constant of the class, whose numbers are others in the file")
-        for name, first in self.aliases.items():
-            if name in tensors and first in tensors and not same_numbers(tensors[name], tensors[first]):
-                raise ValueError(f"{name} is tied to {first} by the class, but holds other numbers in the file")
         if self.exact:
             dtype = widest((*self.weights.values(), *tensors.values()))
             self.weights = {name: tensor.to(dtype) for name, tensor in self.weights.items()}
@@ -88,11 +75,6 @@ class Assembly:
                 raise ValueError(
                     f"{given}: numbers too large for {target.dtype}; read them with zoo.read.precision: float64"
                 )
-
-
-def same_numbers(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same numbers, NaN included."""
-    return one.shape == other.shape and torch.allclose(one.double(), other.double(), 0, 0, equal_nan=True)
 
 
 def widest(tensors: Iterable[Tensor]) -> torch.dtype:
@@ -152,12 +134,12 @@ def assembled(
         if assembly is None:
             first = chosen[0]
             architecture = architecture or architecture_of(source, request, contents, tensors)
-            assembly = Assembly(
-                architecture,
-                allocate(request, architecture, tensors, most),
-                *set_aside(request, architecture),
-                exact=request.config.precision not in DTYPES,
-            )
+            weights = allocate(request, architecture, tensors, most)
+            assembly = Assembly(architecture, weights, exact=request.config.precision not in DTYPES)
+        try:
+            tensors = own_part(assembly.architecture, tensors, request.module)
+        except ValueError as error:
+            raise ValueError(f"{request.path}: {told(rows, chosen[0])}: {error}") from error
         try:
             assembly.mapping(tensors)
         except ValueError as error:
@@ -224,15 +206,6 @@ def parts(
             contents.first_error = contents.first_error or str(error)
             continue
         yield chosen, tensors
-
-
-def set_aside(request: Request, architecture: Architecture) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """What a user's class has besides the architecture's tensors: names tied to others, and constants."""
-    if request.module is None:
-        return {}, {}
-    tied, known = tied_names(request.module), dict(architecture.shapes)
-    rest = {name: tensor for name, tensor in request.module.state_dict().items() if name not in known and name not in tied}
-    return tied, {name: tensor for name, tensor in rest.items() if not is_counter(name, tensor)}
 
 
 def allocate(request: Request, architecture: Architecture, first: Mapping[str, Tensor], count: int) -> Weights:

@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -88,6 +89,7 @@ class Contents:
         starts: Rows of what runs began with where that is none of their networks; None where ``rows`` say it.
         metadata: What a zoo of these networks says as theirs did: recipe, distribution of initial weights.
         copies: Networks that were read and are the same as one of another run.
+        doubts: What the labels may have wrong, with its remedy.
     """
 
     rows: pd.DataFrame
@@ -97,6 +99,7 @@ class Contents:
     starts: pd.DataFrame | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     copies: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     def leave_out(self, reason: str, names: Iterable[str]) -> None:
         """Remember what does not come along."""
@@ -242,6 +245,11 @@ def architecture_of(source: Source, request: Request, contents: Contents, first:
             f"{request.path}: no network of the format {source.name} follows from its settings and tensors "
             f"({said.rstrip('.')}); zoo.read.module says what the networks are."
         ) from error
+    if request.inputs is not None and prod(request.inputs) != prod(found.inputs):  # images may come flat
+        raise ValueError(
+            f"{request.path}: zoo.read.inputs says that one example is {request.inputs}, but the networks take "
+            f"{found.inputs}; leave it out."
+        )
     return found
 
 

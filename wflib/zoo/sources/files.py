@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wflib.networks.beside import own_part
 from wflib.networks.guards import refuse_expanded, refuse_no_file
 from wflib.networks.names import listed
 from wflib.networks.reading import StateFile, read_file, read_torch_file
 from wflib.networks.states import check_floating, is_counter, plain_state
 from wflib.storage import ArtifactError, load_tensors
-from wflib.zoo.sources.base import BrokenFileError
+from wflib.zoo.sources.base import BrokenFileError, Request
 
 __all__ = [
     "is_shard_index",
@@ -183,17 +184,23 @@ def untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def stacked_files(paths: Sequence[Path], key: str | None) -> dict[str, Tensor]:
-    """One network's tensors (1, *shape), of one file.
+def stacked_files(paths: Sequence[Path], request: Request) -> dict[str, Tensor]:
+    """One network's tensors (1, *shape), of one file, without what is known to be constants or tied.
 
     Raises:
         BrokenFileError: It cannot be read, or holds something else than a network.
+        ValueError: Constants or tied tensors hold other numbers than the class says.
     """
     (path,) = paths
     try:
-        tensors = read_state(path, key).tensors
+        tensors: Mapping[str, Tensor] = read_state(path, request.config.key).tensors
     except ValueError as error:
         raise BrokenFileError(str(error)) from error
+    try:
+        if request.architecture is not None:
+            tensors = own_part(request.architecture, tensors, request.module)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     try:
         check_floating(tensors)
     except ValueError as error:

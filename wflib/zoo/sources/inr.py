@@ -68,7 +68,7 @@ class INR(Source):
 
     def load(self, request: Request, places: Sequence[Path]) -> Mapping[str, Tensor]:
         """A file's state dict."""
-        found = stacked_files(places, request.config.key)
+        found = stacked_files(places, request)
         maker = maker_of(places[0], found)
         self.maker = self.maker or maker
         if maker != self.maker:

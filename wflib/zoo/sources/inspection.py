@@ -20,9 +20,8 @@ from wflib.networks.names import listed
 from wflib.storage import ArtifactError, header_text, read_header
 from wflib.symmetry import Symmetries
 from wflib.zoo.sources.assembly import assemble, with_one_architecture
-from wflib.zoo.sources.base import LABELS, Request
-from wflib.zoo.sources.modules import module_and_inputs, traced
-from wflib.zoo.sources.reading import recognized
+from wflib.zoo.sources.base import LABELS
+from wflib.zoo.sources.reading import asked, beginnings, recognized
 from wflib.zoo.sources.selection import select
 
 __all__ = ["Inspection", "inspect"]
@@ -72,17 +71,14 @@ def inspect(
     if (kind := artifact_kind(path)) is not None:
         return Inspection(path, (("path", str(path)), *kind), None)
     source = recognized(path, format)()
-    given = module if module is not None else config.module
-    instance, shape = (None, None) if given is None else module_and_inputs(given, config.inputs)
-    architecture = None if instance is None else traced(instance, shape, config.task_type)
-    request = Request(path, config, architecture, instance, shape or (tuple(config.inputs) if config.inputs else None))
+    request = asked(path, config, module=module)
     lines = [("path", str(path)), ("size", size_text(path)), ("format", f"{source.name}: {source.what}")]
     try:
         contents = source.contents(request)
         rows = select(path, contents, config)
     except ValueError as error:
         return Inspection(path, (*lines, ("to read it", str(error))), None)
-    lines += counted(rows) + figures(rows)
+    lines += counted(rows, beginnings(contents, rows) is not None) + figures(rows)
     lines += [(name, str(value)) for name, value in contents.facts.items()]
     try:
         rows = with_one_architecture(source, request, contents, rows)
@@ -95,6 +91,7 @@ def inspect(
     except ValueError as error:
         lines.append(("to read it", str(error)))
         architecture = None
+    lines += [("doubtful", doubt) for doubt in contents.doubts]
     lines += [("left out", f"{len(names)} {reason}: {listed(names, 3)}") for reason, names in contents.left_out.items()]
     return Inspection(path, tuple(lines), architecture)
 
@@ -130,8 +127,8 @@ def size_text(path: Path) -> str:
     return f"{len(files):,} files, {total / 1e6:,.1f} MB"
 
 
-def counted(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """Networks, runs and steps."""
+def counted(rows: pd.DataFrame, began: bool) -> list[tuple[str, str]]:
+    """Networks, runs and steps, and whether it is known what all runs began with."""
     runs, steps = rows["run"].nunique(), rows["step"]
     each = rows.groupby("run").size()
     found = [("networks", f"{len(rows):,}")]
@@ -139,8 +136,7 @@ def counted(rows: pd.DataFrame) -> list[tuple[str, str]]:
         ("trajectories", f"{runs:,}, {each.min()} to {each.max()} networks each: {listed(rows['run'].unique(), 3)}")
     )
     if steps.max() > 0:
-        began = "known" if rows["initial"].any() else "unknown"
-        found.append(("steps", f"{steps.min()} to {steps.max()}; initial weights {began}"))
+        found.append(("steps", f"{steps.min()} to {steps.max()}; initial weights {'known' if began else 'unknown'}"))
     return found
 
 

@@ -72,7 +72,7 @@ class ModelZoo(Source):
 
     def load(self, request: Request, places: Sequence[Path]) -> Mapping[str, Tensor]:
         """A checkpoint's state dict."""
-        return stacked_files(places, request.config.key)
+        return stacked_files(places, request)
 
     def architecture(self, request: Request, contents: Contents, first: Mapping[str, Tensor]) -> Architecture:
         """CNN-s and CNN-l by ``model::type``, with ``model::nlin``; others are the user's to say."""

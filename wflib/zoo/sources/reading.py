@@ -24,7 +24,7 @@ from wflib.zoo.sources.hdf5 import HDF5
 from wflib.zoo.sources.inr import INR
 from wflib.zoo.sources.leaving_out import BROKEN, DIVERGED, NEGATIVE, OTHER, copies, copies_text, fingerprints
 from wflib.zoo.sources.modelzoo import ModelZoo
-from wflib.zoo.sources.modules import module_and_inputs, traced
+from wflib.zoo.sources.modules import module_and_example, shape_of, traced
 from wflib.zoo.sources.own import Own
 from wflib.zoo.sources.selection import select
 from wflib.zoo.sources.small_cnn_zoo import SmallCNNZoo
@@ -144,11 +144,12 @@ def asked(
     inputs: Sequence[int] | None = None,
 ) -> Request:
     """What the arguments of :func:`read` ask for; a class of the caller's is traced."""
-    shape = tuple(inputs or config.inputs or ()) or None
+    shape = shape_of(inputs if inputs is not None else config.inputs)
     instance = None
     if module is not None or config.module is not None:
-        instance, shape = module_and_inputs(module if module is not None else config.module, shape)
-        architecture = architecture or traced(instance, shape, config.task_type)
+        instance, example = module_and_example(module if module is not None else config.module, shape)
+        architecture = architecture or traced(instance, example, config.task_type)
+        shape = None if example is None else tuple(example.shape[1:])
     return Request(path, config, architecture, instance, shape)
 
 
@@ -224,10 +225,12 @@ def names(rows: pd.DataFrame) -> tuple[str, ...] | None:
 
 
 def warn_of(path: Path, contents: Contents) -> None:
-    """Say what one would not expect to be left out."""
+    """Say what one would not expect to be left out, or to be a run."""
     for reason in (BROKEN, DIVERGED, NEGATIVE, OTHER):
         if left := contents.left_out.get(reason):
             warnings.warn(f"{path}: left out {len(left)} {reason}: {listed(left, 5)}.", stacklevel=3)
+    for doubt in contents.doubts:
+        warnings.warn(f"{path}: {doubt}", stacklevel=3)
     if contents.copies:
         warnings.warn(f"{path}: {copies_text(contents.copies)}", stacklevel=3)
 

@@ -112,16 +112,21 @@ def figure(path: object, rows: pd.DataFrame, name: str, option: str) -> pd.Serie
     """A column of numbers.
 
     Raises:
-        ValueError: There is none of this name, or it is empty; says which there are.
+        ValueError: There is none of this name, it is empty, or text; says which there are, or an example.
     """
-    known = [column for column in rows if column not in (*LABELS, "order")]
     if name == "step":
         return rows["step"]
-    if name not in known or not pd.api.types.is_numeric_dtype(rows[name]) or rows[name].isna().all():
+    filled = rows.drop(columns=[*LABELS, "order"], errors="ignore").dropna(axis="columns", how="all")
+    known = [str(column) for column in filled if pd.api.types.is_numeric_dtype(filled[column])]
+    if name in known:
+        return rows[name]
+    if name in filled:
+        text = next(value for value in filled[name] if isinstance(value, str))
         raise ValueError(
-            f"{path}: {option} asks for {name!r}; the figures of merit here are {listed(['step', *known]) or 'none'}."
+            f"{path}: {option} asks for {name!r}, expected numbers, found text such as {text!r}; where zoo.read.pattern "
+            "takes it from paths, let its group end with the number."
         )
-    return rows[name]
+    raise ValueError(f"{path}: {option} asks for {name!r}; the figures of merit here are {listed(['step', *known])}.")
 
 
 def holds(path: object, rows: pd.DataFrame, condition: str) -> pd.Series:

@@ -1,7 +1,8 @@
 """Folders of state dicts as people keep them, one file a network: DeepWeightFlow, p-diff, RPG, one's own.
 
 What the networks are comes from a class (``zoo.read.module``), or for perceptrons from shapes and an asked-for activation.
-``zoo.read.pattern`` says where runs, steps and figures of merit stand in paths; without one each file is a run of its own.
+``zoo.read.pattern`` says where runs, steps and figures of merit stand in paths; without one each file is a run of its own,
+with a warning where names look like snapshots of fewer runs.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ __all__ = ["StateDicts"]
 
 FINE_TUNED = re.compile(r"(?P<step>\d+)_acc(?P<test_accuracy>[0-9.]+)_(?P<seed>seed\d+)_.*")
 """Names of p-diff and RPG: checkpoints of one fine-tuned run."""
+SNAPSHOT = re.compile(
+    r"(?<![a-z])(?P<word>epochs?|ep|steps?|iter(?:ation)?s?|checkpoint|ckpt|snapshot)(?P<sign>[-_=.]?)(?P<step>\d+)",
+    re.IGNORECASE,
+)
+"""A number by which snapshots of one run differ."""
+FIGURE = re.compile(r"(acc(?:uracy)?|loss)([-_=]?)\d+\.\d+", re.IGNORECASE)
 PREPROCESSED = (
     "Collections that others have preprocessed pickle classes of their own: give the raw folder of checkpoints behind it."
 )
@@ -59,6 +66,8 @@ class StateDicts(Source):
         names = [file.relative_to(root).as_posix() if root.is_dir() else file.name for file in files]
         rows = labels(root, names, files, request.config.pattern)
         found = Contents(rows)
+        if request.config.trajectories != "each":
+            found.doubts += doubts([str(run) for run in rows["run"]], names)
         found.leave_out("files that are no networks", (name for name in left_out if root / name not in indices))
         return found
 
@@ -69,7 +78,7 @@ class StateDicts(Source):
             BrokenFileError: It cannot be read.
         """
         try:
-            return stacked_files(places, request.config.key)
+            return stacked_files(places, request)
         except BrokenFileError as error:
             if not places[0].name.startswith(("dataset", "data.")):
                 raise
@@ -95,12 +104,9 @@ def labels(root: Path, names: Sequence[str], files: Sequence[Path], pattern: str
     """Runs, steps and figures of merit by what paths say.
 
     Raises:
-        ValueError: No regular expression, or one that does not fit a path.
+        ValueError: A pattern that does not fit a path, or has groups that are no figures.
     """
-    try:
-        given = None if pattern is None else re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"zoo.read.pattern: expected a regular expression, got {pattern!r} ({error}).") from error
+    given = None if pattern is None else re.compile(pattern)
     if reserved := ({*LABELS, "order"} - {"run", "step"}) & set(given.groupindex if given else ()):
         raise ValueError(
             f"{root}: zoo.read.pattern: groups {listed(sorted(reserved))} would be taken for labels of ours; rename them."
@@ -126,6 +132,41 @@ def labels(root: Path, names: Sequence[str], files: Sequence[Path], pattern: str
             row |= {"run": run, "step": int(step)} | {key: number(value) for key, value in told.items()}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def doubts(runs: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """What to say where runs, which count for themselves, look like snapshots of fewer ones; empty where they do not."""
+    alike: dict[str, dict[str, str]] = {}
+    for run, path in zip(runs, paths, strict=True):
+        if SNAPSHOT.search(run):
+            whole, steps = SNAPSHOT.sub("#", FIGURE.sub("", run)), str(SNAPSHOT.findall(run))
+            alike.setdefault(whole, {}).setdefault(steps, path)
+    several = [list(found.values()) for found in alike.values() if len(found) > 1]
+    if not several:
+        return []
+    files = [path for paths in several for path in paths]
+    pattern = naming(files, len(several))
+    return [
+        f"{len(files)} files, each a run of its own, look like snapshots of {len(several)} ({listed(files, 3)}): flows "
+        f"would learn from snapshots of runs that are held out. Say zoo.read.pattern (pattern=r'{pattern}'), "
+        "or where they are runs, zoo.read.trajectories: each."
+    ]
+
+
+def naming(paths: Sequence[str], runs: int) -> str:
+    """A pattern by which paths are snapshots of so many runs."""
+    for found in SNAPSHOT.finditer(paths[0]):
+        lead = re.sub(r"[^\W_]", "", paths[0][: found.start()][-1:])
+        number = rf"{re.escape(found['sign'])}(?P<step>\d+)"
+        for pattern in (
+            rf"(?P<run>.+){re.escape(lead)}{found['word']}{number}",
+            rf"(?P<run>{found['word']}){number}",
+            rf"{found['word']}{number}[-_/]?(?P<run>.+)\.\w+$",
+        ):
+            told = [(match["run"], match["step"]) for path in paths if (match := re.search(pattern, path))]
+            if len(set(told)) == len(paths) and len({run for run, _ in told}) == runs:
+                return pattern
+    return r"(?P<run>…)…(?P<step>\d+)"
 
 
 def number(text: str) -> float | str:
