@@ -449,6 +449,14 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: train_zoo(ARCHITECTURE, DATASET, SETTINGS.zoo.model_copy(update={"learning_rate": 1e30})),
         "zoo.learning_rate",
     ),
+    "train_zoo NaN": (
+        lambda: train_zoo(ARCHITECTURE, replace(DATASET, train=Split(SPLIT.inputs / 0, SPLIT.targets)), SETTINGS.zoo),
+        "train_zoo: train inputs expected finite numbers, found 100 NaN or infinite ones",
+    ),
+    "train_zoo labels from one": (
+        lambda: train_zoo(ARCHITECTURE, replace(DATASET, train=Split(SPLIT.inputs, SPLIT.targets + 1)), SETTINGS.zoo),
+        r"train_zoo: train targets expected class indices 0 … 1 .*targets - targets.min\(\)",
+    ),
     # flows
     "FlowTrainer nothing held out": (lambda: trainer(zoo(held_out=torch.zeros(12).bool())), "none of 12 networks held out"),
     "FlowTrainer all held out": (lambda: trainer(zoo(held_out=torch.ones(12).bool())), "all of 12 networks held out"),

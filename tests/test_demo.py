@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,26 @@ def test_few_networks_are_not_tested(tmp_path):
 def test_other_geometries_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"flow\.geometry expected euclidean, got geometric"):
         run_demo(tmp_path / "demo.html", tmp_path, small_settings(flow={"geometry": "geometric"}))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("task", ["none", "diabetes"])
+def test_other_tasks_are_refused_before_work(tmp_path, task):
+    settings, said = small_settings().model_copy(update={"task": task}), []
+    with pytest.raises(ValueError, match=f"run_demo: expected a task with classes, got {task}"):
+        run_demo(tmp_path / "demo.html", tmp_path, settings, said.append)
+    assert said == ["train"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_examples_are_refused_before_work(tmp_path, monkeypatch):
+    good = TASKS["wdbc"]()
+    for part, message in (("train", "train targets expected"), ("test", "test targets expected")):
+        split = getattr(good, part)
+        bad = replace(good, **{part: replace(split, targets=split.targets + 1)})
+        monkeypatch.setitem(TASKS, "rings", lambda bad=bad: bad)
+        with pytest.raises(ValueError, match=message):
+            run_demo(tmp_path / "demo.html", tmp_path, small_settings().model_copy(update={"task": "rings"}))
     assert not list(tmp_path.iterdir())
 
 

@@ -83,7 +83,7 @@ def run_demo(
         Sentences, numbers and files.
 
     Raises:
-        ValueError: Settings of another geometry, or a task that is no classification.
+        ValueError: Settings of another geometry, or a task without classes or with bad examples.
     """
     settings, folder = settings or demo_settings(), Path(folder)
     seconds: dict[str, float] = {}
@@ -91,6 +91,11 @@ def run_demo(
         raise ValueError(f"run_demo: flow.geometry expected euclidean, got {settings.flow.geometry}.")
     with timed(seconds, "train", say):
         dataset = fetch_dataset(settings.task, settings.data.split)
+        if not dataset.has_classes:
+            raise ValueError(
+                f"run_demo: expected a task with classes, got {settings.task}; choose another, or the pipeline, which "
+                "compares weights alone where there are none."
+            )
         architecture = network_for(settings.zoo, dataset)
         dataset = dataset.for_networks(architecture, "run_demo")
         trained = train_zoo(architecture, dataset, settings.zoo)
