@@ -34,3 +34,12 @@ def test_nothing_is_loaded_before_it_is_asked_for():
     code = "import sys, wflib; before = 'torch' in sys.modules; wflib.symmetries; print(before, 'torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.split() == ["False", "True"]
+
+
+def test_loading_warns_of_nothing():
+    """Strict users turn warnings into errors; what packages say of their own imports is none of their business."""
+    packages = "demo, flow, graph.pyg, manifold, models, report, velocity, zoo"
+    code = (
+        f"import wflib; [getattr(wflib, name) for name in wflib.__all__]; import wflib.{packages.replace(', ', ', wflib.')}"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -6,13 +6,16 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import geoopt
 import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
+from wflib.config import quiet_import
 from wflib.manifold.sphere import StableSphere
 from wflib.symmetry.writers import output_writers, writers
+
+with quiet_import():
+    import geoopt
 
 __all__ = ["Factor", "WeightManifold", "flat_manifold", "weight_manifold"]
 
