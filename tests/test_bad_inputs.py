@@ -344,6 +344,7 @@ def test_what_nobody_foresaw_is_a_sentence_too_and_can_be_looked_at(monkeypatch,
     with pytest.raises(typer.Exit) as caught, clear_errors("stage"):
         raise KeyboardInterrupt
     assert caught.value.exit_code == 130
+    assert "train-zoo, align and train-flow go on" in capsys.readouterr().err
     monkeypatch.setenv(TRACEBACK, "1")
     with pytest.raises(RuntimeError, match="expected Half"), clear_errors("stage"):
         raise faults[1]
