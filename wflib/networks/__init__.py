@@ -1,5 +1,6 @@
 """Many networks as one object: state dicts, modules, files, and how well they predict."""
 
+from wflib.networks.checks import require_tensor
 from wflib.networks.finite import LEAVE_OUT, finite_networks, require_finite
 from wflib.networks.networks import Networks
 from wflib.networks.scoring import (
@@ -12,6 +13,7 @@ from wflib.networks.scoring import (
     output_losses,
     predict,
     require_classification,
+    require_networks,
     wrong_predictions,
 )
 from wflib.networks.stacked_module import StackedModule
@@ -32,6 +34,8 @@ __all__ = [
     "predict",
     "require_classification",
     "require_finite",
+    "require_networks",
+    "require_tensor",
     "states_for",
     "tied_names",
     "wrong_predictions",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture
+from wflib.architecture import Architecture, require_module
 from wflib.networks.names import listed, match, units, unwrapped
 from wflib.networks.states import is_counter
 from wflib.rng import generator
@@ -38,8 +38,7 @@ def names_by_running(
     Raises:
         ValueError: The module does not take the tensors or the inputs, or computes something else; says by how much.
     """
-    if not isinstance(module, nn.Module):
-        raise ValueError(f"module: expected an instance of torch.nn.Module, got {module!r}; make one, as MyNetwork().")
+    require_module("module", module)
     try:
         runner = copy.deepcopy(module).to("cpu", torch.float64).eval()
     except Exception as error:  # anything: the module is not ours

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture, is_perceptron
+from wflib.architecture import Architecture, is_perceptron, require_module
 from wflib.networks.names import listed, match
 from wflib.networks.networks import Networks
 from wflib.networks.running import EXAMPLES, check_outputs, names_by_running, run
@@ -40,7 +40,8 @@ def states_for(networks: Networks, module: nn.Module) -> list[dict[str, Tensor]]
         One mapping for each network.
 
     Raises:
-        ValueError: The module has other tensors, or computes something else; says what.
+        ValueError: A class rather than an instance, a module that has other tensors, or one that computes something else;
+            says what.
 
     Example:
         >>> from wflib.architecture import mlp
@@ -52,6 +53,7 @@ def states_for(networks: Networks, module: nn.Module) -> list[dict[str, Tensor]]
         >>> torch.allclose(model(x), networks.forward(x)[2], atol=1e-6)
         True
     """
+    require_module("module", module)
     whole, tied = module.state_dict(), tied_names(module)
     theirs = matched(networks.architecture, module, whole, tied)
     states = []
