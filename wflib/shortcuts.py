@@ -99,6 +99,6 @@ def barrier(networks: Networks, inputs: Tensor, targets: Tensor, points: int = 9
     if not len(inputs):
         raise ValueError("barrier: expected at least one example, got none.")
     kind, outputs = networks.architecture.task_type, networks.architecture.groups[-1].size
-    if kind == "classification" and (fault := targets_fault(targets, len(inputs), kind, outputs)):
+    if fault := targets_fault(targets, len(inputs), kind, outputs):
         raise ValueError(f"barrier: {'; '.join(fault)}.")
     return loss_barriers(networks, Split(inputs, targets), points)

@@ -284,7 +284,7 @@ BAD: dict[str, tuple[Callable[[Dataset], object], str]] = {
     "no split": (lambda d: replace(d, test=(1, 2)), "test expected a Split, found a tuple"),
     "arrays": (lambda d: changed(d, "train", inputs=d.train.inputs.numpy()), r"found a ndarray; .*torch.from_numpy"),
     "lists": (lambda d: changed(d, "test", targets=d.test.targets.tolist()), r"test targets .*found a list; .*torch.tensor"),
-    "doubles": (lambda d: changed(d, "train", inputs=d.train.inputs.double()), r"found torch.float64; .*inputs.float\(\)"),
+    "integers": (lambda d: changed(d, "train", inputs=d.train.inputs.long()), r"found torch.int64; .*inputs.float\(\)"),
     "one feature": (lambda d: changed(d, "train", inputs=d.train.inputs[:, 0]), r"found \(455,\); .*inputs\[:, None\]"),
     "empty test": (lambda d: replace(d, test=d.test[:0]), "test inputs expected .* with one example at least"),
     "NaN": (lambda d: changed(d, "train", inputs=d.train.inputs / 0), "train inputs expected finite numbers, found"),
@@ -305,7 +305,7 @@ BAD: dict[str, tuple[Callable[[Dataset], object], str]] = {
     "one-hot": (lambda d: changed(d, "test", targets=torch.eye(2)[d.test.targets]), r"found \(57, 2\) .*argmax\(1\)"),
     "regression without a column": (
         lambda d: replace(changed(d, "train", targets=d.train.targets.float()), task_type="regression", outputs=1),
-        r"train targets expected values \(455, 1\) in torch.float32, found \(455,\) .*targets\[:, None\]",
+        r"train targets expected floating-point values \(455, 1\), found \(455,\) .*targets\[:, None\]",
     ),
     "NaN to predict": (
         lambda d: replace(
@@ -328,6 +328,7 @@ def test_a_bad_dataset_is_refused_before_work_and_not_written(name, wdbc, tmp_pa
     with pytest.raises(ValueError, match=f"task: rings: .*{message}"):
         fetch_dataset("rings")
     check_dataset(wdbc, "here")
+    check_dataset(changed(wdbc, "train", inputs=wdbc.train.inputs.double()), "here")
 
 
 def test_every_task_at_hand_passes(wdbc, digits):

@@ -61,10 +61,10 @@ def dataset_fault(dataset: Dataset) -> tuple[str, str] | None:
 
 def inputs_fault(inputs: Any) -> tuple[str, str] | None:
     """What is wrong with one part's inputs, and what mends it."""
-    expected = "inputs expected a tensor (examples, *shape) in torch.float32"
+    expected = "inputs expected a floating-point tensor (examples, *shape)"
     if not isinstance(inputs, Tensor):
         return f"{expected}, found a {type(inputs).__name__}", remedy_of(inputs)
-    if inputs.dtype != torch.float32:
+    if not inputs.is_floating_point():
         return f"{expected}, found {inputs.dtype}", "convert them: inputs.float()"
     if inputs.ndim < 2:
         return f"{expected}, found {tuple(inputs.shape)}", "a single feature needs a column of its own: inputs[:, None]"
@@ -78,8 +78,10 @@ def inputs_fault(inputs: Any) -> tuple[str, str] | None:
 def targets_fault(targets: Any, examples: int, task_type: str, outputs: int) -> tuple[str, str] | None:
     """What is wrong with the targets of so many examples, and what mends it; None where nothing is."""
     classes = task_type == "classification"
-    shape, dtype = (examples,) if classes else (examples, outputs), torch.int64 if classes else torch.float32
-    expected = f"targets expected {f'class indices 0 … {outputs - 1}' if classes else 'values'} {shape} in {dtype}"
+    shape = (examples,) if classes else (examples, outputs)
+    expected = f"targets expected class indices 0 … {outputs - 1} {shape} in torch.int64"
+    if not classes:
+        expected = f"targets expected floating-point values {shape}"
     if not isinstance(targets, Tensor):
         return f"{expected}, found a {type(targets).__name__}", remedy_of(targets)
     found = f"found {tuple(targets.shape)} in {targets.dtype}"
@@ -88,7 +90,7 @@ def targets_fault(targets: Any, examples: int, task_type: str, outputs: int) -> 
     if tuple(targets.shape) != shape:
         mended = "targets.flatten()" if targets.numel() == examples else "targets.argmax(1)"
         return f"{expected}, {found}", f"reshape them: {mended if classes else 'targets[:, None]'}"
-    if targets.dtype != dtype:
+    if not (targets.dtype == torch.int64 if classes else targets.is_floating_point()):
         return f"{expected}, {found}", f"convert them: targets.{'long' if classes else 'float'}()"
     if not classes:
         if count := int((~torch.isfinite(targets)).sum()):
