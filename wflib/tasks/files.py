@@ -23,7 +23,7 @@ def save_dataset(path: str | Path, dataset: Dataset) -> None:
     Raises:
         ValueError: It is none that networks could learn, see :func:`~wflib.tasks.check_dataset`; nothing is written.
     """
-    check_dataset(dataset, f"task: {getattr(dataset, 'task', 'none')}")
+    check_dataset(dataset, f"{path}")
     tensors: dict[str, Tensor] = {}
     for part in PARTS:
         split: Split = getattr(dataset, part)
