@@ -344,6 +344,7 @@ def test_what_nobody_foresaw_is_a_sentence_too_and_can_be_looked_at(monkeypatch,
     with pytest.raises(typer.Exit) as caught, clear_errors("stage"):
         raise KeyboardInterrupt
     assert caught.value.exit_code == 130
+    assert "train-zoo, align and train-flow go on" in capsys.readouterr().err
     monkeypatch.setenv(TRACEBACK, "1")
     with pytest.raises(RuntimeError, match="expected Half"), clear_errors("stage"):
         raise faults[1]
@@ -448,6 +449,14 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "train_zoo": (
         lambda: train_zoo(ARCHITECTURE, DATASET, SETTINGS.zoo.model_copy(update={"learning_rate": 1e30})),
         "zoo.learning_rate",
+    ),
+    "train_zoo NaN": (
+        lambda: train_zoo(ARCHITECTURE, replace(DATASET, train=Split(SPLIT.inputs / 0, SPLIT.targets)), SETTINGS.zoo),
+        "train_zoo: train inputs expected finite numbers, found 100 NaN or infinite ones",
+    ),
+    "train_zoo labels from one": (
+        lambda: train_zoo(ARCHITECTURE, replace(DATASET, train=Split(SPLIT.inputs, SPLIT.targets + 1)), SETTINGS.zoo),
+        r"train_zoo: train targets expected class indices 0 … 1 .*targets - targets.min\(\)",
     ),
     # flows
     "FlowTrainer nothing held out": (lambda: trainer(zoo(held_out=torch.zeros(12).bool())), "none of 12 networks held out"),

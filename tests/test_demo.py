@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 import wflib
+from wflib.architecture import mlp
 from wflib.command import app
 from wflib.comparison import compare_networks
 from wflib.demo import DemoResult, demo_settings, run_demo
@@ -28,6 +30,8 @@ SMALL = {
     "sample": {"networks": 24, "steps": 2},
     "evaluate": {"zoo_networks": 30},
 }
+
+FILES = ("--zoo", "data/zoo/aligned.safetensors", "--data", "data/dataset.safetensors")
 
 
 def small_settings(**changes: dict[str, object]):
@@ -95,6 +99,36 @@ def test_other_geometries_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("task", ["none", "diabetes"])
+def test_other_tasks_are_refused_before_work(tmp_path, task):
+    settings, said = small_settings().model_copy(update={"task": task}), []
+    with pytest.raises(ValueError, match=f"run_demo: expected a task with classes, got {task}"):
+        run_demo(tmp_path / "demo.html", tmp_path, settings, said.append)
+    assert said == ["train"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_examples_are_refused_before_work(tmp_path, monkeypatch):
+    good = TASKS["wdbc"]()
+    for part, message in (("train", "train targets expected"), ("test", "test targets expected")):
+        split = getattr(good, part)
+        bad = replace(good, **{part: replace(split, targets=split.targets + 1)})
+        monkeypatch.setitem(TASKS, "rings", lambda bad=bad: bad)
+        with pytest.raises(ValueError, match=message):
+            run_demo(tmp_path / "demo.html", tmp_path, small_settings().model_copy(update={"task": "rings"}))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["page", "folder"])
+def test_places_that_cannot_be_written_are_refused_before_work(tmp_path, place):
+    (tmp_path / "file").write_text("1")
+    places, said = {"page": tmp_path / "demo.html", "folder": tmp_path / "data"} | {place: tmp_path / "file" / "a"}, []
+    with pytest.raises(OSError, match=r"expected a place to write in the folder \S+/file, found: that is a file"):
+        run_demo(places["page"], places["folder"], small_settings(), said.append)
+    assert not said
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_the_shipped_settings_are_small():
     settings = demo_settings()
     assert settings.zoo.networks <= 1000
@@ -130,7 +164,20 @@ def test_command_align(data):
     before, after = (wflib.Networks.load(path) for path in ("data/networks.safetensors", "aligned.safetensors"))
     assert squared_distance(before[:1], after).mean() < squared_distance(before[:1], before).mean()
     before.save("folder")
-    assert run("align", "folder", "--sizes", "30,4,2", "--out", "again.safetensors").exit_code == 0
+    again = run("align", "folder", "--sizes", "30,4,2", "--out", "again.safetensors")
+    assert again.exit_code == 0, again.output
+    told = f"{squared_distance(before[:1], after[1:]).sqrt().mean().item():.3f}"
+    for output in (result.output, again.output):  # the reference itself, at distance zero, does not count
+        assert output.strip().endswith(f"→ {told}")
+
+
+def test_distances_are_told_of_others_than_the_reference(data):
+    networks = wflib.Networks.load("data/networks.safetensors")[:3]
+    networks[:2].save("two.safetensors")
+    networks[2:].save("third.safetensors")
+    before = squared_distance(networks[2:], networks[:2]).sqrt().mean().item()
+    assert f"reference {before:.3f} →" in run("align", "two.safetensors", "--reference", "third.safetensors").output
+    assert "all are the reference" in run("align", "third.safetensors", "--out", "again.safetensors").output
 
 
 @pytest.mark.parametrize("form", ["aligned", "canonical"])
@@ -138,8 +185,7 @@ def test_command_report(data, form):
     path = data / f"zoo/{form}.safetensors"
     if form == "canonical":
         save_zoo(path, canonical_zoo(load_zoo(data / "zoo/aligned.safetensors", "aligned")))
-    files = ("--zoo", str(path), "--data", "data/dataset.safetensors", "--page", "page.html")
-    result = run("report", "data/networks.safetensors", *files)
+    result = run("report", "data/networks.safetensors", "--zoo", str(path), *FILES[2:], "--page", "page.html")
     assert result.exit_code == 0, result.output
     assert "held-out networks" in result.output
     assert "not audited" not in result.output
@@ -152,15 +198,30 @@ def test_command_report(data, form):
         (("draw", "gone.safetensors"), "gone.safetensors"),
         (("draw", "data/flow.safetensors", "--width", "hidden1"), "hidden1=32"),
         (("draw", "data/flow.safetensors", "--solver", "leap"), "leap"),
+        (("draw", "gone.safetensors"), "made by wflib demo or dvc repro"),
+        (("draw", "data/networks.safetensors"), "found a networks one; give a flow's file"),
+        (("draw", "data/flow.safetensors", "--networks", "1", "--out", "data/flow.safetensors/a.pt"), "choose another"),
         (("align", "gone.safetensors"), "gone.safetensors"),
+        (("align", "plain"), "give the sizes of perceptrons, as --sizes 30,16,2"),
+        (("align", "data/networks.safetensors", "--sizes", "30,5,2"), "Leave --sizes out to read them as they are"),
+        (("report", "wide.safetensors", *FILES), "Name a zoo of such networks by --zoo"),
+        (("report", "data/networks.safetensors", *FILES[:2], "--data", "gone.safetensors"), "name one by --data"),
+        (("report", "data/networks.safetensors", "--zoo", "data"), "name one by --zoo"),
+        (("report", "data/networks.safetensors", "--page", "data"), "is a folder; choose another"),
         (("align", "data/networks.safetensors", "--sizes", "30,many"), "30,many"),
         (("report", "data/networks.safetensors", "--zoo", "gone.safetensors"), "gone.safetensors"),
         (("report", "data/networks.safetensors", "--zoo", "data/flow.safetensors"), "expected a zoo of form"),
     ],
 )
 def test_bad_input_ends_in_a_sentence(data, arguments, complaint):
+    networks, wide = wflib.Networks.load("data/networks.safetensors"), mlp([30, 5, 2])
+    Path("plain").mkdir()
+    torch.save(networks[0], "plain/a.pt")
+    wflib.Networks.from_flat(wide, torch.zeros(2, wide.dimension)).save("wide.safetensors")
     result = run(*arguments)
     assert result.exit_code == 1
+    assert "Networks.load" not in result.output
+    assert "rerun" not in result.output
     assert complaint in result.output
     assert result.output.startswith(f"wflib {arguments[0]}: ")
     assert "Traceback" not in result.output

@@ -60,6 +60,17 @@ def test_a_reference_of_another_precision_is_one():
     assert torch.equal(aligned.flat, wflib.align(networks).flat)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_short_formats_are_aligned_and_stay_what_they_are(dtype):
+    networks = random_networks(ARCHITECTURE, 3).to(dtype)
+    aligned = wflib.align(networks)
+    assert aligned.dtype == dtype
+    assert torch.equal(aligned.flat.sort(1).values, networks.flat.sort(1).values)
+    assert torch.equal(
+        wflib.barrier(aligned, torch.ones(2, 3), torch.tensor([0, 1])).excess.isfinite(), torch.ones(3, 3) > 0
+    )
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (5, 4), (5,)])
 def test_inputs_that_say_nothing_of_neurons_are_refused(shape):
     networks = random_networks(ARCHITECTURE, 3)

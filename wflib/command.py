@@ -6,12 +6,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from wflib.networks import Networks
 
 __all__ = ["app"]
 
@@ -22,6 +27,44 @@ app = typer.Typer(name="wflib", add_completion=False, pretty_exceptions_enable=F
 NetworksFile = Annotated[Path, typer.Argument(help="File or folder of networks, as wflib.Networks.load takes them.")]
 FORMS = ("trained", "aligned", "canonical")
 """What may have been done to a zoo that networks are compared with."""
+RERUN, LEAVE_OUT = (
+    r"rerun the stage that makes it: dvc repro \S+ \S+ ",
+    "Leave the architecture out to read them as they are",
+)
+REMEDIES = {
+    "demo": {},
+    "draw": {RERUN + "train-flow": "give a flow's file, made by wflib demo or dvc repro"},
+    "align": {
+        r"give it, as in Networks\.load\(.+\)\)": "give the sizes of perceptrons, as --sizes 30,16,2; other networks "
+        "say it in files that Networks.save writes",
+        LEAVE_OUT: "Leave --sizes out to read them as they are",
+    },
+    "report": {
+        RERUN + "fetch-data": "name one by --data",
+        RERUN + "[a-z-]+": "name one by --zoo",
+        LEAVE_OUT: "Name a zoo of such networks by --zoo",
+    },
+}
+"""Command → what the library's sentences advise, as patterns → what to do on the command line."""
+
+
+@contextmanager
+def answers(command: str) -> Iterator[None]:
+    """Errors as sentences, with remedies for those who type commands.
+
+    Raises:
+        ValueError: Only where tracebacks are asked for.
+    """
+    from wflib.config import clear_errors
+
+    with clear_errors(f"wflib {command}"):
+        try:
+            yield
+        except ValueError as error:
+            sentence = str(error)
+            for advice, own in REMEDIES[command].items():
+                sentence = re.sub(advice, own, sentence)
+            raise ValueError(sentence) from error
 
 
 @app.callback()
@@ -38,9 +81,7 @@ def demo(
 
     Five lines say what happened, the page shows it, and the folder holds a flow for `wflib draw` and wflib.load_flow.
     """
-    from wflib.config import clear_errors
-
-    with clear_errors("wflib demo"):
+    with answers("demo"):
         # Small networks: threads that wait for each other on a busy machine cost more than they save.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         from wflib.demo import run_demo
@@ -64,9 +105,7 @@ def draw(
     width: Annotated[list[str] | None, typer.Option(help="Another hidden width, as hidden1=32; repeat for more.")] = None,
 ) -> None:
     """Draw networks from a flow and write them as state dicts."""
-    from wflib.config import clear_errors
-
-    with clear_errors("wflib draw"):
+    with answers("draw"):
         from wflib.flow import draw_networks, load_flow
 
         model = load_flow(flow)
@@ -99,13 +138,10 @@ def align(
     seed: Annotated[int, typer.Option(min=0, help="Of the starts.")] = 0,
 ) -> None:
     """Bring the hidden neurons of networks into one order, by weight matching; functions stay what they are."""
-    from wflib.config import clear_errors
-
-    with clear_errors("wflib align"):
+    with answers("align"):
         from wflib.architecture import mlp
         from wflib.networks import Networks
         from wflib.shortcuts import align as aligned
-        from wflib.symmetry import squared_distance
 
         architecture = None
         if sizes is not None:
@@ -116,8 +152,18 @@ def align(
         target = given[:1] if reference is None else Networks.load(reference, architecture)
         found = aligned(given, target, restarts=restarts, seed=seed)
         found.save(out)
-        before, after = (squared_distance(target, side).sqrt().mean().item() for side in (given, found))
-        typer.echo(f"align: {len(found)} networks in {out}; mean distance to the reference {before:.3f} → {after:.3f}")
+        typer.echo(f"align: {len(found)} networks in {out}; {moved(target, given, found)}")
+
+
+def moved(reference: Networks, before: Networks, after: Networks) -> str:
+    """How near to their reference networks have come; not counting itself, whose distance is zero before and after."""
+    from wflib.symmetry import squared_distance
+
+    others = (before.flat != reference.flat).any(1)
+    if not others.any():
+        return "all are the reference"
+    near = (squared_distance(reference, side[others]).sqrt().mean().item() for side in (before, after))
+    return "mean distance of the others to the reference {:.3f} → {:.3f}".format(*near)
 
 
 @app.command()
@@ -137,16 +183,16 @@ def report(
     A canonical zoo (data/zoo/canonical.safetensors) compares modulo scalings of neurons: then the networks are
     canonicalized, too, as networks of normalized and geometric flows should be compared.
     """
-    from wflib.config import clear_errors
-
-    with clear_errors("wflib report"):
+    with answers("report"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the demonstration
         from wflib.comparison import compare_networks, write_page
         from wflib.networks import Networks
+        from wflib.storage import require_writable
         from wflib.symmetry import canonicalize
         from wflib.tasks import load_dataset
         from wflib.zoo import load_zoo
 
+        require_writable(page)
         form = form_of(zoo)
         other = load_zoo(zoo, form)
         given = Networks.load(networks, other.architecture.ordinary_form())

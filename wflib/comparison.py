@@ -30,7 +30,7 @@ from wflib.report.tables import cell, novelty_table, quality_table
 from wflib.report.theme import svg_bytes
 from wflib.rng import generator
 from wflib.storage import atomic_path
-from wflib.tasks import Dataset
+from wflib.tasks import Dataset, check_dataset
 from wflib.zoo import Zoo, require_same_architecture
 
 __all__ = ["Comparison", "compare_networks", "write_page"]
@@ -83,12 +83,13 @@ def compare_networks(
 
     Raises:
         ValueError: Networks of another architecture or task, fewer than two, some that are not finite, a zoo without a
-            held-out part, or a task without examples.
+            held-out part, or a task without examples or with bad ones.
     """
     require_same_architecture(networks.architecture, zoo.architecture, "the networks", "the zoo")
     zoo.require_both_parts("compare_networks")
     if len(networks) < 2:
         raise ValueError(f"compare_networks: expected at least two networks, got {len(networks)}.")
+    check_dataset(dataset, "compare_networks")
     dataset, networks = dataset.for_networks(zoo.architecture, "compare_networks"), networks.to(zoo.networks.dtype)
     if not dataset.has_examples:
         raise ValueError(

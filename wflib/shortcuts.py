@@ -9,10 +9,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from wflib.evaluation import Barriers, loss_barriers
-from wflib.networks import Networks
+from wflib.networks import Networks, require_networks, require_tensor
 from wflib.rng import generator
 from wflib.symmetry import activation_matching, permute, weight_matching
-from wflib.tasks import Split
+from wflib.tasks import Split, targets_fault
 
 __all__ = ["align", "barrier"]
 
@@ -42,7 +42,8 @@ def align(
         As many networks, in the order given.
 
     Raises:
-        ValueError: No networks, more than one reference, one of another architecture, or weights that are not finite.
+        ValueError: No networks, more than one reference, one of another architecture, or weights that are not finite; no
+            inputs of these networks.
 
     Example:
         >>> import torch, wflib
@@ -54,9 +55,11 @@ def align(
         >>> torch.allclose(aligned.forward(inputs), networks.forward(inputs), atol=1e-5)
         True
     """
+    require_networks("align: networks", networks)
     if not len(networks):
         raise ValueError("align: expected at least one network, got none.")
     reference = networks[:1] if reference is None else reference
+    require_networks("align: reference", reference)
     if len(reference) != 1 or reference.architecture != networks.architecture:
         what = f"{len(reference)} networks" if len(reference) != 1 else "one of another architecture"
         raise ValueError(f"align: reference expected one network of the same architecture, got {what}.")
@@ -79,7 +82,7 @@ def barrier(networks: Networks, inputs: Tensor, targets: Tensor, points: int = 9
         Matrices over pairs in units of the loss: ``midpoint``, ``excess`` at the midpoint, ``maximal`` excess.
 
     Raises:
-        ValueError: Fewer than two networks, some that are not finite, or an even number of points.
+        ValueError: Fewer than two networks, some that are not finite, an even number of points, or examples of another task.
 
     Example:
         >>> import torch, wflib
@@ -89,6 +92,13 @@ def barrier(networks: Networks, inputs: Tensor, targets: Tensor, points: int = 9
         >>> wflib.barrier(networks, torch.randn(5, 3), torch.tensor([0, 1, 0, 1, 1])).excess.shape
         torch.Size([2, 2])
     """
+    require_networks("barrier: networks", networks)
     if len(networks) < 2:
         raise ValueError(f"barrier: expected at least two networks, got {len(networks)}.")
+    require_tensor("barrier: inputs", inputs)
+    if not len(inputs):
+        raise ValueError("barrier: expected at least one example, got none.")
+    kind, outputs = networks.architecture.task_type, networks.architecture.groups[-1].size
+    if fault := targets_fault(targets, len(inputs), kind, outputs):
+        raise ValueError(f"barrier: {'; '.join(fault)}.")
     return loss_barriers(networks, Split(inputs, targets), points)

@@ -29,9 +29,10 @@ def test_diversity_is_the_mean_over_pairs_for_any_chunk(elements):
     assert jensen_shannon_diversity(p, elements) == pytest.approx(sum(expected) / len(expected))
 
 
-def test_diversity_needs_two_networks():
-    with pytest.raises(ValueError, match="two networks at least"):
-        jensen_shannon_diversity(torch.zeros(1, 4, 2))
+@pytest.mark.parametrize("shape", [(1, 4, 2), (2, 0, 2)])
+def test_diversity_needs_two_networks_and_an_example(shape):
+    with pytest.raises(ValueError, match="two networks at least and an example"):
+        jensen_shannon_diversity(torch.zeros(shape))
 
 
 def test_variance_ratio_of_scaled_copies_is_the_square_of_the_factor():

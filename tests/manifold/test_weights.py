@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from wflib.architecture import mlp
-from wflib.architecture.operations import Elementwise
 from wflib.manifold import StableSphere, WeightManifold, flat_manifold, weight_manifold
 
 SMALL = mlp([5, 4, 3, 2]).canonical_form()
@@ -168,10 +166,3 @@ def test_what_geoopt_defines_by_other_operations_goes_by_ours():
     ok, reason = manifold.check_point_on_manifold(y, explain=True)
     assert ok, reason
     assert not manifold.check_point_on_manifold(y + 0.01)
-
-
-def test_an_output_scale_without_an_output_layer_is_refused():
-    last = SMALL.operations[-1].output
-    ended = replace(SMALL, operations=(*SMALL.operations, Elementwise("bounded", (last,), "tanh")))
-    with pytest.raises(ValueError, match="weight_manifold: expected an output layer whose norm is log_scale"):
-        weight_manifold(ended)

@@ -48,3 +48,9 @@ def test_gains_that_are_not_finite_are_refused(value):
     gains[1, 2, 0] = value
     with pytest.raises(ValueError, match="NaN or infinity"):
         solve_assignments(gains)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float32, torch.int64])
+def test_gains_of_every_format_have_the_same_solution(dtype):
+    gains = torch.randint(-8, 8, (20, 4, 4), generator=generator(0, "formats"))
+    assert torch.equal(solve_assignments(gains.to(dtype)), solve_assignments(gains.double()))

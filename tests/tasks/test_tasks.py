@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from wflib.architecture import cnn, mlp
 from wflib.rng import generator
 from wflib.storage import ArtifactError, load_artifact, save_artifact
-from wflib.tasks import TASKS, Dataset, Split, fetch_dataset, load_dataset, save_dataset
+from wflib.tasks import TASKS, Dataset, Split, check_dataset, fetch_dataset, load_dataset, save_dataset
 from wflib.tasks.loading import load_images
 
 PARTS = ("train", "validation", "test")
@@ -198,12 +199,15 @@ def test_a_split_moves_with_both_halves(wdbc):
     ("spoil", "message"),
     [
         (lambda t, m: t.pop("test.targets"), "expected 'test.targets'"),
-        (lambda t, m: t.update({"test.targets": torch.zeros(3)}), r"test has inputs \(57, 30\) and targets \(3,\)"),
-        (lambda t, m: t.update({"train.inputs": torch.zeros(455)}), r"train has inputs \(455,\)"),
-        (lambda t, m: t.update({"train.inputs": torch.zeros(0, 30), "train.targets": torch.zeros(0)}), "train has inputs"),
+        (lambda t, m: t.update({"test.targets": torch.zeros(3)}), r"test targets expected .* \(57,\) .* found \(3,\)"),
+        (lambda t, m: t.update({"train.inputs": torch.zeros(455)}), r"train inputs expected .* found \(455,\)"),
+        (
+            lambda t, m: t.update({"train.inputs": torch.zeros(0, 30), "train.targets": torch.zeros(0)}),
+            r"train inputs expected .* one example at least, found \(0, 30\)",
+        ),
         (
             lambda t, m: t.update({"test.inputs": torch.zeros(57, 1, 5, 6)}),
-            r"test expected .* of 30 features as train, found 1 × 5 × 6 features",
+            "test inputs expected 30 features as train, found 1 × 5 × 6 features",
         ),
         (lambda t, m: m.pop("outputs"), "expected 'outputs'"),
         (lambda t, m: m.pop("task"), "expected 'task'"),
@@ -267,3 +271,66 @@ def test_some_examples_are_random_ones_none_twice_and_all_at_most():
     assert torch.equal(few.targets, again.targets)
     assert not torch.equal(few.targets, other.targets)
     assert torch.equal(split.some(30, generator(0, "some")).targets.sort().values, split.targets)
+
+
+def changed(dataset: Dataset, part: str, **values) -> Dataset:
+    return replace(dataset, **{part: replace(getattr(dataset, part), **values)})
+
+
+BAD: dict[str, tuple[Callable[[Dataset], object], str]] = {
+    "no dataset": (lambda d: d.train, "expected a Dataset, found a Split; make one"),
+    "kind": (lambda d: replace(d, task_type="ranking"), "task_type expected classification or regression, found 'ranking'"),
+    "one class": (lambda d: replace(d, outputs=1), "outputs of a classification expected an int of 2 at least, found 1"),
+    "no split": (lambda d: replace(d, test=(1, 2)), "test expected a Split, found a tuple"),
+    "arrays": (lambda d: changed(d, "train", inputs=d.train.inputs.numpy()), r"found a ndarray; .*torch.from_numpy"),
+    "lists": (lambda d: changed(d, "test", targets=d.test.targets.tolist()), r"test targets .*found a list; .*torch.tensor"),
+    "integers": (lambda d: changed(d, "train", inputs=d.train.inputs.long()), r"found torch.int64; .*inputs.float\(\)"),
+    "one feature": (lambda d: changed(d, "train", inputs=d.train.inputs[:, 0]), r"found \(455,\); .*inputs\[:, None\]"),
+    "empty test": (lambda d: replace(d, test=d.test[:0]), "test inputs expected .* with one example at least"),
+    "NaN": (lambda d: changed(d, "train", inputs=d.train.inputs / 0), "train inputs expected finite numbers, found"),
+    "other features": (lambda d: changed(d, "validation", inputs=torch.zeros(57, 29)), "30 features as train, found 29 f"),
+    "fewer targets": (lambda d: changed(d, "train", targets=d.train.targets[1:]), r"\(455,\) .*found \(454,\)"),
+    "from one": (
+        lambda d: changed(d, "train", targets=d.train.targets + 1),
+        r"expected class indices 0 … 1 \(455,\) in torch.int64, found 1 … 2; count from 0: targets - targets.min\(\)",
+    ),
+    "from minus one": (lambda d: changed(d, "test", targets=2 * d.test.targets - 1), "found -1 … 1; .*return_inverse"),
+    "more classes": (lambda d: changed(d, "test", targets=torch.arange(57)), "found 0 … 56; give outputs the number of"),
+    "floats": (lambda d: changed(d, "train", targets=d.train.targets.float()), r"torch.float32; .*targets.long\(\)"),
+    "bools": (lambda d: changed(d, "test", targets=d.test.targets > 0), r"torch.bool; .*targets.long\(\)"),
+    "column": (
+        lambda d: changed(d, "test", targets=d.test.targets[:, None]),
+        r"test targets expected class indices 0 … 1 \(57,\) in torch.int64, found \(57, 1\) in torch.int64; .*flatten\(\)",
+    ),
+    "one-hot": (lambda d: changed(d, "test", targets=torch.eye(2)[d.test.targets]), r"found \(57, 2\) .*argmax\(1\)"),
+    "regression without a column": (
+        lambda d: replace(changed(d, "train", targets=d.train.targets.float()), task_type="regression", outputs=1),
+        r"train targets expected floating-point values \(455, 1\), found \(455,\) .*targets\[:, None\]",
+    ),
+    "NaN to predict": (
+        lambda d: replace(
+            changed(d, "train", targets=d.train.targets[:, None] / torch.zeros(1)), task_type="regression", outputs=1
+        ),
+        "train targets expected finite numbers",
+    ),
+}
+"""What is wrong → a dataset made so, and the sentence."""
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_dataset_is_refused_before_work_and_not_written(name, wdbc, tmp_path, monkeypatch):
+    spoil, message = BAD[name]
+    bad = spoil(wdbc)
+    with pytest.raises(ValueError, match=message):
+        save_dataset(tmp_path / "data.safetensors", bad)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setitem(TASKS, "rings", lambda: bad)
+    with pytest.raises(ValueError, match=f"task: rings: .*{message}"):
+        fetch_dataset("rings")
+    check_dataset(wdbc, "here")
+    check_dataset(changed(wdbc, "train", inputs=wdbc.train.inputs.double()), "here")
+
+
+def test_every_task_at_hand_passes(wdbc, digits):
+    for task in ("none", "gaussian", "wdbc", "diabetes", "digits"):
+        check_dataset(fetch_dataset(task), task)

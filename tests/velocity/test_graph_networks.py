@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from torch_geometric.nn import PNAConv
 
 from tests.velocity.gradients import unfelt
 from wflib.architecture import Architecture, mlp
 from wflib.graph.pyg import to_data
 from wflib.networks import Networks
 from wflib.velocity.all_pairs import AllPairsTransformer
-from wflib.velocity.pna import PNA
+from wflib.velocity.pna import PNA, PNAConv
 from wflib.velocity.relational_transformer import RelationalTransformer
 
 CASES = {

@@ -12,7 +12,17 @@ from wflib.activation import ACTIVATIONS
 from wflib.architecture.chain import Layer
 from wflib.architecture.spec import Architecture
 
-__all__ = ["OperationsModule", "build_module"]
+__all__ = ["OperationsModule", "build_module", "require_module"]
+
+
+def require_module(who: str, given: object) -> None:
+    """Refuse what is no module, above all its class.
+
+    Raises:
+        ValueError: Says what was given.
+    """
+    if not isinstance(given, nn.Module):
+        raise ValueError(f"{who}: expected an instance of torch.nn.Module, got {given!r}; make one, as MyNetwork().")
 
 
 class OperationsModule(nn.Module):

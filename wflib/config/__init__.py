@@ -7,7 +7,7 @@ the key, what was given and what is allowed.
 
 from wflib.config.base import Count, Finite, NonNegative, Positive, Section, Seed
 from wflib.config.data import DataConfig
-from wflib.config.extras import EXTRAS, MissingExtra, extra_module
+from wflib.config.extras import EXTRAS, MissingExtra, extra_module, quiet_import
 from wflib.config.failures import TRACEBACK, clear_errors
 from wflib.config.flow import FlowConfig, VelocityConfig, require_start_from_prior
 from wflib.config.loading import SettingsError, load_settings
@@ -41,5 +41,6 @@ __all__ = [
     "clear_errors",
     "extra_module",
     "load_settings",
+    "quiet_import",
     "require_start_from_prior",
 ]

@@ -1,12 +1,14 @@
-"""Packages that only some methods need, which are installed on demand."""
+"""How packages of others are imported: quietly, and those that only some methods need on demand."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["EXTRAS", "MissingExtra", "extra_module"]
+__all__ = ["EXTRAS", "MissingExtra", "extra_module", "quiet_import"]
 
 EXTRAS = {"posteriors": "bayes", "pyro": "bayes", "torchopt": "bayes", "arviz_stats": "bayes"}
 """Package → the extra of wflib that installs it."""
@@ -14,6 +16,15 @@ EXTRAS = {"posteriors": "bayes", "pyro": "bayes", "torchopt": "bayes", "arviz_st
 
 class MissingExtra(ImportError):
     """A method needs a package that is not installed; the message says how it is."""
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """A block in which packages of others are imported, whose warnings of what they use of yet others nobody can act on."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        yield
 
 
 def extra_module(name: str, who: str) -> ModuleType:
@@ -29,8 +40,7 @@ def extra_module(name: str, who: str) -> ModuleType:
     """
     package = name.partition(".")[0]
     try:
-        with warnings.catch_warnings():  # packages warn, as they are imported, of what they use of other packages
-            warnings.simplefilter("ignore", FutureWarning)
+        with quiet_import():
             return import_module(name)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != package:

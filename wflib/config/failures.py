@@ -35,7 +35,9 @@ def clear_errors(command: str) -> Iterator[None]:
         return
     except KeyboardInterrupt as error:
         cause, code = error, 130
-        sentence = "interrupted; nothing half-written is left, and align and train-flow go on from what they have kept"
+        sentence = (
+            "interrupted; nothing half-written is left, and train-zoo, align and train-flow go on from what they have kept"
+        )
     except (ValueError, OSError, MissingExtra) as error:
         cause, sentence = error, str(error)
     except Exception as error:

@@ -17,6 +17,7 @@ from wflib.flow import FlowTrainer, flow_for_zoo, save_flow
 from wflib.models import FlowModel
 from wflib.report import mean_excess
 from wflib.rng import generator
+from wflib.storage import require_writable
 from wflib.symmetry import decanonicalize
 from wflib.tasks import fetch_dataset, save_dataset
 from wflib.zoo import align_zoo, network_for, save_zoo, train_zoo
@@ -83,14 +84,23 @@ def run_demo(
         Sentences, numbers and files.
 
     Raises:
-        ValueError: Settings of another geometry, or a task that is no classification.
+        ValueError: Settings of another geometry, or a task without classes or with bad examples.
+        OSError: A place that cannot be written.
     """
     settings, folder = settings or demo_settings(), Path(folder)
     seconds: dict[str, float] = {}
     if settings.flow.geometry != "euclidean":
         raise ValueError(f"run_demo: flow.geometry expected euclidean, got {settings.flow.geometry}.")
+    paths = {name: folder / f"{name}.safetensors" for name in ("dataset", "zoo/aligned", "flow", "networks")}
+    for path in (Path(page), *paths.values()):  # before the work, not after it
+        require_writable(path)
     with timed(seconds, "train", say):
         dataset = fetch_dataset(settings.task, settings.data.split)
+        if not dataset.has_classes:
+            raise ValueError(
+                f"run_demo: expected a task with classes, got {settings.task}; choose another, or the pipeline, which "
+                "compares weights alone where there are none."
+            )
         architecture = network_for(settings.zoo, dataset)
         dataset = dataset.for_networks(architecture, "run_demo")
         trained = train_zoo(architecture, dataset, settings.zoo)
@@ -107,7 +117,6 @@ def run_demo(
     with timed(seconds, "compare", say):
         comparison = compare_networks(drawn, zoo, dataset, unaligned=trained, most=settings.evaluate.zoo_networks)
     sentences = told(settings, comparison, seconds, len(zoo), architecture.dimension)
-    paths = {name: folder / f"{name}.safetensors" for name in ("dataset", "zoo/aligned", "flow", "networks")}
     save_dataset(paths["dataset"], dataset)
     save_zoo(paths["zoo/aligned"], zoo)
     save_flow(paths["flow"], flow)

@@ -14,11 +14,11 @@ def check_networks(log_probabilities: Tensor, who: str) -> None:
     """Refuse what has no pairs of networks.
 
     Raises:
-        ValueError: Fewer than two networks, or the shape is not (networks, examples, classes).
+        ValueError: Fewer than two networks, no examples, or the shape is not (networks, examples, classes).
     """
-    if log_probabilities.ndim != 3 or len(log_probabilities) < 2:
+    if log_probabilities.ndim != 3 or len(log_probabilities) < 2 or not log_probabilities.numel():
         raise ValueError(
-            f"Shape mismatch: {who} expected (networks, examples, classes) with two networks at least, "
+            f"Shape mismatch: {who} expected (networks, examples, classes) with two networks at least and an example, "
             f"got {tuple(log_probabilities.shape)}."
         )
 

@@ -59,7 +59,7 @@ def draw_networks(flow: Flow, networks: int, seed: int = 0, steps: int = 32, **s
         Networks on the CPU: a sequence of state dicts, or ``.module()``, ``.modules()``, ``.save(path)``.
 
     Raises:
-        ValueError: Some ran to NaN or infinity on the way, or the settings do not fit the flow.
+        ValueError: No flow, some networks ran to NaN or infinity on the way, or the settings do not fit the flow.
 
     Example:
         >>> import torch
@@ -71,6 +71,8 @@ def draw_networks(flow: Flow, networks: int, seed: int = 0, steps: int = 32, **s
         >>> draw_networks(flow, 3, steps=2, solver="heun").module()(torch.zeros(5, 30)).shape
         torch.Size([3, 5, 2])
     """
+    if not isinstance(flow, Flow):
+        raise ValueError(f"draw_networks: expected a flow, got {flow!r}; read one with wflib.load_flow(path).")
     x = sample(flow, networks, steps, generator(seed, "draw"), **settings)
     require_finite({"coordinates": x}, "draw_networks", DIVERGED)
     drawn = flow.coordinates.decode(x).to("cpu")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch.nn.functional import pad
-from torch_geometric.data import Data
 
 from wflib.architecture import Architecture
+from wflib.config import quiet_import
 from wflib.graph.features import GraphFeatures
 from wflib.graph.neural_graph import neural_graph
 from wflib.networks import Networks
+
+with quiet_import():
+    from torch_geometric.data import Data
 
 __all__ = ["from_data", "to_data"]
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import geoopt
 import torch
 from torch import Tensor
+
+from wflib.config import quiet_import
+
+with quiet_import():
+    import geoopt
 
 __all__ = ["StableSphere"]
 

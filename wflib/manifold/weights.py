@@ -6,13 +6,16 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import geoopt
 import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
+from wflib.config import quiet_import
 from wflib.manifold.sphere import StableSphere
 from wflib.symmetry.writers import output_writers, writers
+
+with quiet_import():
+    import geoopt
 
 __all__ = ["Factor", "WeightManifold", "flat_manifold", "weight_manifold"]
 
@@ -176,9 +179,6 @@ def weight_manifold(architecture: Architecture) -> WeightManifold:
 
     Returns:
         The product manifold in the order of the flat vector.
-
-    Raises:
-        ValueError: It has an output scale, but no output layer.
     """
     if architecture.norm is None:
         return flat_manifold(architecture)
@@ -196,19 +196,9 @@ def weight_manifold(architecture: Architecture) -> WeightManifold:
 
 
 def sphere_factors(architecture: Architecture, norm: str) -> list[Factor]:
-    """The spheres of an architecture that is canonical in a norm, the first tensor of each its weights.
-
-    Raises:
-        ValueError: It has an output scale, but no output layer that this is the norm of.
-    """
+    """The spheres of an architecture that is canonical in a norm, the first tensor of each its weights."""
     found = list(writers(architecture, norm).values())
-    if architecture.log_scale is not None:
-        last = output_writers(architecture, norm)
-        if last is None:
-            raise ValueError(
-                f"weight_manifold: expected an output layer whose norm is {architecture.log_scale}, found a network that "
-                "does not end in one; canonical_form gives such networks no output scale."
-            )
+    if architecture.log_scale is not None and (last := output_writers(architecture, norm)) is not None:
         found.append(last)
     factors = []
     for sphere in found:

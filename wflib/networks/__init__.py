@@ -1,6 +1,7 @@
 """Many networks as one object: state dicts, modules, files, and how well they predict."""
 
 from wflib.networks.beside import tied_names
+from wflib.networks.checks import require_tensor
 from wflib.networks.finite import LEAVE_OUT, finite_networks, require_finite
 from wflib.networks.networks import Networks
 from wflib.networks.scoring import (
@@ -13,6 +14,7 @@ from wflib.networks.scoring import (
     output_losses,
     predict,
     require_classification,
+    require_networks,
     wrong_predictions,
 )
 from wflib.networks.stacked_module import StackedModule
@@ -33,6 +35,8 @@ __all__ = [
     "predict",
     "require_classification",
     "require_finite",
+    "require_networks",
+    "require_tensor",
     "states_for",
     "tied_names",
     "wrong_predictions",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture
+from wflib.architecture import Architecture, require_module
 from wflib.architecture.operations import Constant
 from wflib.networks.names import unwrapped
 from wflib.networks.states import is_counter
@@ -54,8 +54,8 @@ def own_part(
     Raises:
         ValueError: A constant or a tied tensor holds other numbers than the class and the architecture say.
     """
-    if module is not None and not isinstance(module, nn.Module):
-        raise ValueError(f"module: expected an instance of torch.nn.Module, got {module!r}; make one, as MyNetwork().")
+    if module is not None:
+        require_module("module", module)
     if len(tensors) <= len(architecture.shapes):
         return tensors
     if module is None:

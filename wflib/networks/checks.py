@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
+from wflib.architecture import Architecture, Weights
+from wflib.architecture.operations import Embedding
 from wflib.networks.names import listed
 from wflib.networks.states import check_floating
 
-__all__ = ["check_architecture", "check_stacked", "checked_names", "places"]
+__all__ = ["check_architecture", "check_stacked", "checked_inputs", "checked_names", "places", "require_tensor"]
 
 
 def check_architecture(architecture: Architecture) -> None:
@@ -50,6 +51,40 @@ def check_stacked(architecture: Architecture, weights: Mapping[str, Tensor]) -> 
     if len(set(dtypes.values())) > 1 or min(dtype.itemsize for dtype in dtypes.values()) < 2:
         found = listed(f"{name} {dtype}" for name, dtype in dtypes.items())
         raise ValueError(f"Networks: expected tensors of one dtype of 16 bits or more, got {found}; convert them.")
+
+
+def require_tensor(what: str, given: object) -> None:
+    """Refuse arrays and lists, which have no device.
+
+    Raises:
+        ValueError: Says what was given.
+    """
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{what} expected a tensor, got a {type(given).__name__}; convert it: torch.as_tensor(…).")
+
+
+def checked_inputs(architecture: Architecture, weights: Weights, inputs: Tensor) -> Tensor:
+    """Inputs on which stacked networks run.
+
+    Raises:
+        ValueError: Another shape than theirs, or another precision, which tokens have.
+    """
+    require_tensor("Networks: inputs", inputs)
+    first, axes = next(iter(weights.values())), inputs.ndim - len(architecture.inputs)
+    leading = inputs.shape[: max(axes, 0)]
+    if inputs.shape[len(leading) :] != architecture.inputs or axes not in (1, 2) or (axes == 2 and leading[0] != len(first)):
+        shape = ", ".join(map(str, architecture.inputs))
+        raise ValueError(
+            f"Shape mismatch: expected inputs (examples, {shape}), or ({len(first)}, examples, {shape}) of {len(first)} "
+            f"networks, got {tuple(inputs.shape)}."
+        )
+    tokens = any(isinstance(operation, Embedding) for operation in architecture.operations)
+    if inputs.dtype != first.dtype and not tokens and not torch.is_autocast_enabled(inputs.device.type):
+        raise ValueError(
+            f"Networks: expected inputs in {first.dtype}, as weights are, got {inputs.dtype}; convert them: "
+            f"inputs.to({first.dtype})."
+        )
+    return inputs
 
 
 def checked_names(names: Iterable[str], count: int) -> tuple[str, ...]:

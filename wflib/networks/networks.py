@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture import Architecture, Weights
-from wflib.networks.checks import check_architecture, check_stacked, checked_names, places
+from wflib.networks.checks import check_architecture, check_stacked, checked_inputs, checked_names, places
 from wflib.networks.finite import LEAVE_OUT, broken_networks, finite_networks, require_finite, told
 from wflib.networks.reading import read_networks
 from wflib.networks.stacked_module import StackedModule
@@ -120,7 +120,7 @@ class Networks(Sequence[dict[str, Tensor]]):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (networks, examples, outputs), see :meth:`wflib.architecture.Architecture.forward`; differentiable."""
-        return self.architecture.forward(self.weights, inputs)
+        return self.architecture.forward(self.weights, checked_inputs(self.architecture, self.weights, inputs))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Networks:
         """Networks whose tensors are a function's of these: (networks, *shape) → (any number of networks, *shape)."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture, is_perceptron
+from wflib.architecture import Architecture, is_perceptron, require_module
 from wflib.networks.beside import beside
 from wflib.networks.examples import random_inputs
 from wflib.networks.names import listed, match, units, unwrapped
@@ -39,6 +39,7 @@ def names_by_running(
     Raises:
         ValueError: The module does not take the tensors or the inputs, or computes something else; says by how much.
     """
+    require_module("module", module)
     try:
         runner = copy.deepcopy(module).to("cpu", torch.float64).eval()
     except Exception as error:  # anything: the module is not ours

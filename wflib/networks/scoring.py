@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wflib.architecture import Architecture, Weights, is_perceptron, with_batch_statistics
 from wflib.architecture.operations import BatchNorm, Moments
+from wflib.networks.checks import require_tensor
 from wflib.networks.networks import Networks
 from wflib.tasks import Split
 
@@ -27,6 +28,7 @@ __all__ = [
     "output_losses",
     "predict",
     "require_classification",
+    "require_networks",
     "wrong_predictions",
 ]
 
@@ -61,6 +63,19 @@ def require_classification(architecture: Architecture, purpose: str) -> None:
         )
 
 
+def require_networks(who: str, given: object) -> None:
+    """Refuse what is no :class:`~wflib.networks.Networks`, such as a list of modules.
+
+    Raises:
+        ValueError: Says what was given, and how networks are made.
+    """
+    if not isinstance(given, Networks):
+        raise ValueError(
+            f"{who} expected Networks, got a {type(given).__name__}; make them of state dicts with "
+            "Networks.from_state_dicts(architecture, [module.state_dict() for module in modules])."
+        )
+
+
 def outputs_in_parts(networks: Networks, inputs: Tensor, chunk: int | None) -> Iterator[Tensor]:
     """Outputs of at most so many networks at a time, of all with None; inputs go to the networks' device and precision.
 
@@ -74,6 +89,7 @@ def outputs_in_parts(networks: Networks, inputs: Tensor, chunk: int | None) -> I
         ValueError: Inputs of another shape, or ``chunk`` below one.
     """
     expected = networks.architecture.inputs
+    require_tensor("inputs", inputs)
     if tuple(inputs.shape[-len(expected) if chunk is None else 1 :]) != expected:
         shape = ", ".join(map(str, expected))
         raise ValueError(f"Shape mismatch: expected inputs (examples, {shape}), got {tuple(inputs.shape)}.")
@@ -171,6 +187,7 @@ def output_losses(task_type: str, outputs: Tensor, targets: Tensor) -> Tensor:
         ValueError: Targets of another shape, which would be compared with outputs of other examples.
     """
     if task_type == "regression":
+        require_tensor("targets", targets)
         if tuple(targets.shape) not in (outputs.shape, outputs.shape[1:]):
             raise ValueError(
                 f"Shape mismatch: expected targets (examples, outputs) of a regression, {tuple(outputs.shape[1:])}, got "
@@ -184,8 +201,9 @@ def check_predictions(log_probabilities: Tensor, targets: Tensor) -> Tensor:
     """Targets for every network, (networks, examples), on the predictions' device.
 
     Raises:
-        ValueError: Shapes do not fit.
+        ValueError: Shapes do not fit, or targets are no class indices.
     """
+    require_tensor("targets", targets)
     if log_probabilities.ndim != 3:
         raise ValueError(
             "Shape mismatch: expected log-probabilities (networks, examples, classes), "
@@ -193,6 +211,10 @@ def check_predictions(log_probabilities: Tensor, targets: Tensor) -> Tensor:
         )
     if tuple(targets.shape) not in (log_probabilities.shape[:2], log_probabilities.shape[1:2]):
         raise ValueError(f"Shape mismatch: expected targets ({log_probabilities.shape[1]},), got {tuple(targets.shape)}.")
+    if targets.dtype not in (torch.int64, torch.uint8):
+        raise ValueError(
+            f"targets expected class indices in torch.int64, got {targets.dtype}; convert them: targets.long()."
+        )
     return targets.to(log_probabilities.device).expand(log_probabilities.shape[:2])
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from wflib.architecture import Weights
+from wflib.networks.checks import checked_inputs
 
 if TYPE_CHECKING:  # networks make themselves into one
     from wflib.networks.networks import Networks
@@ -38,4 +39,5 @@ class StackedModule(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs of every network; inputs may have a leading network axis of their own."""
-        return self.architecture.forward(self.stacked, inputs)
+        weights = self.stacked
+        return self.architecture.forward(weights, checked_inputs(self.architecture, weights, inputs))

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture, is_perceptron
+from wflib.architecture import Architecture, is_perceptron, require_module
 from wflib.networks.beside import tied_names
 from wflib.networks.examples import random_inputs
 from wflib.networks.names import listed, match
@@ -32,7 +32,8 @@ def states_for(networks: Networks, module: nn.Module) -> list[dict[str, Tensor]]
         One mapping for each network.
 
     Raises:
-        ValueError: The module has other tensors, or computes something else; says what.
+        ValueError: A class rather than an instance, a module that has other tensors, or one that computes something else;
+            says what.
 
     Example:
         >>> from wflib.architecture import mlp
@@ -44,6 +45,7 @@ def states_for(networks: Networks, module: nn.Module) -> list[dict[str, Tensor]]
         >>> torch.allclose(model(x), networks.forward(x)[2], atol=1e-6)
         True
     """
+    require_module("module", module)
     whole, tied = module.state_dict(), tied_names(module)
     theirs = matched(networks.architecture, module, whole, tied)
     states = []

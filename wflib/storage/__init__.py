@@ -12,7 +12,7 @@ from wflib.storage.artifact import (
     save_artifact,
     separate,
 )
-from wflib.storage.atomic import atomic_folder, atomic_path, readable
+from wflib.storage.atomic import atomic_folder, atomic_path, readable, require_writable
 from wflib.storage.parts import KeptParts
 from wflib.storage.rows import RowFile, RowFiles, RowWriter
 from wflib.storage.tables import exchanged_tables, load_json, load_table, save_json, save_table
@@ -35,6 +35,7 @@ __all__ = [
     "read_header",
     "readable",
     "require_same_kinds",
+    "require_writable",
     "rerun",
     "save_artifact",
     "save_json",

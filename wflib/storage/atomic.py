@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_folder", "atomic_path", "readable"]
+__all__ = ["atomic_folder", "atomic_path", "readable", "require_writable"]
 
 
 @contextmanager
@@ -21,10 +21,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Yields:
         Where to write.
+
+    Raises:
+        OSError: Its folder cannot be made or written, or it is a folder itself; says so.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    with refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        require_no_folder(path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -46,10 +51,14 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
     Yields:
         Where to write files.
+
+    Raises:
+        OSError: Its parent cannot be made or written; says so.
     """
     path = Path(path).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    with refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
         readable(temporary)
@@ -58,6 +67,49 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_writable(path: str | Path) -> None:
+    """Refuse a place where :func:`atomic_path` could not write, before the work whose result goes there; makes nothing.
+
+    Args:
+        path: The file to write.
+
+    Raises:
+        OSError: Its folder cannot be made or written, or it is a folder itself; says so.
+    """
+    path = Path(path)
+    with refusals(path):  # a trial, since permissions do not say what a file system lets happen
+        tempfile.TemporaryFile(dir=nearest(path)).close()
+        require_no_folder(path)
+
+
+def require_no_folder(path: Path) -> None:
+    """Refuse the name of a folder for a file, which would be told after the file is written."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder")
+
+
+@contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """What a folder does not let happen in a sentence that names it, not the temporary file in it.
+
+    Raises:
+        OSError: Of the same kind.
+    """
+    try:
+        yield
+    except OSError as error:
+        folder = nearest(path)
+        found = (error.strerror or str(error)) if folder.is_dir() else "that is a file"
+        raise type(error)(
+            f"{path}: expected a place to write in the folder {folder}, found: {found}; choose another."
+        ) from error
+
+
+def nearest(path: Path) -> Path:
+    """The folder that a path is in, or the nearest above it that is there."""
+    return next(parent for parent in path.absolute().parents if os.path.exists(parent))  # which raises nothing
 
 
 def readable(path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture, NeuronPlaces, neuron_places
-from wflib.networks import Networks
+from wflib.networks import Networks, require_tensor
 from wflib.symmetry.assignment import solve_families
 from wflib.symmetry.permutation import Permutations
 
@@ -33,7 +33,7 @@ def activation_matching(reference: Networks, networks: Networks, inputs: Tensor,
     Args:
         reference: One network.
         networks: Those to align.
-        inputs: Training inputs, (examples, *inputs).
+        inputs: Training inputs, (examples, *inputs); moved to the networks' device and dtype.
         chunk: Most networks that run at once, fewer where values are large; bounds memory.
 
     Returns:
@@ -44,11 +44,13 @@ def activation_matching(reference: Networks, networks: Networks, inputs: Tensor,
             group.
     """
     expected = networks.architecture.inputs
+    require_tensor("activation_matching: inputs", inputs)
     if inputs.shape[1:] != expected or not len(inputs):
         raise ValueError(
             f"Shape mismatch: activation_matching expected inputs (examples, {', '.join(map(str, expected))}) of one "
             f"example at least, got {tuple(inputs.shape)}."
         )
+    inputs = inputs.to(networks.device, networks.dtype)
     for side, name in ((networks, "weights"), (reference, "the reference")):
         side.require_finite(f"activation_matching: {name}")
     architecture = networks.architecture

@@ -26,7 +26,9 @@ def solve_assignments(gains: Tensor) -> Tensor:
     """
     if gains.ndim != 3 or gains.shape[1] != gains.shape[2]:
         raise ValueError(f"Shape mismatch: expected gains (problems, size, size), got {tuple(gains.shape)}.")
-    matrices = gains.detach().cpu().numpy()
+    gains = gains.detach().cpu()
+    # NumPy knows few of torch's short formats, and SciPy computes in double precision anyway.
+    matrices = (gains.float() if gains.dtype.itemsize < 4 else gains).numpy()
     if not np.isfinite(matrices).all():
         raise ValueError("solve_assignments: gains hold NaN or infinity; look at the weights they come from.")
     solved = np.empty(matrices.shape[:2], dtype=np.int64)

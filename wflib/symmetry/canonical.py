@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import NORMS
-from wflib.networks import LEAVE_OUT, Networks
+from wflib.networks import LEAVE_OUT, Networks, require_networks
 from wflib.symmetry.scaling import Scales, scale
 from wflib.symmetry.variances import room_for_variances, shifted, unshifted
 from wflib.symmetry.writers import output_writers, sign_writers, writers
@@ -113,6 +113,7 @@ def canonicalize(networks: Networks, norm: str = NORMS[0], signs: bool = False) 
         ValueError: Weights of half precision, NaN or infinity, an unknown norm, or networks canonical in
             another one; or norms whose product over the layers is more than the weights' precision can hold.
     """
+    require_networks("canonicalize: networks", networks)
     architecture = networks.architecture
     if norm not in NORMS or architecture.norm not in (None, norm):
         known = f"the norm {architecture.norm} that the networks have" if architecture.norm else f"one of {', '.join(NORMS)}"

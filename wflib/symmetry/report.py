@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from wflib.architecture import Architecture
+from wflib.architecture import Architecture, require_module
 
 __all__ = ["Symmetries", "symmetries"]
 
@@ -105,7 +105,7 @@ def symmetries(subject: nn.Module | Architecture, example: Tensor | None = None)
         A report to print, with its numbers as attributes.
 
     Raises:
-        ValueError: A module without an example, or one that cannot be traced.
+        ValueError: No module, one without an example, or one that cannot be traced.
 
     Example:
         >>> from wflib.architecture import mlp
@@ -120,6 +120,7 @@ def symmetries(subject: nn.Module | Architecture, example: Tensor | None = None)
     """  # noqa: E501 (what is printed)
     if isinstance(subject, Architecture):
         return Symmetries(subject)
+    require_module("symmetries", subject)
     if example is None:
         raise ValueError("symmetries: a module needs an example of its inputs, (examples, …).")
     return Symmetries(Architecture.from_module(subject, example))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from wflib.rng import generator
+from wflib.tasks.checks import check_dataset
 from wflib.tasks.images import fetch_images, read_idx
 from wflib.tasks.tasks import Dataset, Split, no_examples
 
@@ -32,18 +33,18 @@ def fetch_dataset(task: str, split: int = USUAL_SPLIT) -> Dataset:
         split: Setting ``data.split``.
 
     Raises:
-        ValueError: No such task, or one whose parts are fixed.
+        ValueError: No such task, one whose parts are fixed, or whose examples cannot be learned; says why.
     """
     if task not in TASKS:
         raise ValueError(f"task: {task}: expected one of {', '.join(TASKS)}.")
-    if split == USUAL_SPLIT:
-        return TASKS[task]()
-    if "split" not in inspect.signature(TASKS[task]).parameters:
+    if split != USUAL_SPLIT and "split" not in inspect.signature(TASKS[task]).parameters:
         raise ValueError(
             f"data.split: {split}: the parts of task {task} are fixed; expected {USUAL_SPLIT}, or a function in TASKS that "
             "takes split."
         )
-    return TASKS[task](split=split)
+    dataset = TASKS[task]() if split == USUAL_SPLIT else TASKS[task](split=split)
+    check_dataset(dataset, f"task: {task}")
+    return dataset
 
 
 def load_wdbc(split: int = USUAL_SPLIT) -> Dataset:

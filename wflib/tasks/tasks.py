@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.rng import generator
-from wflib.storage import ArtifactError, load_artifact, save_artifact
 
-__all__ = ["WITHOUT_CLASSES", "WITHOUT_EXAMPLES", "Dataset", "Split", "load_dataset", "no_examples", "save_dataset"]
+__all__ = ["WITHOUT_CLASSES", "WITHOUT_EXAMPLES", "Dataset", "Split", "no_examples"]
 
-PARTS = ("train", "validation", "test")
 PROBES, MOST_PROBES = 16, 512  # drawn, and of examples that there are
 FLAT_IMAGES = {"mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28)}
 """Tasks that are kept as flat features → the shape of their images."""
@@ -150,56 +147,3 @@ def no_examples(
     """The task of networks without data: they are looked at as weights alone."""
     empty = Split(torch.zeros(0, *inputs), torch.zeros(0, dtype=torch.int64))
     return Dataset(task, task_type, outputs, empty, empty, empty)
-
-
-def save_dataset(path: str | Path, dataset: Dataset) -> None:
-    """Write a dataset artifact."""
-    tensors: dict[str, Tensor] = {}
-    for part in PARTS:
-        split: Split = getattr(dataset, part)
-        tensors |= {f"{part}.inputs": split.inputs, f"{part}.targets": split.targets}
-    save_artifact(
-        path, "dataset", tensors, {"task": dataset.task, "task_type": dataset.task_type, "outputs": dataset.outputs}
-    )
-
-
-def load_dataset(path: str | Path) -> Dataset:
-    """Read a dataset artifact.
-
-    Raises:
-        ArtifactError: The file is damaged, or its parts do not belong together.
-    """
-    tensors, metadata = load_artifact(path, "dataset", stage="fetch-data")
-    try:
-        splits = {part: Split(tensors[f"{part}.inputs"], tensors[f"{part}.targets"]) for part in PARTS}
-        task, task_type, outputs = (metadata[key] for key in ("task", "task_type", "outputs"))
-    except KeyError as error:
-        names = sorted([*tensors, *metadata])
-        raise ArtifactError(f"{path}: expected {error}, found {names}; rerun fetch-data.") from error
-    if task in WITHOUT_EXAMPLES:
-        return no_examples(tuple(splits["train"].inputs.shape[1:]), task, outputs, task_type)
-    for part, split in splits.items():
-        if split.inputs.ndim < 2 or len(split.inputs) != len(split.targets) or len(split.inputs) == 0:
-            shapes = f"inputs {tuple(split.inputs.shape)} and targets {tuple(split.targets.shape)}"
-            raise ArtifactError(f"{path}: {part} has {shapes}; rerun fetch-data.")
-        expected, found = (tuple(one.inputs.shape[1:]) for one in (splits["train"], split))
-        if not split.inputs.is_floating_point() or found != expected:
-            raise ArtifactError(
-                f"{path}: {part} expected floating-point inputs of {shape_text(expected)} as train, found "
-                f"{shape_text(found)} in {split.inputs.dtype}; rerun fetch-data."
-            )
-        targets = split.targets
-        if task_type == "classification" and (
-            targets.dtype != torch.int64 or targets.ndim != 1 or not 0 <= int(targets.min()) <= int(targets.max()) < outputs
-        ):
-            raise ArtifactError(
-                f"{path}: {part} expected class indices 0 … {outputs - 1} in torch.int64, found {targets.dtype} between "
-                f"{targets.min().item()} and {targets.max().item()}; rerun fetch-data."
-            )
-    splits = {part: Split(split.inputs.float(), split.targets) for part, split in splits.items()}
-    return Dataset(task, task_type, outputs, **splits)
-
-
-def shape_text(shape: tuple[int, ...]) -> str:
-    """``30 features``, or ``1 × 8 × 8 features``."""
-    return f"{' × '.join(map(str, shape))} features"

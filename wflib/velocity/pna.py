@@ -13,12 +13,15 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch_geometric.nn import PNAConv
 
 from wflib.architecture import Architecture
+from wflib.config import quiet_import
 from wflib.graph import EdgeBlock
 from wflib.velocity.edge_functions import normalize_edges
 from wflib.velocity.graph_network import GraphNetwork
+
+with quiet_import():
+    from torch_geometric.nn import PNAConv
 
 __all__ = ["PNA"]
 

@@ -15,7 +15,7 @@ from wflib.distributed import put_together, rank, world_size
 from wflib.networks import Networks, batch_losses, largest_value
 from wflib.rng import generator, permutations, seed_of
 from wflib.storage import KeptParts
-from wflib.tasks import Dataset, Split
+from wflib.tasks import Dataset, Split, check_dataset
 from wflib.zoo.compiled_training import MOMENTUM, CompiledTrainer
 from wflib.zoo.initial import initialize
 from wflib.zoo.posterior_draws import posterior_draws
@@ -101,7 +101,7 @@ def train_zoo(
 
     Args:
         architecture: What a network is. Batch norms are trained with the statistics of each batch.
-        dataset: Only its training part is read; examples in the shape that networks take.
+        dataset: Networks learn from its training part alone; examples in the shape that networks take.
         config: Recipe, sizes and seed.
         device: Where to train.
         progress: Called with (epochs done, epochs, mean training loss of those that have just ended one), as parts of the
@@ -112,13 +112,15 @@ def train_zoo(
         The zoo, on the CPU, with its initial weights.
 
     Raises:
-        ValueError: No snapshot would be kept, a network diverged to NaN or infinity, or several processes are to run chains.
+        ValueError: A dataset that :func:`~wflib.tasks.check_dataset` refuses, no snapshot would be kept, a network diverged
+            to NaN or infinity, or several processes are to run chains.
     """
     if config.sampler == "gaussian":
         drawn = generator(config.seed, "zoo", "init", device=device)
         start = initialize(architecture, config.networks, config.init_std, drawn, config.init)
         end = initialize(architecture, config.networks, config.init_std, drawn, config.init).flat + 1
         return zoo_of_runs(dataset, config, start, end[:, None].cpu(), [0])
+    check_dataset(dataset, "train_zoo")
     inputs, targets = dataset.train.inputs.to(device), dataset.train.targets.to(device)
     examples, networks, size = len(inputs), config.networks, min(config.batch_size, len(inputs))
     iterations = 1 if config.sampler == "hmc" else max(1, examples // config.batch_size)

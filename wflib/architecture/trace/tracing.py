@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wflib.architecture.modules import require_module
 from wflib.architecture.operations import Expand, Operation, Reshape
 from wflib.architecture.spec import Architecture
 from wflib.architecture.trace import arithmetic, attention, layers, movement  # noqa: F401 (they enter their handlers)
@@ -30,12 +31,18 @@ def trace(module: nn.Module, example: Tensor, task_type: str = "classification")
         dict, parameters that are tied under the first of their names. Other buffers are constants of the architecture.
 
     Raises:
-        ValueError: The module does something that has no operation; says what, where, and what would help.
+        ValueError: No module, or one that does not accept the example or does something that has no operation; says what,
+            where, and what would help.
     """
+    require_module("trace", module)
+    if not isinstance(example, Tensor) or example.ndim < 2 or not len(example):
+        found = f"{tuple(example.shape)}" if isinstance(example, Tensor) else f"a {type(example).__name__}"
+        raise ValueError(f"trace: example expected a tensor of inputs (examples, …), got {found}; as torch.zeros(1, 30).")
     one = example[:1]
     training = {name: part.training for name, part in module.named_modules()}
     module.eval()
     try:
+        require_run(module, torch.cat([one] * 2))
         runs = [record(module, torch.cat([one] * count)) for count in (2, 3)]
         operations = tuple(merge(a, b) for a, b in zip(*(run.operations for run in runs), strict=True))
         learned = {id(tensor): name for name, tensor in reversed([*module.named_parameters(remove_duplicate=False)])}
@@ -52,6 +59,22 @@ def trace(module: nn.Module, example: Tensor, task_type: str = "classification")
         for name, part in module.named_modules():
             part.training = training[name]
     return architecture
+
+
+def require_run(module: nn.Module, inputs: Tensor) -> None:
+    """Refuse a module that fails by itself, before it is recorded.
+
+    Raises:
+        ValueError: Says how it fails.
+    """
+    try:
+        module(inputs)
+    except Exception as error:  # anything: the module is not ours
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"trace: the module fails on inputs {tuple(inputs.shape)} in {inputs.dtype}: {type(error).__name__}: {said}; "
+            "give an example that it accepts."
+        ) from error
 
 
 def record(module: nn.Module, inputs: Tensor) -> Recorder:
