@@ -14,9 +14,8 @@ import torch
 import typer
 from tqdm import tqdm
 
-from wflib.config import Settings, clear_errors
+from wflib.config import FlowConfig, Settings, clear_errors
 from wflib.distributed import number_of_processes, rank
-from wflib.flow import Flow
 from wflib.storage import rerun, save_json
 
 Params = Annotated[Path, typer.Option(help="Task and overrides; what is left out is as the preset says.")]
@@ -94,13 +93,13 @@ def checkpoint_folder(root: Path, settings: object, inputs: list[Path]) -> Path:
     return root / digest.hexdigest()[:16]
 
 
-def require_settings_of(flow: Flow, path: Path, settings: Settings) -> None:
+def require_settings_of(flow: FlowConfig, path: Path, settings: Settings) -> None:
     """Refuse settings of another flow than the one that was trained.
 
     Raises:
         ValueError: Keys of the section ``flow`` differ.
     """
-    trained, asked = flow.config.model_dump(), settings.flow.model_dump()
+    trained, asked = flow.model_dump(), settings.flow.model_dump()
     if other := [key for key in asked if asked[key] != trained[key]]:
         said = ", ".join(f"flow.{key}: {asked[key]} (the flow has {trained[key]})" for key in other)
         raise ValueError(f"settings ask for another flow than {path} is: {said}; set it back, or {rerun('train-flow')}.")

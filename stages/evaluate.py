@@ -107,7 +107,7 @@ def main(
         check_methods(settings)
         device = resolve_device(settings.evaluate.device)
         dataset, model, drawn = load_dataset(data), load_flow(flow, device), load_zoo(samples, "sampled")
-        require_settings_of(model, flow, settings)
+        require_settings_of(model.config, flow, settings)
         zoo = zoo_of_flow(flow, model.config.geometry, model.architecture, aligned, canonical, open_zoo)
         whole = open_zoo(trained, "trained")
         before, after = whole.last_snapshots, open_zoo(aligned, "aligned").last_snapshots

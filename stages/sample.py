@@ -83,7 +83,7 @@ def main(
         config, device = settings.sample, resolve_device(settings.sample.device)
         jumps = config.jumps > 0
         trained, dataset = load_flow(flow, device, jumps), load_dataset(data)
-        require_settings_of(trained, flow, settings)
+        require_settings_of(trained.config, flow, settings)
         dataset, random = dataset.for_networks(trained.architecture, f"{flow}"), generator(config.seed, "sample", "prior")
         geometry, fitted = trained.config.geometry, time.perf_counter()
         if config.source == "flow":

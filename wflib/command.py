@@ -33,6 +33,7 @@ RERUN, LEAVE_OUT = (
 )
 REMEDIES = {
     "demo": {},
+    "inspect": {},
     "draw": {RERUN + "train-flow": "give a flow's file, made by wflib demo or dvc repro"},
     "align": {
         r"give it, as in Networks\.load\(.+\)\)": "give the sizes of perceptrons, as --sizes 30,16,2; other networks "
@@ -204,6 +205,29 @@ def report(
         for sentence in comparison.data.verdict:
             typer.echo(sentence)
         typer.echo(f"Open {page}")
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="File or folder of networks, of whatever origin.")],
+    format: Annotated[str, typer.Option(help="auto, or a format as zoo.format names it.")] = "auto",
+    option: Annotated[
+        list[str] | None, typer.Option("--read", help="A setting of zoo.read, as activation=relu; may be repeated.")
+    ] = None,
+) -> None:
+    """Say in a screen what a file or folder of networks is, without loading it whole.
+
+    Format, architecture, number of networks and trajectories, steps, figures of merit, symmetries, and how many of a few
+    networks are broken or hold NaN. Where something must be told before it can be read, the sentence says which setting.
+    """
+    with answers("inspect"):
+        from wflib.config.loading import read_yaml
+        from wflib.zoo import inspect as looked_at
+        from wflib.zoo import read_settings
+
+        pairs = (one.partition("=") for one in option or ())
+        settings = read_settings({name: read_yaml(name, value) for name, _, value in pairs})
+        typer.echo(str(looked_at(path, format, config=settings)))
 
 
 def form_of(zoo: Path) -> str:
