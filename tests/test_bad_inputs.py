@@ -292,7 +292,9 @@ def test_good_files_and_half_precision_go_through(project, stage):
 
 def test_artifacts_of_another_norm_are_refused(project):
     save_flow("flow.safetensors", CANONICAL_FLOW)
-    Path("params.yaml").write_text(f"{Path('params.yaml').read_text()}flow: {{geometry: {CANONICAL_FLOW.config.geometry}}}\n")
+    Path("params.yaml").write_text(
+        f"{Path('params.yaml').read_text()}flow: {{geometry: {CANONICAL_FLOW.config.geometry}}}\n"
+    )
     save_zoo("samples.safetensors", replace(canonical_zoo(ALIGNED), form="sampled"))
     for norm in ("weights-and-bias", "weights"):
         save_zoo("canonical.safetensors", canonical_zoo(ALIGNED, norm))
