@@ -15,6 +15,7 @@ from wflib.pages.paper.gaussian import gaussian
 from wflib.pages.paper.numbers import MISSING, both, chosen, published, single
 from wflib.pages.paper.quality import wdbc
 from wflib.pages.paper.thesis import DIVERSITY, MNIST, WDBC
+from wflib.storage import save_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -132,3 +133,19 @@ def test_the_committed_page_is_made_of_the_committed_tables():
     committed = (ROOT / "reports/paper/README.md").read_text().splitlines()
     other = [line for line in {*made} ^ {*committed} if "Figure 7.2" not in line and "barriers-wdbc" not in line]
     assert not other  # but for the one figure whose pairs are too many to keep
+
+
+def test_a_page_of_fresh_cells_reads_the_digits_that_are_kept(tmp_path):
+    fresh = tmp_path / "cells/one"
+    fresh.mkdir(parents=True)
+    pd.DataFrame({"seed": [0], "nll_mean": [0.12345678901]}).to_csv(fresh / "rows.csv", index=False)
+    save_json(fresh / "cell.json", {"measurement": "quality", "seconds": 1.23456789, "tables": ["rows"]})
+    cells = load_cells(tmp_path / "cells")
+    read, files = cells.as_kept()
+    for name, content in files.items():
+        (tmp_path / f"{name}.csv").write_bytes(content)
+    later = load_cells(tmp_path / "nowhere", tmp_path)
+    assert read.table("quality").equals(later.table("quality"))
+    assert read.summary.equals(later.summary)
+    assert read.table("quality").nll_mean.tolist() == [0.1234568]
+    assert not cells.table("quality").equals(later.table("quality"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +159,27 @@ class Cells:
         files = {file_of(*table): self._rows(*table) for table in sorted(tables)}
         return {SUMMARY: self.summary} | {file: rows for file, rows in files.items() if len(rows) <= MOST_KEPT}
 
+    def as_kept(self) -> tuple[Cells, dict[str, bytes]]:
+        """These cells as the next reader of kept tables finds them, rounded as files are, and those files.
+
+        Cells with a table that is too large to keep are read as they are.
+        """
+        files = {name: rows.to_csv(index=False, float_format="%.7g").encode() for name, rows in self.to_keep().items()}
+        kept = {name: read_rows(BytesIO(content)) for name, content in files.items()}
+        large = {
+            path: facts
+            for path, facts in self.facts.items()
+            if any(file_of(facts["measurement"], name) not in kept for name in facts.get("tables", ["rows"]))
+        }
+        return replace(self, facts=large, kept=kept), files
+
 
 def file_of(measurement: str, table: str) -> str:
     """Where a table of all cells of a measurement is kept: ``quality``, ``alignment.barriers``."""
     return measurement if table == "rows" else f"{measurement}.{table}"
 
 
-def read_rows(path: Path) -> pd.DataFrame:
+def read_rows(path: Path | BytesIO) -> pd.DataFrame:
     """A table of a cell; only what is empty is undefined, and a label may be ``none``."""
     try:
         return pd.read_csv(path, keep_default_na=False, na_values=[""])

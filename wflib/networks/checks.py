@@ -78,8 +78,9 @@ def checked_inputs(architecture: Architecture, weights: Weights, inputs: Tensor)
             f"Shape mismatch: expected inputs (examples, {shape}), or ({len(first)}, examples, {shape}) of {len(first)} "
             f"networks, got {tuple(inputs.shape)}."
         )
-    tokens = any(isinstance(operation, Embedding) for operation in architecture.operations)
-    if inputs.dtype != first.dtype and not tokens and not torch.is_autocast_enabled(inputs.device.type):
+    if inputs.dtype == first.dtype or torch.is_autocast_enabled(inputs.device.type):
+        return inputs
+    if not any(isinstance(operation, Embedding) for operation in architecture.operations):
         raise ValueError(
             f"Networks: expected inputs in {first.dtype}, as weights are, got {inputs.dtype}; convert them: "
             f"inputs.to({first.dtype})."

@@ -26,11 +26,10 @@ INTRODUCTION = (
 
 def thesis_page(cells: Cells) -> Contents:
     """README.md, an offline page.html, figures as SVG, and as CSV the rows of all cells, which the next page takes up."""
-    made, tables = cells.summary, cells.to_keep()
+    cells, tables = cells.as_kept()  # another page from these tables alone shall say the same
+    made = cells.summary
     parts = ["# The thesis' results, here", INTRODUCTION.format(cells=len(made), hours=made.seconds.sum() / 3600)]
-    contents = {
-        f"tables/{name}.csv": rows.to_csv(index=False, float_format="%.7g").encode() for name, rows in tables.items()
-    }
+    contents = {f"tables/{name}.csv": content for name, content in tables.items()}
     images: dict[str, bytes] = {}
     for section in (make(cells) for make in SECTIONS):
         parts += [f"## {section.title}", *section.blocks]
