@@ -94,7 +94,7 @@ def make_cells() -> None:
     invoke("align", "diabetes/aligned", *diabetes, *of_zoo)
     own = places("diabetes/aligned", "diabetes/zoo/dataset.safetensors")
     invoke("flow", "diabetes/flow", *diabetes, *own)
-    drawn = ["--flow", "diabetes/flow/flow.safetensors", *own, *small, "--steps", "2"]
+    drawn = ["--flow", "diabetes/flow/flow.safetensors", *own, *diabetes, *small, "--steps", "1", "--steps", "2"]
     invoke("regression", "cells/regression", *drawn, **LABELS | {"task": "diabetes", "geometry": "euclidean"})
 
 
@@ -143,6 +143,15 @@ def test_averages_are_of_draws_of_these_trained_further_and_of_trained_networks(
     table = rows("averages-geometric").set_index(["source", "count"])
     assert set(table.index) == {(name, count) for name in ("samples", "trained further", "training") for count in (1, 4)}
     assert table.test_nll_mean["trained further", 1] != table.test_nll_mean["samples", 1]
+
+
+def test_a_regressions_draws_are_trained_further_too_and_fit_the_data_better(cells):
+    table = rows("regression")
+    assert list(zip(table.source, table.steps, strict=True)) == [
+        ("training", 0), ("held-out", 0), ("samples", 1), ("samples", 2), ("trained further", 2)
+    ]  # fmt: skip
+    drawn, further = table.iloc[-2], table.iloc[-1]
+    assert further.train_rmse_mean < drawn.train_rmse_mean
 
 
 def test_transfer_reads_training_data_and_counts_gradients(cells):

@@ -20,7 +20,8 @@ from wflib.evaluation import (
 )
 from wflib.flow import sample
 from wflib.measurements.measurement import Inputs, Measurement, Tables
-from wflib.measurements.quality import learned_networks
+from wflib.measurements.quality import FURTHER, learned_networks
+from wflib.models import polish
 from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.tasks import Dataset
@@ -40,12 +41,13 @@ def measure_regression(inputs: Inputs, options: Options) -> Tables:
     """Root mean squared error and NLL of single networks and of their average, on all parts of the data.
 
     In deviations of the target. The noise of an observation is one for each set of networks, by maximum likelihood on
-    validation data; coverage is the share of test targets in the average's central 90 % interval.
+    validation data; coverage is the share of test targets in the average's central 90 % interval. At the most steps there is
+    a row after the steps of training that the settings' section sample asks for, if any.
 
     Raises:
         ValueError: A flow over classifiers.
     """
-    flow, seed = inputs.flow(), options.seed
+    flow, seed, config = inputs.flow(), options.seed, inputs.settings.sample
     if flow.architecture.task_type != "regression":
         raise ValueError(f"{inputs.path('flow')}: expected a flow over regressions, got one over classifiers.")
     zoo, dataset = inputs.of_flow(flow)
@@ -57,6 +59,9 @@ def measure_regression(inputs: Inputs, options: Options) -> Tables:
         x = sample(flow, options.networks, steps, generator(seed, "paper", "prior"))
         drawn = flow.coordinates.decode_state(x).to("cpu")
         rows.append({"source": "samples", "steps": steps, **measured(drawn, dataset)})
+        if config.polish_steps and steps == max(options.steps):
+            after = polish(drawn, dataset.train, dataset.validation, config)
+            rows.append({"source": FURTHER, "steps": steps, **measured(after.networks, dataset)})
     return {"rows": pd.DataFrame(rows)}
 
 
@@ -80,4 +85,4 @@ def measured(networks: Networks, dataset: Dataset) -> dict[str, Any]:
     return found | {"coverage_90": coverage.item()}
 
 
-REGRESSION = Measurement("regression", measure_regression, Options, ("data", "aligned", "canonical", "flow"))
+REGRESSION = Measurement("regression", measure_regression, Options, ("data", "aligned", "canonical", "flow"), settings=("sample",))

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from wflib.measurements import Cells
+from wflib.measurements.quality import FURTHER
 from wflib.pages.paper.numbers import MISSING, Section, both, single, table_of
 from wflib.report.curves import framed
 from wflib.report.tables import markdown_table
@@ -97,14 +98,19 @@ def regression(cells: Cells) -> Section:
         line += [single(part, "test_average_nll"), single(part, "train_nll_mean"), single(part, "validation_nll_mean")]
         lines.append([*line, single(part, "coverage_90", 2)])
     for geometry, part in rows.groupby("geometry", sort=False):
-        drawn, unseen = part[part.source == "samples"], part[part.source == "held-out"]
-        drawn = drawn[drawn.steps == drawn.steps.max()]
-        gap = drawn.test_rmse_mean.mean() - unseen.test_rmse_mean.mean()
-        average = drawn.test_average_nll.mean() - unseen.test_average_nll.mean()
-        said.append(
-            f"{str(geometry).capitalize()}: single draws have a test error {abs(gap):.3f} {'above' if gap > 0 else 'below'} "
-            f"held-out networks', their average a loss {abs(average):.3f} {'above' if average > 0 else 'below'}."
-        )
+        unseen, words = part[part.source == "held-out"], []
+        for source, name in (("samples", "single draws"), (FURTHER, f"{FURTHER}, they")):
+            drawn = part[part.source == source]
+            drawn = drawn[drawn.steps == drawn.steps.max()]
+            if drawn.empty:
+                continue
+            gap = drawn.test_rmse_mean.mean() - unseen.test_rmse_mean.mean()
+            average = drawn.test_average_nll.mean() - unseen.test_average_nll.mean()
+            words.append(
+                f"{name} have a test error {abs(gap):.3f} {'above' if gap > 0 else 'below'} held-out networks', their average "
+                f"a loss {abs(average):.3f} {'above' if average > 0 else 'below'}"
+            )
+        said.append(f"{str(geometry).capitalize()}: {'; '.join(words)}.")
     head = [
         "Flow",
         "Networks",
