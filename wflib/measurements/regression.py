@@ -85,4 +85,6 @@ def measured(networks: Networks, dataset: Dataset) -> dict[str, Any]:
     return found | {"coverage_90": coverage.item()}
 
 
-REGRESSION = Measurement("regression", measure_regression, Options, ("data", "aligned", "canonical", "flow"), settings=("sample",))
+REGRESSION = Measurement(
+    "regression", measure_regression, Options, ("data", "aligned", "canonical", "flow"), settings=("sample",)
+)

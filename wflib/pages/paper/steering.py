@@ -107,8 +107,8 @@ def regression(cells: Cells) -> Section:
             gap = drawn.test_rmse_mean.mean() - unseen.test_rmse_mean.mean()
             average = drawn.test_average_nll.mean() - unseen.test_average_nll.mean()
             words.append(
-                f"{name} have a test error {abs(gap):.3f} {'above' if gap > 0 else 'below'} held-out networks', their average "
-                f"a loss {abs(average):.3f} {'above' if average > 0 else 'below'}"
+                f"{name} have a test error {abs(gap):.3f} {'above' if gap > 0 else 'below'} held-out networks', "
+                f"their average a loss {abs(average):.3f} {'above' if average > 0 else 'below'}"
             )
         said.append(f"{str(geometry).capitalize()}: {'; '.join(words)}.")
     head = [
