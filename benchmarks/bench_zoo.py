@@ -31,7 +31,7 @@ from wflib.zoo.compiled_training import compiled_gradients
 
 NETWORKS, BATCH, ROUNDS, STEPS = 1000, 64, 5, 5
 RECIPE = {
-    **{"seed": 0, "network": "mlp", "widths": [1], "activation": "relu", "networks": 2, "held_out": 0.1, "momentum": 0.9},
+    **{"seed": 0, "network": "mlp", "widths": [1], "activation": "relu", "networks": 2, "held_out": 0.1},
     **{"weight_decay": 0.0, "batch_size": BATCH, "epochs": 10**6, "skip_epochs": 0, "snapshot_every": 1, "init": "normal"},
     **{"init_std": 0.1, "learning_rate": 1e-3, "device": "cpu"},
 }
@@ -67,7 +67,8 @@ def examples_of(architecture: Architecture, count: int) -> Split:
 def together(architecture: Architecture, networks: int, count: int, steps: int, optimizer: str) -> Callable[[], None]:
     """So many steps of all networks, as a zoo is trained on so many examples."""
     start = initialize(architecture, networks, 0.1, generator(0, "weights"))
-    train, config = examples_of(architecture, count), ZooConfig.model_validate(RECIPE | {"optimizer": optimizer})
+    recipe = RECIPE | {"optimizer": optimizer, "momentum": 0.9 if optimizer == "sgd" else 0.0}
+    train, config = examples_of(architecture, count), ZooConfig.model_validate(recipe)
     return lambda: train_networks(start, train, config, [steps])
 
 

@@ -32,6 +32,17 @@ def test_known_permutations_are_found(architecture):
     assert any(not torch.equal(indices, identity(architecture, NETWORKS)[group]) for group, indices in found.items())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_finds_what_its_numbers_in_full_precision_would(dtype):
+    """Sums of these products over examples are above float16's 65,504."""
+    architecture = mlp([3, 4, 2])
+    reference, networks = (random_networks(architecture, n, seed=n).map(lambda t: 30 * t).to(dtype) for n in (1, NETWORKS))
+    inputs = random_inputs(architecture, 100)
+    found = activation_matching(reference, networks, inputs)
+    right = activation_matching(reference.to(torch.float32), networks.to(torch.float32), inputs)
+    assert all(torch.equal(found[name], right[name]) for name in right)
+
+
 @pytest.mark.parametrize("width", [2, 4])
 def test_no_order_brings_activations_nearer(width):
     architecture = mlp([3, width, 2])

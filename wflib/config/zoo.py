@@ -66,6 +66,13 @@ class ZooConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def momentum_of_sgd(self) -> ZooConfig:
+        """Adam has moments of its own."""
+        if self.optimizer == "adam" and self.momentum:
+            raise ValueError(f"momentum ({self.momentum}) needs optimizer: sgd, got adam; choose momentum: 0.0")
+        return self
+
+    @model_validator(mode="after")
     def has_a_prior(self) -> ZooConfig:
         """A posterior needs a prior of positive deviations, N(0, init_std²)."""
         if self.sampler != "optimizer" and self.init != "normal":

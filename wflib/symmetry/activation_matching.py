@@ -33,7 +33,8 @@ def activation_matching(reference: Networks, networks: Networks, inputs: Tensor,
     Args:
         reference: One network.
         networks: Those to align.
-        inputs: Training inputs, (examples, *inputs); moved to the networks' device and dtype.
+        inputs: Training inputs, (examples, *inputs); moved to the networks' device and dtype, of half precision to float32,
+            as sums over examples overflow float16.
         chunk: Most networks that run at once, fewer where values are large; bounds memory.
 
     Returns:
@@ -50,7 +51,8 @@ def activation_matching(reference: Networks, networks: Networks, inputs: Tensor,
             f"Shape mismatch: activation_matching expected inputs (examples, {', '.join(map(str, expected))}) of one "
             f"example at least, got {tuple(inputs.shape)}."
         )
-    inputs = inputs.to(networks.device, networks.dtype)
+    precision = torch.promote_types(networks.dtype, torch.float32)
+    reference, inputs = reference.to(precision), inputs.to(networks.device, precision)
     for side, name in ((networks, "weights"), (reference, "the reference")):
         side.require_finite(f"activation_matching: {name}")
     architecture = networks.architecture
@@ -59,7 +61,7 @@ def activation_matching(reference: Networks, networks: Networks, inputs: Tensor,
     held = sum(aim.numel() for aim in aims.values())
     found: dict[str, list[Tensor]] = {group.name: [] for group in architecture.hidden_groups}
     for part in networks.split(max(1, min(chunk, ELEMENTS // max(1, held)))) if found else []:
-        fires = firing(part, inputs, known)
+        fires = firing(part.to(precision), inputs, known)
         for name, indices in families(architecture, aims, fires, len(part)).items():
             found[name].append(indices)
     return {name: torch.cat(indices) for name, indices in found.items()}
