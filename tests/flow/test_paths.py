@@ -174,10 +174,11 @@ def test_what_does_not_go_with_them(zoos, zoo, dataset, recipe):
     for change, remedy in {
         "zoo.early_snapshots=0": "choose 10",
         "training.loss=gauss-newton": "choose function",
-        "sample.diffusion=0.1": "choose 0.0",
     }.items():
         with pytest.raises(ValueError, match=rf"flow\.path: training does not go with .*{remedy}"):
             settings("euclidean", change)
+    with pytest.raises(ValueError, match=r"sample\.diffusion: 0\.1 needs .*flow\.path: straight"):
+        settings("euclidean", "sample.diffusion=0.1")
     with pytest.raises(ValueError, match=r"sample\.guidance_point: end-point \(choose x_t\)"):
         settings("euclidean", "sample.guidance_point=end-point")
     with pytest.raises(ValueError, match=r"and path_noise: 0, got velocity and 0\.1"):

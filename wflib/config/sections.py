@@ -161,17 +161,13 @@ class FlowSections(Section):
     training: TrainingConfig
 
 
-class Settings(Section):
+class Settings(FlowSections):
     """All sections, presets and overrides merged."""
 
-    task: str
     data: DataConfig
     zoo: ZooConfig
     align: AlignConfig
     canonicalize: CanonicalizeConfig
-    flow: FlowConfig
-    velocity: VelocityConfig
-    training: TrainingConfig
     sample: SampleConfig
     evaluate: EvaluateConfig
     models: dict[str, dict[str, Any]] = Field(
@@ -186,13 +182,12 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def what_bent_paths_are_for(self) -> Settings:
-        """They need snapshots, and where x_t goes says neither where it ends nor what the score is."""
+        """They need snapshots, and where x_t goes does not say where it ends."""
         guided = self.sample.guidance_point == "end-point" and max(self.sample.guidance, *self.evaluate.guidance) > 0
         wrong = {
             "zoo.early_snapshots: 0 (choose 10)": self.zoo.source == "train" and self.zoo.early_snapshots == 0,
             "training.loss: gauss-newton (choose function)": self.training.loss == "gauss-newton",
             "sample.guidance_point: end-point (choose x_t)": guided,
-            f"sample.diffusion: {self.sample.diffusion} (choose 0.0)": self.sample.diffusion > 0,
         }
         if self.flow.path == "training" and (found := [what for what, given in wrong.items() if given]):
             raise ValueError(f"flow.path: training does not go with {'; '.join(found)}")

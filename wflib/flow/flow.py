@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wflib.architecture import Architecture
-from wflib.config import FlowConfig, FlowSections, Settings, VelocityConfig, require_start_from_prior
+from wflib.config import FlowConfig, FlowSections, VelocityConfig, require_start_from_prior
 from wflib.flow.conditioning import Condition
 from wflib.flow.coordinates import Coordinates, input_basis
 from wflib.flow.geometry import build_geometry
@@ -248,7 +248,7 @@ class Flow(nn.Module):
         return other.train(self.training)
 
 
-def flow_for_zoo(settings: Settings | FlowSections, zoo: AnyZoo, train: Split) -> Flow:
+def flow_for_zoo(settings: FlowSections, zoo: AnyZoo, train: Split) -> Flow:
     """An untrained flow on a zoo's coordinates, its parameters drawn from ``training.seed``.
 
     Args:

@@ -98,7 +98,7 @@ def regression(cells: Cells) -> Section:
         line += [single(part, "test_average_nll"), single(part, "train_nll_mean"), single(part, "validation_nll_mean")]
         lines.append([*line, single(part, "coverage_90", 2)])
     for geometry, part in rows.groupby("geometry", sort=False):
-        unseen, words = part[part.source == "held-out"], []
+        unseen, compared = part[part.source == "held-out"], []
         for source, name in (("samples", "single draws"), (FURTHER, f"{FURTHER}, they")):
             drawn = part[part.source == source]
             drawn = drawn[drawn.steps == drawn.steps.max()]
@@ -106,11 +106,11 @@ def regression(cells: Cells) -> Section:
                 continue
             gap = drawn.test_rmse_mean.mean() - unseen.test_rmse_mean.mean()
             average = drawn.test_average_nll.mean() - unseen.test_average_nll.mean()
-            words.append(
+            compared.append(
                 f"{name} have a test error {abs(gap):.3f} {'above' if gap > 0 else 'below'} held-out networks', "
                 f"their average a loss {abs(average):.3f} {'above' if average > 0 else 'below'}"
             )
-        said.append(f"{str(geometry).capitalize()}: {'; '.join(words)}.")
+        said.append(f"{str(geometry).capitalize()}: {'; '.join(compared)}.")
     head = [
         "Flow",
         "Networks",
