@@ -83,7 +83,7 @@ def make_cells() -> None:
     target, mnist = ["--target", "target.safetensors"], LABELS | {"task": "mnist", "geometry": "geometric"}
     few = ["--steps", "2", "--strength", "0.1", "--strength", "1", "--rate", "0.01", "--epochs", "1"]
     invoke("transfer", "cells/transfer", *flow, *target, *few, *small, **mnist)
-    starts = ["--runs", "2", "--steps", "1", "--steps", "4", "--draw-steps", "2", "--few", "2"]
+    starts = ["--runs", "2", "--steps", "1", "--steps", "4", "--draw-steps", "2", "--few", "2", "--guided", "3"]
     invoke("starts", "cells/starts", *flow, *target, *without_data(places("aligned")), *starts, **mnist)
     invoke("flow", "conditioned", *places("aligned"), "--set", "flow.condition=loss", *INDEPENDENT)
     steered = ["--steps", "2", "--strength", "0.1", "--iterations", "2", "--conditioned", "conditioned/flow.safetensors"]
@@ -171,7 +171,8 @@ def test_transfer_reads_training_data_and_counts_gradients(cells):
     assert table.validation_nll.notna().all()
     starts = rows("starts")
     assert starts.groupby(["start", "step"]).size().eq(2).all()
-    assert set(starts.start) == {"flow", "gaussian", "wide-gaussian", "he", "zoo", "few-steps"}
+    before = starts.groupby("start", sort=False).making_gradients.first().to_dict()
+    assert before == {"flow": 0, "guided flow": 3, "gaussian": 0, "wide-gaussian": 0, "he": 0, "zoo": 0, "few-steps": 2}
     assert set(starts.step) == {0, 1, 4}
     assert (starts.making_seconds > 0).all()
 
@@ -265,9 +266,11 @@ def test_steps_count_from_which_on_a_run_stays_there():
 def test_a_flow_is_as_slow_as_its_slowest_run():
     curve = {"method": "ours", "geometry": "euclidean", "seed": 0, "making_seconds": 2.0, "step_seconds": 0.5, "step": 10}
     table = pd.DataFrame([{**curve, "start": "flow", "run": run, "test_accuracy": 0.9} for run in range(2)])
-    assert "the slowest run from the flow takes 10 steps" in next(start_sentences(table))
+    others = [table.assign(start="guided flow", step=0, making_seconds=3.0), table.assign(start="he", step=[20, 30])]
+    told = next(start_sentences(pd.concat([table, *others])))
+    assert "making the start): flow 10 (7.00 s), guided flow 0 (3.00 s); the fastest from random weights: he 20" in told
     stuck = pd.concat([table, table.assign(run=2, test_accuracy=0.5)])
-    assert "some run from the flow does not reach 0.8" in next(start_sentences(stuck))
+    assert "making the start): flow —;" in next(start_sentences(stuck))
 
 
 def test_settings_are_chosen_by_validation_alone():

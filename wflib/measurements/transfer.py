@@ -19,7 +19,7 @@ from wflib.symmetry import decanonicalize
 from wflib.tasks import Dataset, Split
 from wflib.zoo import train_networks
 
-__all__ = ["TRANSFER", "recipe_of", "trained_by_adam"]
+__all__ = ["TRANSFER", "aimed_at", "recipe_of", "trained_by_adam"]
 
 PUBLISHED = 0.1
 """The thesis' λ."""

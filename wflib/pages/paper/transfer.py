@@ -28,12 +28,14 @@ WAYS = (
 )
 START_COLOURS = {
     "flow": "#D55E00",
+    "guided flow": "#E6AB02",
     "zoo": "#0072B2",
     "few-steps": "#66A61E",
     "gaussian": "#999999",
     "wide-gaussian": "#CC79A7",
     "he": "#333333",
 }
+DRAWN, RANDOM = ("flow", "guided flow"), ("gaussian", "wide-gaussian", "he")
 ENOUGH = 0.80
 EXPLAINED = (
     "Fashion-MNIST's test data; guidance and training see its training data alone, the strength λ or the learning rate is "
@@ -151,6 +153,7 @@ def starts_table(rows: pd.DataFrame) -> str:
         "Start",
         f"Steps to {ENOUGH:g}, each run",
         "Seconds to it",
+        "Gradients before",
         "Making the start [s]",
         "At the end",
     ]
@@ -163,6 +166,8 @@ def starts_table(rows: pd.DataFrame) -> str:
             last = own[own.step == own.step.max()].test_accuracy
             seconds = f"{runs.seconds.mean():.3f}" if runs.seconds.notna().all() else MISSING
             line = [str(geometry).capitalize(), METHODS[method], str(start), steps, seconds]
+            before = own.making_gradients.mean() if "making_gradients" in own else float("nan")
+            line.append(MISSING if pd.isna(before) else f"{before:.0f}")
             lines.append([*line, f"{own.making_seconds.mean():.4f}", f"{last.mean():.3f} ± {last.std():.3f}"])
     return markdown_table(head, lines, [])
 
@@ -171,18 +176,18 @@ def start_sentences(rows: pd.DataFrame) -> Iterator[str]:
     """Whether every run from the flow is faster than every one from random weights."""
     for (method, geometry), part in rows.groupby(["method", "geometry"], sort=False):
         reached = steps_to(part, ENOUGH).set_index("start")
-        ours = reached.loc[["flow"]].steps.max(skipna=False)
-        others = {
-            start: reached.loc[[start]].steps.min()
-            for start in ("gaussian", "wide-gaussian", "he")
-            if start in reached.index
-        }
-        if pd.isna(ours):
-            yield f"{METHODS[method]}, {geometry}: some run from the flow does not reach {ENOUGH:g}."
-        else:
-            words = ", ".join(f"{start} {'none' if pd.isna(steps) else f'{steps:.0f}'}" for start, steps in others.items())
-            slowest = f"the slowest run from the flow takes {ours:.0f} steps"
-            yield f"{METHODS[method]}, {geometry}: {slowest}, the fastest of {words}."
+
+        def said(start: str, slowest: bool, reached: pd.DataFrame = reached) -> str:
+            runs = reached.loc[[start]]
+            steps = runs.steps.max(skipna=False) if slowest else runs.steps.min()
+            return f"{start} " + ("—" if pd.isna(steps) else f"{steps:.0f} ({runs.seconds.mean():.2f} s)")
+
+        ours, others = ([one for one in names if one in reached.index] for names in (DRAWN, RANDOM))
+        slowest, fastest = (", ".join(said(one, names is ours) for one in names) for names in (ours, others))
+        yield (
+            f"{METHODS[method]}, {geometry}: the slowest run from draws takes so many steps (mean seconds with making the "
+            f"start): {slowest}; the fastest from random weights: {fastest}."
+        )
 
 
 def starts_figure(rows: pd.DataFrame) -> bytes:
