@@ -67,8 +67,6 @@ from wflib.zoo import AnyZoo, load_zoo, open_zoo, require_same_architecture, zoo
 
 MODEL_NETWORKS = 250
 """Most networks of a simpler model: enough to tell Gaussian fits from the zoo, and copies with noise by their distances."""
-FUNCTIONS = 2000
-"""Most test examples on which all training networks' functions are compared with each network's."""
 Sets = dict[str, tuple[Networks, torch.Tensor | None]]
 """Source → networks, and their trajectories where they are of the zoo."""
 
@@ -119,7 +117,7 @@ def main(
         examples = None
         if dataset.has_classes:
             examples = audit_examples(dataset, generator(settings.evaluate.seed, "evaluate", "examples"))
-        audit = audited(settings, zoo, drawn.networks.to(device), dataset, examples) if rank() == 0 else None
+        audit = audited(settings, zoo, drawn.networks.to(device), examples) if rank() == 0 else None
         tables = measured(settings, sets, zoo, dataset, device)
         tables["pictures"], tables["barriers"], tables["curve"] = [], [], []
         if rank() == 0:
@@ -144,7 +142,8 @@ def main(
             said = [f"samples: {weights_alone(dataset)}"]
         else:
             facts |= {"accuracy": float(samples_row["accuracy_mean"]), "nll": float(samples_row["nll_mean"])}
-            ratios = joined["groups"].set_index("source")["copying_ratio"].to_dict()
+            copying = joined["groups"].set_index("source")[["copying_ratio", "copying_ratio_error"]]
+            ratios = {str(name): tuple(row) for name, row in zip(copying.index, copying.to_numpy(), strict=True)}
             independent = {name: networks for name, (networks, trajectory) in sets.items() if trajectory is None}
             labels = {name: METHODS[name].label for name in settings.evaluate.models}
             said = [NO_AUDIT] if audit is None else verdict(audit)
@@ -185,14 +184,13 @@ def drawn_by_one(networks: Sequence[Networks], architecture: Architecture) -> Ne
     return Networks.from_flat(architecture, numbers.view(-1, architecture.dimension))
 
 
-def audited(settings: Settings, zoo: AnyZoo, drawn: Networks, dataset: Dataset, examples: Split | None) -> Audit | None:
+def audited(settings: Settings, zoo: AnyZoo, drawn: Networks, examples: Split | None) -> Audit | None:
     """Tests of the samples against held-out networks, where there are enough of both and examples."""
     training, held_out = zoo.training_part, zoo.held_out_part
     if examples is None or not enough_for_an_audit(drawn, training, held_out):
         return None
     random = generator(settings.evaluate.seed, "evaluate", "audit")
-    few = dataset.test[:FUNCTIONS]
-    return audit_networks("samples", drawn, training, held_out, examples, random, novelty_split=few)
+    return audit_networks("samples", drawn, training, held_out, examples, random)
 
 
 def measured(settings: Settings, sets: Sets, zoo: AnyZoo, dataset: Dataset, device: torch.device) -> dict[str, list[Any]]:

@@ -11,7 +11,7 @@ import typer
 from stages.common import EVALUATION, FACTS, HISTORY, PARAMS, PRESETS, REPORTS, STAGES, Params, Presets, application, running
 from wflib.config import load_settings
 from wflib.evaluation import TABLES
-from wflib.report import ReportData, cost_of_run, write_report
+from wflib.report import ReportData, cost_of_run, needs_zoo, write_report
 from wflib.storage import load_json, load_table, rerun, save_json
 from wflib.zoo import TRAINED_HERE
 
@@ -54,7 +54,7 @@ def main(
             made = "trajectories" if settings.zoo.sampler == "optimizer" else "networks"  # a chain gives many draws
             for name in ("networks", "draw_seconds"):
                 fact("sample", name)
-            cost = cost_of_run(seconds, found["sample"], fact("train-zoo", made))
+            cost = cost_of_run(seconds, found["sample"], fact("train-zoo", made), needs_zoo(settings.sample.source))
         save_json(out / "cost.json", {} if cost is None else cost.metrics)
         taken = ("polish_steps", "polish_learning_rate") if settings.sample.polish_steps else ()
         unused = {"zoo": {"read": True}} if trained else {}

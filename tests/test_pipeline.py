@@ -22,6 +22,7 @@ import wflib
 from tests.documents import parse
 from tests.imports import imported_modules, is_empty, python_files, transitive_imports
 from wflib.config import Settings, load_settings
+from wflib.evaluation import TABLES
 from wflib.measurements.models import CONTROLS
 from wflib.models import METHODS, check_methods
 
@@ -164,6 +165,12 @@ def test_artifacts_are_outputs_that_the_library_reads():
     for artifact in pipeline["artifacts"].values():
         reader = re.search(r"wflib((?:\.\w+)+)", artifact["desc"])[1]
         assert callable(attrgetter(reader[1:])(wflib))
+
+
+def test_every_table_of_an_evaluation_is_an_output_and_an_input_of_the_report():
+    stages, tables = read_yaml(ROOT / "dvc.yaml")["stages"], {f"data/evaluation/{name}.parquet" for name in TABLES}
+    for stage, key in (("evaluate", "outs"), ("report", "deps")):
+        assert {path for path in stages[stage][key] if str(path).endswith(".parquet")} == tables
 
 
 def test_every_stage_module_runs_somewhere():

@@ -85,6 +85,14 @@ def test_the_maximum_is_at_least_the_midpoint_and_grows_with_points():
     assert torch.allclose(many.midpoint, few.midpoint)
 
 
+@pytest.mark.parametrize("points", [9, 13, 25, 29])
+def test_the_midpoint_is_there_for_any_odd_number_of_points(points):
+    architecture, pair, split = confident_network_and_permuted_copy()
+    found, alone = (loss_barriers(Networks(architecture, pair), split, count) for count in (points, 1))
+    assert torch.equal(found.midpoint, alone.midpoint)
+    assert (found.maximal >= alone.excess - 1e-6).all()
+
+
 @pytest.mark.parametrize("wrong", [{"chunk": 0}, {"points": 2}, {"points": 0}])
 def test_arguments_are_checked(wrong):
     architecture, pair, split = confident_network_and_permuted_copy()

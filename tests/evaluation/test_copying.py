@@ -66,9 +66,25 @@ def test_the_chance_of_the_closest_is_that_of_counting_orders():
     for count in range(5):
         expected = sum(set(range(count)) <= set(order) for order in orders) / len(orders)
         assert chance_of_closest(count, 4, 3) == pytest.approx(expected)
-    found = close_test(torch.tensor([0.1, 0.9, 0.3]), torch.tensor([0.4, 0.5]))
+    found = close_test(torch.tensor([0.1, 0.9, 0.15]), torch.tensor([0.4, 0.5]))
     assert (found.count, found.smallest, found.smallest_unseen) == (2, pytest.approx(0.1), pytest.approx(0.4))
     assert found.p_value == pytest.approx(3 / 5 * 2 / 4)
+    assert close_test(torch.tensor([0.21, 0.9]), torch.tensor([0.4, 0.5])).count == 0  # more than half as far
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.6, 1.0, [1.0] * 3 + [0.1] * 27])
+def test_another_distribution_makes_no_copies_and_few_copies_in_it_are_found(scale):
+    """Closeness is another where a distribution is narrow; without a margin 10 to 15 % of these would be alarms."""
+    random, sure = generator(0, "shapes"), []
+    for _ in range(40):
+        training, asked, relative_to = (torch.randn(size, 30, generator=random) for size in (1000, 100, 100))
+        ours = torch.randn(250, 30, generator=random) * torch.tensor(scale)
+        for copied in (0, 40):
+            ours[:copied] = training[:copied]
+            sides = [torch.cdist(some, training).amin(1) / torch.cdist(some, relative_to).amin(1) for some in (ours, asked)]
+            sure.append(close_test(*sides).p_value <= 0.05)
+    assert not any(sure[::2])
+    assert all(sure[1::2])
 
 
 def test_the_share_found_by_closeness_is_found_as_often_as_said():

@@ -80,6 +80,16 @@ def test_pairs_come_in_order_and_their_mean_is_the_diversity():
     assert pairs.mean().item() == pytest.approx(jensen_shannon_diversity(p))
 
 
+def test_snapshots_of_one_run_make_no_diversity_surer():
+    p = torch.randn(25, 40, 3, generator=generator(0, "runs"), dtype=torch.float64).log_softmax(-1)
+    often, runs = p.repeat_interleave(4, 0), torch.arange(25).repeat_interleave(4)
+    once = mean_over_pairs(jensen_shannon_divergences(p))[1]
+    several = jensen_shannon_divergences(often)
+    assert mean_over_pairs(several, runs)[1] == pytest.approx(once, rel=0.05)
+    assert mean_over_pairs(several)[1] < 0.6 * once
+    assert math.isnan(mean_over_pairs(several[:4, :4], runs[:4])[1])
+
+
 @pytest.mark.parametrize(("probability", "bandwidth"), [(0.0, 1.0), (0.0, 0.3), (0.4, 0.1)])
 def test_kernel_divergence_of_two_points_has_a_closed_form(probability, bandwidth):
     # Sets of one point each, all of them alike: p_B(a) / p_A(a) = exp(−d² / 2 h²).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -94,8 +95,8 @@ def test_a_better_and_as_novel_model_beats_the_samples_and_no_other_does():
         "memorizer": networks(1.0, noise=0.31),
         "average": networks(2.0, count=1),
     }
-    ratios = dict.fromkeys(groups, 1.0) | {"training-noise": 0.87, "samples": 1.001}
-    found = rivals(groups, ratios, TASK.train)
+    copying = dict.fromkeys(groups, (1.0, 0.001)) | {"training-noise": (0.87, 0.001), "samples": (1.001, 0.001)}
+    found = rivals(groups, copying, TASK.train)
     assert [rival.source for rival in found][-1] == "gaussian-full"
     assert {rival.source for rival in found} == set(groups) - {"samples", "average"}
     assert {rival.source for rival in found if rival.beats()} == {"few-steps"}
@@ -103,6 +104,28 @@ def test_a_better_and_as_novel_model_beats_the_samples_and_no_other_does():
     assert "beaten in loss, at equal novelty, by 1 of 4 simpler models: few steps of training" in sentence
     sentence = beaten([rival for rival in found if rival.source != "few-steps"], {})
     assert sentence.startswith("samples: no simpler model (training-noise, ")
+
+
+def test_a_ratio_that_its_errors_allow_is_as_novel():
+    assert not Rival("a", 0.1, 0.2, 0.001, 0.98, 1.0).beats()
+    assert not Rival("a", 0.1, 0.2, 0.001, 0.98, 1.0, 0.004).beats()
+    assert Rival("a", 0.1, 0.2, 0.001, 0.98, 1.0, 0.011).beats()
+
+
+def test_infinite_losses_are_higher_than_any_other():
+    sure, usual = networks(3e38, noise=0.0), networks(1.0, noise=0.3)
+    copying = {"samples": (1.0, 0.0), "other": (1.0, 0.0)}
+    for samples, other, beats in ((sure, usual, True), (usual, sure, False), (sure, sure, False)):
+        (rival,) = rivals({"samples": samples, "other": other}, copying, TASK.train)
+        assert math.isinf(rival.samples) == (samples is sure)
+        assert rival.beats() == beats
+
+
+def test_one_example_has_no_error_over_examples():
+    one = replace(TASK, validation=TASK.validation[:1])
+    table = part_quality("samples", networks(1.0, noise=0.3), one, generator(0, "parts")).set_index("part")
+    assert table.loc["validation", ["nll_error_networks", "nll_error_examples"]].isna().all()
+    assert table.loc["train", "nll_error_examples"] > 0
 
 
 def test_many_rivals_are_not_said_to_be_better_by_chance():

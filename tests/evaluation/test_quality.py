@@ -71,6 +71,13 @@ def test_model_average_is_stable_for_tiny_probabilities():
     assert bayesian_model_average(p).tolist() == [[0.0, -2000.0]]
 
 
+def test_model_averages_of_half_precision_are_probabilities():
+    p = torch.randn(50, 20, 10, generator=generator(0, "half")).log_softmax(-1).bfloat16()
+    average = bayesian_model_average(p)
+    torch.testing.assert_close(average, bayesian_model_average(p.double()).float())
+    assert not torch.allclose(average.bfloat16().float().exp().sum(-1), average.exp().sum(-1), atol=1e-3)
+
+
 def test_model_average_is_never_worse_than_the_mean_loss():
     random = generator(1, "bma")
     p = torch.randn(8, 30, 4, generator=random).log_softmax(-1)

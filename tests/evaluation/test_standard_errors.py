@@ -64,6 +64,8 @@ def test_every_cluster_gives_one_of_its_networks_each_as_often():
 def test_holm_by_hand_and_permutations_count_the_observed_one():
     assert holm({"a": 0.04, "b": 0.001, "c": 0.03}) == pytest.approx({"a": 0.06, "b": 0.003, "c": 0.06})
     assert permutation_p_value(torch.tensor(2.0), torch.tensor([1.0, 2.0, 3.0])) == 3 / 4
+    with pytest.raises(ValueError, match=r"p-values between 0 and 1, got .*nan"):
+        holm({"a": math.nan, "b": 1e-9})
 
 
 def test_losses_of_examples_average_to_the_likelihood():
@@ -101,5 +103,7 @@ def test_what_cannot_be_estimated_is_refused():
         estimate_mean(torch.rand(4, 6), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"estimate_mean expected losses \(networks, examples >= 2\), got \(4, 1\)"):
         estimate_mean(torch.rand(4, 1))
+    with pytest.raises(ValueError, match=r"finite losses, found others in 1 of 4 networks"):
+        compare_means(torch.rand(4, 6), torch.rand(4, 6).index_fill_(0, torch.tensor([2]), torch.inf))
     with pytest.raises(ValueError, match=r"the same examples, got \(4, 6\), \(4, 5\)"):
         compare_means(torch.rand(4, 6), torch.rand(4, 5))

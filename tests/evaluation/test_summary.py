@@ -178,7 +178,8 @@ def test_one_network_has_no_spread_and_novelty_can_be_left_out():
     novelty = {"nearest_distance_mean", "nearest_distance_std", "nearest_distance_min", "error_overlap_mean"} | {
         *("largest_error_overlap_mean", "copying_ratio", "copying_ratio_error", "detectable_by_ratio")
     }
-    errors = {"diversity_error", "variance_ratio_error", "error_overlap_error", "largest_error_overlap_error"}
+    names = ("diversity", "variance_ratio", "nearest_distance", "error_overlap", "largest_error_overlap")
+    errors = {f"{name}_error" for name in names}
     assert undefined == {"accuracy_std", "nll_std", "diversity", "variance_ratio", "mean_shift"} | novelty | errors
     assert group["nll_error"] > 0  # over examples alone
     assert group["nll_error"] == pytest.approx(group["bma_nll_error"], rel=1e-4)

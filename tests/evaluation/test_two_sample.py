@@ -64,6 +64,7 @@ def test_a_classifier_tells_shifted_points_and_not_equal_ones():
     shifted = classifier_test(points(200, "a", shift=0.7), points(300, "b"), generator(0, "c"), rounds=20)
     assert shifted.p_value < 1e-6
     assert 0.5 < shifted.low < shifted.auc < shifted.high < 1
+    assert shifted.error == pytest.approx((shifted.high - shifted.low) / (2 * 1.96))
     equal = [
         classifier_test(points(60, "e", seed), points(90, "f", seed), generator(seed, "c"), rounds=4) for seed in range(30)
     ]

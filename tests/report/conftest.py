@@ -69,6 +69,7 @@ def make_groups() -> pd.DataFrame:
                 "mean_shift": {"samples": 0.05, "held-out": 0.04}.get(source, np.nan),
                 "nearest_distance_mean": distance,
                 "nearest_distance_std": np.nan if single else 0.3,
+                "nearest_distance_error": np.nan if single else 0.3 / np.sqrt(count),
                 "nearest_distance_min": distance - 0.7,
                 "copying_ratio": {"samples": 1.001, "training-noise": 0.89}.get(source, np.nan),
                 "copying_ratio_error": {"samples": 0.0021, "training-noise": 0.004}.get(source, np.nan),

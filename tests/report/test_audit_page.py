@@ -77,5 +77,5 @@ def test_the_page_names_the_front_what_beats_the_flow_and_what_pays(rows):
 def test_the_figure_is_the_same_every_time(rows):
     table = audit_table(rows)
     assert audit_figure(table) == audit_figure(table)
-    other = table.assign(validation_nll=2 * table["validation_nll"])
+    other = table.assign(test_nll=2 * table["test_nll"])
     assert audit_figure(other) != audit_figure(table)

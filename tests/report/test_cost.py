@@ -28,6 +28,12 @@ def test_drawing_that_costs_more_than_training_never_pays():
     assert "pays_from" not in cost.metrics
 
 
+def test_a_model_that_learns_from_no_networks_needs_no_zoo():
+    drawing = {"networks": 1000, "draw_seconds": 1.0, "fit_seconds": 5.0}
+    cost = cost_of_run(SECONDS, drawing, trained=16_000, from_zoo=False)
+    assert cost.before == SECONDS["fetch-data"] + 5
+
+
 def test_another_model_costs_its_own_fit_and_not_the_flows():
     cost = cost_of_run(SECONDS, {"networks": 1000, "draw_seconds": 1.0, "fit_seconds": 5.0}, trained=16_000)
     assert cost == Cost(75, 0.001, 60 / 16_000)

@@ -32,6 +32,12 @@ __all__ = ["COPYING_TESTS", "Audit", "FunctionNovelty", "audit_examples", "audit
 
 COPYING_TESTS = ("closer than held-out", "share nearest to training")
 """Tests of copies; all others are of equal distributions."""
+TESTS = (
+    *("classifier", "kernel", "mean loss", "distribution of losses", "norms", "density and coverage", "nearest function"),
+    *COPYING_TESTS,
+)
+LEVEL = 0.05
+"""Probability that any test says no where nothing is wrong."""
 FEWEST = 20
 """Independent networks that a side must have for five folds and neighbours to mean anything."""
 
@@ -88,19 +94,14 @@ class Audit:
     @property
     def p_values(self) -> dict[str, float]:
         """Test → p-value; those of ``COPYING_TESTS`` are one-sided tests of copies."""
-        return {
-            "classifier": self.classifier.p_value,
-            "kernel": self.kernel.p_value,
-            "mean loss": self.loss.p_networks,
-            "distribution of losses": self.loss_distribution.p_value,
-            "norms": self.norms.p_value,
-            "density and coverage": self.coverage.p_value,
-            "nearest function": self.novelty.p_value,
-            "closer than held-out": self.copying.close.p_value,
-            "share nearest to training": self.copying.share.p_value,
-        }
+        found = (
+            *(self.classifier.p_value, self.kernel.p_value, self.loss.p_networks, self.loss_distribution.p_value),
+            *(self.norms.p_value, self.coverage.p_value, self.novelty.p_value),
+            *(self.copying.close.p_value, self.copying.share.p_value),
+        )
+        return dict(zip(TESTS, found, strict=True))
 
-    def rejected(self, level: float = 0.05) -> dict[str, float]:
+    def rejected(self, level: float = LEVEL) -> dict[str, float]:
         """Tests that say no → Holm-adjusted p-value: any of them is wrong with a probability of at most ``level``."""
         return {name: p_value for name, p_value in holm(self.p_values).items() if p_value <= level}
 
@@ -191,7 +192,6 @@ def audit_networks(
     generator: torch.Generator,
     *,
     trajectory: Tensor | None = None,
-    novelty_split: Split | None = None,
     most: int = 2000,
     snapshots: int = 1,
     rounds: int = 100,
@@ -208,12 +208,11 @@ def audit_networks(
         training: The part of the zoo that was learned from.
         held_out: The part that was not.
         split: Examples with targets. Both sides are compared on the same ones, so they may be training examples; the more
-            there are, the smaller the differences that are seen.
+            there are, the smaller the differences that are seen. All training networks' predictions on them are held at
+            once, of zoos larger than memory those of a part.
         generator: Chooses, permutes, resamples.
         trajectory: Training run of each network, (networks,), where they are training networks: a control that must pass.
             Own runs do not count as neighbours. None for drawn networks, which are independent.
-        novelty_split: Examples for the novelty of functions, test examples for published definitions; None for ``split``.
-            All training networks' predictions on them are held at once, of zoos larger than memory those of a part.
         most: Independent networks of each side, a random subset; of held-out ones no more than memory shall hold.
         snapshots: Training networks of each trajectory that are neighbours in weights, see
             :func:`~wflib.evaluation.neighbours.audit_copying`.
@@ -266,6 +265,8 @@ def audit_networks(
         kernel=kernel_test(ours_features, theirs_features, generator, permutations),
         norms=norm_test(networks, theirs, runs, other.trajectory),
         coverage=density_coverage(ours_features, theirs_features, generator, permutations=permutations),
-        copying=audit_copying(single, training, held_out, generator, own, snapshots, permutations=permutations),
-        novelty=function_novelty(sides, training, novelty_split or split),
+        copying=audit_copying(
+            single, training, held_out, generator, own, snapshots, permutations=permutations, level=LEVEL / len(TESTS)
+        ),
+        novelty=function_novelty(sides, training, split),
     )

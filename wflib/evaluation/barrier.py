@@ -65,10 +65,11 @@ def loss_barriers(networks: Networks, split: Split, points: int = 9, chunk: int 
     midpoint, maximal = torch.diag(own), torch.zeros_like(own).diag()
     for a, b in zip(first.split(chunk), second.split(chunk), strict=True):
         start, end, largest = networks[a], networks[b], own.new_zeros(len(a))
-        for share in torch.linspace(0, 1, points + 2)[1:-1].tolist():
+        for place in range(1, points + 1):
+            share = place / (points + 1)
             losses = network_losses(start.lerp(end, share), split)
             largest = torch.maximum(largest, losses - torch.lerp(own[a], own[b], share))
-            if share == 0.5:
+            if 2 * place == points + 1:
                 midpoint[a, b] = midpoint[b, a] = losses
         maximal[a, b] = maximal[b, a] = largest
     return Barriers(midpoint, midpoint - (own[:, None] + own[None, :]) / 2, maximal)

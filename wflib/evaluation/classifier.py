@@ -21,12 +21,14 @@ class ClassifierTest:
         auc: Share of pairs (one network of each side) that out-of-fold scores rank right; a half for equal distributions.
         low: Lower end of its 95 % interval.
         high: Upper end.
+        error: Standard error that the interval is of, before it ends at 0 and 1.
         p_value: Of scores that know nothing, one-sided; of other classifiers than the AUC's, see :func:`classifier_test`.
     """
 
     auc: float
     low: float
     high: float
+    error: float
     p_value: float
 
 
@@ -81,7 +83,7 @@ def classifier_test(
         statistic += math.sqrt(fold) * (delong(first, second)[0] - 0.5) / deviation
     statistic /= math.sqrt(folds * (folds - 1) / 2)
     p_value = math.erfc(statistic / math.sqrt(2)) / 2
-    return ClassifierTest(auc, max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error), p_value)
+    return ClassifierTest(auc, max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error), error, p_value)
 
 
 def scored(

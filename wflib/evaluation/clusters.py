@@ -147,10 +147,15 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     Returns:
         Test → adjusted p-value, in the given order.
 
+    Raises:
+        ValueError: Something that is no probability.
+
     Example:
         >>> holm({"a": 0.5, "b": 0.01})
         {'a': 0.5, 'b': 0.02}
     """
+    if wrong := {name: p_value for name, p_value in p_values.items() if not 0 <= p_value <= 1}:
+        raise ValueError(f"holm: expected p-values between 0 and 1, got {wrong}.")
     adjusted, largest = {}, 0.0
     for place, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
         largest = max(largest, min(1.0, (len(p_values) - place) * p_values[name]))

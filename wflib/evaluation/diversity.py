@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from wflib.evaluation.clusters import clustered_mean
+
 __all__ = ["jensen_shannon_divergences", "jensen_shannon_diversity", "kernel_divergences", "mean_over_pairs", "over_pairs"]
 
 
@@ -34,21 +36,25 @@ def over_pairs(values: Tensor) -> Tensor:
     return values[first, second]
 
 
-def mean_over_pairs(values: Tensor) -> tuple[float, float]:
+def mean_over_pairs(values: Tensor, clusters: Tensor | None = None) -> tuple[float, float]:
     """Mean over pairs of distinct networks, and its standard error over networks.
 
     Of a mean over pairs the error is 2 s / √n to first order, s the deviation of each network's mean over its pairs
-    (Hoeffding 1948): pairs share networks, so that n networks count and not n (n − 1) / 2 pairs.
+    (Hoeffding 1948): pairs share networks, so that n networks count and not n (n − 1) / 2 pairs. Networks of one cluster
+    count once, as :func:`~wflib.evaluation.clusters.clustered_mean` says.
 
     Args:
         values: (networks, networks), symmetric; the diagonal does not count.
+        clusters: Trajectory of each network, (networks,); None where they are independent.
 
     Returns:
-        Mean and error.
+        Mean and error, which is NaN for networks of one cluster.
     """
-    count = len(values)
-    each = (values.sum(1) - values.diagonal()) / (count - 1)
-    return each.mean().item(), 2 * each.std().item() / math.sqrt(count)
+    each = (values.sum(1) - values.diagonal()) / (len(values) - 1)
+    if clusters is not None and len(clusters.unique()) < 2:
+        return each.mean().item(), math.nan
+    mean, error, _ = clustered_mean(each[:, None], clusters)
+    return mean.item(), 2 * error.item()
 
 
 @torch.no_grad()
@@ -109,14 +115,15 @@ def kernel_divergences(log_probabilities: Tensor, bandwidth: float = 1.0, elemen
         raise ValueError(f"kernel_divergences: bandwidth expected a positive number, got {bandwidth}.")
     points = log_probabilities.double().exp() / bandwidth
     networks, examples, _ = points.shape
-    size = max(1, elements // (networks * examples**2))
 
     def log_densities(at: Tensor) -> Tensor:
-        """Of every network's estimate at points of some networks, up to one constant, (some, networks, examples)."""
-        squares = torch.cdist(at[:, None], points[None]).square()
-        return torch.logsumexp(-squares / 2, -1) - math.log(examples)
+        """Of every network's estimate at some points, up to one constant, (points, networks)."""
+        squares = torch.cdist(at, points).square()
+        return (torch.logsumexp(-squares / 2, -1) - math.log(examples)).T
 
-    density = torch.cat([log_densities(some) for some in points.split(size)])  # [i, j, x]: p_j at the outputs x of i
+    size = max(1, elements // (networks * examples))
+    found = torch.cat([log_densities(some) for some in points.flatten(0, 1).split(size)])
+    density = found.view(networks, examples, networks).transpose(1, 2)  # [i, j, x]: p_j at the outputs x of i
     own = density.diagonal(dim1=0, dim2=1).T[:, None]
     one_sided = (math.log(2) + own - torch.logaddexp(own, density)).mean(-1)
     return (one_sided + one_sided.T) / 2

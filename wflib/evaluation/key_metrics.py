@@ -55,7 +55,7 @@ def audit_metrics(audit: Audit) -> dict[str, float]:
         "tests_rejected": figures["tests_rejected"],
         "copies_found": figures["copies_found"],
         "classifier_auc": audit.classifier.auc,
-        "classifier_auc_error": (audit.classifier.high - audit.classifier.low) / (2 * 1.96),
+        "classifier_auc_error": audit.classifier.error,
         "nll_difference": audit.loss.difference,
         "nll_difference_error": math.hypot(audit.loss.error_networks, audit.loss.error_examples),
         "copying_ratio": ratio.ratio,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wflib.evaluation.clusters import one_per_cluster
 from wflib.evaluation.copying import (
+    SETS,
     CloseTest,
     CopyingRatio,
     ShareTest,
@@ -25,8 +26,6 @@ from wflib.zoo import AnyZoo, StoredNetworks
 
 __all__ = ["CopyingAudit", "audit_copying", "nearest_of_sets"]
 
-SETS = 5
-"""Most disjoint sets of training trajectories, each as large as the held-out part, that the copying ratio is a mean over."""
 Some = TypeVar("Some", Networks, StoredNetworks)
 """Networks in memory, or on disk: parts of one zoo are of one kind."""
 
@@ -38,9 +37,9 @@ class CopyingAudit:
     Attributes:
         ratio: Nearest training over nearest of as many held-out trajectories.
         share: Networks whose nearest neighbour of all is a training network.
-        close: Networks nearer to a training network, relative to held-out ones, than any held-out network.
-        detectable_by_ratio: Share of verbatim copies that the ratio finds with 95 %.
-        detectable_by_closeness: Share that ``close`` finds with 95 %, at 5 %.
+        close: Networks nearer to a training network by far, relative to held-out ones, than any held-out network.
+        detectable_by_ratio: Share of verbatim copies that a test of the ratio alone, at 5 %, finds with 95 %.
+        detectable_by_closeness: Share that ``close`` finds with 95 %, at the given level.
     """
 
     ratio: CopyingRatio
@@ -93,6 +92,7 @@ def audit_copying(
     snapshots: int = 1,
     shortlist: int = 5,
     permutations: int = 999,
+    level: float = 0.05,
 ) -> CopyingAudit:
     """All tests of copying of independent networks, in weights modulo permutation.
 
@@ -108,6 +108,8 @@ def audit_copying(
         snapshots: Networks per trajectory that are neighbours, the last one and earlier ones.
         shortlist: Neighbours that are matched, the most promising first.
         permutations: Relabellings of the test of shares.
+        level: Below which the p-value of ``close`` counts, for the share of copies that it finds: of several tests together
+            the adjusted one.
 
     Returns:
         The tests and what share of copies they would find.
@@ -146,5 +148,5 @@ def audit_copying(
         share=share_test(run[everything[1].cpu()], of_training, generator, permutations),
         close=close_test(seen / reference.clamp_min(tiny), asked_seen / asked_reference.clamp_min(tiny)),
         detectable_by_ratio=detectable_by_ratio(seen_equal, unseen_equal, size / len(trained), generator),
-        detectable_by_closeness=detectable_by_closeness(len(seen), len(asked_seen)),
+        detectable_by_closeness=detectable_by_closeness(len(seen), len(asked_seen), level),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -25,10 +26,13 @@ PART_SCHEMA: dict[str, str] = {
         "float64",
     ),
 }
-"""Column → dtype of the table with one row per source and part of the data; errors are NaN for one trajectory's networks."""
+"""Column → dtype of the table with one row per source and part of the data.
+
+Errors are NaN for networks of one trajectory, and for one example.
+"""
 PARTS = ("train", "validation", "test")
 AS_NOVEL = 0.005
-"""What copying ratios of two choices of a few hundred networks differ by."""
+"""What copying ratios of equally novel networks differ by, at least."""
 
 
 def part_quality(
@@ -65,7 +69,7 @@ def part_quality(
         right = (~wrong_predictions(log_probabilities, targets)).double()
         for name, values in (("accuracy", right), ("nll", example_losses(log_probabilities, targets))):
             found = {name: values.double().mean().item()}
-            if independent > 1:
+            if independent > 1 and len(chosen) > 1:
                 estimate = estimate_mean(values.cpu(), trajectory)
                 found[f"{name}_error_networks"] = estimate.error_networks
                 found[f"{name}_error_examples"] = estimate.error_examples
@@ -85,6 +89,7 @@ class Rival:
         p_value: Of no difference, with other networks and other examples.
         copying_ratio: Of the model.
         samples_copying_ratio: Of the samples.
+        copying_ratio_error: Standard error of the difference of both.
     """
 
     source: str
@@ -93,30 +98,45 @@ class Rival:
     p_value: float
     copying_ratio: float
     samples_copying_ratio: float
+    copying_ratio_error: float = 0.0
 
     def beats(self, level: float = 0.05) -> bool:
-        """Whether its loss is lower beyond chance, and its networks no closer to the training networks than samples are."""
-        novel = self.copying_ratio >= self.samples_copying_ratio - AS_NOVEL
+        """Whether its loss is lower beyond chance, and its networks not beyond chance closer to training networks."""
+        margin = max(AS_NOVEL, 2 * self.copying_ratio_error)
+        novel = self.copying_ratio >= self.samples_copying_ratio - margin
         return self.loss < self.samples and self.p_value <= level and novel
 
 
-def rivals(groups: dict[str, Networks], copying_ratios: dict[str, float], split: Split) -> list[Rival]:
+def rivals(groups: dict[str, Networks], copying: dict[str, tuple[float, float]], split: Split) -> list[Rival]:
     """Compare each model's mean loss with the samples' on the same examples.
 
     Args:
         groups: ``"samples"`` and the models' networks, independent ones.
-        copying_ratios: Of each of them.
+        copying: Copying ratio of each of them and its error.
         split: Training and validation examples. Some models choose a setting by the latter, none by test examples.
 
     Returns:
         One for each model of more than one network, the lowest loss first.
     """
     losses = {name: example_losses(predict(part, split.inputs), split.targets).cpu() for name, part in groups.items()}
+    losses = {name: found.nan_to_num(torch.inf, torch.inf) for name, found in losses.items()}  # where logits overflow
     found, ours = [], losses.pop("samples")
     for name, theirs in losses.items():
         if len(theirs) < 2:
             continue
-        compared = compare_means(theirs, ours)
-        ratios = copying_ratios[name], copying_ratios["samples"]
-        found.append(Rival(name, compared.ours.mean, compared.theirs.mean, compared.p_both, *ratios))
+        finite = [bool(side.isfinite().all()) for side in (theirs, ours)]
+        # An infinite loss needs no test: it is higher than any finite one, and as high as another.
+        p_value = compare_means(theirs, ours).p_both if all(finite) else float(not finite[0])
+        (ratio, error), (samples_ratio, samples_error) = copying[name], copying["samples"]
+        found.append(
+            Rival(
+                name,
+                theirs.double().mean().item(),
+                ours.double().mean().item(),
+                p_value,
+                ratio,
+                samples_ratio,
+                math.hypot(error, samples_error),
+            )
+        )
     return sorted(found, key=lambda rival: rival.loss)

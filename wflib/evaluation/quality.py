@@ -104,7 +104,7 @@ def bayesian_model_average(log_probabilities: Tensor) -> Tensor:
         log_probabilities: (networks, examples, classes).
 
     Returns:
-        (examples, classes), normalized log-probabilities.
+        (examples, classes), normalized log-probabilities; float32 of half precision, in which sums of many lose digits.
 
     Raises:
         ValueError: There is no network, or the network axis is missing.
@@ -114,7 +114,8 @@ def bayesian_model_average(log_probabilities: Tensor) -> Tensor:
             "Shape mismatch: bayesian_model_average expected (networks, examples, classes) with at least one network, "
             f"got {tuple(log_probabilities.shape)}."
         )
-    return log_probabilities.logsumexp(0) - math.log(len(log_probabilities))
+    precise = log_probabilities.to(torch.promote_types(log_probabilities.dtype, torch.float32))
+    return precise.logsumexp(0) - math.log(len(log_probabilities))
 
 
 def mean_and_std(values: Tensor) -> tuple[float, float]:

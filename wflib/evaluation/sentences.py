@@ -51,7 +51,7 @@ def copying_ratio(audit: Audit) -> str:
     if not math.isnan(ratio.error_trajectories):
         told += f" ± {ratio.error_trajectories:.4f} over trajectories"
     share = "no share of copies" if math.isnan(detectable) else f"copies of {detectable:.0%} or more"
-    return f"{told}, which would find {share} with 95 %"
+    return f"{told}; a test by it alone would find {share} with 95 %"
 
 
 def copies(audit: Audit, found: list[str], rejected: dict[str, float]) -> str:
@@ -63,8 +63,9 @@ def copies(audit: Audit, found: list[str], rejected: dict[str, float]) -> str:
             "and held-out ones are all the same, every distance is zero."
         )
     numbers = (
-        f"{close.count} of {audit.networks} are nearer to a training network than any held-out one is (smallest distance to "
-        f"one over that to a held-out one {close.smallest:.3f}, of held-out networks {close.smallest_unseen:.3f}), nearest "
+        f"{close.count} of {audit.networks} are less than half as far from a training network as any held-out one is "
+        f"(smallest distance to one over that to a held-out one {close.smallest:.3f}, of held-out networks "
+        f"{close.smallest_unseen:.3f}), nearest "
         f"neighbours of {share.share:.1%} are training networks where {share.expected:.1%} ± {share.error:.1%} are "
         f"expected, {copying_ratio(audit)}"
     )

@@ -76,7 +76,7 @@ def t_p_value(difference: float, error: float, freedom: int) -> float:
     """Of no difference, two-sided, by Student's t."""
     from scipy.stats import t  # slow to import, and few evaluations need it
 
-    return 1.0 if difference == 0 else float(2 * t.sf(abs(difference) / error, freedom)) if error > 0 else 0.0
+    return 1.0 if difference == 0 else float(2 * t.sf(abs(difference) / error, freedom)) if error != 0 else 0.0
 
 
 def estimate_mean(losses: Tensor, clusters: Tensor | None = None) -> MeanEstimate:
@@ -91,7 +91,7 @@ def estimate_mean(losses: Tensor, clusters: Tensor | None = None) -> MeanEstimat
         clusters: Trajectory of each network, (networks,); None where networks are independent.
 
     Returns:
-        The estimate, in the unit of the losses.
+        The estimate, in the unit of the losses; errors are NaN where some are not finite.
 
     Raises:
         ValueError: Fewer than two clusters or examples, or shapes that do not fit.
@@ -120,13 +120,16 @@ def compare_means(
         Both means, their difference, its two errors and two p-values.
 
     Raises:
-        ValueError: Other examples, fewer than two clusters or examples.
+        ValueError: Other examples, fewer than two clusters or examples, or losses that are not finite.
     """
     require_losses(ours, "compare_means")
     if theirs.ndim != 2 or theirs.shape[1] != ours.shape[1]:
         raise ValueError(
             f"Shape mismatch: compare_means expected the same examples, got {tuple(ours.shape)}, {tuple(theirs.shape)}."
         )
+    for losses in (ours, theirs):
+        if lost := int((~losses.isfinite()).any(1).sum()):
+            raise ValueError(f"compare_means: expected finite losses, found others in {lost} of {len(losses)} networks.")
     sides = [losses.double().mean(1, keepdim=True) for losses in (ours, theirs)]
     found = clustered_difference(sides[0], sides[1], our_clusters, their_clusters)
     over_networks = found.error.item()

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from wflib.evaluation.copying import detectable_by_ratio, ratio_with_error
+from wflib.evaluation.copying import SETS, detectable_by_ratio, ratio_with_error
 from wflib.evaluation.diversity import jensen_shannon_divergences, mean_over_pairs
 from wflib.evaluation.function_novelty import largest_error_overlap
 from wflib.evaluation.mistakes import PackedMistakes, training_mistakes
@@ -34,7 +34,7 @@ __all__ = [
 
 NOVELTIES = ("nearest_distance", "error_overlap", "largest_error_overlap")
 COPYING = ("copying_ratio", "copying_ratio_error", "detectable_by_ratio")
-ERRORS = ("diversity_error", "variance_ratio_error", "error_overlap_error", "largest_error_overlap_error")
+ERRORS = ("diversity_error", "variance_ratio_error", *(f"{name}_error" for name in NOVELTIES))
 
 NETWORK_SCHEMA: dict[str, str] = {
     "source": "str",
@@ -108,13 +108,25 @@ def novelty(
     own = None if trajectory is None else trajectory.cpu()[:, None] == training.trajectory[kept][None, :]
     distance, index = nearest_distance(networks, candidates, generator, shortlist, excluded=own)
     index = torch.where(index < 0, -1, kept.to(device)[index.clamp_min(0)])
-    # All snapshots of the trajectory found, a row per network: their places in training, −1 where there are fewer.
-    same = training.trajectory[index.clamp_min(0).cpu()][:, None] == training.trajectory[None, :]
-    places = same.int().topk(int(same.sum(1).max()), 1)
-    siblings = torch.where((places.values > 0) & (index >= 0).cpu()[:, None], places.indices, -1)
+    siblings = all_of_trajectories(training.trajectory, index.cpu())
     refined, better = nearest_candidate(networks, everything, siblings, generator)
     closer = refined < distance
     return torch.where(closer, refined, distance), torch.where(closer, better, index)
+
+
+def all_of_trajectories(trajectory: Tensor, index: Tensor) -> Tensor:
+    """Indices of all networks of the trajectory that each of some is of, (some, most); −1 where there are fewer or none.
+
+    Args:
+        trajectory: Of each network, (networks,).
+        index: Some of them, (some,); −1 for none.
+    """
+    numbers, order = trajectory.sort(stable=True)
+    runs = trajectory[index.clamp_min(0)]
+    first, last = (torch.searchsorted(numbers, runs, right=right) for right in (False, True))
+    places = first[:, None] + torch.arange(int((last - first).max()))
+    within = (places < last[:, None]) & (index >= 0)[:, None]
+    return torch.where(within, order[places.clamp_max(len(order) - 1)], -1)
 
 
 def copying_ratio(
@@ -122,7 +134,8 @@ def copying_ratio(
 ) -> dict[str, float]:
     """Mean distance to the nearest training network over that to the nearest of as many networks never learned from.
 
-    Last snapshots of as many trajectories on both sides. One for networks of any distribution that know nothing of the
+    Last snapshots of as many trajectories on both sides, of training ones a mean over several disjoint sets, the same for
+    all networks that are compared with one zoo. One for networks of any distribution that know nothing of the
     training networks in particular, below one for copies: unlike a comparison with held-out networks' own distances it does
     not confuse copying with a distribution that is narrower or wider than the zoo's. A ratio of means has little power: few
     copies hardly move it, and those of trajectories that are not among the chosen ones not at all.
@@ -131,28 +144,33 @@ def copying_ratio(
         networks: In any neuron order.
         training: The part of the zoo that was learned from.
         unseen: The part that was held out.
-        generator: Chooses trajectories and resamples.
+        generator: For weight matching, and resamples.
         shortlist: Neighbours that are matched.
 
     Returns:
-        ``copying_ratio``; ``copying_ratio_error``, its standard error over networks; ``detectable_by_ratio``, the share of
-        verbatim copies that it finds with 95 %. NaN where either part is empty or all distances are zero, errors also for
-        one network, and the share where not even copies alone are found.
+        ``copying_ratio``; ``copying_ratio_error``, its standard error over networks and, where there are several sets, over
+        the choice of trajectories; ``detectable_by_ratio``, the share of verbatim copies that it finds with 95 %. NaN where
+        either part is empty or all distances are zero, errors also for one network, and the share where not even copies
+        alone are found.
     """
     sides = [part.select(thin_trajectories(part, 1)) for part in (training, unseen)]
     count = min(map(len, sides))
     if count == 0:
         return dict.fromkeys(COPYING, math.nan)
-    distances = []
-    for part in sides:
-        some = part.select(torch.randperm(len(part), generator=generator)[:count]).networks.to(networks.device)
-        distances.append(nearest_distance(networks, some, generator, shortlist)[0].double().cpu())
-    seen, other = distances
+    choice = torch.Generator().manual_seed(0)
+    chosen, other = (torch.randperm(len(side), generator=choice) for side in sides)
+    parts = [(sides[0], some) for some in chosen.split(count)[: min(SETS, len(chosen) // count)]]
+    *seen, unseen_distance = (
+        nearest_distance(networks, side.select(some).networks.to(networks.device), generator, shortlist)[0].double().cpu()
+        for side, some in [*parts, (sides[1], other[:count])]
+    )
+    distances = torch.stack(seen)
     if len(networks) == 1:
-        return dict.fromkeys(COPYING, math.nan) | {"copying_ratio": (seen / other).item()}
-    found = ratio_with_error(seen, other, generator)
-    detectable = detectable_by_ratio(seen, other, count / len(sides[0]), generator)
-    return dict(zip(COPYING, (found.ratio, found.error, detectable), strict=True))
+        return dict.fromkeys(COPYING, math.nan) | {"copying_ratio": (distances.mean() / unseen_distance).item()}
+    found = ratio_with_error(distances, unseen_distance, generator)
+    detectable = detectable_by_ratio(distances, unseen_distance, count / len(sides[0]), generator)
+    error = found.error if len(seen) == 1 else math.hypot(found.error, found.error_trajectories)
+    return dict(zip(COPYING, (found.ratio, error, detectable), strict=True))
 
 
 @torch.no_grad()
@@ -217,6 +235,7 @@ def evaluate_networks(
         raise ValueError(f"evaluate_networks: expected at least one network of {source!r}, got none.")
     if trajectory is not None and tuple(trajectory.shape) != (count,):
         raise ValueError(f"Shape mismatch: trajectory expected ({count},), got {tuple(trajectory.shape)}.")
+    networks = networks.to(training.networks.dtype)
     networks.require_finite(f"evaluate_networks: {source}")
     aligned = permute(networks, weight_matching(reference.to(device), networks, generator, restarts))
     log_probabilities = predict(aligned, split.inputs)
@@ -265,11 +284,13 @@ def evaluate_networks(
     }
     if several:
         divergences = jensen_shannon_divergences(log_probabilities[subset])
-        group["diversity"], group["diversity_error"] = mean_over_pairs(divergences)
+        group["diversity"], group["diversity_error"] = mean_over_pairs(
+            divergences, None if trajectory is None else trajectory[subset.cpu()]
+        )
         spread = spread_ratio(aligned, training.networks, trajectory)
         group["variance_ratio"], group["variance_ratio_error"] = spread.mean, spread.error
         own = None if trajectory is None else trajectory[: max(asked, 1)]
-        group |= {f"{name}_error": mean_error(novel[name], own) for name in NOVELTIES[1:]}
+        group |= {f"{name}_error": mean_error(novel[name], own) for name in NOVELTIES}
     if asked and unseen is not None:
         group |= copying_ratio(aligned[:asked], training, unseen, generator, shortlist)
     return rows.astype(NETWORK_SCHEMA), {name: group[name] for name in GROUP_SCHEMA}, moments

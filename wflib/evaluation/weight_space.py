@@ -11,6 +11,7 @@ from torch import Tensor
 from wflib.evaluation.moments import MOMENT_SCHEMA, tensor_moments
 from wflib.evaluation.novelty import NEIGHBOURS
 from wflib.evaluation.quality import mean_and_std
+from wflib.evaluation.score_errors import mean_error
 from wflib.evaluation.summary import GROUP_SCHEMA, NETWORK_SCHEMA, copying_ratio, novelty
 from wflib.evaluation.variance import spread_ratio
 from wflib.networks import Networks
@@ -93,6 +94,7 @@ def evaluate_weights(
     if several:
         spread = spread_ratio(aligned, training.networks, trajectory)
         group |= {"variance_ratio": spread.mean, "variance_ratio_error": spread.error}
+        group["nearest_distance_error"] = mean_error(found, None if trajectory is None else trajectory[: max(asked, 1)])
     if asked and unseen is not None:
         group |= copying_ratio(aligned[:asked], training, unseen, generator, shortlist)
     return rows.astype(NETWORK_SCHEMA), group, moments

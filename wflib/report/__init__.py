@@ -7,7 +7,7 @@ from wflib.report.abilities import (
     response_figure,
     samplers_figure,
 )
-from wflib.report.audit import audit_figure, audit_markdown, audit_table
+from wflib.report.audit import audit_figure, audit_markdown, audit_table, needs_zoo
 from wflib.report.audit_averages import averages_figure
 from wflib.report.audit_uncertainty import (
     averages_with_costs,
@@ -63,6 +63,7 @@ __all__ = [
     "mean_excess",
     "measures_markdown",
     "mixing_sentence",
+    "needs_zoo",
     "polish_figure",
     "quality_by_steps",
     "reference_distances",

@@ -135,16 +135,16 @@ def front(part: pd.DataFrame) -> str:
     best = [
         row["model"]
         for _, row in novel.iterrows()
-        if not ((novel["validation_nll"] < row["validation_nll"]) & (novel["draw_seconds"] < row["draw_seconds"])).any()
+        if not ((novel["test_nll"] < row["test_nll"]) & (novel["draw_seconds"] < row["draw_seconds"])).any()
     ]
     text = f"Novel, and beaten in loss and cost by no other novel model: {', '.join(map(label_of_model, best)) or 'none'}."
     if "flow" not in set(novel["model"]):
         return text
     flow = novel.set_index("model").loc["flow"]
-    better = novel[(novel["validation_nll"] < flow["validation_nll"]) & (novel["model"] != "flow")]
-    names = ", ".join(f"{label_of_model(row['model'])} ({row['validation_nll']:.4f})" for _, row in better.iterrows())
-    said = f"lower than the flow's {flow['validation_nll']:.4f}: {names}" if names else "lower than the flow's: none"
-    return f"{text} Validation loss {said}."
+    better = novel[(novel["test_nll"] < flow["test_nll"]) & (novel["model"] != "flow")]
+    names = ", ".join(f"{label_of_model(row['model'])} ({row['test_nll']:.4f})" for _, row in better.iterrows())
+    said = f"lower than the flow's {flow['test_nll']:.4f}: {names}" if names else "lower than the flow's: none"
+    return f"{text} Test loss {said}."
 
 
 def label_of_model(model: str) -> str:
@@ -159,11 +159,11 @@ def audit_figure(table: pd.DataFrame) -> bytes:
         panels = figure.subplots(len(geometries), 2, squeeze=False)
         for (left, right), geometry in zip(panels, geometries, strict=True):
             part = table[table["geometry"] == geometry]
-            scatter(part, "novelty", "validation_nll", left)
+            scatter(part, "novelty", "test_nll", left)
             left.axvline(1, color=INK, linewidth=0.8, linestyle="--")
             left.set(xlabel="distance to training networks / held-out networks'", title=geometry)
             timed = part[part["draw_seconds"].notna()]
-            scatter(timed, "draw_seconds", "validation_nll", right)
+            scatter(timed, "draw_seconds", "test_nll", right)
             right.set(xlabel="seconds per network drawn")
             log_scale(right.xaxis, timed["draw_seconds"])
         figure.draw_without_rendering()  # which lays it out
@@ -173,7 +173,7 @@ def audit_figure(table: pd.DataFrame) -> bytes:
             for axes, x in zip(row, ("novelty", "draw_seconds"), strict=True):
                 shown = part[part[x].notna()]
                 names = [label_of_model(model) for model in shown["model"]]
-                place_labels(axes, list(zip(shown[x], shown["validation_nll"], names, strict=True)))
+                place_labels(axes, list(zip(shown[x], shown["test_nll"], names, strict=True)))
         return svg_bytes(figure)
 
 
@@ -183,4 +183,4 @@ def scatter(part: pd.DataFrame, x: str, y: str, axes: Axes) -> None:
         axes.scatter(row[x], row[y], color=colour(row["model"]), s=36, zorder=3)
     log_scale(axes.yaxis, part[y])
     axes.margins(x=0.2)
-    axes.set_ylabel("validation NLL [nats]")
+    axes.set_ylabel("test NLL [nats]")

@@ -105,17 +105,20 @@ def cost(row: pd.Series, zoo_seconds: float) -> float:
 
 
 def beaten_by(row: pd.Series, models: pd.DataFrame, zoo_seconds: float) -> pd.Series | None:
-    """The best model of those with a lower validation loss, no higher cost and no less novelty; training anew is none."""
+    """The best model of those with a lower test loss, no higher cost and no less novelty; training anew is none.
+
+    By test examples, as some models choose their settings by validation examples and would be judged by their own choice.
+    """
     ratio = row["copying_ratio"] if math.isfinite(row["copying_ratio"]) else 0.0
     as_free = ~models.apply(leans, axis=1) | (models["copying_ratio"] >= ratio - AS_NOVEL)
     better = models[
-        (models["validation_nll"] < row["validation_nll"])
+        (models["test_nll"] < row["test_nll"])
         & (models.apply(cost, axis=1, zoo_seconds=zoo_seconds) <= cost(row, zoo_seconds))
         & (models["novelty"] >= min(row["novelty"], 1.0) - ALIKE)
         & as_free
         & ~models["model"].isin([row["model"], ANEW])
     ]
-    return None if better.empty else better.loc[better["validation_nll"].idxmin()]
+    return None if better.empty else better.loc[better["test_nll"].idxmin()]
 
 
 def percent(row: pd.Series) -> str:
@@ -151,7 +154,7 @@ def audit_in_short(table: pd.DataFrame, settings: Mapping[str, Any], zoo_seconds
 EXPLAINED = """
 Accuracy on all test examples ± deviation between networks. Copies: tests of copies, adjusted for the number of tests, in
 most seeds; *copies* lie at less than half of held-out networks' distance from training networks. Narrow: a variance below
-{low} of training networks', as averages have. Beaten by: the best of those models with a lower validation loss that cost no
+{low} of training networks', as averages have. Beaten by: the best of those models with a lower test loss that cost no
 more for a hundred networks (training networks and fit counted) and are no less novel.
 """.strip()
 
@@ -198,13 +201,13 @@ def copies_as_good(rows: list[pd.Series]) -> str:
 
 def short_table(part: pd.DataFrame, losers: Mapping[str, pd.Series | None]) -> str:
     """One row a model: accuracy, copies, spread, what beats it."""
-    head = ["Model", "Seeds", "Test accuracy [%]", "Validation NLL", "Copies", "Narrow", "AUC", "Beaten by"]
+    head = ["Model", "Seeds", "Test accuracy [%]", "Test NLL", "Copies", "Narrow", "AUC", "Beaten by"]
     rows = []
-    for _, row in part.sort_values("validation_nll").iterrows():
+    for _, row in part.sort_values("test_nll").iterrows():
         better = losers.get(row["model"])
-        cells = [f"{row['seeds']}", percent(row), f"{row['validation_nll']:.4f}", leaning(row)]
+        cells = [f"{row['seeds']}", percent(row), f"{row['test_nll']:.4f}", leaning(row)]
         cells += ["yes" if is_narrow(row) else "no", fixed(row["classifier_auc"], 2)]
-        by = "–" if better is None else f"{label(better['model'])} ({better['validation_nll']:.4f})"
+        by = "–" if better is None else f"{label(better['model'])} ({better['test_nll']:.4f})"
         if row["model"] in NO_MODELS:
             cells[3:5] = ["–", "–"] if row["model"] == HELD_OUT else [cells[3], "–"]
         rows.append([label(row["model"]), *cells, by])

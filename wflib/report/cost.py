@@ -53,7 +53,7 @@ class Cost:
         return f"{told}: drawing pays from {significant(self.pays_from)} networks on."
 
 
-def cost_of_run(seconds: Mapping[str, float], drawing: Mapping[str, Any], trained: int) -> Cost:
+def cost_of_run(seconds: Mapping[str, float], drawing: Mapping[str, Any], trained: int, from_zoo: bool = True) -> Cost:
     """The cost of a pipeline's run.
 
     Args:
@@ -61,8 +61,9 @@ def cost_of_run(seconds: Mapping[str, float], drawing: Mapping[str, Any], traine
         drawing: What the stage sample says of itself: ``networks``, ``draw_seconds``, and of another model than the flow
             ``fit_seconds``, which then count in the place of train-flow's.
         trained: Trajectories that the stage train-zoo trained, or draws of its chains.
+        from_zoo: Whether the model that was drawn from learns from the zoo, whose seconds count then.
     """
-    before = sum(seconds[stage] for stage in ZOO_STAGES)
+    before = sum(seconds[stage] for stage in ZOO_STAGES) if from_zoo else seconds["fetch-data"]
     before += drawing["fit_seconds"] if "fit_seconds" in drawing else seconds["train-flow"]
     return Cost(before, drawing["draw_seconds"] / drawing["networks"], seconds["train-zoo"] / trained)
 

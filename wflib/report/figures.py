@@ -66,8 +66,7 @@ def novelty(data: ReportData) -> Figure | None:
 def by_network(data: ReportData, metrics: list[str]) -> Figure | None:
     if not metrics:
         return None
-    networks, groups = data.networks, data.groups.set_index("source").astype(float)
-    errors = groups.assign(nearest_distance_error=groups["nearest_distance_std"] / np.sqrt(groups["novelty_networks"]))
+    networks, errors = data.networks, data.groups.set_index("source").astype(float)
     rows = networks.dropna(subset=metrics, how="all")["source"].nunique()
     figure, panels = canvas(len(metrics), 1.1 + 0.38 * rows)
     for metric, axes in zip(metrics, panels, strict=True):

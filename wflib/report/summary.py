@@ -7,18 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from wflib.evaluation.parts import AS_NOVEL
 from wflib.report.barriers import mean_excess
 from wflib.report.data import ReportData
 from wflib.report.sources import VARIANCE_RANGE
-from wflib.report.tables import duration, fixed, mean_and_error, number, scored, with_error
+from wflib.report.tables import duration, fixed, number, scored, with_error
 from wflib.report.theme import label, ordered
 
 __all__ = ["summary"]
 
 SHIFT = 0.2  # of a standard deviation
-COPYING = 1 - AS_NOVEL
-"""Copying ratio below which networks know training networks in particular."""
 NO_RIVALS = ("samples", "zoo", "held-out", "training-noise", "memorizer")  # copies, with noise or without, are no rivals
 
 
@@ -138,9 +135,9 @@ def distance(groups: pd.DataFrame) -> str | None:
     if missing(groups, column, "samples", "held-out"):
         return None
     samples, unseen = groups.loc["samples"], groups.loc["held-out"]
-    ours, theirs = (mean_and_error(row, "nearest_distance") for row in (samples, unseen))
+    ours, theirs = (scored(row, "nearest_distance") for row in (samples, unseen))
     # The error of the difference if samples spread like held-out networks: copies must not widen what they are judged by.
-    error = unseen["nearest_distance_std"] * np.sqrt(1 / samples["novelty_networks"] + 1 / unseen["novelty_networks"])
+    error = unseen["nearest_distance_error"] * np.sqrt(1 + unseen["novelty_networks"] / samples["novelty_networks"])
     if samples["nearest_distance_min"] < unseen["nearest_distance_min"] / 2:
         closest, least = (fixed(row["nearest_distance_min"]) for row in (samples, unseen))
         verdict = (
@@ -153,18 +150,19 @@ def distance(groups: pd.DataFrame) -> str | None:
     else:
         verdict = (
             f"smaller than for held-out networks ({theirs}; ratio {fixed(samples[column] / unseen[column])}): samples lie "
-            f"closer to the training networks than unseen networks do{cause(samples['copying_ratio'])}"
+            f"closer to the training networks than unseen networks do{cause(samples)}"
         )
     return f"The distance from a sample to the nearest training network is {ours} on average, {verdict}."
 
 
-def cause(copying_ratio: float) -> str:
-    """What the ratio says of samples that lie too close."""
-    if not np.isfinite(copying_ratio):
+def cause(samples: pd.Series) -> str:
+    """What the copying ratio says of samples that lie too close."""
+    ratio, error = samples["copying_ratio"], np.nan_to_num(samples["copying_ratio_error"])
+    if not np.isfinite(ratio):
         return ", which may be copying or a lack of spread"
-    if copying_ratio < COPYING:
-        return f" and closer than to as many held-out networks (ratio {fixed(copying_ratio)}): a sign of copying"
-    return f", but as close to as many held-out networks (ratio {fixed(copying_ratio)}): a lack of spread, no copying"
+    if ratio < 1 - 2 * error:
+        return f" and closer than to as many held-out networks (ratio {with_error(ratio, error)}): a sign of copying"
+    return f", but as close to as many held-out networks (ratio {with_error(ratio, error)}): a lack of spread, no copying"
 
 
 def overlap(groups: pd.DataFrame) -> str | None:

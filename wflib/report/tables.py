@@ -15,7 +15,6 @@ __all__ = [
     "facts_table",
     "fixed",
     "markdown_table",
-    "mean_and_error",
     "mean_std",
     "moments_table",
     "novelty_table",
@@ -29,8 +28,6 @@ __all__ = [
 ]
 
 NOTHING = "–"
-NETWORKS_OF = {"nearest_distance": "novelty_"}
-"""Metrics of fewer networks than the others → the column's prefix."""
 
 
 def quality_table(groups: pd.DataFrame) -> str:
@@ -65,7 +62,7 @@ def novelty_table(groups: pd.DataFrame) -> str:
     for row in sorted_rows(groups.dropna(subset=[*heads], how="all")):
         errors = {column: row.get(f"{column.removesuffix('_mean')}_error", np.nan) for column in heads}
         cells = {column: with_error(row[column], errors[column]) for column in heads}
-        cells["nearest_distance_mean"] = mean_and_error(row, "nearest_distance")
+        cells["nearest_distance_mean"] = scored(row, "nearest_distance")
         rows.append([named(row), *cells.values()])
     head = ["Source", *heads.values()]
     return markdown_table(head, rows)
@@ -158,14 +155,8 @@ def mean_std(row: pd.Series, metric: str) -> str:
     return fixed(mean) if single or not np.isfinite(mean) else f"{fixed(mean)} ± {fixed(std)}"
 
 
-def mean_and_error(row: pd.Series, metric: str) -> str:
-    """``mean ± standard error`` of a metric, as exactly as the error allows; without an error three significant digits."""
-    networks = row[f"{NETWORKS_OF.get(metric, '')}networks"]
-    return with_error(row[f"{metric}_mean"], row[f"{metric}_std"] / np.sqrt(networks))
-
-
 def scored(row: pd.Series, score: str) -> str:
-    """Mean score of a source's networks ± its standard error."""
+    """Mean score of a source's networks ± its standard error, as exactly as the error allows; without one three digits."""
     return with_error(row[f"{score}_mean"], row[f"{score}_error"])
 
 
