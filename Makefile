@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro test bench lint format docs clean
+.PHONY: help setup demo repro keep test bench lint format docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,13 @@ demo: $(STAMP) ## a small zoo, a flow, drawn networks and a page, in under a min
 
 repro: $(STAMP) ## run every stage of the pipeline that is not up to date
 	$(VENV)/bin/dvc repro
+
+KEPT = reports/runs/$(RUN)
+keep: ## keep the numbers of the run that stands in reports/: make keep RUN=mnist-normalized
+	@test -n "$(RUN)" || { echo "name the run: make keep RUN=mnist-normalized" >&2; exit 1; }
+	mkdir -p $(KEPT)/stages
+	cp params.yaml reports/metrics.json reports/details.json reports/cost.json $(KEPT)/
+	cp reports/stages/*.json $(KEPT)/stages/
 
 # As many processes as cores, four at most: each loads torch. Plain `pytest` runs the same tests in one.
 test: lint ## lint, then run the tests

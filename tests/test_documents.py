@@ -208,3 +208,11 @@ def test_the_site_asks_no_other_host(tmp_path):
     reference = (tmp_path / "site/reference/flow.html").read_text()
     assert "draw_networks" in reference
     assert ":func:`" not in reference
+
+
+def test_the_page_of_settings_is_that_of_the_code_and_says_what_each_means():
+    page = runpy.run_path(str(ROOT / "docs/settings.py"))["page"]()
+    assert page == (ROOT / "docs/reference/settings.md").read_text(), "run: python docs/settings.py"
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    assert len(rows) > 90
+    assert all(len(row) >= 3 and row[2].strip(" |") for row in rows)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Count", "Device", "Finite", "Fraction", "NonNegative", "Positive", "Section", "Seed", "Time"]
+__all__ = ["DEVICE", "Count", "Device", "Finite", "Fraction", "NonNegative", "Positive", "Section", "Seed", "Time"]
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
@@ -14,6 +14,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+DEVICE = Field(description="auto takes a GPU where there is one.")
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]

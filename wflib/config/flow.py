@@ -14,8 +14,12 @@ __all__ = ["FlowConfig", "VelocityConfig", "require_start_from_prior"]
 class FlowConfig(Section):
     """Which flow is learned."""
 
-    geometry: Literal["euclidean", "normalized", "geometric"]
-    coupling: Literal["independent", "ot", "equivariant-ot", "initialization"]
+    geometry: Literal["euclidean", "normalized", "geometric"] = Field(
+        description="Flat space; flat space of canonical weights, put back to norm one at the end; the product of spheres."
+    )
+    coupling: Literal["independent", "ot", "equivariant-ot", "initialization"] = Field(
+        description="Which x_0 goes to which x_1: any; by transport in a batch; so modulo permutations; own initial weights."
+    )
     renewal: Fraction = Field(
         description="Share of initial weights' variance drawn anew at every use of a pair (initialization): 0 for none; "
         "near 1, pairs are independent. Of few trajectories a flow else learns the beginnings by heart."
@@ -46,10 +50,12 @@ class FlowConfig(Section):
 class VelocityConfig(Section):
     """The network that predicts where a flow goes."""
 
-    kind: Literal["neuron-tokens", "relational-transformer", "pna"]
+    kind: Literal["neuron-tokens", "relational-transformer", "pna"] = Field(
+        description="Attention between neurons; attention along edges, which have features; sums along edges."
+    )
     dimension: Annotated[int, Field(ge=4, strict=True, description="Features of a neuron.")]
     edge_dimension: Annotated[int, Field(ge=4, strict=True, description="Features of an edge (neuron-tokens).")]
-    layers: Count
+    layers: Count = Field(description="Rounds of messages.")
     heads: Count = Field(description="Attention heads, or towers of pna.")
     identities: Annotated[bool, Field(strict=True)] = Field(
         description="Whether hidden neurons have embeddings and statistics of their own, which breaks permutation symmetry."

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from wflib.config.base import Count, Device, Finite, Fraction, NonNegative, Positive, Section, Seed, Time
+from wflib.config.base import DEVICE, Count, Device, Finite, Fraction, NonNegative, Positive, Section, Seed, Time
 from wflib.config.data import DataConfig
 from wflib.config.flow import FlowConfig, VelocityConfig, require_start_from_prior
 from wflib.config.zoo import AlignConfig, CanonicalizeConfig, ZooConfig
@@ -23,17 +23,20 @@ __all__ = [
 class TrainingConfig(Section):
     """How a flow is trained."""
 
-    seed: Seed
-    iterations: Count
-    batch_size: Annotated[int, Field(ge=2, strict=True)]
+    seed: Seed = Field(description="Of the network's first weights, and of pairs and times.")
+    iterations: Count = Field(description="Steps of the optimizer.")
+    batch_size: Annotated[int, Field(ge=2, strict=True)] = Field(description="Networks of a step.")
     optimizer: Literal["adamw", "muon"] = Field(
         description="AdamW for all parameters, or Muon for the matrices of the network's layers and AdamW for the others."
     )
-    learning_rate: Positive
+    learning_rate: Positive = Field(description="Its largest value.")
     warmup: Annotated[int, Field(ge=0, strict=True, description="Iterations of linear warm-up before cosine decay.")]
-    gradient_clip: Positive
-    ema_decay: Fraction
-    loss: Literal["standardized", "function", "gauss-newton", "mean-squared"]
+    gradient_clip: Positive = Field(description="Largest norm of a step's gradient.")
+    ema_decay: Fraction = Field(description="Of the running average of the network's weights, which is what draws.")
+    loss: Literal["standardized", "function", "gauss-newton", "mean-squared"] = Field(
+        description="Squared error in the Gaussian model's units; weighted by what a network's function feels of each "
+        "coordinate, or of the error itself (gauss-newton); mean-squared: plain, as published."
+    )
     distance: Literal["tangent", "geodesic"] = Field(
         description="Error of x̂_1: difference of logarithms at x_t, or logarithm at x̂_1; they differ for geometric only."
     )
@@ -44,11 +47,11 @@ class TrainingConfig(Section):
     distillation_iterations: Annotated[int, Field(ge=0, strict=True)] = Field(
         description="Optimizer steps of a student that draws in one to four jumps, after the flow's own; 0 for no student."
     )
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16"] = Field(description="What the velocity network computes in while training.")
     compile: Annotated[bool, Field(strict=True, description="Compile layers (and kernels): a minute, then faster.")]
-    validate_every: Count
-    checkpoint_every: Count
-    device: Device
+    validate_every: Count = Field(description="Iterations between two validation losses, on held-out networks.")
+    checkpoint_every: Count = Field(description="Iterations between two checkpoints, from which a killed run goes on.")
+    device: Device = DEVICE
 
 
 class SampleConfig(Section):
@@ -56,9 +59,9 @@ class SampleConfig(Section):
 
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
-    seed: Seed
+    seed: Seed = Field(description="Of the draws.")
     source: str = Field(alias="from", description="flow, or another model of wflib.models to draw from in its place.")
-    networks: Annotated[int, Field(ge=2, strict=True)]
+    networks: Annotated[int, Field(ge=2, strict=True)] = Field(description="Networks to draw.")
     solver: Literal["euler", "heun", "rk4", "dopri5"] = Field(description="K steps are K, 2K, 4K evaluations; adaptive.")
     steps: Count = Field(description="Steps from t = 0 to t = 1, K.")
     precision: Literal["float32", "bfloat16"] = Field(description="What the velocity network computes in while drawing.")
@@ -86,7 +89,7 @@ class SampleConfig(Section):
         description="Of those steps; auto for the best on validation examples."
     )
     polish_examples: Count = Field(description="Training examples of each of those steps, drawn anew for it; all at most.")
-    device: Device
+    device: Device = DEVICE
 
     @model_validator(mode="after")
     def one_noise(self) -> SampleConfig:
@@ -138,18 +141,18 @@ class SampleConfig(Section):
 class EvaluateConfig(Section):
     """What drawn networks are compared with, and how finely."""
 
-    seed: Seed
+    seed: Seed = Field(description="Of all that is chosen by chance.")
     zoo_networks: Annotated[int, Field(ge=2, strict=True, description="Zoo networks evaluated beside the samples.")]
     novelty_networks: Annotated[
         int, Field(ge=0, strict=True, description="Networks of each set whose nearest training network is looked for.")
     ]
     barrier_networks: Annotated[int, Field(ge=2, strict=True, description="Last snapshots in the barrier matrices.")]
-    calibration_bins: Count
+    calibration_bins: Count = Field(description="Bins of confidence in calibration errors.")
     models: list[str] = Field(description="Simpler models that samples are compared with, by their names in wflib.models.")
     steps: Annotated[list[Count], Field(min_length=1)] = Field(description="Euler steps compared in the report.")
     guidance: Annotated[list[NonNegative], Field(min_length=1)] = Field(description="Guidance strengths compared.")
     curve_networks: Annotated[int, Field(ge=2, strict=True, description="Networks per point of that comparison.")]
-    device: Device
+    device: Device = DEVICE
 
 
 class FlowSections(Section):

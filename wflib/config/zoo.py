@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from wflib.config.base import Count, Device, Fraction, NonNegative, Positive, Section, Seed
+from wflib.config.base import DEVICE, Count, Device, Fraction, NonNegative, Positive, Section, Seed
 from wflib.config.reading import ReadConfig
 
 __all__ = ["AlignConfig", "CanonicalizeConfig", "ZooConfig"]
@@ -21,8 +21,8 @@ class ZooConfig(Section):
     format: Literal["auto", "modelzoo", "gpt", "small-cnn-zoo", "state-dicts", "inr", "wild-park", "hdf5", "wflib"] = Field(
         "auto", description="How they lie there; auto looks."
     )
-    read: ReadConfig = ReadConfig()
-    seed: Seed
+    read: ReadConfig = Field(ReadConfig(), description="How others' networks are read and chosen.")
+    seed: Seed = Field(description="Of initial weights, order of examples, and which runs are held out.")
     network: Literal["mlp", "cnn", "cnn-batch-norm", "cnn-s", "resnet", "vit"] = Field(
         description="What kind of network; all but mlp take images. cnn-s is the small one of public zoos, for MNIST."
     )
@@ -30,7 +30,9 @@ class ZooConfig(Section):
         description="Neurons of each hidden layer; cnn, cnn-batch-norm: channels of each convolution; cnn-s: of its three, "
         "then hidden neurons; resnet: channels of each block; vit: features of a token, then hidden neurons of each block."
     )
-    activation: Literal["relu", "leaky_relu", "tanh", "softsign", "gelu", "silu", "smooth_relu", "identity"]
+    activation: Literal["relu", "leaky_relu", "tanh", "softsign", "gelu", "silu", "smooth_relu", "identity"] = Field(
+        description="Of hidden neurons."
+    )
     networks: Annotated[int, Field(ge=2, strict=True, description="Training runs, two at least: one may be held out.")]
     held_out: Annotated[float, Field(gt=0, lt=1, strict=True, description="Share of training runs that no flow sees.")]
     sampler: Literal["optimizer", "sgld", "hmc", "gaussian"] = Field(
@@ -38,12 +40,12 @@ class ZooConfig(Section):
         description="Train networks, draw them from the posterior by chains (needs wflib[bayes]), or, for the task "
         "gaussian, from N(1, init_std²).",
     )
-    optimizer: Literal["adam", "sgd"]
-    learning_rate: Positive
-    momentum: Fraction
-    weight_decay: NonNegative
-    batch_size: Count
-    epochs: Count
+    optimizer: Literal["adam", "sgd"] = Field(description="Of the networks' training.")
+    learning_rate: Positive = Field(description="Its step, the same all the time.")
+    momentum: Fraction = Field(description="Of sgd; 0 with adam.")
+    weight_decay: NonNegative = Field(description="Of L2 regularization, added to the gradient.")
+    batch_size: Count = Field(description="Examples of a step.")
+    epochs: Count = Field(description="Passes through the training examples.")
     skip_epochs: Annotated[int, Field(ge=0, strict=True, description="Epochs before the first snapshot.")]
     snapshot_every: Count = Field(description="Iterations between two snapshots.")
     early_snapshots: Annotated[int, Field(ge=0, strict=True)] = Field(
@@ -56,7 +58,7 @@ class ZooConfig(Section):
     shard_networks: Count = Field(
         50_000, description="Most networks of one file; a zoo of more is a folder of several and need not fit the memory."
     )
-    device: Device
+    device: Device = DEVICE
 
     @model_validator(mode="after")
     def leaves_snapshots(self) -> ZooConfig:
@@ -99,8 +101,10 @@ class ZooConfig(Section):
 class AlignConfig(Section):
     """How networks are aligned to one reference."""
 
-    seed: Seed
-    method: Literal["none", "weight-matching", "activation-matching", "sinkhorn"]
+    seed: Seed = Field(description="Of starts, and of the medoid's candidates.")
+    method: Literal["none", "weight-matching", "activation-matching", "sinkhorn"] = Field(
+        description="By weights; by what neurons answer to training inputs; by gradients of the objective."
+    )
     objective: Literal["l2", "midpoint", "random-point"] = Field(description="What sinkhorn makes small.")
     reference: Literal["first", "best", "medoid", "mean"] = Field(description="The network that others are brought to.")
     restarts: Count = Field(description="Starts of weight matching, whose answer sinkhorn starts from.")
