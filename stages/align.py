@@ -31,7 +31,7 @@ from wflib.storage import KeptParts
 from wflib.symmetry import squared_distance
 from wflib.tasks import load_dataset
 from wflib.testing import assert_same_function
-from wflib.zoo import Alignment, AnyZoo, ZooWriter, find_alignment, open_zoo
+from wflib.zoo import Alignment, AnyZoo, ZooWriter, find_alignment, open_zoo, require_training_examples
 
 app = application("align")
 
@@ -61,6 +61,7 @@ def main(
         settings = load_settings(params, presets)
         dataset, trained = load_dataset(data), open_zoo(zoo, "trained")
         dataset = dataset.for_networks(trained.architecture, f"{zoo}")
+        require_training_examples(trained.metadata, dataset, f"{zoo}")
         parts = KeptParts(checkpoint_folder(checkpoints, settings.align, [data, zoo]))
         with progress_bar(1, f"align {int(trained.trajectory.max()) + 1} trajectories", "chunk") as bar:
 

@@ -63,7 +63,7 @@ from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.storage import exchanged_tables, save_json, save_table
 from wflib.tasks import Dataset, Split, load_dataset
-from wflib.zoo import AnyZoo, load_zoo, open_zoo, require_same_architecture, zoo_of_flow
+from wflib.zoo import AnyZoo, load_zoo, open_zoo, require_same_architecture, require_training_examples, zoo_of_flow
 
 MODEL_NETWORKS = 250
 """Most networks of a simpler model: enough to tell Gaussian fits from the zoo, and copies with noise by their distances."""
@@ -112,6 +112,7 @@ def main(
         for path, networks in ((flow, model), (samples, drawn), (trained, before), (aligned, after)):
             dataset = dataset.for_networks(networks.architecture, f"{path}")
         require_same_architecture(drawn.architecture, model.architecture, f"{samples}", f"{flow}")
+        require_training_examples(whole.metadata, dataset, f"{trained}")
         zoo.require_both_parts("evaluate")
         sets = sets_to_compare(settings, zoo, drawn.networks, dataset)
         examples = None

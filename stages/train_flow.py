@@ -36,7 +36,7 @@ from wflib.distributed import process_group, rank
 from wflib.flow import HISTORY_SCHEMA, TRAJECTORIES, Flow, FlowTrainer, distill, flow_for_zoo, save_flow
 from wflib.storage import atomic_path
 from wflib.tasks import load_dataset
-from wflib.zoo import learned_zoo, open_zoo
+from wflib.zoo import learned_zoo, open_zoo, require_training_examples
 
 app = application("train-flow")
 
@@ -72,6 +72,7 @@ def main(
         path, form = learned_zoo(settings.flow.geometry, aligned, canonical)
         dataset, zoo, device = load_dataset(data), open_zoo(path, form), resolve_device(settings.training.device)
         dataset = dataset.for_networks(zoo.architecture, f"{path}")
+        require_training_examples(zoo.metadata, dataset, f"{path}")
         flow = flow_for_zoo(settings, zoo, dataset.train).to(device)
         folder = checkpoint_folder(checkpoints, (settings.flow, settings.velocity, settings.training), [data, path])
         trainer = FlowTrainer(flow, zoo, settings.training, dataset.train, folder)

@@ -191,7 +191,7 @@ def report(
         from wflib.storage import require_writable
         from wflib.symmetry import canonicalize
         from wflib.tasks import load_dataset
-        from wflib.zoo import load_zoo
+        from wflib.zoo import load_zoo, require_training_examples
 
         require_writable(page)
         form = form_of(zoo)
@@ -199,7 +199,9 @@ def report(
         given = Networks.load(networks, other.architecture.ordinary_form())
         if other.architecture.norm is not None:
             given = canonicalize(given, other.architecture.norm).networks
-        comparison = compare_networks(given, other, load_dataset(data), seed=seed)
+        dataset = load_dataset(data)
+        require_training_examples(other.metadata, dataset, f"{zoo}")
+        comparison = compare_networks(given, other, dataset, seed=seed)
         introduction = f"{len(given)} networks of `{networks}` (samples) beside the zoo in `{zoo}`."
         write_page(page, f"Networks of {networks.name}", introduction, comparison)
         for sentence in comparison.data.verdict:

@@ -120,6 +120,19 @@ def copy(finished, tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("stage", ["align", "train_flow", "evaluate"])
+def test_data_of_another_split_than_the_zoos_are_refused(stage, copy):
+    """Their training part has what was the test part of the zoo's, or the other way round."""
+    preset = copy / "stages/presets/wdbc.yaml"
+    preset.write_text(re.sub(r"split: 42\b", "split: 1", preset.read_text()))
+    assert run("fetch_data").exit_code == 0
+    before = contents(copy)
+    found = run(stage)
+    assert found.exit_code == 1
+    assert "trained on other examples than the training part of the data" in found.output
+    assert contents(copy) == before
+
+
 def test_outputs_exist_and_belong_together(finished, copy):
     assert set(OUTPUTS) <= set(finished)
     assert not [name for name in finished if name.startswith("checkpoints")]

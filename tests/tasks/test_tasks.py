@@ -189,6 +189,16 @@ def test_parts_that_share_memory_make_a_round_trip(tmp_path):
     assert equal(load_dataset(tmp_path / "data.safetensors"), shared)
 
 
+def test_examples_are_known_again_in_any_shape_and_no_others_are(digits):
+    known = digits.train.fingerprint
+    assert Split(digits.train.inputs.flatten(1), digits.train.targets.clone()).fingerprint == known
+    others = [digits.train[:-1], digits.train[torch.arange(len(digits.train.targets)).flip(0)], digits.test]
+    assert known not in {other.fingerprint for other in others}
+    relabelled = digits.train.targets.clone()
+    relabelled[0] += 1
+    assert Split(digits.train.inputs, relabelled).fingerprint != known
+
+
 def test_a_split_moves_with_both_halves(wdbc):
     moved = wdbc.test.to("meta")
     assert moved.inputs.device.type == moved.targets.device.type == "meta"

@@ -16,7 +16,7 @@ from wflib.config import Section, Settings, load_settings
 from wflib.device import resolve_device
 from wflib.flow import Flow, load_flow
 from wflib.tasks import Dataset, load_dataset
-from wflib.zoo import Zoo, learned_zoo, load_zoo, zoo_of_flow
+from wflib.zoo import Zoo, learned_zoo, load_zoo, require_training_examples, zoo_of_flow
 
 __all__ = ["FILES", "Bar", "Inputs", "Measurement", "Silent", "Tables"]
 
@@ -110,7 +110,9 @@ class Inputs:
         """The zoo that flows of ``flow.geometry`` learn, and its task's data."""
         path, form = learned_zoo(self.settings.flow.geometry, self.path("aligned"), self.path("canonical"))
         zoo = load_zoo(path, form)
-        return zoo, self.dataset(zoo.architecture, path)
+        dataset = self.dataset(zoo.architecture, path)
+        require_training_examples(zoo.metadata, dataset, f"{path}")
+        return zoo, dataset
 
     def dataset(self, architecture: Architecture, path: Path, name: str = "data") -> Dataset:
         """Data in the shape that the networks of a file take."""
@@ -122,8 +124,9 @@ class Inputs:
 
     def of_flow(self, flow: Flow, name: str = "flow") -> tuple[Zoo, Dataset]:
         """The zoo that a flow has learned, and its task's data."""
-        dataset = self.dataset(flow.architecture, self.path(name))
-        return self.zoo_of(flow, name), dataset
+        zoo, dataset = self.zoo_of(flow, name), self.dataset(flow.architecture, self.path(name))
+        require_training_examples(zoo.metadata, dataset, f"{self.path(name)}")
+        return zoo, dataset
 
     def zoo_of(self, flow: Flow, name: str = "flow") -> Zoo:
         """The zoo that a flow has learned."""

@@ -2,7 +2,7 @@
 
 from wflib.zoo.alignment import Aligner, Alignment, align_zoo, find_alignment
 from wflib.zoo.base import AnyZoo, fits_memory
-from wflib.zoo.checks import require_same_architecture
+from wflib.zoo.checks import require_same_architecture, require_training_examples
 from wflib.zoo.files import save_zoo
 from wflib.zoo.initial import INITS, initial_moments, initialize
 from wflib.zoo.learned import learned_zoo, zoo_of_flow
@@ -66,6 +66,7 @@ __all__ = [
     "read_into",
     "read_settings",
     "require_same_architecture",
+    "require_training_examples",
     "save_zoo",
     "stochastic_gradient_chains",
     "train_networks",

@@ -12,7 +12,9 @@ from torch import Tensor
 from wflib.architecture import Architecture
 from wflib.architecture.operations import Elementwise
 from wflib.networks import Networks
+from wflib.storage import rerun
 from wflib.symmetry import identity
+from wflib.tasks import Dataset
 
 __all__ = [
     "check_initial",
@@ -23,6 +25,7 @@ __all__ = [
     "check_places",
     "check_record",
     "require_same_architecture",
+    "require_training_examples",
 ]
 
 RESERVED = {"form", "architecture", "initial_architecture"}
@@ -177,3 +180,24 @@ def require_same_architecture(found: Architecture, expected: Architecture, what:
                 f"{what}: expected the {name} of {whose}, {fact(expected)}, found {fact(found)}; take files of "
                 "the same run: dvc repro."
             )
+
+
+def require_training_examples(metadata: Mapping[str, Any], dataset: Dataset, path: str) -> None:
+    """Refuse data whose training part is not the one that a zoo was trained on, whose test part may then be.
+
+    Zoos that others have trained do not say what on, and take any.
+
+    Args:
+        metadata: Of the zoo.
+        dataset: What it is to be used with.
+        path: The zoo's file.
+
+    Raises:
+        ValueError: They are other examples, of another task or split.
+    """
+    known = metadata.get("training_examples")
+    if known is not None and dataset.has_examples and known != dataset.train.fingerprint:
+        raise ValueError(
+            f"{path}: its networks were trained on other examples than the training part of the data (another task, or "
+            f"another data.split), perhaps on its test part; {rerun('train-zoo')}, or give the data that they saw."
+        )

@@ -256,6 +256,7 @@ def zoo_of_runs(dataset: Dataset, config: ZooConfig, start: Networks, flat: Tens
             **declared,
             **({"first_step": steps[config.early_snapshots]} if config.early_snapshots else {}),
             "provenance": TRAINED_HERE,
+            **({"training_examples": dataset.train.fingerprint} if dataset.has_examples else {}),
             "recipe": config.model_dump(mode="json", exclude={"shard_networks", "early_snapshots"}),
         },
     )
