@@ -17,11 +17,7 @@ from wflib.evaluation.clusters import permutation_p_value
 CLOSER = 0.5
 """Closeness of a copy relative to the smallest of held-out networks, at most. Distributions that differ differ in closeness,
 too, by less than that; a verbatim copy has none."""
-SETS = 5
-"""Most disjoint sets of training trajectories, each as large as the held-out part, that the copying ratio is a mean over."""
-
 __all__ = [
-    "SETS",
     "CloseTest",
     "CopyingRatio",
     "ShareTest",

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from wflib.evaluation.clusters import one_per_cluster
 from wflib.evaluation.copying import (
-    SETS,
     CloseTest,
     CopyingRatio,
     ShareTest,
@@ -28,6 +27,9 @@ __all__ = ["CopyingAudit", "audit_copying", "nearest_of_sets"]
 
 Some = TypeVar("Some", Networks, StoredNetworks)
 """Networks in memory, or on disk: parts of one zoo are of one kind."""
+
+SETS = 5
+"""Most disjoint sets of training trajectories, each as large as the held-out part, that the copying ratio is a mean over."""
 
 
 @dataclass(frozen=True)

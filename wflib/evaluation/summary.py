@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from wflib.evaluation.copying import SETS, detectable_by_ratio, ratio_with_error
+from wflib.evaluation.copying import detectable_by_ratio, ratio_with_error
 from wflib.evaluation.diversity import jensen_shannon_divergences, mean_over_pairs
 from wflib.evaluation.function_novelty import largest_error_overlap
 from wflib.evaluation.mistakes import PackedMistakes, training_mistakes
@@ -34,6 +34,8 @@ __all__ = [
 
 NOVELTIES = ("nearest_distance", "error_overlap", "largest_error_overlap")
 COPYING = ("copying_ratio", "copying_ratio_error", "detectable_by_ratio")
+SETS = 3
+"""Most sets of training trajectories of a copying ratio here, where many sources are compared; the audit takes more."""
 ERRORS = ("diversity_error", "variance_ratio_error", *(f"{name}_error" for name in NOVELTIES))
 
 NETWORK_SCHEMA: dict[str, str] = {
