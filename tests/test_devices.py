@@ -97,7 +97,8 @@ def test_a_flow_learns_and_draws_what_it_does_on_a_cpu(kind, geometry, path, dev
     drawn = [sample(flow, 5, 4, generator(0, "draws")) for flow in flows]
     assert drawn[1].device == device
     torch.testing.assert_close(drawn[1].cpu(), drawn[0], rtol=1e-3, atol=1e-3)
-    if GPU and geometry != "normalized":  # a pretended device has no forward-mode derivatives
+    has_density = geometry != "normalized" and not here.loss_gradient.kinks
+    if GPU and has_density:  # a pretended device has no forward-mode derivatives
         x = drawn[0].double()
         found = [log_likelihood_of_coordinates(flow.double(), x.to(flow.device), steps=4) for flow in flows]
         torch.testing.assert_close(found[1].cpu(), found[0], rtol=1e-6, atol=1e-4)
