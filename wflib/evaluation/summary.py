@@ -18,6 +18,7 @@ from wflib.evaluation.quality import bayesian_model_average, mean_and_std
 from wflib.evaluation.score_errors import SCORE_ERRORS, SCORES, mean_error, score_errors, score_terms
 from wflib.evaluation.variance import spread_ratio
 from wflib.networks import Networks, accuracy, negative_log_likelihood, predict, require_classification, wrong_predictions
+from wflib.rng import random_order
 from wflib.symmetry import permute, weight_matching
 from wflib.tasks import Split
 from wflib.zoo import AnyZoo
@@ -145,7 +146,7 @@ def copying_ratio(
         return dict.fromkeys(COPYING, math.nan)
     distances = []
     for part in sides:
-        some = part.select(torch.randperm(len(part), generator=generator)[:count]).networks.to(networks.device)
+        some = part.select(random_order(len(part), generator)[:count]).networks.to(networks.device)
         distances.append(nearest_distance(networks, some, generator, shortlist)[0].double().cpu())
     seen, other = distances
     if len(networks) == 1:
