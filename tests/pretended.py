@@ -120,11 +120,21 @@ class Dispatch(TorchDispatchMode):
         return run(func, args, kwargs or {})
 
 
+def require_generator_there(args: Any, kwargs: dict[str, Any]) -> None:
+    """Refuse generators of another device than that on which numbers are asked for, as torch does."""
+    source, device = kwargs.get("generator"), kwargs.get("device")
+    if isinstance(source, torch.Generator):
+        asked = torch.device(device or (args[0].device if isinstance(args[0], torch.Tensor) else "cpu")).type
+        if asked != source.device.type:
+            raise RuntimeError(f"Expected a '{asked}' device type for generator but found '{source.device.type}'")
+
+
 class Functions(TorchFunctionMode):
     """Functions that read or write memory by themselves."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        require_generator_there(args, kwargs)
         if func in (torch.tensor, torch.as_tensor) and (device := kwargs.pop("device", None)) is not None:
             return func(*args, **kwargs).to(device)
         if func is torch.Tensor.tolist:

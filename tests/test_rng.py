@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from itertools import combinations, pairwise
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.generators import complaints, draws_elsewhere
 from wflib.rng import generator, permutations, seed_of
 
 
@@ -92,3 +95,25 @@ def test_successive_rows_and_seeds_are_unrelated():
         ranks = orders.argsort(1).double()
         follows = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in pairwise(ranks)])
         assert float((follows * 455**0.5).square().mean()) == pytest.approx(1, abs=0.3)
+
+
+def test_who_is_given_a_generator_draws_where_it_is():
+    assert complaints(Path(__file__).resolve().parents[1] / "wflib") == []
+
+
+@pytest.mark.parametrize(
+    ("call", "found"),
+    [
+        ("torch.rand(3, generator=random)", 1),
+        ("[torch.randperm(3, generator=random) for _ in range(2)]", 1),
+        ("torch.randint(3, (2,), generator=random).to(x.device)", 1),
+        ("torch.randn(3, generator=random, device=random.device)", 0),
+        ("torch.randperm(3, generator=generator(0, 'own'))", 0),
+        ("torch.rand(3)", 0),
+    ],
+)
+def test_the_law_on_generators_finds_what_breaks_it(call, found):
+    for body in (f"    return {call}", f"    def inner():\n        return {call}\n    return inner()"):
+        source = f"def draw(x: Tensor, random: torch.Generator | None) -> Tensor:\n{body}"
+        assert len(list(draws_elsewhere(ast.parse(source)))) == found
+    assert not list(draws_elsewhere(ast.parse(f"def draw(seed: int):\n    random = generator(seed)\n    return {call}")))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["generator", "global_numbers_from", "permutations", "seed_of"]
+__all__ = ["generator", "global_numbers_from", "permutations", "random_order", "seed_of"]
 
 SPACING = 0x9E3779B97F4A7C15 - 2**64
 """Between neighbours of a stream before they are scrambled, of 64 bits: splitmix64's."""
@@ -42,6 +42,11 @@ def generator(seed: int, *names: str | int, device: str | torch.device = "cpu") 
         True
     """
     return torch.Generator(device=device).manual_seed(seed_of(seed, *names))
+
+
+def random_order(count: int, generator: torch.Generator) -> Tensor:
+    """A random order of so many things, int64 on the CPU, from a generator of any device."""
+    return torch.randperm(count, generator=generator, device=generator.device).cpu()
 
 
 def scrambled(numbers: Tensor) -> Tensor:

@@ -98,6 +98,37 @@ def test_a_weight_on_the_prior_keeps_starts_likely(linear, make_flow):
     assert bool((prior.log_density(held.x_0) > prior.log_density(free.x_0)).all())
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize("iterations", [0, 1, 5])
+def test_points_whose_objective_is_never_finite_are_named(linear, value, iterations):
+    x_0, added = torch.ones(3, 4), torch.tensor([1.0, value, value])
+    for objective in (lambda x: 0 * x.sum(1) + added, lambda x: x.square().sum(1) * added):
+        with pytest.raises(ValueError, match=r"NaN or infinite for 2 of 3 points \(the first: 1\)"):
+            optimize_start(linear, objective, x_0, 2, iterations, 0.1)
+        kept = optimize_start(linear, lambda x, f=objective: f(torch.cat([x, x, x]))[:1], x_0[:1], 2, iterations, 0.1)
+        torch.testing.assert_close(kept.x_1, carried(linear, kept.x_0, 2).detach())
+
+
+def test_points_that_become_finite_or_cease_to_be_are_not_refused(linear):
+    x_0 = torch.ones(2, 4)
+
+    def late(x: Tensor) -> Tensor:
+        total = x.sum(1)
+        return total + torch.where(total > 7.5, torch.inf, 0.0)
+
+    def early(x: Tensor) -> Tensor:
+        total = x.sum(1)
+        return total + torch.where(total < 5, torch.nan, 0.0)
+
+    carried_by = carried(linear, x_0, 2).sum(1)
+    assert carried_by[0] > 7.5
+    for objective in (early, late):
+        found = optimize_start(linear, objective, x_0, 2, 40, 0.1)
+        assert found.x_0.isfinite().all()
+        torch.testing.assert_close(found.x_1, carried(linear, found.x_0, 2).detach())
+        assert bool((objective(found.x_1) == found.losses.nan_to_num(torch.inf).min(0).values).all())
+
+
 def test_what_does_not_go_together_is_refused(linear):
     x_0 = torch.zeros(2, 3)
     with pytest.raises(ValueError, match="steps must be at least 1"):

@@ -93,6 +93,25 @@ def test_inputs_and_what_is_left_have_unit_variance(correlation):
         assert ((x_1 - MEAN_1) / found.output_scale).std().item() > (1.02 if time else 0.9)
 
 
+@pytest.mark.parametrize("correlation", [0.0, 0.8])
+def test_with_path_noise_it_is_the_regression_of_the_moved_end(correlation):
+    """Fitted to moved ends, by least squares of these pairs; not of the zoo's own ends, whose k stays below one."""
+    sigma, (x_0, x_1) = 0.5, pairs(correlation)
+    noise = sigma * torch.randn(x_1.shape, generator=generator(1, "noise"), dtype=torch.float64)
+    preconditioner = Preconditioner(ARCHITECTURE).double()
+    preconditioner.fit(x_0 + noise, x_1 + noise, torch.zeros(DIMENSION, dtype=torch.float64))
+    for time in (0.3, 0.5, 0.99):
+        x_t = torch.lerp(x_0, x_1, torch.tensor(time).double()) + noise
+        found, centred = preconditioner(torch.tensor([time]).double()), x_t - x_t.mean()
+        variance = centred.square().mean()
+        assert found.input_scale.mean().item() == pytest.approx(variance.rsqrt().item(), rel=5e-3)
+        gain, own = ((centred * (end - end.mean())).mean() / variance for end in (x_1 + noise, x_1))
+        left = (x_1 + noise - x_1.mean() - gain * centred).std().item()
+        assert found.skip.mean().item() == pytest.approx(gain.item(), rel=5e-3)
+        assert found.output_scale.mean().item() == pytest.approx(left, rel=1e-2)
+        assert own < 0.95 * gain
+
+
 @pytest.mark.parametrize("correlation", [0.0, 0.6])
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 @pytest.mark.parametrize("angle", [0.0, 1.2])

@@ -24,6 +24,7 @@ from wflib.evaluation.two_sample import (
     norm_test,
 )
 from wflib.networks import Networks, example_losses, predict, require_classification, wrong_predictions
+from wflib.rng import random_order
 from wflib.tasks import Dataset, Split
 from wflib.zoo import AnyZoo, in_parts
 from wflib.zoo.base import at_a_time
@@ -148,14 +149,14 @@ def audit_examples(dataset: Dataset, generator: torch.Generator, most: int = 200
     inputs, targets = (
         torch.cat([getattr(part, name) for part in (dataset.train, dataset.validation)]) for name in ("inputs", "targets")
     )
-    chosen = torch.randperm(len(targets), generator=generator)[:most]
+    chosen = random_order(len(targets), generator)[:most]
     return Split(inputs[chosen], targets[chosen])
 
 
 def some_trajectories(trajectory: Tensor, most: int, generator: torch.Generator) -> Tensor:
     """Indices of all networks of at most so many random trajectories."""
     runs = trajectory.unique()
-    return torch.isin(trajectory, runs[torch.randperm(len(runs), generator=generator)[:most]]).nonzero().flatten()
+    return torch.isin(trajectory, runs[random_order(len(runs), generator)[:most]]).nonzero().flatten()
 
 
 def function_novelty(sides: list[tuple[Networks, Tensor | None]], training: AnyZoo, split: Split) -> FunctionNovelty:

@@ -40,7 +40,7 @@ def average_curve(
     for count in counts:
         if count > len(networks):
             break
-        order = torch.rand(repeats, len(networks), generator=generator).argsort(1)[:, :count]
+        order = torch.rand(repeats, len(networks), generator=generator, device=generator.device).cpu().argsort(1)[:, :count]
         averages = torch.stack([bayesian_model_average(log_probabilities[some]) for some in order])
         found[f"average_{count}"] = negative_log_likelihood(averages, split.targets).double().mean().item()
     return found
@@ -94,7 +94,7 @@ def average_scores(
         ``selective_accuracy_<percent answered>`` and ``auroc_<name>``.
     """
     counts = [*(count for count in counts if count < len(networks)), len(networks)]
-    orders = torch.rand(repeats, len(networks), generator=generator).argsort(1)
+    orders = torch.rand(repeats, len(networks), generator=generator, device=generator.device).cpu().argsort(1)
 
     def averages(inputs: Tensor) -> Tensor:
         log_probabilities = predict(networks, inputs)

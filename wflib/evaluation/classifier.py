@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from wflib.evaluation.features import Features
+from wflib.rng import random_order
 
 __all__ = ["ClassifierTest", "classifier_test"]
 
@@ -71,7 +72,7 @@ def classifier_test(
     function, summaries = (
         torch.cat([getattr(ours, name), getattr(theirs, name)]).double().numpy() for name in ("function", "summaries")
     )
-    dealt = np.concatenate([torch.randperm(len(side), generator=generator).numpy() % folds for side in (ours, theirs)])
+    dealt = np.concatenate([random_order(len(side), generator).numpy() % folds for side in (ours, theirs)])
     given = (function, summaries, label, components, rounds)
     folded = [scored(*given, dealt != fold, dealt == fold) for fold in range(folds)]
     areas, variances = zip(*(delong(*sides) for sides in folded), strict=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wflib.rng import random_order
+
 __all__ = ["ClusteredDifference", "clustered_difference", "clustered_mean", "holm", "one_per_cluster", "permutation_p_value"]
 
 ROUNDING = 1e-12
@@ -61,7 +63,7 @@ def one_per_cluster(clusters: Tensor, generator: torch.Generator) -> Tensor:
         Indices, (clusters,) int64, increasing.
     """
     label, count = numbered(clusters, len(clusters)), len(clusters)
-    order = torch.randperm(count, generator=generator)
+    order = random_order(count, generator)
     first = torch.full((int(label.max()) + 1 if count else 0,), count)
     place = first.scatter_reduce(0, label[order], torch.arange(count), "amin")
     return order[place].sort().values

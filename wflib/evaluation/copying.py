@@ -124,7 +124,7 @@ def ratio_with_error(training: Tensor, unseen: Tensor, generator: torch.Generato
     """
     training, unseen = require_pairs(training, unseen, "ratio_with_error")
     networks, near = len(unseen), training.mean(0)
-    drawn = torch.randint(networks, (resamples, networks), generator=generator)
+    drawn = torch.randint(networks, (resamples, networks), generator=generator, device=generator.device).cpu()
     error = (near[drawn].mean(1) / unseen[drawn].mean(1)).std().item()
     return CopyingRatio((near.mean() / unseen.mean()).item(), error, error_of_choice(training, unseen))
 
@@ -162,10 +162,10 @@ def detectable_by_ratio(
     choice = 0.0 if math.isnan(choice) else choice
     mean = training[0].mean()
     near = training[0] * (unseen.mean() / mean) if mean > 0 else unseen
-    drawn = torch.randint(networks, (simulations, networks), generator=generator)
+    drawn = torch.randint(networks, (simulations, networks), generator=generator, device=generator.device).cpu()
     far, near = unseen[drawn], near[drawn]
-    uniform = torch.rand(simulations, networks, generator=generator, dtype=torch.float64)
-    shift = choice * torch.randn(simulations, generator=generator, dtype=torch.float64)
+    uniform = torch.rand(simulations, networks, generator=generator, device=generator.device, dtype=torch.float64).cpu()
+    shift = choice * torch.randn(simulations, generator=generator, device=generator.device, dtype=torch.float64).cpu()
     quantile = torch.special.ndtri(torch.tensor(1 - level, dtype=torch.float64))
     share = 0.5 / networks
     while share < 1.1:
@@ -199,7 +199,7 @@ def share_test(trajectory: Tensor, training: Tensor, generator: torch.Generator,
     popular = counts.nonzero().flatten()
     found = []
     for size in (permutations // 100) * [100] + [permutations % 100]:
-        keys = torch.rand(size, total, generator=generator)
+        keys = torch.rand(size, total, generator=generator, device=generator.device).cpu()
         last = keys.kthvalue(learned, 1, keepdim=True).values if learned else torch.full((size, 1), -1.0)
         found.append((keys[:, popular] <= last).double() @ counts[popular])
     relabelled = torch.cat(found) / len(trajectory)

@@ -21,6 +21,7 @@ from wflib.evaluation.copying import (
 )
 from wflib.evaluation.novelty import nearest_candidate, shortlists, thin_trajectories
 from wflib.networks import Networks
+from wflib.rng import random_order
 from wflib.zoo import AnyZoo, StoredNetworks
 
 __all__ = ["CopyingAudit", "audit_copying", "nearest_of_sets"]
@@ -130,11 +131,11 @@ def audit_copying(
             f"got {len(trained)} and {len(held)}."
         )
     neighbours = together(*(side.networks for side in sides)).to(networks.device)
-    held = held[torch.randperm(len(held), generator=generator)]
+    held = held[random_order(len(held), generator)]
     asking, relative_to = held[: len(held) // 2], torch.isin(run, held[len(held) // 2 :])
     size = min(len(trained), len(held))
-    equal = trained[torch.randperm(len(trained), generator=generator)].split(size)[: min(SETS, len(trained) // size)]
-    as_many = held[torch.randperm(len(held), generator=generator)[:size]]
+    equal = trained[random_order(len(trained), generator)].split(size)[: min(SETS, len(trained) // size)]
+    as_many = held[random_order(len(held), generator)[:size]]
     sets = [torch.ones_like(learned), learned, relative_to, *(torch.isin(run, part) for part in (as_many, *equal))]
     own = None if trajectory is None else trajectory.cpu()[:, None] == numbers[run][None, :]
     everything, *others = nearest_of_sets(networks, neighbours, sets, generator, shortlist, own)

@@ -12,6 +12,7 @@ from torch import Tensor
 from wflib.evaluation.clusters import numbered
 from wflib.evaluation.standard_errors import compare_means, estimate_mean
 from wflib.networks import Networks, example_losses, predict, require_classification, wrong_predictions
+from wflib.rng import random_order
 from wflib.tasks import Dataset, Split
 
 __all__ = ["PART_SCHEMA", "Rival", "part_quality", "rivals"]
@@ -63,7 +64,7 @@ def part_quality(
     rows, independent = [], len(numbered(trajectory, len(networks)).unique())
     for part in PARTS:
         split: Split = getattr(dataset, part)
-        chosen = torch.randperm(len(split.targets), generator=generator)[:examples]
+        chosen = random_order(len(split.targets), generator)[:examples]
         log_probabilities = predict(networks, split.inputs[chosen])
         targets, row = split.targets[chosen], {"source": source, "part": part, "networks": len(networks)}
         right = (~wrong_predictions(log_probabilities, targets)).double()

@@ -18,6 +18,7 @@ from wflib.evaluation.quality import bayesian_model_average, mean_and_std
 from wflib.evaluation.score_errors import SCORE_ERRORS, SCORES, mean_error, score_errors, score_terms
 from wflib.evaluation.variance import spread_ratio
 from wflib.networks import Networks, accuracy, negative_log_likelihood, predict, require_classification, wrong_predictions
+from wflib.rng import random_order
 from wflib.symmetry import permute, weight_matching
 from wflib.tasks import Split
 from wflib.zoo import AnyZoo
@@ -160,7 +161,7 @@ def copying_ratio(
     if count == 0:
         return dict.fromkeys(COPYING, math.nan)
     choice = torch.Generator().manual_seed(0)
-    chosen, other = (torch.randperm(len(side), generator=choice) for side in sides)
+    chosen, other = (random_order(len(side), choice) for side in sides)
     parts = [(sides[0], some) for some in chosen.split(count)[: min(SETS, len(chosen) // count)]]
     *seen, unseen_distance = (
         nearest_distance(networks, side.select(some).networks.to(networks.device), generator, shortlist)[0].double().cpu()

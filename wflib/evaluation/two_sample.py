@@ -15,6 +15,7 @@ from torch import Tensor
 from wflib.evaluation.clusters import clustered_difference, holm, permutation_p_value
 from wflib.evaluation.features import Features, tensor_norms
 from wflib.networks import Networks
+from wflib.rng import random_order
 
 __all__ = ["DensityCoverage", "NormTest", "TwoSampleTest", "density_coverage", "kernel_test", "loss_test", "norm_test"]
 
@@ -110,7 +111,7 @@ def kernel_test(ours: Features, theirs: Features, generator: torch.Generator, pe
     squared = torch.cdist(points, points).square().float()
     median = squared[*torch.triu_indices(n + m, n + m, 1)].median()
     kernel = torch.exp(-squared / (2 * median.clamp_min(1e-12))).fill_diagonal_(0)
-    shuffled = torch.rand(permutations, n + m, generator=generator).argsort(1) < n
+    shuffled = torch.rand(permutations, n + m, generator=generator, device=generator.device).cpu().argsort(1) < n
     labels = torch.cat([torch.arange(n + m)[None] < n, shuffled]).float().T
     ours_sum = (labels * (kernel @ labels)).sum(0).double()
     rows = (kernel.sum(1) @ labels).double()
@@ -191,9 +192,9 @@ def density_coverage(
     """
     require_sides(len(ours), len(theirs), neighbours + 1, "density_coverage")
     count = min(len(ours), len(theirs), most)
-    some = [side.function[torch.randperm(len(side), generator=generator)[:count]] for side in (ours, theirs)]
+    some = [side.function[random_order(len(side), generator)[:count]] for side in (ours, theirs)]
     # In random order, so that ties, as among copies, fall either way.
-    places = torch.randperm(2 * count, generator=generator)
+    places = random_order(2 * count, generator)
     points = torch.cat(some).double()[places]
     nearest = torch.cdist(points, points).fill_diagonal_(torch.inf).argsort(1)[:, :-1]
 
@@ -207,7 +208,7 @@ def density_coverage(
     observed = measure(own_first, nearest)
     # Of random labels half are their own: the k-th of them is practically never beyond 20 k neighbours.
     short = nearest[:, : 20 * neighbours]
-    shuffled = (own_first[torch.randperm(2 * count, generator=generator)] for _ in range(permutations))
+    shuffled = (own_first[random_order(2 * count, generator)] for _ in range(permutations))
     permuted = torch.stack([measure(own, short) for own in shuffled])
     # The observed one is among those that standardize, so that all relabellings are treated alike.
     everything = torch.cat([observed[None], permuted])

@@ -8,7 +8,7 @@ from wflib.flow.files import load_flow, save_flow
 from wflib.flow.flow import Flow, flow_for_zoo
 from wflib.flow.geometry import Geometry, build_geometry
 from wflib.flow.guidance import Guidance, TaskLoss
-from wflib.flow.likelihood import divergence, draw_probes, log_likelihood
+from wflib.flow.likelihood import divergence, draw_probes, log_likelihood, require_density
 from wflib.flow.networks import (
     draw_networks,
     log_likelihood_of_coordinates,
@@ -56,6 +56,7 @@ __all__ = [
     "network_figures",
     "optimize_start",
     "ordinary_architecture",
+    "require_density",
     "sample",
     "save_flow",
     "squared_path_length",

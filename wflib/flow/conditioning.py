@@ -64,7 +64,8 @@ class Condition(nn.Module):
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Figures as the zoo's networks have them, each one that some network has, (count,)."""
-        return self.levels[torch.randint(LEVELS, (count,), generator=generator).to(self.levels.device)]
+        chosen = torch.randint(LEVELS, (count,), generator=generator, device=generator.device)
+        return self.levels[chosen.to(self.levels.device)]
 
     def forward(self, figure: Tensor) -> Tensor:
         """Standardized figures, NaN where NaN; three deviations from the mean at most, where training has seen some."""

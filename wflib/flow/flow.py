@@ -17,6 +17,7 @@ from wflib.flow.geometry import build_geometry
 from wflib.flow.initial import initialization_of
 from wflib.flow.loss_gradient import LossGradient
 from wflib.flow.prior import Moments, Prior, build_prior
+from wflib.manifold import require_connected
 from wflib.rng import generator
 from wflib.symmetry import pool
 from wflib.tasks import Split
@@ -72,6 +73,7 @@ class Flow(nn.Module):
                 f"Flow: geometry {config.geometry} works on {expected} networks; the coordinates are not of such."
             )
         require_start_from_prior(config, velocity_config)
+        require_connected(coordinates.architecture)
         if (examples is None) == (velocity_config.gradient_examples > 0):
             expected = "no examples" if examples is not None else "the task's training examples"
             raise ValueError(f"Flow: velocity.gradient_examples: {velocity_config.gradient_examples} needs {expected}.")

@@ -27,7 +27,7 @@ from torch import Tensor
 from wflib.flow.coordinates import Coordinates
 from wflib.flow.prior import Moments
 from wflib.networks import Networks
-from wflib.rng import generator
+from wflib.rng import generator, random_order
 from wflib.zoo import AnyZoo, StoredNetworks, fits_memory
 from wflib.zoo.base import at_a_time, networks_in_memory
 
@@ -95,7 +95,7 @@ def differs_between_networks(tensor: Tensor) -> bool:
 def normal_scores(tensor: Tensor, random: torch.Generator) -> Tensor:
     """Φ⁻¹((rank − 1/2) / entries), ties in random order: entries of any distribution as those of N(0, 1)."""
     values = tensor.double().flatten()
-    shuffled = torch.randperm(len(values), generator=random)
+    shuffled = random_order(len(values), random)
     order = shuffled[values[shuffled].argsort(stable=True)]
     levels = (torch.arange(len(values), dtype=torch.float64) + 0.5) / len(values)
     scores = torch.empty_like(values).scatter_(0, order, math.sqrt(2) * torch.erfinv(2 * levels - 1))

@@ -8,6 +8,9 @@ exact, one directional derivative for each coordinate, or Hutchinson's unbiased 
 drawn once for a whole trajectory. For Rademacher z and A = P J P its variance is Σ_{i≠j} A_ij (A_ij + A_ji); for Gaussian z,
 with the diagonal, Σ_ij A_ij (A_ij + A_ji). Where deviations σ of coordinates differ, A_ij is of the size σ_i / σ_j, so the
 estimate is taken of D⁻¹ A D instead, D = diag(σ), which has the same trace.
+
+The equation holds for velocities that are continuous: a derivative does not count jumps, and what flows apart or together at
+them would be missing.
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wflib.flow.fields import Field
+from wflib.flow.fields import Asked, Field
+from wflib.flow.flow import Flow
 from wflib.flow.geometry import Geometry, Normalized, Space
 from wflib.flow.prior import Prior
 from wflib.flow.solvers import Velocity, adaptive, solver_step
 from wflib.networks import require_finite
 
-__all__ = ["divergence", "draw_probes", "log_likelihood"]
+__all__ = ["divergence", "draw_probes", "log_likelihood", "require_density"]
 
 
 def draw_probes(x: Tensor, count: int, generator: torch.Generator, kind: str = "rademacher") -> Tensor:
@@ -62,6 +66,8 @@ def divergence(
     width: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """u_t(x) and its divergence, by forward-mode differentiation.
+
+    The divergence at x alone: where a velocity jumps (:func:`require_density`), its integral leaves out the jumps.
 
     Args:
         velocity: u_t(x).
@@ -114,6 +120,30 @@ class WithLogDensity(Space):
         return torch.cat([self.geometry.tangent(x[:, :-1], vector[:, :-1]), vector[:, -1:]], 1)
 
 
+def require_density(field: Field) -> None:
+    """Refuse flows of which the equation above says no density.
+
+    Args:
+        field: A flow, one that is asked for something, or another field with a geometry.
+
+    Raises:
+        ValueError: The flow leaves the manifold between its ends, or it sees a gradient that jumps.
+    """
+    if isinstance(field.geometry, Normalized):
+        raise ValueError(
+            "log_likelihood: the normalized flow runs along chords, which leave the manifold of normalized weights, and "
+            "puts its end points back by a projection: it has no density there. Use flow.geometry: geometric or euclidean."
+        )
+    flow = field.flow if isinstance(field, Asked) else field
+    if isinstance(flow, Flow) and flow.loss_gradient is not None and (jumps := flow.loss_gradient.kinks):
+        raise ValueError(
+            "log_likelihood: expected a continuous velocity, as densities follow from its derivative, which misses jumps. "
+            f"This flow sees the loss' gradient of networks with {', '.join(jumps)}, which jumps: it has no density that "
+            "can be computed. Use velocity.gradient_examples: 0, or networks without such operations (means in the place of "
+            "maxima, ReLUs or smooth activations)."
+        )
+
+
 @torch.no_grad()
 def log_likelihood(
     field: Field,
@@ -140,18 +170,14 @@ def log_likelihood(
         (batch,).
 
     Raises:
-        ValueError: The flow leaves the manifold between its ends, so it has no density there; ``steps`` is below one; or
-            some point is not finite, or so far away that its density is not.
+        ValueError: The flow has no density (:func:`require_density`); ``steps`` is below one; or some point is not finite,
+            or so far away that its density is not.
     """
     require_finite({"points": x_1}, "log_likelihood", "leave those out")
     if steps < 1:
         raise ValueError(f"log_likelihood: steps must be at least 1, got {steps}.")
+    require_density(field)
     geometry = field.geometry
-    if isinstance(geometry, Normalized):
-        raise ValueError(
-            "log_likelihood: the normalized flow runs along chords, which leave the manifold of normalized weights, and "
-            "puts its end points back by a projection: it has no density there. Use flow.geometry: geometric or euclidean."
-        )
     base = prior.log_density if isinstance(prior, Prior) else prior
     width = prior.width.to(x_1) if isinstance(prior, Prior) and probes is not None else None
 

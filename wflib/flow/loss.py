@@ -98,8 +98,9 @@ class FlowMatchingLoss:
         """Noise and examples of a batch, where the loss needs them."""
         if self.inputs is None or self.config.loss != "gauss-newton":
             return None, None
-        noise = torch.randn(x_t.shape, generator=random).to(x_t)
-        return noise, self.inputs[torch.randint(len(self.inputs), (FUNCTION_EXAMPLES,), generator=random)].to(x_t)
+        noise = torch.randn(x_t.shape, generator=random, device=random.device).to(x_t)
+        chosen = torch.randint(len(self.inputs), (FUNCTION_EXAMPLES,), generator=random, device=random.device)
+        return noise, self.inputs[chosen.to(self.inputs.device)].to(x_t)
 
     def __call__(self, batch: Batch) -> Tensor:
         """The loss of a batch, a scalar."""

@@ -4,9 +4,11 @@ Networks of a zoo have followed this gradient from their initial weights, so whe
 alone a velocity network would have to work out what the data say. It turns with permutations of hidden neurons exactly as
 weights do.
 
-A flow's velocity must be smooth: divergences, and so likelihoods, come from its derivative. The gradient of a network with
-kinks jumps wherever an example crosses one, so it is taken of the same network with smooth activations; and it is scaled
-by a root that does not vanish with it, as a tensor of one number would otherwise be seen as a sign.
+Likelihoods integrate the divergence of a flow's velocity, which counts its changes only where it is continuous. The gradient
+of a network with kinks jumps wherever an example crosses one, so it is taken of the same network with a smooth function in
+the place of ReLUs and leaky ones; and it is scaled by a root that does not vanish with it, as a tensor of one number would
+otherwise be seen as a sign. Other kinks (max pooling, absolute values, ReLU6, clamps) stay what they are, as networks were
+trained with them: flows that see such gradients (:attr:`LossGradient.kinks`) draw networks, but have no likelihoods.
 
 Batch norms go by moments of the examples, as they did while networks were trained: at points between networks, the running
 statistics are those of none. Running statistics have no gradient then; in its place they show how far they are from those of
@@ -22,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import TransformType
 
-from wflib.architecture import with_activations
+from wflib.architecture import kinks, with_activations
 from wflib.flow.coordinates import Coordinates
 from wflib.flow.geometry import Geometry
 from wflib.networks import batch_losses
@@ -91,6 +93,9 @@ class LossGradient(nn.Module):
         examples: Training examples that L is the mean loss of, inputs in the axes of the coordinates.
         directions: Leading input directions whose weights' gradients are wanted; 0 for all.
 
+    Attributes:
+        kinks: Operations of the networks at which g jumps, see :func:`wflib.architecture.kinks`; none if it is continuous.
+
     Raises:
         ValueError: No examples, or examples that do not fit the coordinates.
     """
@@ -109,6 +114,7 @@ class LossGradient(nn.Module):
                 f"Shape mismatch: expected examples with inputs (examples, {expected}), got {shape} and {targets} targets."
             )
         self.smooth, self.geometry = with_activations(architecture, SMOOTH), geometry
+        self.kinks = kinks(self.smooth)
         part, places = coordinates.leading(directions)
         self.tensors = tuple(part.slices.values())
         self.register_buffer("places", places, persistent=False)

@@ -67,14 +67,14 @@ class PairSource:
         """
         chosen, x_0, x_1 = self.draw_unmoved(count, generator)
         if sigma := self.flow.config.path_noise:
-            noise = sigma * torch.randn(x_1.shape, generator=generator).to(x_1)
+            noise = sigma * torch.randn(x_1.shape, generator=generator, device=generator.device).to(x_1)
             x_0, x_1 = (self.flow.geometry.project_prediction(side + noise) for side in (x_0, x_1))
         return chosen, x_0, x_1
 
     def draw_unmoved(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`draw_chosen`, of the prior and the zoo themselves."""
         flow, device = self.flow, self.flow.device
-        chosen = torch.randint(len(self.zoo), (count,), generator=generator)
+        chosen = torch.randint(len(self.zoo), (count,), generator=generator, device=generator.device).cpu()
         x_1, permutations = self.ends(chosen)
         x_1 = x_1.to(device)
         if self.initial is not None:

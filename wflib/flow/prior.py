@@ -196,7 +196,8 @@ def canonical_prior(manifold: WeightManifold, architecture: Architecture, std: f
 
     Args:
         manifold: The canonical architecture's manifold.
-        architecture: A canonical architecture.
+        architecture: A canonical architecture, no neuron of which has one number alone
+            (:func:`wflib.manifold.require_connected`).
         std: Deviation of initial weights.
 
     Returns:

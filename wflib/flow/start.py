@@ -124,7 +124,8 @@ def optimize_start(
         For each point the x_0 of the lowest sum, its x_1, and all losses.
 
     Raises:
-        ValueError: A weight without a prior, negative iterations, or an objective of another shape.
+        ValueError: A weight without a prior, negative iterations, an objective of another shape, or one that is NaN or
+            infinite for some point in all iterations.
     """
     if iterations < 0 or not math.isfinite(learning_rate):
         raise ValueError(
@@ -152,8 +153,17 @@ def optimize_start(
         lowest = torch.where(better, total.detach(), lowest)
         best_0[better], best_1[better] = point.detach()[better], x_1.detach()[better]
         losses.append(loss.detach())
+        lost = lowest.isposinf()
         if iteration < iterations:
             (gradient,) = torch.autograd.grad(total.sum(), point)
+            lost &= ~gradient.isfinite().all(1)  # a finite step may lead to where the objective is finite
+        if lost.any():
+            raise ValueError(
+                f"optimize_start: expected an objective that is finite, it was NaN or infinite for {int(lost.sum())} of "
+                f"{len(x_0)} points (the first: {int(lost.nonzero()[0])}) whenever it was taken; leave out these starting "
+                "points, or choose an objective that is finite where the flow carries them."
+            )
+        if iteration < iterations:
             point.grad = field.geometry.tangent(point.detach(), gradient)
             optimizer.step()
             if prior is not None:

@@ -152,7 +152,7 @@ class FlowTrainer:
         x_t, displacement = self.between(pairs.zoo.trajectory[chosen], x_0, x_1, t)
         condition = self.figures[pairs]
         if condition is not None:
-            told = torch.rand(count, generator=random) >= self.config.condition_dropout
+            told = torch.rand(count, generator=random, device=random.device).cpu() >= self.config.condition_dropout
             condition = torch.where(told, condition[chosen], math.nan).to(x_1)
         return Batch(x_t, x_1, t, condition, *self.loss.draw(x_t, random), displacement)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wflib.architecture import Architecture
+from wflib.architecture import NORMS, Architecture
 from wflib.config import quiet_import
 from wflib.manifold.sphere import StableSphere
 from wflib.symmetry.writers import output_writers, writers
@@ -17,7 +17,7 @@ from wflib.symmetry.writers import output_writers, writers
 with quiet_import():
     import geoopt
 
-__all__ = ["Factor", "WeightManifold", "flat_manifold", "weight_manifold"]
+__all__ = ["Factor", "WeightManifold", "flat_manifold", "require_connected", "weight_manifold"]
 
 
 class Factor(NamedTuple):
@@ -172,7 +172,8 @@ def weight_manifold(architecture: Architecture) -> WeightManifold:
 
     Of a canonical one, by its norm: a sphere S^{fan_in − 1} for the weights of every neuron with positive scalings, or
     S^{fan_in} for its weights and bias; for a classifier one sphere for its whole last layer; flat space for the rest. In
-    networks of other kinds, fan-in is the number of the neuron's :func:`~wflib.symmetry.writers.writers`.
+    networks of other kinds, fan-in is the number of the neuron's :func:`~wflib.symmetry.writers.writers`. A number that is
+    alone, and so ±1, counts as flat space: two points are no manifold to run on, see :func:`require_connected`.
 
     Args:
         architecture: Canonical or ordinary.
@@ -193,6 +194,30 @@ def weight_manifold(architecture: Architecture) -> WeightManifold:
         if len(rest):
             parts.append(Factor((name,), False, where if len(rest) == where.stop - where.start else rest, (len(rest),)))
     return WeightManifold(parts)
+
+
+def require_connected(architecture: Architecture) -> None:
+    """Refuse canonical networks some of whose weights can only be 1 or −1, between which no path leads.
+
+    A neuron for which one number is written, such as the weight of the only input where biases do not count or the factor of
+    a norm without offsets, is on S⁰, two points. Flows have velocities and densities on spheres of one dimension or more.
+
+    Raises:
+        ValueError: Names the tensors and what to choose instead.
+    """
+    norm = architecture.norm
+    lonely = [part.tensors[0] for part in sphere_factors(architecture, norm) if part.shape[1] == 1] if norm else []
+    if not lonely:
+        return
+    remedy = "flow.geometry: euclidean"
+    other = NORMS[0]
+    if norm != other and all(part.shape[1] > 1 for part in sphere_factors(architecture, other)):
+        remedy = f"canonicalize.norm: {other}, by which biases count, or {remedy}"
+    raise ValueError(
+        "Flow: expected canonical networks with two weights or more for each neuron, whose norm is one; of "
+        f"{', '.join(lonely)} each is alone for its neuron, and so 1 or −1 in all networks: nothing that a flow could run "
+        f"on. Use {remedy}."
+    )
 
 
 def sphere_factors(architecture: Architecture, norm: str) -> list[Factor]:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from wflib.config import Count, Section, Seed
 from wflib.evaluation import density_table
-from wflib.flow import log_likelihood_of_coordinates, sample
+from wflib.flow import log_likelihood_of_coordinates, require_density, sample
 from wflib.measurements.measurement import Inputs, Measurement, Tables
 from wflib.models import noised, tensor_deviations
 from wflib.rng import generator
@@ -45,6 +45,7 @@ def compare_likelihoods(inputs: Inputs, options: Options) -> Tables:
     of the group is less likely.
     """
     model, seed, networks = inputs.flow(), options.seed, options.networks
+    require_density(model)
     zoo = inputs.zoo_of(model)
     held_out, encode = some(zoo.held_out_part, networks, seed, "held-out"), model.coordinates.encode
     groups = {HELD_OUT: encode(held_out.networks)}

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from wflib.architecture.operations import Linear
 from wflib.config import extra_module
 from wflib.models.bayes import BayesianModel, BayesianSettings
 from wflib.models.model import Evidence, one_of, standard_normal
@@ -31,6 +32,37 @@ def most_probable(posterior: Posterior, start: Tensor, steps: int, learning_rate
         optimizer.step()
         schedule.step()
     return z.detach()
+
+
+def layer_curvatures(posterior: Posterior, last: Linear, layers: Tensor, features: Tensor, targets: Tensor) -> Tensor:
+    """Σ_i J_iᵀ H_i J_i of some examples, divided by the temperature, for the last layers of several networks.
+
+    Args:
+        posterior: Gives outputs, loss and temperature.
+        last: The layer.
+        layers: Its weights and bias, (runs, weights).
+        features: What it reads, (runs, examples, width).
+        targets: (examples, …).
+
+    Returns:
+        (runs, weights, weights).
+    """
+    ggn = extra_module("posteriors", LastLayerLaplace.name).ggn
+    outputs, width = posterior.architecture.shape(last.weight)
+
+    def of_one(mean: Tensor, features: Tensor, targets: Tensor) -> Tensor:
+        def forward(layer: Tensor) -> Tensor:
+            found = features @ layer[: outputs * width].view(outputs, width).T
+            return found if last.bias is None else found + layer[outputs * width :]
+
+        def loss(found: Tensor) -> Tensor:
+            return output_losses(posterior.architecture.task_type, found[None], targets).sum() / posterior.temperature
+
+        found: Tensor = ggn(forward, loss, forward_has_aux=False, loss_has_aux=False, normalize=False)(mean)
+        return found
+
+    found: Tensor = torch.func.vmap(of_one, (0, 0, None))(layers, features, targets)
+    return found
 
 
 class LastLayerLaplace(BayesianModel):
@@ -60,36 +92,24 @@ class LastLayerLaplace(BayesianModel):
                 "laplace-last-layer: expected networks that end in a linear map of its own weights, got others; choose "
                 "mean-field or sgld."
             )
-        ggn = extra_module("posteriors", cls.name).ggn
+        extra_module("posteriors", cls.name)
         start = posterior.standard_normal(settings.runs, generator)
         flat = most_probable(posterior, start, settings.steps, settings.learning_rate) * posterior.std
         where = torch.cat([torch.arange(architecture.dimension)[architecture.slices[name]] for name in last.tensors])
+        where = where.to(flat.device)
         features = architecture.run(architecture.unflatten(flat), train.inputs, {last.inputs[0]})[last.inputs[0]]
-        outputs, width = architecture.shape(last.weight)
-
-        def curvature(mean: Tensor, features: Tensor, targets: Tensor) -> Tensor:
-            """G of one network, of some examples."""
-
-            def forward(layer: Tensor) -> Tensor:
-                found = features @ layer[: outputs * width].view(outputs, width).T
-                return found if last.bias is None else found + layer[outputs * width :]
-
-            def loss(found: Tensor) -> Tensor:
-                return output_losses(architecture.task_type, found[None], targets).sum() / posterior.temperature
-
-            found: Tensor = ggn(forward, loss, forward_has_aux=False, loss_has_aux=False, normalize=False)(mean)
-            return found
-
-        examples = max(1, OUTPUTS // outputs)
+        examples = max(1, OUTPUTS // architecture.shape(last.weight)[0])
         parts = zip(features.double().split(examples, 1), train.targets.split(examples), strict=True)
-        of_runs = torch.func.vmap(curvature, (0, 0, None))
-        curvatures = torch.zeros(len(flat), len(where), len(where), dtype=torch.float64)
+        layers = flat[:, where].double()
+        curvatures = layers.new_zeros(*layers.shape, len(where))
         for part in parts:
-            curvatures += of_runs(flat[:, where].double(), *part)
-        std = torch.as_tensor(posterior.std, dtype=torch.float64).expand(architecture.dimension)[where]
+            curvatures += layer_curvatures(posterior, last, layers, *part)
+        std = torch.as_tensor(posterior.std, dtype=torch.float64, device=flat.device).expand(architecture.dimension)[where]
         lower = torch.linalg.cholesky(curvatures + std.pow(-2).diag())
         # θ = mean + L⁻ᵀ ε has the covariance (L Lᵀ)⁻¹.
-        factor = torch.linalg.solve_triangular(lower, torch.eye(len(where), dtype=lower.dtype), upper=False)
+        factor = torch.linalg.solve_triangular(
+            lower, torch.eye(len(where), dtype=lower.dtype, device=lower.device), upper=False
+        )
         return {"mean": flat, "where": where, "factor": factor.to(flat)}
 
     def coordinates(self, networks: int, generator: Generator) -> Tensor:

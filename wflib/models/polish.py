@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wflib.config import SampleConfig
 from wflib.networks import Networks, network_losses
-from wflib.rng import generator
+from wflib.rng import generator, random_order
 from wflib.symmetry import canonicalize, decanonicalize
 from wflib.tasks import Split
 from wflib.zoo import adam_steps
@@ -84,8 +84,8 @@ def polish(
 def batches_of(examples: int, config: SampleConfig, random: torch.Generator) -> Tensor:
     """Indices of each step's examples, (steps, batch): random ones of its own, or one order of all of them."""
     if config.polish_examples >= examples:
-        return torch.randperm(examples, generator=random).expand(config.polish_steps, -1)
-    orders = (torch.randperm(examples, generator=random) for _ in range(config.polish_steps))
+        return random_order(examples, random).expand(config.polish_steps, -1)
+    orders = (random_order(examples, random) for _ in range(config.polish_steps))
     return torch.stack([order[: config.polish_examples] for order in orders])
 
 

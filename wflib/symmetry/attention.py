@@ -110,7 +110,7 @@ def random_gauge(
     Args:
         architecture: Of the networks.
         networks: How many.
-        generator: Draws them, on the CPU.
+        generator: Draws them.
         dtype: Of the matrices.
         spread: Deviation of the logarithms of their singular values; 0 for orthogonal ones.
 
@@ -123,10 +123,15 @@ def random_gauge(
     found = {}
     for product in head_products(architecture):
         shape = (networks, product.heads, product.width, product.width)
-        first, second = (orthogonal(torch.randn(shape, generator=generator, dtype=torch.float64)) for _ in range(2))
-        values = (spread * torch.randn(shape[:-1], generator=generator, dtype=torch.float64)).exp()
+        first, second = (orthogonal(normal_numbers(shape, generator)) for _ in range(2))
+        values = (spread * normal_numbers(shape[:-1], generator)).exp()
         found[product.name] = ((first * values.unsqueeze(-2)) @ second).to(dtype)
     return found
+
+
+def normal_numbers(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draws from N(0, 1) in double precision, on the CPU."""
+    return torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float64).cpu()
 
 
 def orthogonal(normal: Tensor) -> Tensor:

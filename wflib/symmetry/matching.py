@@ -123,7 +123,7 @@ def weight_matching(
         else:
             start = random_permutations(architecture, count, generator) if restart > 0 else best
             # Drawn at once, so that what one network needs shifts no other network's random numbers.
-            orders = torch.rand(max_sweeps, len(start), generator=generator).argsort(1).tolist()
+            orders = torch.rand(max_sweeps, len(start), generator=generator, device=generator.device).argsort(1).tolist()
         found = descend(reference, networks, start, orders)
         distance = squared_distance(reference, permute(networks, found)).cpu()  # where permutations are
         if best_distance is None:

@@ -36,10 +36,11 @@ def identity(architecture: Architecture, networks: int) -> Permutations:
 
 def random_permutations(architecture: Architecture, networks: int, generator: torch.Generator) -> Permutations:
     """Uniformly random permutations, independent over networks and groups."""
-    return {
-        group.name: torch.rand(networks, *places(architecture, group), generator=generator).argsort(-1)
-        for group in architecture.hidden_groups
-    }
+    there, found = generator.device, {}
+    for group in architecture.hidden_groups:
+        drawn = torch.rand(networks, *places(architecture, group), generator=generator, device=there)
+        found[group.name] = drawn.cpu().argsort(-1)
+    return found
 
 
 def compose(second: Permutations, first: Permutations, architecture: Architecture | None = None) -> Permutations:

@@ -34,9 +34,10 @@ def random_scales(
         kind = scaling_kind(architecture, name)
         factor = torch.ones(networks, size, dtype=dtype)
         if kind in ("positive", "any"):
-            factor = torch.randn(networks, size, generator=generator, dtype=dtype).exp()
+            factor = torch.randn(networks, size, generator=generator, device=generator.device, dtype=dtype).cpu().exp()
         if kind in ("sign", "any"):
-            factor = factor * (torch.randint(0, 2, (networks, size), generator=generator) * 2 - 1)
+            signs = torch.randint(0, 2, (networks, size), generator=generator, device=generator.device)
+            factor = factor * (signs.cpu() * 2 - 1)
         scales[name] = factor
     return scales
 

@@ -61,7 +61,7 @@ def structured_matching(
         if restart:
             start = random_permutations(architecture, len(networks), generator)
             # Drawn at once, so that what one network needs shifts no other network's random numbers.
-            orders = torch.rand(max_sweeps, len(families), generator=generator).argsort(1).tolist()
+            orders = torch.rand(max_sweeps, len(families), generator=generator, device=generator.device).argsort(1).tolist()
         else:
             start, orders = best, [list(range(len(families)))[:: -1 if first else 1]] * max_sweeps
         sweeps = [[families[place] for place in order] for order in orders]

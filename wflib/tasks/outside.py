@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wflib.rng import random_order
 from wflib.tasks.images import fetch_images, read_idx
 from wflib.tasks.tasks import Dataset
 
@@ -40,11 +41,11 @@ def outside_inputs(dataset: Dataset, generator: torch.Generator) -> dict[str, Te
         raise ValueError(f"outside: the task {dataset.task} has no examples that others could differ from; choose another.")
     test = dataset.test.inputs
     flat = test.flatten(1)
-    order = torch.rand(flat.shape, generator=generator).argsort(0)
+    order = torch.rand(flat.shape, generator=generator, device=generator.device).to(flat.device).argsort(0)
     found = {PERMUTED: flat.gather(0, order).view_as(test)[:MOST]}
     if other := OTHER_IMAGES.get(dataset.task):
         pixels = read_idx(fetch_images(other)["t10k-images-idx3-ubyte"])
-        chosen = torch.randperm(len(pixels), generator=generator)[:MOST]
+        chosen = random_order(len(pixels), generator)[:MOST]
         low, high = dataset.train.inputs.min(), dataset.train.inputs.max()
         images = torch.tensor(pixels[chosen.numpy()], dtype=torch.float32) / 255
         found[other] = (low + images * (high - low)).reshape(-1, *dataset.inputs)

@@ -8,7 +8,8 @@ coordinates, means μ_0, μ_1, deviations s_0, s_1 and covariance s_01 of the co
     o² = a² (s_0² s_1² − s_01²) / c²                          what is left of x_1's variance
     x̂_1 = μ_1 + k (x_t − a μ_0 − b μ_1) + o F((x_t − a μ_0 − b μ_1) / c, t)
 
-F = 0 is the posterior mean of the Gaussian model; k → 1 and o → 0 as t → 1, so x̂_1 → x_t there. Where paths are bent between
+F = 0 is the posterior mean of the Gaussian model; k → 1 and o → 0 as t → 1, so x̂_1 → x_t there. With path noise the pairs
+are those of ends that it has moved, so that moments contain it, and x̂_1 is the moved end. Where paths are bent between
 x_0 and x_1, o is stretched to what this model leaves open of their displacements, pool by pool. After Karras et al.,
 "Elucidating the design space of diffusion-based generative models" (2022), section 5, extended to dependent couplings.
 

@@ -85,11 +85,11 @@ class Aligner:
         """L((1 − λ) θ_reference + λ π(θ)) on fresh training examples, λ = 1/2 for ``midpoint``, else uniform in [0, 1]."""
 
         def value(permuted: Networks) -> Tensor:
-            chosen = torch.randint(len(self.train.inputs), (MINIBATCH,), generator=random)
+            chosen = torch.randint(len(self.train.inputs), (MINIBATCH,), generator=random, device=random.device).cpu()
             split = self.train[chosen]
             where = torch.full((len(permuted),), 0.5)
             if self.config.objective == "random-point":
-                where = torch.rand(len(permuted), generator=random)
+                where = torch.rand(len(permuted), generator=random, device=random.device).cpu()
             return network_losses(reference.lerp(permuted, where), split)
 
         return value

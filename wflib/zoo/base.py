@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.networks import Networks
+from wflib.rng import random_order
 
 if TYPE_CHECKING:
     from wflib.zoo.zoo import Zoo
@@ -122,7 +123,7 @@ class AnyZoo(ABC):
         if self.fits_memory:
             return self.whole()
         runs, places = torch.unique(self.trajectory, return_inverse=True)
-        order = torch.randperm(len(runs), generator=generator)
+        order = random_order(len(runs), generator)
         most = networks_in_memory(self.architecture.dimension)
         taken = torch.bincount(places)[order].cumsum(0) <= most
         taken[0] = True  # of a trajectory that alone is too long, its first networks

@@ -38,7 +38,7 @@ class Posterior:
     Attributes:
         architecture: Of ordinary networks without running statistics.
         train: Examples that the likelihood is of.
-        std: σ, the prior's deviation of each weight, (D,), or one for all.
+        std: σ, the prior's deviation of each weight, (D,), on the examples' device, or one for all.
         temperature: T of the likelihood.
 
     Raises:
@@ -64,6 +64,8 @@ class Posterior:
                 f"Shape mismatch: Posterior: expected one deviation or ({self.architecture.dimension},), got "
                 f"{tuple(torch.as_tensor(self.std).shape)}."
             )
+        if isinstance(self.std, Tensor):
+            object.__setattr__(self, "std", self.std.to(self.train.inputs.device))
         if not bool((torch.as_tensor(self.std) > 0).all()) or not self.temperature > 0:
             raise ValueError(
                 f"Posterior: expected positive deviations and a positive temperature, got {self.std} and {self.temperature}."

@@ -69,6 +69,11 @@ class Operation:
         """Names of the tensors that are measured, not learned."""
         return tuple(getattr(self, field) for field in self.statistic_fields)
 
+    @property
+    def kink(self) -> str | None:
+        """Name of the function that it computes where the derivative jumps within the domain, as a maximum's; else None."""
+        return None
+
     def run(self, weights: Mapping[str, Tensor], inputs: Sequence[Tensor], examples: int) -> Tensor:
         """The output for all networks at once.
 

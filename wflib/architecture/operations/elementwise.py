@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -54,6 +55,14 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], str]] = {
 }
 """Name → function of entries and settings, and the scalings that it commutes with (``none``, if even some settings do)."""
 
+KINKED = {
+    *("relu", "leaky_relu", "abs", "relu6", "hardtanh", "hardswish", "hardsigmoid", "selu"),
+    *("softshrink", "hardshrink", "clamp"),
+}
+"""Functions whose derivative, or value, jumps inside of their domain, which poles do not belong to."""
+JUMP = 1e-6
+"""Least one that counts: behind its threshold softplus is a line, whose derivative is larger by about e^-threshold."""
+
 
 @dataclass(frozen=True)
 class Elementwise(Operation):
@@ -67,6 +76,16 @@ class Elementwise(Operation):
     def __post_init__(self) -> None:
         if self.function not in FUNCTIONS:
             raise ValueError(f"Architecture: unknown activation {self.function!r}; known: {sorted(FUNCTIONS)}.")
+
+    @property
+    def kink(self) -> str | None:
+        """The function where its derivative jumps; that of ELU and softplus does by their settings."""
+        settings, name = dict(self.settings), self.function
+        if name == "elu":
+            return None if settings.get("alpha", 1.0) == 1 else name
+        if name == "softplus":
+            return None if math.exp(-float(settings.get("threshold") or 20.0)) < JUMP else name
+        return name if name in KINKED else None
 
     def run(self, weights: Mapping[str, Tensor], inputs: Sequence[Tensor], examples: int) -> Tensor:
         """The function."""

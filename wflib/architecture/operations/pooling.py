@@ -32,6 +32,11 @@ class Pool(Operation):
         if self.name not in NAMES:
             raise ValueError(f"Architecture: unknown pooling {self.name!r}; known: {sorted(NAMES)}.")
 
+    @property
+    def kink(self) -> str | None:
+        """A maximum's derivative jumps where another entry becomes the largest."""
+        return self.name if "max" in self.name else None
+
     def pooled(self, folded: Tensor) -> Tensor:
         """(examples, channels, …) → the same with other positions."""
         found: Tensor = getattr(functional, f"{self.name}{folded.ndim - 2}d")(folded, **dict(self.settings))
