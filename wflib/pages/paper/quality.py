@@ -34,7 +34,7 @@ Published = Mapping[tuple[str, str, str], tuple[Pair, Pair]]
 EXPLAINED = (
     "Test data; mean ± deviation over samples ± deviation over seeds, at the most Euler steps (64) without guidance. Loss "
     "in nats, with the output scale that a flow draws; the thesis drops that of normalized and geometric flows, as the "
-    "columns without scale do: on MNIST its losses are theirs, on WDBC they are far lower than even trained networks have "
+    "columns without scale do: on MNIST its losses are theirs, on WDBC they are far lower than here "
     "without scale, which its text does not explain. “Trained further”: draws after the few steps of training that the "
     "task's preset asks for. “Published method”: the thesis' network, prediction, loss and zoo, without preconditioning, "
     "but for {iterations} iterations in the place of its {published:,}, with averaged weights and a falling learning rate. "
