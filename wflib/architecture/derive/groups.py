@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wflib.architecture.derive.ledger import Ledger, Site
+from wflib.architecture.derive.facts import Site
+from wflib.architecture.derive.ledger import Ledger
 from wflib.architecture.derive.union import distinct_pairs
 from wflib.architecture.derive.wires import NOBODY, mix
 

@@ -4,55 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from wflib.architecture.derive.union import Partition, distinct_pairs
+from wflib.architecture.derive.facts import Contraction, Entry, Site
+from wflib.architecture.derive.union import Partition, distinct_pairs, distinct_rows
 from wflib.architecture.derive.wires import NOBODY, ONE, ZERO, Wires, mix, sequence_hash
 
-__all__ = ["Contraction", "Entry", "Ledger", "Site"]
-
-
-@dataclass(frozen=True)
-class Site:
-    """Places of a tensor that belong to neurons: ``neurons`` and ``roles`` have the shape of the axes they span.
-
-    Without axes, places in an operation, whose neurons are alike only if it treats them alike. ``within`` says that which
-    neuron a place of the last axis belongs to depends on the first axis: columns of grouped convolutions.
-    """
-
-    tensor: str
-    axes: tuple[int, ...]
-    neurons: Tensor
-    roles: Tensor
-    within: bool = False
-
-
-@dataclass(frozen=True)
-class Entry:
-    """How a tensor follows scales s, by what one operation says: multiplied by s^power along some axes.
-
-    ``power`` is 1 for what writes values, -1 for what reads them, 0 for the sign of s alone, and 2 for a variance v, where
-    v + shift is multiplied by s².
-    """
-
-    operation: int
-    tensor: str
-    axes: tuple[int, ...]
-    scales: Tensor
-    power: int
-    shift: float = 0.0
-
-
-@dataclass(frozen=True)
-class Contraction:
-    """Products summed over neurons of two values, which admit every invertible matrix: (sets, members) each."""
-
-    operation: str
-    left: Tensor
-    right: Tensor
+__all__ = ["Ledger"]
 
 
 class Ledger:
@@ -145,6 +105,9 @@ class Ledger:
         known = (neurons != NOBODY) & (parents != NOBODY)
         self.children.append((neurons[known], parents[known]))
         self.sites.append(Site(self.operation, (), neurons, mix(roles, self.number)))
+        # Members that are nobody's, inputs and constants, do not move: they are part of what their parent is.
+        others = (neurons == NOBODY) & (parents != NOBODY)
+        self.sites.append(Site(self.operation, (), parents[others], mix(roles[others], self.number, 1)))
 
     def fix(self, neurons: Tensor) -> None:
         """Neurons that cannot be exchanged."""
@@ -242,8 +205,9 @@ class Ledger:
             members, which = distinct_rows(rows[several])
             new = self.new_neurons(len(members))
             parents[several] = new[which]
-            # A member's role: how its labels lie over the positions at which its set is seen.
-            roles = torch.zeros_like(members).index_add_(0, which, mix(labels[several]))
+            # A member's role: how its labels lie over the positions at which its set is seen, and what it meets there.
+            labels = mix(labels[several])
+            roles = torch.zeros_like(members).index_add_(0, which, mix(labels, labels.sum(1, keepdim=True)))
             self.child(members, new[:, None], roles)
         return parents.view(shape)
 
@@ -273,11 +237,3 @@ class Ledger:
         result[meeting] = torch.where((above | (same & soft[0]))[which], kept[1], kept[0])
         self.tie(kept[0][same[which]], kept[1][same[which]])
         return result.view(shape)
-
-
-def distinct_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows without repetition, and for every row which it is."""
-    if (rows == rows[:1]).all():
-        return rows[:1], torch.zeros(len(rows), dtype=torch.int64)
-    found: tuple[Tensor, Tensor] = rows.unique(dim=0, return_inverse=True)
-    return found

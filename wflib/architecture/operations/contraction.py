@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wflib.architecture.derive.ledger import Contraction, Ledger
+from wflib.architecture.derive.facts import Contraction
+from wflib.architecture.derive.ledger import Ledger
 from wflib.architecture.derive.wires import NOBODY, ONE, Wires, mix, sequence_hash
 from wflib.architecture.operations.base import Operation
 from wflib.architecture.operations.pairs import aligned, product_scale
@@ -57,7 +58,8 @@ class MatrixProduct(Operation):
         for side in inputs:
             ledger.end(side.scale)
         roles = mix(sequence_hash(a.label, -2), sequence_hash(b.label, -1))
-        members = left.expand(roles.shape)
+        # Inputs and constants meet neurons, which then are no others' equals.
+        members = torch.where(left == NOBODY, right, left).expand(roles.shape)
         if free:
             ledger.contractions.append(Contraction(ledger.operation, left, right))
         parents = ledger.sets(Wires(members, roles, members), (members.ndim - 1,))

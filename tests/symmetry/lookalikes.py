@@ -1,0 +1,173 @@
+"""Networks whose parts look alike and are not, or not in every way, with what is known of them: a table for laws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tests.architecture.cases import Wired
+from wflib.architecture import Weights
+
+__all__ = ["LOOKALIKES", "Lookalike"]
+
+Change = Callable[[Weights], Weights]
+
+
+@dataclass(frozen=True)
+class Lookalike:
+    """A module, its input, the sizes of its groups, (parents, members) for nested ones, and its scalings.
+
+    Attributes:
+        wrong: What was taken for a symmetry once, or is close to one, and changes the function.
+    """
+
+    module: Callable[[], nn.Module]
+    inputs: tuple[int, ...]
+    groups: tuple[int | tuple[int, int], ...]
+    scalings: tuple[tuple[int, str], ...]
+    wrong: Change
+
+
+def exchanged(orders: Mapping[str, list[int]], axis: int = 0) -> Change:
+    """Places of one axis of some tensors in other orders."""
+    return lambda weights: weights | {name: weights[name][(slice(None),) * (axis + 1) + (o,)] for name, o in orders.items()}
+
+
+def scaled(factors: Mapping[str, float]) -> Change:
+    """Some tensors times numbers."""
+    return lambda weights: weights | {name: weights[name] * factor for name, factor in factors.items()}
+
+
+def both(*changes: Change) -> Change:
+    """One change after another."""
+
+    def change(weights: Weights) -> Weights:
+        for one in changes:
+            weights = one(weights)
+        return weights
+
+    return change
+
+
+def wired(run: Callable[..., Tensor], **parts: Callable[[], nn.Module | nn.Parameter]) -> Callable[[], nn.Module]:
+    return lambda: Wired(run, **{name: part() for name, part in parts.items()})
+
+
+def linear(inputs: int, outputs: int) -> Callable[[], nn.Module]:
+    return lambda: nn.Linear(inputs, outputs)
+
+
+def parameter(*shape: int) -> Callable[[], nn.Parameter]:
+    return lambda: nn.Parameter(torch.zeros(shape))
+
+
+# Nobody's entries: the network's inputs and constants among members of sets.
+
+
+def chain(*parts: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    return lambda: nn.Sequential(*(part() for part in parts))
+
+
+def norm_of_pairs(m, x):
+    """Groups of one channel and one of the inputs'."""
+    return m.last(functional.relu(m.norm(torch.stack([m.first(x), x], 2).flatten(1, 2))).flatten(1))
+
+
+def softmax_of_pairs(m, x):
+    return m.last(torch.softmax(torch.stack([m.first(x), x], 2), 2)[:, :, 0])
+
+
+def softmax_of_flipped_pairs(m, x):
+    """Two neurons meet the same inputs, each in an order of its own."""
+    meets = torch.cat([x, x.flip(2)], 1)
+    return m.last(torch.softmax(torch.stack([m.first(x), meets], 3), 3)[..., 0].flatten(1))
+
+
+def sums_with_inputs(m, x):
+    """Logits that are summed over products of inputs with neurons, and of neurons with neurons."""
+    queries, keys = torch.cat([x, m.queries(x)], 2), torch.cat([m.keys(x), m.others(x)], 2)
+    return m.last((queries @ keys.mT).flatten(1))
+
+
+LOOKALIKES: dict[str, Lookalike] = {
+    "groups-of-inputs": Lookalike(
+        chain(lambda: nn.Conv2d(4, 8, 3, groups=2), nn.ReLU, nn.Flatten, linear(32, 3)),
+        (4, 4, 4),
+        (4, 4),
+        ((8, "positive"),),
+        both(
+            exchanged({"0.weight": [4, 5, 6, 7, 0, 1, 2, 3], "0.bias": [4, 5, 6, 7, 0, 1, 2, 3]}),
+            exchanged({"3.weight": [*range(16, 32), *range(16)]}, 1),
+        ),
+    ),
+    "multiplied-inputs": Lookalike(
+        chain(
+            lambda: nn.Conv2d(3, 6, 3, groups=3),
+            nn.ReLU,
+            lambda: nn.Conv2d(6, 5, 1),
+            nn.ReLU,
+            lambda: nn.AdaptiveAvgPool2d(1),
+            nn.Flatten,
+            linear(5, 3),
+        ),
+        (3, 5, 5),
+        (2, 2, 2, 5),
+        ((6, "positive"), (5, "positive")),
+        both(
+            exchanged({"0.weight": [2, 3, 4, 5, 0, 1], "0.bias": [2, 3, 4, 5, 0, 1]}),
+            exchanged({"2.weight": [2, 3, 4, 5, 0, 1]}, 1),
+        ),
+    ),
+    "groups-of-neurons": Lookalike(
+        chain(lambda: nn.Conv2d(1, 4, 1), nn.ReLU, lambda: nn.Conv2d(4, 8, 3, groups=2), nn.ReLU, nn.Flatten, linear(32, 3)),
+        (1, 4, 4),
+        ((2, 2), (2, 4), 2),
+        ((4, "positive"), (8, "positive")),
+        both(
+            exchanged({"2.weight": [4, 1, 2, 3, 0, 5, 6, 7], "2.bias": [4, 1, 2, 3, 0, 5, 6, 7]}),
+            exchanged({"5.weight": [*range(16, 20), *range(4, 16), *range(4), *range(20, 32)]}, 1),
+        ),
+    ),
+    "norm-of-pairs": Lookalike(
+        wired(
+            norm_of_pairs, first=lambda: nn.Conv1d(2, 2, 1), norm=lambda: nn.GroupNorm(2, 4), last=lambda: nn.Linear(20, 2)
+        ),
+        (2, 5),
+        (1, 1),
+        ((4, "positive"),),
+        both(
+            exchanged(
+                {"first.weight": [1, 0], "first.bias": [1, 0], "norm.weight": [2, 1, 0, 3], "norm.bias": [2, 1, 0, 3]}
+            ),
+            exchanged({"last.weight": [*range(10, 15), *range(5, 10), *range(5), *range(15, 20)]}, 1),
+        ),
+    ),
+    "softmax-of-pairs": Lookalike(
+        wired(softmax_of_pairs, first=linear(3, 3), last=linear(3, 2)),
+        (3,),
+        (1, 1, 1),
+        (),
+        both(exchanged({"first.weight": [1, 0, 2], "first.bias": [1, 0, 2]}), exchanged({"last.weight": [1, 0, 2]}, 1)),
+    ),
+    "softmax-of-flipped-pairs": Lookalike(
+        wired(softmax_of_flipped_pairs, first=lambda: nn.Conv1d(1, 2, 1), last=linear(6, 2)),
+        (1, 3),
+        (1, 1),
+        (),
+        both(
+            exchanged({"first.weight": [1, 0], "first.bias": [1, 0]}),
+            exchanged({"last.weight": [3, 4, 5, 0, 1, 2]}, 1),
+        ),
+    ),
+    "sums-with-inputs": Lookalike(
+        wired(sums_with_inputs, queries=linear(2, 3), keys=linear(2, 2), others=linear(2, 3), last=linear(9, 2)),
+        (3, 2),
+        (1, 1, 1, 3),
+        (),
+        exchanged({"keys.weight": [1, 0], "keys.bias": [1, 0]}),
+    ),
+}
