@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,62 @@ def sums_with_inputs(m, x):
     return m.last((queries @ keys.mT).flatten(1))
 
 
-LOOKALIKES: dict[str, Lookalike] = {
+# Parameters as factors: a neuron's scale goes into one that is there for the product alone.
+
+
+def gate(run: Callable[..., Tensor], scalings: tuple[tuple[int, str], ...], groups: tuple[int, ...] = (5,)) -> Lookalike:
+    """A layer, a parameter of its width, and two layers behind; the factor moves from the layer into the parameter."""
+    module = wired(run, first=linear(3, 5), gate=parameter(5), last=linear(5, 2), other=linear(3, 5), end=linear(5, 2))
+    wrong = scaled({"first.weight": 2.0, "first.bias": 2.0, "gate": 0.5})
+    return Lookalike(module, (3,), groups, scalings, wrong)
+
+
+def gated_residual(m, x):
+    """A stream, and a branch by the tanh of one number."""
+    x = m.stem(x)
+    return m.last(functional.relu(x + torch.tanh(m.gate) * m.narrow(functional.relu(m.wide(x)))))
+
+
+GATES: dict[str, Lookalike] = {
+    "gate": replace(
+        gate(lambda m, x: m.last(m.gate * functional.relu(m.first(x))), ((5, "positive"), (5, "any"))),
+        wrong=scaled({"first.weight": 2.0, "first.bias": 2.0}),
+    ),
+    "gate-moved": replace(
+        gate(
+            lambda m, x: m.last(functional.relu(m.first(x)) * m.gate[None].expand(4, 5)[:1]), ((5, "positive"), (5, "any"))
+        ),
+        wrong=scaled({"first.weight": 2.0, "first.bias": 2.0}),
+    ),
+    "gate-by-tanh": gate(lambda m, x: m.last(torch.tanh(m.gate) * functional.relu(m.first(x))), ((5, "positive"),)),
+    "gate-by-relu": gate(lambda m, x: m.last(torch.tanh(m.first(x)) * functional.relu(m.gate)), ((5, "sign"),)),
+    "gate-twice": gate(
+        lambda m, x: m.last(m.gate * functional.relu(m.first(x))) + m.end(m.gate * functional.relu(m.other(x))),
+        ((5, "positive"), (5, "positive")),
+    ),
+    "gate-squared": gate(lambda m, x: m.last(m.gate * (m.gate * functional.relu(m.first(x)))), ((5, "positive"),)),
+    "gate-of-itself": gate(lambda m, x: m.last(m.gate * m.gate * functional.relu(m.first(x))), ((5, "positive"),)),
+    "gate-added": gate(lambda m, x: m.last(m.gate * functional.relu(m.first(x)) + m.gate), ()),
+    "gate-read-before": gate(lambda m, x: m.end(m.gate) + m.last(m.gate * functional.relu(m.first(x))), ((5, "positive"),)),
+    "gated-inputs-squared": Lookalike(
+        wired(lambda m, x: m.last((m.gate * x) * (m.gate * x)), gate=parameter(3), last=linear(3, 2)),
+        (3,),
+        (1, 1, 1),
+        (),
+        scaled({"gate": 2.0, "last.weight": 0.5}),
+    ),
+    "gated-residual": Lookalike(
+        wired(
+            gated_residual, stem=linear(3, 4), wide=linear(4, 6), narrow=linear(6, 4), gate=parameter(1), last=linear(4, 2)
+        ),
+        (3,),
+        (4, 1, 6),
+        ((4, "positive"), (6, "positive")),
+        scaled({"narrow.weight": 2.0, "narrow.bias": 2.0, "gate": 0.5}),
+    ),
+}
+
+MEMBERS: dict[str, Lookalike] = {
     "groups-of-inputs": Lookalike(
         chain(lambda: nn.Conv2d(4, 8, 3, groups=2), nn.ReLU, nn.Flatten, linear(32, 3)),
         (4, 4, 4),
@@ -171,3 +226,5 @@ LOOKALIKES: dict[str, Lookalike] = {
         exchanged({"keys.weight": [1, 0], "keys.bias": [1, 0]}),
     ),
 }
+
+LOOKALIKES = MEMBERS | GATES

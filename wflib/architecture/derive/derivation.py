@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -88,12 +89,15 @@ def run_wires(ledger: Ledger, inputs: tuple[int, ...], operations: tuple[Operati
     start = torch.zeros(1, *inputs, dtype=torch.int64)
     label = mix(torch.arange(start.numel()), 0).view(start.shape)
     values = {"input": Wires(start + NOBODY, label, start + ONE)}
+    uses = Counter(name for operation in operations for name in operation.inputs)
     for operation in operations:
         ledger.begin(operation.output)
         found = [ledger.current(values[name]) for name in operation.inputs]
         if operation.kind in READERS:
             ledger.read_first.append((operation.inputs[0], found[0].neuron.unique()))
-        values[operation.output] = operation.wire(ledger, found)
+        wires = operation.wire(ledger, found)
+        # A parameter that several operations use is more than a factor of one of them.
+        values[operation.output] = wires if uses[operation.output] == 1 else replace(wires, parameter=None)
     output = ledger.current(values[operations[-1].output])
     ledger.fix(output.neuron)
     ledger.end(output.scale)

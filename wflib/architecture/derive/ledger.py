@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ class Ledger:
 
     def current(self, wires: Wires) -> Wires:
         """The same wires under the names that scales have by now; neurons keep the names they were born with."""
-        return Wires(wires.neuron, wires.label, self.scales.of(wires.scale))
+        return replace(wires, scale=self.scales.of(wires.scale))
 
     def new_neurons(self, count: int, soft: bool = False) -> Tensor:
         """Neurons that the operation at hand makes, alike until something tells them apart: (count,).
@@ -101,13 +102,13 @@ class Ledger:
     def child(self, neurons: Tensor, parents: Tensor, roles: Tensor | int = 0) -> None:
         """Neurons that move along with a parent, and among themselves within it."""
         sides = torch.broadcast_tensors(neurons, parents, torch.as_tensor(roles))
-        neurons, parents, roles = (side.reshape(-1) for side in sides)
-        known = (neurons != NOBODY) & (parents != NOBODY)
-        self.children.append((neurons[known], parents[known]))
-        self.sites.append(Site(self.operation, (), neurons, mix(roles, self.number)))
+        members, sets, places = (side.reshape(-1) for side in sides)
+        known = (members != NOBODY) & (sets != NOBODY)
+        self.children.append((members[known], sets[known]))
+        self.sites.append(Site(self.operation, (), members, mix(places, self.number)))
         # Members that are nobody's, inputs and constants, do not move: they are part of what their parent is.
-        others = (neurons == NOBODY) & (parents != NOBODY)
-        self.sites.append(Site(self.operation, (), parents[others], mix(roles[others], self.number, 1)))
+        others = (members == NOBODY) & (sets != NOBODY)
+        self.sites.append(Site(self.operation, (), sets[others], mix(places[others], self.number, 1)))
 
     def fix(self, neurons: Tensor) -> None:
         """Neurons that cannot be exchanged."""
@@ -148,21 +149,33 @@ class Ledger:
         self.follows(tensor, axes, scales, 1)
         self.factors[tensor] = self.entries[-1]
 
-    def absorbs(self, scales: Tensor, others: Tensor) -> bool:
-        """Whether a product's scales can be those of a parameter, which is divided by the other value's scales, too."""
-        for tensor, entry in self.factors.items():
-            first, count = int(entry.scales.min()), entry.scales.numel()
-            inside = (scales >= first) & (scales < first + count)
-            alone = torch.bincount(self.scales.names)[first : first + count] == 1
-            if inside.all() and alone.all() and (others != ZERO).all():
-                places = (scales - first).reshape(-1)
-                table = torch.full((count,), ZERO).scatter_reduce_(0, places, others.reshape(-1), "amax", include_self=False)
-                self.join(others.reshape(-1), table[places])
-                table = table.view(entry.scales.shape)
-                self.entries.append(Entry(entry.operation, tensor, entry.axes, table, -1))
-                del self.factors[tensor]
-                return True
-        return False
+    def absorbs(self, factor: Wires, others: Tensor) -> bool:
+        """Whether a product's scales can be those of a parameter, which is divided by the other value's scales, too.
+
+        So it is where the product is all that the parameter is used for, as it is, and the other value's scales are others.
+        """
+        entry = self.factors.get(factor.parameter or "")
+        if entry is None or (others == ZERO).any():
+            return False
+        first, count = int(entry.scales.min()), entry.scales.numel()
+        places = (factor.scale - first).reshape(-1)
+        inside = (places >= 0) & (places < count)
+        alone = torch.bincount(self.scales.names)[first : first + count] == 1
+        if not inside.all() or not alone.all():
+            return False
+        table = torch.full((count,), ZERO).scatter_reduce_(0, places, others.reshape(-1), "amax", include_self=False)
+        self.join(others.reshape(-1), table[places])
+        self.entries.append(Entry(entry.operation, entry.tensor, entry.axes, table.view(entry.scales.shape), -1))
+        return True
+
+    def of_parameters(self, scales: Tensor) -> Tensor:
+        """Which scales are those of parameters that are used as values, and of nothing before them."""
+        starts = [int(entry.scales.min()) for entry in self.factors.values()]
+        ends = [int(entry.scales.max()) for entry in self.factors.values()]
+        found = torch.zeros_like(scales, dtype=torch.bool)
+        for first, last in zip(starts, ends, strict=True):
+            found |= (scales >= first) & (scales <= last)
+        return found
 
     def padded(self, tensor: str, axes: tuple[int, ...], part: Tensor, offset: int, value: int) -> Tensor:
         """A part of an axis, with a value before and after it."""

@@ -44,7 +44,7 @@ class MatrixProduct(Operation):
             ledger.join(b.scale, b.scale[..., :1, :])
             sides = a.move(lambda side: side[..., :1]), b.move(lambda side: side[..., :1, :])
             a, b = (ledger.current(side) for side in sides)
-            return Wires(ledger.combine(a, b), label, product_scale(ledger, a.scale, b.scale))
+            return Wires(ledger.combine(a, b), label, product_scale(ledger, a, b))
         if one_neuron(ledger, a, -1) or one_neuron(ledger, b, -2):
             for side in inputs:
                 ledger.fix(side.neuron)

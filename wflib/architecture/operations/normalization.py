@@ -178,5 +178,5 @@ class GroupNorm(Affine):
         neurons, roles, scales = ledger.read(x, 1)
         ledger.end(scales)
         members = math.prod(neurons.shape) // self.groups
-        ledger.sets(Wires(*(side.view(self.groups, members) for side in (neurons, roles, scales))), (1,))
+        ledger.sets(Wires(neurons, roles, scales).move(lambda side: side.view(self.groups, members)), (1,))
         return self.after(ledger, x, 1, neurons, roles)
