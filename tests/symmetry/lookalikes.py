@@ -227,4 +227,45 @@ MEMBERS: dict[str, Lookalike] = {
     ),
 }
 
-LOOKALIKES = MEMBERS | GATES
+# Sums in which some entries are zero, which any factor leaves as they are, and others may not be rescaled.
+
+
+def sum_beside(m, x):
+    """A mean of a function that no scale passes and a zero, beside a layer whose scales would."""
+    h = functional.pad(m.function(m.first(x.unsqueeze(1))), (0, 1))
+    return m.last((h.sum(2) if m.sums else h.mean(2)) + functional.relu(m.other(x)))
+
+
+def null_token(m, x):
+    """Attention over inputs and a token of zeros, beside a layer."""
+    tokens = functional.pad(x, (0, 0, 1, 0))
+    mixed = torch.softmax(tokens @ tokens.mT, -1) @ tokens
+    return m.last(mixed.mean(1) + functional.relu(m.other(x[:, 0])))
+
+
+def sum_with_zero(function: Callable[[Tensor], Tensor], scalings: tuple[tuple[int, str], ...], sums: bool) -> Lookalike:
+    parts = {"first": lambda: nn.Conv1d(1, 4, 3), "other": linear(8, 4), "last": linear(4, 2)}
+
+    def module() -> nn.Module:
+        found = wired(sum_beside, **parts)()
+        found.function, found.sums = function, sums
+        return found
+
+    wrong = scaled({"other.weight": 2.0, "other.bias": 2.0, "last.weight": 0.5})
+    return Lookalike(module, (8,), ((4, 1), 4), scalings, wrong)
+
+
+ZEROS: dict[str, Lookalike] = {
+    "mean-with-zero": sum_with_zero(functional.gelu, (), False),
+    "sum-with-zero": sum_with_zero(functional.gelu, (), True),
+    "scaled-mean-with-zero": sum_with_zero(functional.relu, ((4, "positive"),), False),
+    "null-token": Lookalike(
+        wired(null_token, other=linear(2, 2), last=linear(2, 2)),
+        (3, 2),
+        (1, 1),
+        (),
+        scaled({"other.weight": 2.0, "other.bias": 2.0, "last.weight": 0.5}),
+    ),
+}
+
+LOOKALIKES = MEMBERS | GATES | ZEROS

@@ -85,6 +85,13 @@ class Ledger:
         if both.any():
             self.scales.unite(a[both], b[both])
 
+    def common(self, scales: Tensor, axis: int) -> Tensor:
+        """The one scale of all entries along an axis, kept with size one, that are not zero; these follow any."""
+        found = torch.where(scales == ZERO, -1, scales).amax(axis, keepdim=True)
+        found = torch.where(found < 0, ZERO, found)
+        self.join(scales, found)
+        return self.scales.of(found)
+
     def end(self, scales: Tensor) -> None:
         """Nothing may rescale these entries."""
         self.join(scales, torch.tensor(ONE))
@@ -194,10 +201,7 @@ class Ledger:
         )
         owner = neuron.max(0).values
         self.tie(neuron[(neuron != owner).any(1)], owner)
-        factor = torch.where(scale == ZERO, -1, scale).max(0).values
-        factor = torch.where(factor < 0, ZERO, factor)
-        self.join(scale[(scale != factor).any(1)], factor)
-        return owner, sequence_hash(label, 0), self.scales.of(factor)
+        return owner, sequence_hash(label, 0), self.common(scale, 0).squeeze(0)
 
     def positions(self, shape: tuple[int, ...]) -> Tensor:
         """Fresh labels, one a position."""

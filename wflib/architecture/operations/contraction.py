@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -40,10 +40,9 @@ class MatrixProduct(Operation):
         a, b = inputs
         label = mix(sequence_hash(a.label, -1).unsqueeze(-1), sequence_hash(b.label, -2).unsqueeze(-2), ledger.number)
         if one_neuron(ledger, a, -1) and one_neuron(ledger, b, -2):
-            ledger.join(a.scale, a.scale[..., :1])
-            ledger.join(b.scale, b.scale[..., :1, :])
+            scales = ledger.common(a.scale, -1), ledger.common(b.scale, -2)
             sides = a.move(lambda side: side[..., :1]), b.move(lambda side: side[..., :1, :])
-            a, b = (ledger.current(side) for side in sides)
+            a, b = (ledger.current(replace(side, scale=scale)) for side, scale in zip(sides, scales, strict=True))
             return Wires(ledger.combine(a, b), label, product_scale(ledger, a, b))
         if one_neuron(ledger, a, -1) or one_neuron(ledger, b, -2):
             for side in inputs:
@@ -90,8 +89,7 @@ class Reduce(Operation):
         (x,) = inputs
         neuron, label, scale = ledger.sets(x, self.axes), mix(x.label).sum(self.axes), x.scale
         for axis in self.axes:
-            ledger.join(scale, scale.amax(axis, keepdim=True))
-            scale = scale.amax(axis, keepdim=True)
+            scale = ledger.common(scale, axis)
         if self.keep:
             neuron, label = (side.view(scale.shape) for side in (neuron, label))
         return Wires(neuron, mix(label, ledger.number), scale.view(label.shape))
