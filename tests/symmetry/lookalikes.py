@@ -268,4 +268,146 @@ ZEROS: dict[str, Lookalike] = {
     ),
 }
 
-LOOKALIKES = MEMBERS | GATES | ZEROS
+# Entries of two neurons, and neurons of several entries that one operation made: labels say which the other was.
+
+
+def outer_residual(m, x):
+    h = torch.tanh(m.first(x))
+    y = (h.unsqueeze(2) @ h.unsqueeze(1)).flatten(1)
+    return m.last(y + functional.gelu(m.inner(y)))
+
+
+def channels_as_rows(m, x):
+    """A layer that reads positions, of every channel alike, and what it writes meets each channel's positions."""
+    h = m.first(x)
+    return m.last((h.flatten(1).unsqueeze(1) * torch.tanh(m.inner(h))).mean(1))
+
+
+def gates_of_pairs(m, x):
+    """Every neuron by every entry of a parameter, then by a layer of as many."""
+    return m.last((m.first(x).unsqueeze(2) * m.factors).flatten(1) * torch.tanh(m.inner(x)))
+
+
+def halves_again(m, x):
+    """Halves of a layer that are one neuron each by a product meet a layer that tells them apart."""
+    h = m.both(x)
+    one, two = h.chunk(2, 1)
+    return m.last(functional.silu(one) * two) + m.end(h * torch.tanh(m.inner(x)))
+
+
+def crossed_tokens(m, x):
+    """Two tokens of four neurons, whose columns are read alike."""
+    return m.last(m.inner(m.first(x)[:, [0, 3, 2, 1]].view(-1, 2, 2)).flatten(1))
+
+
+def straight_tokens(m, x):
+    """Three tokens of twelve neurons, whose columns are read alike."""
+    return m.last(torch.relu(m.inner(m.first(x).view(-1, 3, 4))).flatten(1))
+
+
+def shuffled_positions(m, x):
+    """A parameter for every position of every channel, the second channel's in another order."""
+    h = functional.relu(m.first(x)).flatten(1)[:, [0, 1, 3, 2]]
+    return m.last(torch.tanh(h + m.places))
+
+
+def places_again(m, x):
+    """A parameter for every place of every neuron meets another layer of as many entries, too."""
+    h = functional.relu(m.first(x)) + m.places
+    return m.last(h.mean(1)) + m.end(m.places.flatten() * torch.tanh(m.inner(x[:, 0])))
+
+
+def channel_rows(channels: int) -> Lookalike:
+    inner = 2 * channels
+    return Lookalike(
+        wired(
+            channels_as_rows,
+            first=lambda: nn.Conv1d(3, channels, 3, padding=1),
+            inner=linear(2, inner),
+            last=linear(inner, 2),
+        ),
+        (3, 2),
+        (1,) * (inner + 1),
+        ((1, "any"),),
+        both(
+            exchanged({"inner.weight": [2, 1, 0, *range(3, inner)], "inner.bias": [2, 1, 0, *range(3, inner)]}),
+            exchanged({"last.weight": [2, 1, 0, *range(3, inner)]}, 1),
+        ),
+    )
+
+
+MEETINGS: dict[str, Lookalike] = {
+    "outer-residual": Lookalike(
+        wired(outer_residual, first=linear(3, 3), inner=linear(9, 9), last=linear(9, 2)),
+        (3,),
+        (1,) * 9,
+        (),
+        both(
+            exchanged({"inner.weight": [1, 0, *range(2, 9)], "inner.bias": [1, 0, *range(2, 9)]}),
+            exchanged({"last.weight": [1, 0, *range(2, 9)]}, 1),
+        ),
+    ),
+    "two-channels-as-rows": channel_rows(2),
+    "three-channels-as-rows": channel_rows(3),
+    "gates-of-pairs": Lookalike(
+        wired(gates_of_pairs, first=linear(3, 3), factors=parameter(1, 2), inner=linear(3, 6), last=linear(6, 2)),
+        (3,),
+        (1,) * 6,
+        ((1, "any"), (6, "sign")),
+        both(
+            exchanged({"inner.weight": [1, 0, 2, 3, 4, 5], "inner.bias": [1, 0, 2, 3, 4, 5]}),
+            exchanged({"last.weight": [1, 0, 2, 3, 4, 5]}, 1),
+        ),
+    ),
+    "halves-again": Lookalike(
+        wired(halves_again, both=linear(3, 6), inner=linear(3, 6), last=linear(3, 2), end=linear(6, 2)),
+        (3,),
+        (3, (3, 1), (3, 1)),
+        ((3, "any"), (3, "sign")),
+        both(
+            exchanged({"inner.weight": [3, 4, 5, 0, 1, 2], "inner.bias": [3, 4, 5, 0, 1, 2]}),
+            exchanged({"end.weight": [3, 4, 5, 0, 1, 2]}, 1),
+        ),
+    ),
+    "crossed-tokens": Lookalike(
+        wired(crossed_tokens, first=linear(3, 4), inner=linear(2, 3), last=linear(6, 2)),
+        (3,),
+        (1, 1, 3),
+        ((2, "any"), (3, "any")),
+        both(exchanged({"first.weight": [1, 0, 3, 2], "first.bias": [1, 0, 3, 2]}), exchanged({"inner.weight": [1, 0]}, 1)),
+    ),
+    "straight-tokens": Lookalike(
+        wired(straight_tokens, first=linear(3, 12), inner=linear(4, 3), last=linear(9, 2)),
+        (3,),
+        (4, 3),
+        ((4, "any"), (3, "positive")),
+        both(
+            exchanged({"first.weight": [1, 0, *range(2, 12)], "first.bias": [1, 0, *range(2, 12)]}),
+            exchanged({"inner.weight": [1, 0, 2, 3]}, 1),
+        ),
+    ),
+    "shuffled-positions": Lookalike(
+        wired(shuffled_positions, first=lambda: nn.Conv1d(2, 2, 1), places=parameter(4), last=linear(4, 2)),
+        (2, 2),
+        (2,),
+        (),
+        both(
+            exchanged({"first.weight": [1, 0], "first.bias": [1, 0], "places": [2, 3, 0, 1]}),
+            exchanged({"last.weight": [2, 3, 0, 1]}, 1),
+        ),
+    ),
+    "places-again": Lookalike(
+        wired(
+            places_again, first=linear(2, 3), places=parameter(2, 3), last=linear(3, 2), inner=linear(2, 6), end=linear(6, 2)
+        ),
+        (2, 2),
+        (3, (3, 1), (3, 1)),
+        ((3, "positive"),),
+        both(
+            exchanged({"inner.weight": [3, 4, 5, 0, 1, 2], "inner.bias": [3, 4, 5, 0, 1, 2]}),
+            exchanged({"end.weight": [3, 4, 5, 0, 1, 2]}, 1),
+        ),
+    ),
+}
+
+LOOKALIKES = MEMBERS | GATES | ZEROS | MEETINGS

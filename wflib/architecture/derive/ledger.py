@@ -23,16 +23,18 @@ class Ledger:
         shapes: Of every parameter tensor.
         operation: Name of the value that is being computed.
         number: Its place among the operations, part of every label it makes.
+        parts: A hash for every name that a neuron will be born with, where that is known: which part it plays in the neuron
+            that it becomes.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.shapes = shapes
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], parts: Tensor | None = None) -> None:
+        self.shapes, self.parts = shapes, parts
         self.operation, self.number = "input", 0
         self.neurons, self.scales = Partition(1), Partition(2)
         self.read_first: list[tuple[str, Tensor]] = []
         self.soft = torch.zeros(1, dtype=torch.bool)
         self.born: list[Tensor] = []
-        self.ties: list[Tensor] = []
+        self.ties: list[tuple[Tensor, Tensor]] = []
         self.names: list[tuple[str, int, int]] = [("input", 0, 0)]
         self.children: list[tuple[Tensor, Tensor]] = []
         self.fixed: list[Tensor] = []
@@ -67,13 +69,14 @@ class Ledger:
         """Scales that nothing has restricted yet: (count,)."""
         return self.scales.grow(count)
 
-    def tie(self, a: Tensor, b: Tensor) -> None:
-        """The same neurons, entry by entry."""
-        a, b = (side.reshape(-1) for side in torch.broadcast_tensors(a, b))
+    def tie(self, a: Tensor, b: Tensor, places: Tensor | int = 0) -> None:
+        """The same neurons, entry by entry, at places that tell apart what becomes one."""
+        sides = torch.broadcast_tensors(a, b, torch.as_tensor(places))
+        a, b, where = (side.reshape(-1) for side in sides)
         both = (a != b) & (a != NOBODY) & (b != NOBODY)
         if both.any():
-            pairs = distinct_pairs(a[both], b[both])[0]
-            self.ties.append(pairs)
+            pairs, which = distinct_pairs(a[both], b[both])
+            self.ties.append((pairs, torch.zeros_like(pairs[0]).index_add_(0, which, mix(where[both]))))
             lost = self.neurons.unite(*pairs)
             hard = ~self.soft[lost]
             self.soft[self.neurons.of(lost[hard])] = False
@@ -200,7 +203,8 @@ class Ledger:
             side.movedim(axis, -1).reshape(-1, side.shape[axis]) for side in (wires.neuron, wires.label, wires.scale)
         )
         owner = neuron.max(0).values
-        self.tie(neuron[(neuron != owner).any(1)], owner)
+        others = (neuron != owner).any(1).nonzero()
+        self.tie(neuron[others[:, 0]], owner, others)
         return owner, sequence_hash(label, 0), self.common(scale, 0).squeeze(0)
 
     def positions(self, shape: tuple[int, ...]) -> Tensor:
@@ -228,10 +232,11 @@ class Ledger:
             self.child(members, new[:, None], roles)
         return parents.view(shape)
 
-    def combine(self, a: Wires, b: Wires) -> Tensor:
-        """Neurons of entries computed from two entries each. Neurons that meet each other only become one.
+    def combine(self, a: Wires, b: Wires, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Neurons and labels of entries computed from two entries each. Neurons that meet each other only become one.
 
-        A neuron that meets many, each of which meets it alone, becomes their parent: logits of a head and its values.
+        A neuron that meets many, each of which meets it alone, becomes their parent: logits of a head and its values. Where
+        both meet many, neither can be exchanged, and the one that the entry is not counted to is part of its label.
         """
         born = [side.reshape(-1) for side in torch.broadcast_tensors(a.neuron, b.neuron)]
         first, second = (self.neurons.of(side) for side in born)
@@ -239,7 +244,7 @@ class Ledger:
         result = torch.where(first == NOBODY, born[1], born[0])
         meeting = (first != second) & (first != NOBODY) & (second != NOBODY)
         if not meeting.any():
-            return result.view(shape)
+            return result.view(shape), label
         (one, other), which = distinct_pairs(first[meeting], second[meeting])
         size = len(self.neurons.names)
         single = torch.bincount(one, minlength=size)[one] == 1, torch.bincount(other, minlength=size)[other] == 1
@@ -252,5 +257,7 @@ class Ledger:
         self.fix(torch.cat([one[neither], other[neither]]))
         kept = [side[meeting] for side in born]
         result[meeting] = torch.where((above | (same & soft[0]))[which], kept[1], kept[0])
-        self.tie(kept[0][same[which]], kept[1][same[which]])
-        return result.view(shape)
+        label = label.reshape(-1).clone()
+        self.tie(kept[0][same[which]], kept[1][same[which]], label[meeting][same[which]])
+        label[meeting] = torch.where(neither[which], mix(label[meeting], kept[1]), label[meeting])
+        return result.view(shape), label.view(shape)

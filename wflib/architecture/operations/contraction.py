@@ -43,7 +43,7 @@ class MatrixProduct(Operation):
             scales = ledger.common(a.scale, -1), ledger.common(b.scale, -2)
             sides = a.move(lambda side: side[..., :1]), b.move(lambda side: side[..., :1, :])
             a, b = (ledger.current(replace(side, scale=scale)) for side, scale in zip(sides, scales, strict=True))
-            return Wires(ledger.combine(a, b), label, product_scale(ledger, a, b))
+            return Wires(*ledger.combine(a, b, label), product_scale(ledger, a, b))
         if one_neuron(ledger, a, -1) or one_neuron(ledger, b, -2):
             for side in inputs:
                 ledger.fix(side.neuron)
@@ -51,8 +51,8 @@ class MatrixProduct(Operation):
             return Wires(torch.full_like(label, NOBODY), ledger.positions(label.shape), torch.full_like(label, ONE))
         left, right = a.neuron.max(-2).values, b.neuron.max(-1).values
         free = ledger.unrestricted(a.scale) and ledger.unrestricted(b.scale)
-        ledger.tie(a.neuron, left.unsqueeze(-2))
-        ledger.tie(b.neuron, right.unsqueeze(-1))
+        ledger.tie(a.neuron, left.unsqueeze(-2), torch.arange(a.neuron.shape[-2]).unsqueeze(-1))
+        ledger.tie(b.neuron, right.unsqueeze(-1), torch.arange(b.neuron.shape[-1]))
         ledger.tie(left, right)
         for side in inputs:
             ledger.end(side.scale)

@@ -57,10 +57,9 @@ class Add(Operation):
     def wire(self, ledger: Ledger, inputs: Sequence[Wires]) -> Wires:
         """One neuron and one scale for both."""
         a, b = inputs
-        neuron = ledger.combine(a, b)
+        neuron, label = ledger.combine(a, b, mix(a.label, b.label, ledger.number))
         ledger.join(a.scale, b.scale)
-        scale = torch.where(a.scale == ZERO, b.scale, a.scale)
-        return Wires(neuron, mix(a.label, b.label, ledger.number), scale)
+        return Wires(neuron, label, torch.where(a.scale == ZERO, b.scale, a.scale))
 
 
 @dataclass(frozen=True)
@@ -76,5 +75,5 @@ class Multiply(Operation):
     def wire(self, ledger: Ledger, inputs: Sequence[Wires]) -> Wires:
         """One neuron for both, whose scales multiply."""
         a, b = inputs
-        neuron = ledger.combine(a, b)
-        return Wires(neuron, mix(a.label, b.label, ledger.number), product_scale(ledger, a, b))
+        neuron, label = ledger.combine(a, b, mix(a.label, b.label, ledger.number))
+        return Wires(neuron, label, product_scale(ledger, a, b))
