@@ -252,7 +252,7 @@ def sum_with_zero(function: Callable[[Tensor], Tensor], scalings: tuple[tuple[in
         return found
 
     wrong = scaled({"other.weight": 2.0, "other.bias": 2.0, "last.weight": 0.5})
-    return Lookalike(module, (8,), ((4, 1), 4), scalings, wrong)
+    return Lookalike(module, (8,), (4,), scalings, wrong)
 
 
 ZEROS: dict[str, Lookalike] = {
@@ -410,4 +410,92 @@ MEETINGS: dict[str, Lookalike] = {
     ),
 }
 
-LOOKALIKES = MEMBERS | GATES | ZEROS | MEETINGS
+# Nobody's entries that depend on neurons, or on parameters of their place.
+
+
+def softmax_with_zero(m, x):
+    """Probabilities of every neuron against zero, both of which are read."""
+    return m.last(torch.softmax(functional.pad(m.first(x).unsqueeze(2), (0, 1)), 2).flatten(1))
+
+
+def unit_with_one(m, x):
+    """Every neuron and a one, as points of circles."""
+    return m.last(functional.normalize(functional.pad(m.first(x).unsqueeze(2), (0, 1), value=1.0), dim=2).flatten(1))
+
+
+def norm_with_zeros(m, x):
+    """Groups of one channel and one of zeros, at either side of it."""
+    h = functional.pad(m.first(x).unsqueeze(2), (0, 0, 0, 1))
+    return m.last(functional.gelu(m.norm(h.flatten(1, 2))).flatten(1))
+
+
+def norm_of_the_same(m, x):
+    """Inputs twice under a norm, with a token before them."""
+    h = m.norm(torch.cat([x, x], 2))
+    return m.last(torch.cat([m.token.expand(x.shape[0], -1, -1), h], 1).mean(1))
+
+
+def batch_norm_of_the_same(m, x):
+    h = m.norm(torch.cat([x, x], 1))
+    return m.last(torch.cat([m.token.expand(x.shape[0], -1, -1), h.mT], 1).mean(1))
+
+
+def null_key(m, x):
+    """Attention among tokens the first of which is zero, as it is under a nonlinearity."""
+    tokens = functional.pad(x, (0, 0, 1, 0))
+    values = functional.pad(functional.gelu(m.values(x)), (0, 0, 1, 0))
+    return m.last((torch.softmax(m.queries(tokens) @ m.keys(tokens).mT, -1) @ values).flatten(1))
+
+
+def token_case(run: Callable[..., Tensor], norm: Callable[[], nn.Module]) -> Lookalike:
+    return Lookalike(
+        wired(run, norm=norm, token=parameter(1, 1, 4), last=linear(4, 2)),
+        (3, 2) if run is norm_of_the_same else (2, 3),
+        (1, 1, 1, 1),
+        ((4, "any"),),
+        both(exchanged({"token": [2, 3, 0, 1]}, 2), exchanged({"last.weight": [2, 3, 0, 1]}, 1)),
+    )
+
+
+def read_apart(run: Callable[..., Tensor], scalings: tuple[tuple[int, str], ...]) -> Lookalike:
+    """Columns of what belongs to nobody stay, where those of neurons move."""
+    return Lookalike(
+        wired(run, first=linear(3, 3), last=linear(6, 2)),
+        (3,),
+        (3,),
+        scalings,
+        both(
+            exchanged({"first.weight": [1, 0, 2], "first.bias": [1, 0, 2]}),
+            exchanged({"last.weight": [2, 1, 0, 3, 4, 5]}, 1),
+        ),
+    )
+
+
+DEPENDENT: dict[str, Lookalike] = {
+    "softmax-with-zero": read_apart(softmax_with_zero, ()),
+    "unit-with-one": read_apart(unit_with_one, ()),
+    "norm-with-zeros": Lookalike(
+        wired(
+            norm_with_zeros, first=lambda: nn.Conv1d(2, 3, 1), norm=lambda: nn.GroupNorm(3, 6), last=lambda: nn.Linear(24, 2)
+        ),
+        (2, 4),
+        (3,),
+        (),
+        both(
+            exchanged({"first.weight": [1, 0, 2], "first.bias": [1, 0, 2]}),
+            exchanged({"norm.weight": [2, 1, 0, 3, 4, 5], "norm.bias": [2, 1, 0, 3, 4, 5]}),
+            exchanged({"last.weight": [*range(8, 12), *range(4, 8), *range(4), *range(12, 24)]}, 1),
+        ),
+    ),
+    "norm-of-the-same": token_case(norm_of_the_same, lambda: nn.LayerNorm(4)),
+    "batch-norm-of-the-same": token_case(batch_norm_of_the_same, lambda: nn.BatchNorm1d(4)),
+    "null-key": Lookalike(
+        wired(null_key, queries=linear(2, 3), keys=linear(2, 3), values=linear(2, 4), last=linear(16, 2)),
+        (3, 2),
+        (3, 4),
+        (),
+        both(exchanged({"queries.weight": [1, 0, 2], "queries.bias": [1, 0, 2]})),
+    ),
+}
+
+LOOKALIKES = MEMBERS | GATES | ZEROS | MEETINGS | DEPENDENT

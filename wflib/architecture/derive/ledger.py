@@ -214,14 +214,14 @@ class Ledger:
     def sets(self, wires: Wires, axes: tuple[int, ...]) -> Tensor:
         """Neurons of what is computed from all entries along some axes together, in the shape without these axes.
 
-        Entries of one neuron at several positions give the neuron itself. Several neurons make a set, with a new neuron as
-        parent of its members, which may be exchanged within it.
+        Entries of one neuron at several positions give the neuron itself, inputs and constants among them or not. Several
+        neurons make a set, with a new neuron as parent of its members, which may be exchanged within it.
         """
         kept = [axis for axis in range(wires.neuron.ndim) if axis not in axes]
         shape = [wires.neuron.shape[axis] for axis in kept]
         rows, labels = (side.permute(*kept, *axes).reshape(math.prod(shape), -1) for side in (wires.neuron, wires.label))
-        parents, rows = rows[:, 0].clone(), self.neurons.of(rows)
-        several = (rows != rows[:, :1]).any(1)
+        parents, rows = rows.max(1).values, self.neurons.of(rows)
+        several = ((rows != rows.max(1, keepdim=True).values) & (rows != NOBODY)).any(1)
         if several.any():
             members, which = distinct_rows(rows[several])
             new = self.new_neurons(len(members))
@@ -231,6 +231,14 @@ class Ledger:
             roles = torch.zeros_like(members).index_add_(0, which, mix(labels, labels.sum(1, keepdim=True)))
             self.child(members, new[:, None], roles)
         return parents.view(shape)
+
+    def together(self, wires: Wires, axes: tuple[int, ...]) -> Wires:
+        """Entries that are each computed from all along some axes, as labels then say; nobody's are the others' there."""
+        neuron, label = self.sets(wires, axes), mix(wires.label).sum(axes)
+        for axis in sorted(axes):
+            neuron, label = neuron.unsqueeze(axis), label.unsqueeze(axis)
+        neuron = torch.where(wires.neuron == NOBODY, neuron, wires.neuron)
+        return replace(wires, neuron=neuron, label=mix(wires.label, label, self.number))
 
     def combine(self, a: Wires, b: Wires, label: Tensor) -> tuple[Tensor, Tensor]:
         """Neurons and labels of entries computed from two entries each. Neurons that meet each other only become one.

@@ -20,9 +20,9 @@ __all__ = ["AlongAxis", "MatrixProduct", "Reduce"]
 
 
 def one_neuron(ledger: Ledger, wires: Wires, axis: int) -> bool:
-    """Whether an axis holds positions of the same neurons, rather than neurons."""
+    """Whether an axis holds positions of the same neurons, with nobody's entries among them, rather than neurons."""
     neurons = ledger.neurons.of(wires.neuron)
-    return bool((neurons == neurons.narrow(axis, 0, 1)).all())
+    return bool(((neurons == neurons.amax(axis, keepdim=True)) | (neurons == NOBODY)).all())
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class MatrixProduct(Operation):
         label = mix(sequence_hash(a.label, -1).unsqueeze(-1), sequence_hash(b.label, -2).unsqueeze(-2), ledger.number)
         if one_neuron(ledger, a, -1) and one_neuron(ledger, b, -2):
             scales = ledger.common(a.scale, -1), ledger.common(b.scale, -2)
-            sides = a.move(lambda side: side[..., :1]), b.move(lambda side: side[..., :1, :])
-            a, b = (ledger.current(replace(side, scale=scale)) for side, scale in zip(sides, scales, strict=True))
+            sides = a.neuron.amax(-1, keepdim=True), b.neuron.amax(-2, keepdim=True)
+            # Which labels they have is part of the product's label already.
+            a, b = (ledger.current(Wires(*side)) for side in zip(sides, sides, scales, strict=True))
             return Wires(*ledger.combine(a, b, label), product_scale(ledger, a, b))
         if one_neuron(ledger, a, -1) or one_neuron(ledger, b, -2):
             for side in inputs:
@@ -116,6 +117,5 @@ class AlongAxis(Operation):
     def wire(self, ledger: Ledger, inputs: Sequence[Wires]) -> Wires:
         """Neurons along the axis are a set; none may be rescaled."""
         (x,) = inputs
-        ledger.sets(x, (self.axis,))
         ledger.end(x.scale)
-        return Wires(x.neuron, mix(x.label, ledger.number), torch.full_like(x.scale, ONE))
+        return replace(ledger.together(x, (self.axis % x.neuron.ndim,)), scale=torch.full_like(x.scale, ONE))
