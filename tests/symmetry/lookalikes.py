@@ -148,6 +148,12 @@ GATES: dict[str, Lookalike] = {
     ),
 }
 
+
+def each_beside_inputs(m, x):
+    """Inputs and neurons, each convolved by itself."""
+    return m.last(functional.relu(m.each(torch.cat([x, functional.relu(m.first(x))], 1))).mean(2))
+
+
 MEMBERS: dict[str, Lookalike] = {
     "groups-of-inputs": Lookalike(
         chain(lambda: nn.Conv2d(4, 8, 3, groups=2), nn.ReLU, nn.Flatten, linear(32, 3)),
@@ -185,6 +191,21 @@ MEMBERS: dict[str, Lookalike] = {
         both(
             exchanged({"2.weight": [4, 1, 2, 3, 0, 5, 6, 7], "2.bias": [4, 1, 2, 3, 0, 5, 6, 7]}),
             exchanged({"5.weight": [*range(16, 20), *range(4, 16), *range(4), *range(20, 32)]}, 1),
+        ),
+    ),
+    "each-beside-inputs": Lookalike(
+        wired(
+            each_beside_inputs,
+            first=lambda: nn.Conv1d(2, 3, 1),
+            each=lambda: nn.Conv1d(5, 5, 3, groups=5),
+            last=linear(5, 2),
+        ),
+        (2, 6),
+        (3,),
+        ((3, "positive"), (5, "positive")),
+        both(
+            exchanged({name: [1, 0, 2, 3, 4] for name in ("each.weight", "each.bias")}),
+            exchanged({"last.weight": [1, 0, 2, 3, 4]}, 1),
         ),
     ),
     "norm-of-pairs": Lookalike(
