@@ -154,6 +154,18 @@ def each_beside_inputs(m, x):
     return m.last(functional.relu(m.each(torch.cat([x, functional.relu(m.first(x))], 1))).mean(2))
 
 
+def groups_in_other_orders(m, x):
+    """Groups of a convolution whose members stand in one order, and in the other."""
+    h = torch.stack([x[:, 0], x[:, 1], x[:, 1], x[:, 0]], 1) + m.places
+    return m.last(functional.gelu(m.groups(functional.gelu(h))).flatten(1))
+
+
+def groups_with_zeros(m, x):
+    """Groups of one neuron and one zero, in one order and in the other."""
+    h = functional.pad(functional.relu(m.first(x)), (0, 0, 0, 1))[:, [0, 2, 2, 1]]
+    return m.last(functional.gelu(m.groups(h)).flatten(1))
+
+
 MEMBERS: dict[str, Lookalike] = {
     "groups-of-inputs": Lookalike(
         chain(lambda: nn.Conv2d(4, 8, 3, groups=2), nn.ReLU, nn.Flatten, linear(32, 3)),
@@ -206,6 +218,37 @@ MEMBERS: dict[str, Lookalike] = {
         both(
             exchanged({name: [1, 0, 2, 3, 4] for name in ("each.weight", "each.bias")}),
             exchanged({"last.weight": [1, 0, 2, 3, 4]}, 1),
+        ),
+    ),
+    "groups-in-other-orders": Lookalike(
+        wired(
+            groups_in_other_orders,
+            places=parameter(4, 1),
+            groups=lambda: nn.Conv1d(4, 4, 1, groups=2),
+            last=linear(12, 2),
+        ),
+        (2, 3),
+        ((2, 1), (2, 1), (2, 2), 2),
+        (),
+        both(
+            exchanged({"groups.weight": [2, 3, 0, 1], "groups.bias": [2, 3, 0, 1], "places": [3, 2, 1, 0]}),
+            exchanged({"last.weight": [*range(6, 12), *range(6)]}, 1),
+        ),
+    ),
+    "groups-with-zeros": Lookalike(
+        wired(
+            groups_with_zeros,
+            first=lambda: nn.Conv1d(2, 2, 1),
+            groups=lambda: nn.Conv1d(4, 4, 1, groups=2),
+            last=linear(12, 2),
+        ),
+        (2, 3),
+        ((2, 1), (2, 2), 2),
+        ((2, "positive"),),
+        both(
+            exchanged({"first.weight": [1, 0], "first.bias": [1, 0]}),
+            exchanged({"groups.weight": [2, 3, 0, 1], "groups.bias": [2, 3, 0, 1]}),
+            exchanged({"last.weight": [*range(6, 12), *range(6)]}, 1),
         ),
     ),
     "norm-of-pairs": Lookalike(

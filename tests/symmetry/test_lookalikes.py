@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 from tests.architecture.cases import NETWORKS, random_inputs, random_networks
 from tests.symmetry.lookalikes import LOOKALIKES
 from wflib.architecture import Architecture
 from wflib.networks import Networks
 from wflib.rng import generator
-from wflib.symmetry import canonicalize, decanonicalize, identity, permute, random_permutations, random_scales, scale
+from wflib.symmetry import (
+    canonicalize,
+    decanonicalize,
+    identity,
+    inverse,
+    mix,
+    permute,
+    random_permutations,
+    random_scales,
+    scale,
+)
 
 over_all = pytest.mark.parametrize("name", LOOKALIKES)
 TOLERANCE = 1e-10
@@ -48,7 +59,14 @@ def test_permuting_keeps_functions(name):
     for group, order in orders.items():
         assert moved(networks, permute(networks, {group: order.roll(1, -1)})) < TOLERANCE, group
     random = random_permutations(networks.architecture, NETWORKS, generator(0, "orders"))
-    assert moved(networks, permute(networks, random)) < TOLERANCE
+    permuted = permute(networks, random)
+    assert moved(networks, permuted) < TOLERANCE
+    for before, after in zip(networks.weights.values(), permuted.weights.values(), strict=True):
+        torch.testing.assert_close(before.flatten(1).sort(1).values, after.flatten(1).sort(1).values, rtol=0, atol=0)
+    back = permute(permuted, inverse(random, networks.architecture))
+    assert torch.equal(back.flat, networks.flat)
+    matrices = {group: functional.one_hot(order, order.shape[-1]).double() for group, order in random.items()}
+    assert torch.equal(mix(networks, matrices).flat, permuted.flat)
 
 
 @over_all
