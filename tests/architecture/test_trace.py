@@ -11,7 +11,7 @@ from torch.nn import functional
 
 import wflib
 from tests.architecture.cases import Wired
-from wflib.architecture import Architecture, mlp
+from wflib.architecture import Architecture, mlp, vit
 
 EXAMPLE = torch.zeros(1, 4, dtype=torch.float64)
 
@@ -115,12 +115,36 @@ def test_statistics_are_told_from_weights():
     assert set(dict(architecture.shapes)) == set(module.state_dict()) - {"1.num_batches_tracked"}
 
 
+@pytest.mark.parametrize(
+    ("architecture", "between_values", "all_counted"),
+    [
+        (mlp([4, 3, 3, 2]), 0, True),
+        (mlp([4, 3, 3, 2], "identity"), 0, False),
+        (vit((1, 4, 4), 4, [5], 3, 2, activation="relu"), 2 * (2**2 - 2), False),
+    ],
+)
+def test_at_least_what_is_called_redundant_leaves_outputs_alone(architecture, between_values, all_counted):
+    """By the rank of all outputs' slopes by all parameters."""
+    found, random = wflib.symmetries(architecture), torch.Generator().manual_seed(0)
+    weights = torch.randn(1, architecture.dimension, generator=random, dtype=torch.float64) * 0.7
+    inputs = torch.randn(150, *architecture.inputs, generator=random, dtype=torch.float64)
+    slopes = torch.autograd.functional.jacobian(
+        lambda w: architecture.forward(architecture.unflatten(w), inputs)[0], weights
+    )
+    free = found.parameters - int(torch.linalg.matrix_rank(slopes.flatten(0, 1).flatten(1), rtol=1e-9))
+    counted = found.scalable + found.mixable
+    assert found.redundant == counted / found.parameters
+    assert free >= counted + between_values  # matrices between values and outputs of each head, but for their scalings
+    assert (free == counted) == all_counted
+
+
 def test_symmetries_are_printed():
     module = nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)).double()
     found = wflib.symmetries(module, torch.zeros(1, 2, 3, 3, dtype=torch.float64))
     text = str(found)
     for part in ("in each of 1.groups", "0.weight[0]", "1: 4 positive; written by 1.weight, 1.bias, read by 4.weight"):
         assert part in text
+    assert f"at least {4 / found.parameters:.2%} redundant" in text
     assert found.redundant == pytest.approx(4 / found.parameters)
     assert found.log_order == pytest.approx(3 * torch.tensor(2.0).log().item())
     assert wflib.symmetries(mlp([3, 5, 2])).scalable == 5

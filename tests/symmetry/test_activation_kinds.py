@@ -6,10 +6,12 @@ import sys
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
-from tests.architecture.cases import change, random_inputs
+from tests.architecture.cases import Wired, change, random_inputs
 from tests.symmetry.kinds import BUILT, KINDS, NETWORKS, disguised, drawn, equal
-from wflib.architecture import NeuronPlaces, cnn, neuron_places
+from wflib.architecture import Architecture, NeuronPlaces, cnn, neuron_places
 from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import activation_matching, identity, permute, random_permutations
@@ -78,6 +80,42 @@ def test_no_order_brings_activations_nearer(name):
     others = torch.stack([distance(random_permutations(architecture, NETWORKS, generator(seed))) for seed in range(20)])
     assert bool((others >= best * (1 - 1e-12)).all())
     assert bool((others.mean(0) > best * 1.001).all())
+
+
+def windows(m, x):
+    """Two windows of each example, one example after the other."""
+    return m.last(torch.tanh(m.middle(functional.relu(m.first(x.reshape(-1, 4))))).reshape(len(x), -1))
+
+
+def steps(m, x):
+    """All examples at the first of two steps, then all at the second."""
+    h = m.middle(functional.relu(m.first(x.view(-1, 2, 4).transpose(0, 1).reshape(-1, 4))))
+    return m.last(torch.tanh(h).view(2, -1, 3).transpose(0, 1).flatten(1))
+
+
+@pytest.mark.parametrize("run", [windows, steps])
+@pytest.mark.parametrize("examples", [2, 7])
+def test_examples_are_told_from_their_windows(run, examples):
+    module = Wired(run, first=nn.Linear(4, 5), middle=nn.Linear(5, 3), last=nn.Linear(6, 2))
+    architecture = Architecture.from_module(module.double(), torch.zeros(1, 8, dtype=torch.float64))
+    weights = drawn(architecture)
+    hidden = disguised(architecture, weights)
+    networks, inputs = Networks(architecture, weights), torch.randn(examples, 8, generator=generator(0, "x")).double()
+    known = neuron_places(architecture.inputs, architecture.shapes, architecture.operations)
+    merged = [one for one in known.values() if one.shape[0] == 2]
+    assert merged
+    together = firing(networks, inputs, known)
+    for at in range(examples):
+        for group, alone in firing(networks, inputs[at : at + 1], known).items():
+            torch.testing.assert_close(together[group][:, at : at + 1], alone)
+    for index in range(NETWORKS):
+        one = Networks(architecture, {name: tensor[index : index + 1] for name, tensor in weights.items()})
+        other = Networks(architecture, {name: tensor[index : index + 1] for name, tensor in hidden.items()})
+        back = permute(other, activation_matching(one, other, inputs))
+        assert change(architecture, one.weights, back.weights) < 1e-10
+    value = torch.arange(2.0 * examples * 5).view(1, 2 * examples, 5)
+    with pytest.raises(ValueError, match=r"has 2 entries for each example.*use weight matching"):
+        by_example(value, merged[0], [value[:, 1:3], value[:, -2:]])
 
 
 def test_chunks_change_nothing():

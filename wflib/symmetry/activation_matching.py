@@ -5,7 +5,7 @@ Ainsworth, Hayase and Srinivasa, "Git Re-Basin" (2023), section 3.1, for a whole
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -87,24 +87,63 @@ def places_of_all(architecture: Architecture) -> dict[str, NeuronPlaces]:
 def firing(networks: Networks, inputs: Tensor, known: Mapping[str, NeuronPlaces]) -> dict[str, Tensor]:
     """Activations of every group, (networks, examples, neurons, entries), nested (networks, examples, parents, …)."""
     output = networks.architecture.operations[-1].output  # always kept, as canonical networks scale it
-    values = networks.architecture.run(networks.weights, inputs, {output, *(one.value for one in known.values())})
-    return {group: by_example(values[one.value], one)[:, :, one.places.to(inputs.device)] for group, one in known.items()}
+    kept = {output, *(one.value for one in known.values())}
+    values, first = networks.architecture.run(networks.weights, inputs, kept), networks[:1]
+    alone: list[dict[str, Tensor]] = []
+    if len(inputs) > 1 and any(windows(values[one.value], one) for one in known.values()):
+        alone = [first.architecture.run(first.weights, inputs[at : at + 1 or None], kept) for at in (0, -1)]
+    return {
+        group: by_example(values[one.value], one, [value[one.value] for value in alone])[:, :, one.places.to(inputs.device)]
+        for group, one in known.items()
+    }
 
 
-def by_example(value: Tensor, known: NeuronPlaces) -> Tensor:
+def example_axes(value: Tensor, known: NeuronPlaces) -> list[int]:
+    """Axes of a value (networks, …) that are longer for these examples than for one."""
+    return [axis for axis, (found, one) in enumerate(zip(value.shape[1:], known.shape, strict=False), 1) if found != one]
+
+
+def windows(value: Tensor, known: NeuronPlaces) -> bool:
+    """Whether the axis of examples counts several entries of each, as that of windows or patches does."""
+    return any(known.shape[axis - 1] > 1 for axis in example_axes(value, known))
+
+
+def by_example(value: Tensor, known: NeuronPlaces, alone: Sequence[Tensor] = ()) -> Tensor:
     """A value with each example's entries in a row: (networks, examples, entries).
 
+    Args:
+        value: Of all examples, (networks, …).
+        known: What it is for one.
+        alone: The first network's for the first example alone, and for the last. Where the axis of examples counts entries
+            of each, too, they show which of both comes first.
+
     Raises:
-        ValueError: It is not clear which axis counts examples.
+        ValueError: It is not clear which axis counts examples, or how.
     """
-    shape = tuple(value.shape[1:])
-    differs = [axis for axis, (found, one) in enumerate(zip(shape, known.shape, strict=False), 1) if found != one]
-    if len(shape) != len(known.shape) or len(differs) > 1:
+    axes = example_axes(value, known)
+    examples, rest = divmod(value.shape[axes[0]], known.shape[axes[0] - 1]) if axes else (1, 0)
+    if value.ndim != len(known.shape) + 1 or len(axes) > 1 or rest:
         raise ValueError(
             f"activation_matching: {known.value} expected {known.shape} for one example with one more axis of examples, got "
-            f"{shape}; use weight matching."
+            f"{tuple(value.shape[1:])}; use weight matching."
         )
-    return value.movedim(differs[0], 1).flatten(2) if differs else value.flatten(1).unsqueeze(1)
+    if not axes:
+        return value.flatten(1).unsqueeze(1)
+    (axis,) = axes
+    entries = value.shape[axis] // examples
+    examples_first: Tensor = value.unflatten(axis, (examples, entries)).movedim(axis, 1).flatten(2)
+    if entries == 1:
+        return examples_first
+    entries_first: Tensor = value.unflatten(axis, (entries, examples)).movedim(axis + 1, 1).flatten(2)
+    for found in (examples_first, entries_first):
+        rows = zip((found[0, 0], found[0, -1]), (one.flatten() for one in alone), strict=False)
+        close = [bool(((row - one).abs() <= one.abs().max() * torch.finfo(one.dtype).eps ** 0.5).all()) for row, one in rows]
+        if len(close) == 2 and all(close):
+            return found
+    raise ValueError(
+        f"activation_matching: {known.value} has {entries} entries for each example along one axis, in no order that is "
+        "known; use weight matching."
+    )
 
 
 def families(

@@ -34,9 +34,10 @@ class Connections:
         for operation in architecture.operations:
             for name in operation.inputs:
                 self.users.setdefault(name, []).append(operation)
-        self.ledger = Ledger(dict(architecture.shapes))
+        self.ledger: Ledger
+        self.wires: dict[str, Wires]
         with torch.no_grad(), torch._C._DisableFuncTorch():
-            self.wires: dict[str, Wires] = run_wires(self.ledger, architecture.inputs, architecture.operations)
+            self.ledger, self.wires = run_wires(architecture.inputs, architecture.shapes, architecture.operations)
         self.first = {operation: neurons for operation, neurons, _ in self.ledger.names}
 
     def writer(self, value: str, multiples: bool) -> Linear:

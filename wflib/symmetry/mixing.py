@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from wflib.architecture import Axis
 from wflib.networks import Networks
+from wflib.symmetry.permutation import columns_within, take_columns
 
 __all__ = ["mix"]
 
@@ -95,14 +96,11 @@ def mix_within(tensor: Tensor, place: int, places: Tensor, owners: Tensor, matri
 def within_columns(tensor: Tensor, axes: tuple[Axis, ...], straighten: bool) -> Tensor:
     """Columns of each row's own parent moved to where those of the first parent are, or back."""
     for place, axis in enumerate(axes, 1):
-        for block in axis.blocks:
-            if block.rows is None or bool((block.places == block.places[0]).all()):
-                continue
-            index = torch.arange(axis.size).repeat(len(block.places), 1)
-            index.scatter_(1, block.places[:1].flatten(1).expand(len(index), -1), block.places.flatten(1))
-            index = index if straighten else index.argsort(1)
-            index = torch.where((block.rows >= 0)[:, None], index[block.rows.clamp_min(0)], torch.arange(axis.size))
-            shape = [1] * tensor.ndim
-            shape[1], shape[place] = index.shape
-            tensor = tensor.gather(place, index.to(tensor.device).view(shape).expand(tensor.shape))
+        blocks = [block for block in axis.blocks if block.rows is not None]
+        if all(bool((block.places == block.places[0]).all()) for block in blocks):
+            continue
+        # The other way round, every place of a first set takes what stands at that place of the row's own.
+        first = [replace(block, places=block.places[:1].expand_as(block.places)) for block in blocks]
+        index = columns_within(first, [block.places[None] for block in blocks], tensor.shape[1], axis.size)
+        tensor = take_columns(tensor, place, index if straighten else index.argsort(2))
     return tensor

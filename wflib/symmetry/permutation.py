@@ -7,7 +7,7 @@ of parent p is member ``permutation[p, k]`` of the parent that ``parent[p]`` nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -146,10 +146,10 @@ def permute_axis(tensor: Tensor, place: int, axis: Axis, permutations: Permutati
             sources = sources_of(block, permutations, parents, len(tensor))
             index.scatter_(1, block.places.reshape(1, -1).expand(len(tensor), -1), sources.flatten(1))
         tensor = take_neurons(tensor, place, index)
-    for block in moved:
-        if block.rows is not None:
-            sources = sources_of(block, permutations, parents, len(tensor))
-            tensor = permute_within(tensor, place, axis.size, block.places, block.rows, sources)
+    within = [block for block in moved if block.rows is not None]
+    if within:
+        taken = [sources_of(block, permutations, parents, len(tensor)) for block in within]
+        tensor = take_columns(tensor, place, columns_within(within, taken, tensor.shape[1], axis.size))
     return tensor
 
 
@@ -167,15 +167,36 @@ def sources_of(block: Block, permutations: Permutations, parents: Mapping[str, s
     return sources.gather(axis, members.to(sources.device).unsqueeze(-1).expand(sources.shape))
 
 
-def permute_within(tensor: Tensor, place: int, size: int, places: Tensor, rows: Tensor, sources: Tensor) -> Tensor:
-    """An axis whose order depends on the row: members of the row's own group of channels."""
-    networks, sets = sources.shape[:2]
-    index = torch.arange(size).repeat(networks, sets, 1)
-    index.scatter_(2, places.flatten(1).expand(networks, -1, -1), sources.flatten(2))
-    index = index[:, rows.clamp_min(0)]
-    index[:, rows < 0] = torch.arange(size)
-    index = index.to(tensor.device).view(networks, len(rows), size, *(1 for _ in tensor.shape[3:]))
-    return tensor.gather(place, index.expand(tensor.shape))
+def columns_within(blocks: Sequence[Block], sources: Sequence[Tensor], rows: int, size: int) -> Tensor:
+    """Which column takes each column's part where that depends on the row: (networks, rows, size), a permutation each.
+
+    Columns that no block holds, as those of zeros, take the parts that are left, in their order.
+
+    Args:
+        blocks: Members of each row's own parent.
+        sources: Which column takes the part of each of a block's places: (networks, *places.shape).
+        rows: Length of axis 0.
+        size: Number of columns.
+    """
+    index = torch.full((len(sources[0]), rows, size), -1)
+    for block, source in zip(blocks, sources, strict=True):
+        assert block.rows is not None
+        here = (block.rows >= 0).nonzero().squeeze(1)
+        sets = block.rows[here]
+        places = block.places[sets].flatten(1).expand(len(index), -1, -1)
+        index[:, here] = index[:, here].scatter(2, places, source[:, sets].flatten(2))
+    free = index < 0
+    taken = torch.zeros(*index.shape[:2], size + 1, dtype=torch.bool).scatter(2, index.masked_fill(free, size), True)
+    to, left = (side.long().argsort(stable=True, dim=2) for side in (~free, taken[..., :size]))
+    filled = torch.arange(size) < free.sum(2, keepdim=True)
+    return index.scatter(2, to, torch.where(filled, left, index.gather(2, to)))
+
+
+def take_columns(tensor: Tensor, place: int, index: Tensor) -> Tensor:
+    """Columns along an axis of a batched tensor in an order of their own in every row, (networks, rows, columns)."""
+    shape = [1] * tensor.ndim
+    shape[:2], shape[place] = index.shape[:2], index.shape[2]
+    return tensor.gather(place, index.to(tensor.device).view(shape).expand(tensor.shape))
 
 
 def take_neurons(tensor: Tensor, axis: int, indices: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a network's symmetries are, to read: groups, ties, scalings, and how much of its parameters they make redundant."""
+"""What a network's symmetries are, to read: groups, ties, scalings, and how much these make redundant at least."""
 
 from __future__ import annotations
 
@@ -45,7 +45,11 @@ class Symmetries:
 
     @property
     def redundant(self) -> float:
-        """Share of the parameters that continuous symmetries make redundant: scalings, and matrices of heads."""
+        """Share of the parameters that scalings and the matrices between queries and keys make redundant.
+
+        More may be: matrices between values and outputs, of which scalings are the diagonals, those of layers without a
+        nonlinearity between, biases that a norm or a softmax takes out.
+        """
         return (self.scalable + self.mixable) / self.parameters
 
     @property
@@ -74,7 +78,7 @@ class Symmetries:
         lines = [
             f"{self.parameters:,} parameters: {self.permutable:,} permutable neurons (log of the group's order "
             f"{self.log_order:,.0f}), {self.scalable:,} scalings, {self.mixable:,} dimensions between queries and keys; "
-            f"continuous symmetries make {self.redundant:.2%} redundant.",
+            f"these make at least {self.redundant:.2%} redundant.",
             "",
             "groups",
         ]
@@ -110,7 +114,7 @@ def symmetries(subject: nn.Module | Architecture, example: Tensor | None = None)
     Example:
         >>> from wflib.architecture import mlp
         >>> print(symmetries(mlp([3, 5, 2])))
-        32 parameters: 5 permutable neurons (log of the group's order 5), 5 scalings, 0 dimensions between queries and keys; continuous symmetries make 15.62% redundant.
+        32 parameters: 5 permutable neurons (log of the group's order 5), 5 scalings, 0 dimensions between queries and keys; these make at least 15.62% redundant.
         <BLANKLINE>
         groups
           hidden1: 5; linear1.weight[0], linear1.bias[0], linear2.weight[1]

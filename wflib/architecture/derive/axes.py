@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wflib.architecture.derive.facts import Site
 from wflib.architecture.derive.groups import Membership
-from wflib.architecture.derive.ledger import Site
 
 __all__ = ["Axis", "Block", "find_axes", "in_order"]
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 
 from wflib.architecture.derive.axes import Axis, find_axes
-from wflib.architecture.derive.groups import Membership, NeuronGroup, find_groups
+from wflib.architecture.derive.groups import Membership, NeuronGroup, composite_parts, find_groups
 from wflib.architecture.derive.ledger import Ledger
 from wflib.architecture.derive.scalings import Scaling, find_scalings
 from wflib.architecture.derive.wires import NOBODY, ONE, Wires, mix
@@ -56,17 +57,14 @@ def derive(
         torch.no_grad(),
         torch._C._DisableFuncTorch(),
     ):  # within transforms of torch.func, tensors do not tell what they hold
-        return found_in(Ledger(dict(shapes)), inputs, shapes, operations)
+        return found_in(inputs, shapes, operations)
 
 
 def found_in(
-    ledger: Ledger,
-    inputs: tuple[int, ...],
-    shapes: tuple[tuple[str, tuple[int, ...]], ...],
-    operations: tuple[Operation, ...],
+    inputs: tuple[int, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], operations: tuple[Operation, ...]
 ) -> Derivation:
-    """What follows from the operations, entered into an empty ledger; arguments as in :func:`derive`."""
-    values = run_wires(ledger, inputs, operations)
+    """What follows from the operations; arguments as in :func:`derive`."""
+    ledger, values = run_wires(inputs, shapes, operations)
     output = ledger.current(values[operations[-1].output])
     scalings = find_scalings(ledger)
     members = find_groups(ledger)
@@ -82,18 +80,42 @@ def found_in(
     )
 
 
-def run_wires(ledger: Ledger, inputs: tuple[int, ...], operations: tuple[Operation, ...]) -> dict[str, Wires]:
-    """Every value of one example as neurons, labels and scales; what operations say of them is entered into the ledger."""
+def run_wires(
+    inputs: tuple[int, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], operations: tuple[Operation, ...]
+) -> tuple[Ledger, dict[str, Wires]]:
+    """Every value of one example as neurons, labels and scales, with what operations say of them.
+
+    Where several that one operation made become one neuron, entries of these have labels that tell which it is. That is
+    known at the end, so that all is done once more. Arguments as in :func:`derive`.
+    """
+    ledger = Ledger(dict(shapes))
+    values = enter(ledger, inputs, operations)
+    parts = composite_parts(ledger)
+    if parts is None:
+        return ledger, values
+    ledger = Ledger(dict(shapes), parts)
+    return ledger, enter(ledger, inputs, operations)
+
+
+def enter(ledger: Ledger, inputs: tuple[int, ...], operations: tuple[Operation, ...]) -> dict[str, Wires]:
+    """Run the operations, and enter what they say into a ledger."""
     # Inputs are nobody's, and every entry has a label of its own: nothing of theirs may be exchanged.
     start = torch.zeros(1, *inputs, dtype=torch.int64)
     label = mix(torch.arange(start.numel()), 0).view(start.shape)
     values = {"input": Wires(start + NOBODY, label, start + ONE)}
+    uses = Counter(name for operation in operations for name in operation.inputs)
     for operation in operations:
         ledger.begin(operation.output)
         found = [ledger.current(values[name]) for name in operation.inputs]
         if operation.kind in READERS:
             ledger.read_first.append((operation.inputs[0], found[0].neuron.unique()))
-        values[operation.output] = operation.wire(ledger, found)
+        first = len(ledger.neurons.names)
+        wires = operation.wire(ledger, found)
+        if ledger.parts is not None:
+            part = mix(wires.label, ledger.parts[wires.neuron])
+            wires = replace(wires, label=torch.where(wires.neuron >= first, part, wires.label))
+        # A parameter that several operations use is more than a factor of one of them.
+        values[operation.output] = wires if uses[operation.output] == 1 else replace(wires, parameter=None)
     output = ledger.current(values[operations[-1].output])
     ledger.fix(output.neuron)
     ledger.end(output.scale)

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wflib.architecture.derive.ledger import Ledger, Site
+from wflib.architecture.derive.facts import Site
+from wflib.architecture.derive.ledger import Ledger
 from wflib.architecture.derive.union import distinct_pairs
-from wflib.architecture.derive.wires import NOBODY, mix
+from wflib.architecture.derive.wires import NOBODY, mix, sequence_hash
 
-__all__ = ["Membership", "NeuronGroup", "find_groups", "unique_names"]
+__all__ = ["Membership", "NeuronGroup", "composite_parts", "find_groups", "unique_names"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Membership:
 def find_groups(ledger: Ledger) -> Membership:
     """All groups of neurons, in the order in which they appear in the network."""
     sites = merged_sites(ledger)
-    parts = parts_played(ledger)
+    parts = parts_played(ledger) if ledger.parts is None else ledger.parts
     sites = tuple(replace(site, roles=mix(site.roles, parts[site.neurons])) for site in sites)
     locked = torch.zeros(len(ledger.neurons.names), dtype=torch.bool)
     locked[NOBODY] = True
@@ -101,26 +102,52 @@ def one_axis(ledger: Ledger, site: Site) -> Site:
     if len(site.axes) < 2 or site.within:
         return site
     neurons = ledger.neurons.of(site.neurons)
-    counting = [axis for axis in site.axes if (neurons != neurons.narrow(axis, 0, 1)).any()]
+    counting = counting_axes(ledger, site)
     if len(counting) > 1:
         ledger.fix(neurons)
+    roles = torch.zeros_like(neurons) if ledger.parts is None else mix(ledger.parts[site.neurons])
     for axis in reversed([axis for axis in site.axes if axis not in counting[:1]]):
-        neurons = neurons.select(axis, 0)
+        neurons, roles = neurons.select(axis, 0), sequence_hash(roles, axis)
     if not counting:
         return Site(site.tensor, (), neurons.view(1), mix(torch.zeros(1, dtype=torch.int64)))
-    return Site(site.tensor, tuple(counting[:1]), neurons, torch.zeros_like(neurons))
+    return Site(site.tensor, tuple(counting[:1]), neurons, roles)
+
+
+def counting_axes(ledger: Ledger, site: Site) -> list[int]:
+    """The axes of a site along which neurons are several."""
+    neurons = ledger.neurons.of(site.neurons)
+    return [axis for axis in site.axes if (neurons != neurons.narrow(axis, 0, 1)).any()]
 
 
 def parts_played(ledger: Ledger) -> Tensor:
-    """A hash for every name that a neuron was born with: which operation made it, and what it was tied to on which side."""
+    """A hash for every name that a neuron was born with: which operation made it, and what it was tied to where."""
     starts = torch.tensor([start for _, start, _ in ledger.names])
     parts = mix(torch.searchsorted(starts, torch.arange(len(ledger.neurons.names)), right=True))
     for _ in range(4):
         met = torch.zeros_like(parts)
-        for key, (a, b) in enumerate(ledger.ties):
-            met.index_add_(0, a, mix(parts[b], key, 0))
-            met.index_add_(0, b, mix(parts[a], key, 1))
+        for key, ((a, b), where) in enumerate(ledger.ties):
+            met.index_add_(0, a, mix(parts[b], key, 0, where))
+            met.index_add_(0, b, mix(parts[a], key, 1, where))
         parts = mix(parts, met)
+    return parts
+
+
+def composite_parts(ledger: Ledger) -> Tensor | None:
+    """What :func:`parts_played` says, if an operation made several of what became one neuron; else None.
+
+    Entries of a parameter that are alike in one neuron, as at several positions, are told apart by their order.
+    """
+    merged_sites(ledger)
+    names, parts = ledger.neurons.names, parts_played(ledger)
+    starts = torch.tensor([start for _, start, _ in ledger.names])
+    makers = torch.searchsorted(starts, torch.arange(1, len(names)), right=True)
+    if (torch.stack([names[1:], makers]).unique(dim=1, return_counts=True)[1] == 1).all():
+        return None
+    soft = ledger.soft.nonzero().squeeze(1)
+    which, count = torch.stack([names[soft], parts[soft]]).unique(dim=1, return_inverse=True, return_counts=True)[1:]
+    order = which.argsort(stable=True)
+    rank = torch.arange(len(soft)) - (count.cumsum(0) - count)[which[order]]
+    parts[soft[order]] = mix(parts[soft[order]], rank)
     return parts
 
 

@@ -4,55 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from wflib.architecture.derive.union import Partition, distinct_pairs
+from wflib.architecture.derive.facts import Contraction, Entry, Site
+from wflib.architecture.derive.union import Partition, distinct_pairs, distinct_rows
 from wflib.architecture.derive.wires import NOBODY, ONE, ZERO, Wires, mix, sequence_hash
 
-__all__ = ["Contraction", "Entry", "Ledger", "Site"]
-
-
-@dataclass(frozen=True)
-class Site:
-    """Places of a tensor that belong to neurons: ``neurons`` and ``roles`` have the shape of the axes they span.
-
-    Without axes, places in an operation, whose neurons are alike only if it treats them alike. ``within`` says that which
-    neuron a place of the last axis belongs to depends on the first axis: columns of grouped convolutions.
-    """
-
-    tensor: str
-    axes: tuple[int, ...]
-    neurons: Tensor
-    roles: Tensor
-    within: bool = False
-
-
-@dataclass(frozen=True)
-class Entry:
-    """How a tensor follows scales s, by what one operation says: multiplied by s^power along some axes.
-
-    ``power`` is 1 for what writes values, -1 for what reads them, 0 for the sign of s alone, and 2 for a variance v, where
-    v + shift is multiplied by s².
-    """
-
-    operation: int
-    tensor: str
-    axes: tuple[int, ...]
-    scales: Tensor
-    power: int
-    shift: float = 0.0
-
-
-@dataclass(frozen=True)
-class Contraction:
-    """Products summed over neurons of two values, which admit every invertible matrix: (sets, members) each."""
-
-    operation: str
-    left: Tensor
-    right: Tensor
+__all__ = ["Ledger"]
 
 
 class Ledger:
@@ -62,16 +23,18 @@ class Ledger:
         shapes: Of every parameter tensor.
         operation: Name of the value that is being computed.
         number: Its place among the operations, part of every label it makes.
+        parts: A hash for every name that a neuron will be born with, where that is known: which part it plays in the neuron
+            that it becomes.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.shapes = shapes
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], parts: Tensor | None = None) -> None:
+        self.shapes, self.parts = shapes, parts
         self.operation, self.number = "input", 0
         self.neurons, self.scales = Partition(1), Partition(2)
         self.read_first: list[tuple[str, Tensor]] = []
         self.soft = torch.zeros(1, dtype=torch.bool)
         self.born: list[Tensor] = []
-        self.ties: list[Tensor] = []
+        self.ties: list[tuple[Tensor, Tensor]] = []
         self.names: list[tuple[str, int, int]] = [("input", 0, 0)]
         self.children: list[tuple[Tensor, Tensor]] = []
         self.fixed: list[Tensor] = []
@@ -89,7 +52,7 @@ class Ledger:
 
     def current(self, wires: Wires) -> Wires:
         """The same wires under the names that scales have by now; neurons keep the names they were born with."""
-        return Wires(wires.neuron, wires.label, self.scales.of(wires.scale))
+        return replace(wires, scale=self.scales.of(wires.scale))
 
     def new_neurons(self, count: int, soft: bool = False) -> Tensor:
         """Neurons that the operation at hand makes, alike until something tells them apart: (count,).
@@ -106,13 +69,14 @@ class Ledger:
         """Scales that nothing has restricted yet: (count,)."""
         return self.scales.grow(count)
 
-    def tie(self, a: Tensor, b: Tensor) -> None:
-        """The same neurons, entry by entry."""
-        a, b = (side.reshape(-1) for side in torch.broadcast_tensors(a, b))
+    def tie(self, a: Tensor, b: Tensor, places: Tensor | int = 0) -> None:
+        """The same neurons, entry by entry, at places that tell apart what becomes one."""
+        sides = torch.broadcast_tensors(a, b, torch.as_tensor(places))
+        a, b, where = (side.reshape(-1) for side in sides)
         both = (a != b) & (a != NOBODY) & (b != NOBODY)
         if both.any():
-            pairs = distinct_pairs(a[both], b[both])[0]
-            self.ties.append(pairs)
+            pairs, which = distinct_pairs(a[both], b[both])
+            self.ties.append((pairs, torch.zeros_like(pairs[0]).index_add_(0, which, mix(where[both]))))
             lost = self.neurons.unite(*pairs)
             hard = ~self.soft[lost]
             self.soft[self.neurons.of(lost[hard])] = False
@@ -123,6 +87,13 @@ class Ledger:
         both = (a != b) & (a != ZERO) & (b != ZERO)
         if both.any():
             self.scales.unite(a[both], b[both])
+
+    def common(self, scales: Tensor, axis: int) -> Tensor:
+        """The one scale of all entries along an axis, kept with size one, that are not zero; these follow any."""
+        found = torch.where(scales == ZERO, -1, scales).amax(axis, keepdim=True)
+        found = torch.where(found < 0, ZERO, found)
+        self.join(scales, found)
+        return self.scales.of(found)
 
     def end(self, scales: Tensor) -> None:
         """Nothing may rescale these entries."""
@@ -141,10 +112,13 @@ class Ledger:
     def child(self, neurons: Tensor, parents: Tensor, roles: Tensor | int = 0) -> None:
         """Neurons that move along with a parent, and among themselves within it."""
         sides = torch.broadcast_tensors(neurons, parents, torch.as_tensor(roles))
-        neurons, parents, roles = (side.reshape(-1) for side in sides)
-        known = (neurons != NOBODY) & (parents != NOBODY)
-        self.children.append((neurons[known], parents[known]))
-        self.sites.append(Site(self.operation, (), neurons, mix(roles, self.number)))
+        members, sets, places = (side.reshape(-1) for side in sides)
+        known = (members != NOBODY) & (sets != NOBODY)
+        self.children.append((members[known], sets[known]))
+        self.sites.append(Site(self.operation, (), members, mix(places, self.number)))
+        # Members that are nobody's, inputs and constants, do not move: they are part of what their parent is.
+        others = (members == NOBODY) & (sets != NOBODY)
+        self.sites.append(Site(self.operation, (), sets[others], mix(places[others], self.number, 1)))
 
     def fix(self, neurons: Tensor) -> None:
         """Neurons that cannot be exchanged."""
@@ -185,21 +159,33 @@ class Ledger:
         self.follows(tensor, axes, scales, 1)
         self.factors[tensor] = self.entries[-1]
 
-    def absorbs(self, scales: Tensor, others: Tensor) -> bool:
-        """Whether a product's scales can be those of a parameter, which is divided by the other value's scales, too."""
-        for tensor, entry in self.factors.items():
-            first, count = int(entry.scales.min()), entry.scales.numel()
-            inside = (scales >= first) & (scales < first + count)
-            alone = torch.bincount(self.scales.names)[first : first + count] == 1
-            if inside.all() and alone.all() and (others != ZERO).all():
-                places = (scales - first).reshape(-1)
-                table = torch.full((count,), ZERO).scatter_reduce_(0, places, others.reshape(-1), "amax", include_self=False)
-                self.join(others.reshape(-1), table[places])
-                table = table.view(entry.scales.shape)
-                self.entries.append(Entry(entry.operation, tensor, entry.axes, table, -1))
-                del self.factors[tensor]
-                return True
-        return False
+    def absorbs(self, factor: Wires, others: Tensor) -> bool:
+        """Whether a product's scales can be those of a parameter, which is divided by the other value's scales, too.
+
+        So it is where the product is all that the parameter is used for, as it is, and the other value's scales are others.
+        """
+        entry = self.factors.get(factor.parameter or "")
+        if entry is None or (others == ZERO).any():
+            return False
+        first, count = int(entry.scales.min()), entry.scales.numel()
+        places = (factor.scale - first).reshape(-1)
+        inside = (places >= 0) & (places < count)
+        alone = torch.bincount(self.scales.names)[first : first + count] == 1
+        if not inside.all() or not alone.all():
+            return False
+        table = torch.full((count,), ZERO).scatter_reduce_(0, places, others.reshape(-1), "amax", include_self=False)
+        self.join(others.reshape(-1), table[places])
+        self.entries.append(Entry(entry.operation, entry.tensor, entry.axes, table.view(entry.scales.shape), -1))
+        return True
+
+    def of_parameters(self, scales: Tensor) -> Tensor:
+        """Which scales are those of parameters that are used as values, and of nothing before them."""
+        starts = [int(entry.scales.min()) for entry in self.factors.values()]
+        ends = [int(entry.scales.max()) for entry in self.factors.values()]
+        found = torch.zeros_like(scales, dtype=torch.bool)
+        for first, last in zip(starts, ends, strict=True):
+            found |= (scales >= first) & (scales <= last)
+        return found
 
     def padded(self, tensor: str, axes: tuple[int, ...], part: Tensor, offset: int, value: int) -> Tensor:
         """A part of an axis, with a value before and after it."""
@@ -217,11 +203,9 @@ class Ledger:
             side.movedim(axis, -1).reshape(-1, side.shape[axis]) for side in (wires.neuron, wires.label, wires.scale)
         )
         owner = neuron.max(0).values
-        self.tie(neuron[(neuron != owner).any(1)], owner)
-        factor = torch.where(scale == ZERO, -1, scale).max(0).values
-        factor = torch.where(factor < 0, ZERO, factor)
-        self.join(scale[(scale != factor).any(1)], factor)
-        return owner, sequence_hash(label, 0), self.scales.of(factor)
+        others = (neuron != owner).any(1).nonzero()
+        self.tie(neuron[others[:, 0]], owner, others)
+        return owner, sequence_hash(label, 0), self.common(scale, 0).squeeze(0)
 
     def positions(self, shape: tuple[int, ...]) -> Tensor:
         """Fresh labels, one a position."""
@@ -230,27 +214,37 @@ class Ledger:
     def sets(self, wires: Wires, axes: tuple[int, ...]) -> Tensor:
         """Neurons of what is computed from all entries along some axes together, in the shape without these axes.
 
-        Entries of one neuron at several positions give the neuron itself. Several neurons make a set, with a new neuron as
-        parent of its members, which may be exchanged within it.
+        Entries of one neuron at several positions give the neuron itself, inputs and constants among them or not. Several
+        neurons make a set, with a new neuron as parent of its members, which may be exchanged within it.
         """
         kept = [axis for axis in range(wires.neuron.ndim) if axis not in axes]
         shape = [wires.neuron.shape[axis] for axis in kept]
         rows, labels = (side.permute(*kept, *axes).reshape(math.prod(shape), -1) for side in (wires.neuron, wires.label))
-        parents, rows = rows[:, 0].clone(), self.neurons.of(rows)
-        several = (rows != rows[:, :1]).any(1)
+        parents, rows = rows.max(1).values, self.neurons.of(rows)
+        several = ((rows != rows.max(1, keepdim=True).values) & (rows != NOBODY)).any(1)
         if several.any():
             members, which = distinct_rows(rows[several])
             new = self.new_neurons(len(members))
             parents[several] = new[which]
-            # A member's role: how its labels lie over the positions at which its set is seen.
-            roles = torch.zeros_like(members).index_add_(0, which, mix(labels[several]))
+            # A member's role: how its labels lie over the positions at which its set is seen, and what it meets there.
+            labels = mix(labels[several])
+            roles = torch.zeros_like(members).index_add_(0, which, mix(labels, labels.sum(1, keepdim=True)))
             self.child(members, new[:, None], roles)
         return parents.view(shape)
 
-    def combine(self, a: Wires, b: Wires) -> Tensor:
-        """Neurons of entries computed from two entries each. Neurons that meet each other only become one.
+    def together(self, wires: Wires, axes: tuple[int, ...]) -> Wires:
+        """Entries that are each computed from all along some axes, as labels then say; nobody's are the others' there."""
+        neuron, label = self.sets(wires, axes), mix(wires.label).sum(axes)
+        for axis in sorted(axes):
+            neuron, label = neuron.unsqueeze(axis), label.unsqueeze(axis)
+        neuron = torch.where(wires.neuron == NOBODY, neuron, wires.neuron)
+        return replace(wires, neuron=neuron, label=mix(wires.label, label, self.number))
 
-        A neuron that meets many, each of which meets it alone, becomes their parent: logits of a head and its values.
+    def combine(self, a: Wires, b: Wires, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Neurons and labels of entries computed from two entries each. Neurons that meet each other only become one.
+
+        A neuron that meets many, each of which meets it alone, becomes their parent: logits of a head and its values. Where
+        both meet many, neither can be exchanged, and the one that the entry is not counted to is part of its label.
         """
         born = [side.reshape(-1) for side in torch.broadcast_tensors(a.neuron, b.neuron)]
         first, second = (self.neurons.of(side) for side in born)
@@ -258,7 +252,7 @@ class Ledger:
         result = torch.where(first == NOBODY, born[1], born[0])
         meeting = (first != second) & (first != NOBODY) & (second != NOBODY)
         if not meeting.any():
-            return result.view(shape)
+            return result.view(shape), label
         (one, other), which = distinct_pairs(first[meeting], second[meeting])
         size = len(self.neurons.names)
         single = torch.bincount(one, minlength=size)[one] == 1, torch.bincount(other, minlength=size)[other] == 1
@@ -271,13 +265,7 @@ class Ledger:
         self.fix(torch.cat([one[neither], other[neither]]))
         kept = [side[meeting] for side in born]
         result[meeting] = torch.where((above | (same & soft[0]))[which], kept[1], kept[0])
-        self.tie(kept[0][same[which]], kept[1][same[which]])
-        return result.view(shape)
-
-
-def distinct_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows without repetition, and for every row which it is."""
-    if (rows == rows[:1]).all():
-        return rows[:1], torch.zeros(len(rows), dtype=torch.int64)
-    found: tuple[Tensor, Tensor] = rows.unique(dim=0, return_inverse=True)
-    return found
+        label = label.reshape(-1).clone()
+        self.tie(kept[0][same[which]], kept[1][same[which]], label[meeting][same[which]])
+        label[meeting] = torch.where(neither[which], mix(label[meeting], kept[1]), label[meeting])
+        return result.view(shape), label.view(shape)

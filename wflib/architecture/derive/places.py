@@ -52,8 +52,7 @@ def neuron_places(
         Group → where it lies. Groups that no value holds by themselves are missing: those of channels have members only.
     """
     with torch.no_grad(), torch._C._DisableFuncTorch():
-        ledger = Ledger(dict(shapes))
-        values = run_wires(ledger, inputs, operations)
+        ledger, values = run_wires(inputs, shapes, operations)
         members = find_groups(ledger)
         computed = depending_on_inputs(operations)
         read = group_values(members, ledger, operations[-1].output)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from wflib.architecture.derive.facts import Entry
 from wflib.architecture.derive.groups import unique_names
-from wflib.architecture.derive.ledger import Entry, Ledger
+from wflib.architecture.derive.ledger import Ledger
 from wflib.architecture.derive.wires import ONE, ZERO, mix
 
 __all__ = ["Factor", "Scaling", "find_scalings"]

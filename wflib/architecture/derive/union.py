@@ -7,7 +7,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-__all__ = ["Partition", "distinct_pairs"]
+__all__ = ["Partition", "distinct_pairs", "distinct_rows"]
 
 
 class Partition:
@@ -48,3 +48,11 @@ def distinct_pairs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Pairs of numbers below 2³¹ without repetition, (2, pairs), and for every given one which it is."""
     keys, which = ((a << 32) | b).unique(return_inverse=True)
     return torch.stack([keys >> 32, keys & 0xFFFFFFFF]), which
+
+
+def distinct_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows without repetition, and for every row which it is."""
+    if (rows == rows[:1]).all():
+        return rows[:1], torch.zeros(len(rows), dtype=torch.int64)
+    found: tuple[Tensor, Tensor] = rows.unique(dim=0, return_inverse=True)
+    return found

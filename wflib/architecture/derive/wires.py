@@ -9,7 +9,7 @@ split, shuffle channels, roll) move these integers as they move the numbers, and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,11 +28,15 @@ ZERO = 1
 
 @dataclass(frozen=True)
 class Wires:
-    """Neurons, labels and scales of a value of one example, int64 tensors of one shape (1, *shape)."""
+    """Neurons, labels and scales of a value of one example, int64 tensors of one shape (1, *shape).
+
+    ``parameter`` names the tensor that the value is, with nothing done to its entries but that they were moved.
+    """
 
     neuron: Tensor
     label: Tensor
     scale: Tensor
+    parameter: str | None = None
 
     def move(self, function: Callable[[Tensor], Tensor]) -> Wires:
         """The same movement of data on all three."""
@@ -40,7 +44,7 @@ class Wires:
 
     def relabel(self, *keys: int | Tensor) -> Wires:
         """Entries that an operation has changed one by one: other labels, the same neurons."""
-        return replace(self, label=mix(self.label, *keys))
+        return Wires(self.neuron, mix(self.label, *keys), self.scale)
 
 
 def mix(first: int | Tensor, *others: int | Tensor) -> Tensor:

@@ -114,4 +114,5 @@ class Rearrangement(Operation):
             moved([wires.neuron for wires in inputs]),
             moved([wires.label for wires in inputs]),
             moved([wires.scale for wires in inputs]),
+            inputs[0].parameter if len(inputs) == 1 else None,
         )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wflib.architecture.derive.ledger import Contraction, Ledger
+from wflib.architecture.derive.facts import Contraction
+from wflib.architecture.derive.ledger import Ledger
 from wflib.architecture.derive.wires import NOBODY, ONE, Wires, mix, sequence_hash
 from wflib.architecture.operations.base import Operation
 from wflib.architecture.operations.pairs import aligned, product_scale
@@ -19,9 +20,9 @@ __all__ = ["AlongAxis", "MatrixProduct", "Reduce"]
 
 
 def one_neuron(ledger: Ledger, wires: Wires, axis: int) -> bool:
-    """Whether an axis holds positions of the same neurons, rather than neurons."""
+    """Whether an axis holds positions of the same neurons, with nobody's entries among them, rather than neurons."""
     neurons = ledger.neurons.of(wires.neuron)
-    return bool((neurons == neurons.narrow(axis, 0, 1)).all())
+    return bool(((neurons == neurons.amax(axis, keepdim=True)) | (neurons == NOBODY)).all())
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ class MatrixProduct(Operation):
         a, b = inputs
         label = mix(sequence_hash(a.label, -1).unsqueeze(-1), sequence_hash(b.label, -2).unsqueeze(-2), ledger.number)
         if one_neuron(ledger, a, -1) and one_neuron(ledger, b, -2):
-            ledger.join(a.scale, a.scale[..., :1])
-            ledger.join(b.scale, b.scale[..., :1, :])
-            sides = a.move(lambda side: side[..., :1]), b.move(lambda side: side[..., :1, :])
-            a, b = (ledger.current(side) for side in sides)
-            return Wires(ledger.combine(a, b), label, product_scale(ledger, a.scale, b.scale))
+            scales = ledger.common(a.scale, -1), ledger.common(b.scale, -2)
+            sides = a.neuron.amax(-1, keepdim=True), b.neuron.amax(-2, keepdim=True)
+            # Which labels they have is part of the product's label already.
+            a, b = (ledger.current(Wires(*side)) for side in zip(sides, sides, scales, strict=True))
+            return Wires(*ledger.combine(a, b, label), product_scale(ledger, a, b))
         if one_neuron(ledger, a, -1) or one_neuron(ledger, b, -2):
             for side in inputs:
                 ledger.fix(side.neuron)
@@ -51,13 +52,14 @@ class MatrixProduct(Operation):
             return Wires(torch.full_like(label, NOBODY), ledger.positions(label.shape), torch.full_like(label, ONE))
         left, right = a.neuron.max(-2).values, b.neuron.max(-1).values
         free = ledger.unrestricted(a.scale) and ledger.unrestricted(b.scale)
-        ledger.tie(a.neuron, left.unsqueeze(-2))
-        ledger.tie(b.neuron, right.unsqueeze(-1))
+        ledger.tie(a.neuron, left.unsqueeze(-2), torch.arange(a.neuron.shape[-2]).unsqueeze(-1))
+        ledger.tie(b.neuron, right.unsqueeze(-1), torch.arange(b.neuron.shape[-1]))
         ledger.tie(left, right)
         for side in inputs:
             ledger.end(side.scale)
         roles = mix(sequence_hash(a.label, -2), sequence_hash(b.label, -1))
-        members = left.expand(roles.shape)
+        # Inputs and constants meet neurons, which then are no others' equals.
+        members = torch.where(left == NOBODY, right, left).expand(roles.shape)
         if free:
             ledger.contractions.append(Contraction(ledger.operation, left, right))
         parents = ledger.sets(Wires(members, roles, members), (members.ndim - 1,))
@@ -88,8 +90,7 @@ class Reduce(Operation):
         (x,) = inputs
         neuron, label, scale = ledger.sets(x, self.axes), mix(x.label).sum(self.axes), x.scale
         for axis in self.axes:
-            ledger.join(scale, scale.amax(axis, keepdim=True))
-            scale = scale.amax(axis, keepdim=True)
+            scale = ledger.common(scale, axis)
         if self.keep:
             neuron, label = (side.view(scale.shape) for side in (neuron, label))
         return Wires(neuron, mix(label, ledger.number), scale.view(label.shape))
@@ -116,6 +117,5 @@ class AlongAxis(Operation):
     def wire(self, ledger: Ledger, inputs: Sequence[Wires]) -> Wires:
         """Neurons along the axis are a set; none may be rescaled."""
         (x,) = inputs
-        ledger.sets(x, (self.axis,))
         ledger.end(x.scale)
-        return Wires(x.neuron, mix(x.label, ledger.number), torch.full_like(x.scale, ONE))
+        return replace(ledger.together(x, (self.axis % x.neuron.ndim,)), scale=torch.full_like(x.scale, ONE))

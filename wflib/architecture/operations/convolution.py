@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wflib.architecture.derive.ledger import Ledger
-from wflib.architecture.derive.wires import Wires, mix
+from wflib.architecture.derive.wires import NOBODY, Wires, mix
 from wflib.architecture.operations.base import Operation, is_shared
 from wflib.architecture.operations.patches import patch_convolution, positions
 
@@ -73,17 +73,18 @@ class Convolution(Operation):
         neurons, roles, scales = ledger.read(x, 1)
         outputs, members, *kernel = ledger.shapes[self.weight]
         places = positions(x.neuron.shape[2:], kernel, self.stride, self.padding, self.dilation)
-        label = ledger.positions(places)
+        label, depthwise = ledger.positions(places), self.groups > 1 and members == 1 and outputs == self.groups
         if self.groups == 1:
             new = ledger.new_neurons(outputs)
             ledger.owns(self.weight, (1,), neurons, roles)
             ledger.follows(self.weight, (1,), scales, -1)
-        elif members == 1 and outputs == self.groups:
+        elif depthwise:
             new, label = neurons, mix(label, roles.view(1, -1, *(1 for _ in places)))
             ledger.follows(self.weight, (0,), scales, -1)
-            if (new == 0).any():  # the network's own inputs
-                new = torch.where(new == 0, ledger.new_neurons(outputs), new)
-                ledger.fix(new)
+            own = neurons == NOBODY  # the network's own inputs
+            if own.any():
+                new = torch.where(own, ledger.new_neurons(outputs), neurons)
+                ledger.fix(new[own])
         else:
             new, parents = ledger.new_neurons(outputs), ledger.new_neurons(self.groups)
             table = neurons.view(self.groups, 1, members).expand(-1, outputs // self.groups, -1).reshape(outputs, members)
@@ -93,7 +94,7 @@ class Convolution(Operation):
             ledger.follows(self.weight, (0, 1), same_table(scales, table, self.groups), -1)
         written = ledger.new_scales(outputs)
         for tensor in self.tensors:
-            ledger.owns(tensor, (0,), new, roles if new is neurons else 0)
+            ledger.owns(tensor, (0,), new, roles if depthwise else 0)
             ledger.follows(tensor, (0,), written, 1)
         shape = (1, outputs, *places)
         new, written = (side.view(1, -1, *(1 for _ in places)).expand(shape) for side in (new, written))

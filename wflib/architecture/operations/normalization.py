@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wflib.architecture.derive.ledger import Ledger
-from wflib.architecture.derive.wires import ONE, Wires, mix
+from wflib.architecture.derive.wires import NOBODY, ONE, Wires, mix
 from wflib.architecture.operations.base import Operation
 
 __all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm"]
@@ -39,7 +38,7 @@ class Affine(Operation):
         return x if self.bias is None else x + along(weights[self.bias], axis, x.ndim)
 
     def after(self, ledger: Ledger, x: Wires, axis: int, neurons: Tensor, roles: Tensor) -> Wires:
-        """The norm's output, whose scales start at γ and β."""
+        """The norm's output, whose scales start at γ and β; nobody's entries have those of their place."""
         for tensor in (self.weight, self.bias):
             ledger.owns(tensor, (0,), neurons, roles)
         scales = torch.full_like(neurons, ONE)
@@ -49,8 +48,9 @@ class Affine(Operation):
                 ledger.follows(tensor, (0,), scales, 1)
         shape = [1] * x.neuron.ndim
         shape[axis] = -1
-        neuron, scale = (side.view(shape).expand(x.neuron.shape) for side in (neurons, scales))
-        return Wires(neuron, mix(x.label, ledger.number), scale)
+        place = torch.where(neurons == NOBODY, torch.arange(len(neurons)), -1)
+        neuron, scale, place = (side.view(shape).expand(x.neuron.shape) for side in (neurons, scales, place))
+        return Wires(neuron, mix(x.label, place, ledger.number), scale)
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ class FeatureNorm(Affine):
         neurons, roles, scales = ledger.read(x, -1)
         ledger.end(scales)
         ledger.sets(Wires(neurons, roles, scales), (0,))
+        x = replace(x, label=mix(x.label, mix(x.label).sum(-1, keepdim=True)))
         return self.after(ledger, x, x.neuron.ndim - 1, neurons, roles)
 
 
@@ -177,6 +178,10 @@ class GroupNorm(Affine):
         (x,) = inputs
         neurons, roles, scales = ledger.read(x, 1)
         ledger.end(scales)
-        members = math.prod(neurons.shape) // self.groups
-        ledger.sets(Wires(*(side.view(self.groups, members) for side in (neurons, roles, scales))), (1,))
-        return self.after(ledger, x, 1, neurons, roles)
+        members = len(neurons) // self.groups
+        found = ledger.together(Wires(neurons, roles, scales).move(lambda side: side.view(self.groups, members)), (1,))
+        # Inputs and constants of a group depend on its neurons, each by its place there.
+        place = torch.where(neurons == NOBODY, torch.arange(len(neurons)) % members, -1)
+        neurons, roles = found.neuron.reshape(-1), mix(found.label.reshape(-1), place)
+        label = mix(x.label, roles.view(1, -1, *(1 for _ in x.neuron.shape[2:])))
+        return self.after(ledger, replace(x, label=label), 1, neurons, roles)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -22,19 +22,24 @@ def aligned(inputs: Sequence[Tensor]) -> list[Tensor]:
     return [value.view(value.shape[0], *(1 for _ in range(ndim - value.ndim)), *value.shape[1:]) for value in inputs]
 
 
-def product_scale(ledger: Ledger, a: Tensor, b: Tensor) -> Tensor:
+def product_scale(ledger: Ledger, a: Wires, b: Wires) -> Tensor:
     """Scales of a product: the one factor's where the other has none.
 
-    Where both have, a parameter's (layer scale) makes up for the other's; else the second factor's are given up.
+    Where both have, a parameter's (layer scale) makes up for the other's, if that is all it is there for; else one factor's
+    are given up: a parameter's where the other's are a neuron's, the second's where they are alike.
     """
-    a, b = torch.broadcast_tensors(a, b)
-    both = (a > ZERO) & (b > ZERO)
+    first: Tensor
+    second: Tensor
+    first, second = torch.broadcast_tensors(a.scale, b.scale)
+    both = (first > ZERO) & (second > ZERO)
     if both.any():
-        for own, other in ((a, b), (b, a)):
-            if ledger.absorbs(own, other):
+        for factor, own, other in ((a, first, second), (b, second, first)):
+            if ledger.absorbs(replace(factor, scale=own), other):
                 return own
-    ledger.end(b[both])
-    return torch.where((a == ZERO) | (b == ZERO), ZERO, torch.where(a == ONE, b, a))
+    given = both & ledger.of_parameters(first) & ~ledger.of_parameters(second)
+    ledger.end(torch.where(given, first, second)[both])
+    kept = torch.where(given | (first == ONE), second, first)
+    return torch.where((first == ZERO) | (second == ZERO), ZERO, kept)
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,9 @@ class Add(Operation):
     def wire(self, ledger: Ledger, inputs: Sequence[Wires]) -> Wires:
         """One neuron and one scale for both."""
         a, b = inputs
-        neuron = ledger.combine(a, b)
+        neuron, label = ledger.combine(a, b, mix(a.label, b.label, ledger.number))
         ledger.join(a.scale, b.scale)
-        scale = torch.where(a.scale == ZERO, b.scale, a.scale)
-        return Wires(neuron, mix(a.label, b.label, ledger.number), scale)
+        return Wires(neuron, label, torch.where(a.scale == ZERO, b.scale, a.scale))
 
 
 @dataclass(frozen=True)
@@ -71,5 +75,5 @@ class Multiply(Operation):
     def wire(self, ledger: Ledger, inputs: Sequence[Wires]) -> Wires:
         """One neuron for both, whose scales multiply."""
         a, b = inputs
-        neuron = ledger.combine(a, b)
-        return Wires(neuron, mix(a.label, b.label, ledger.number), product_scale(ledger, a.scale, b.scale))
+        neuron, label = ledger.combine(a, b, mix(a.label, b.label, ledger.number))
+        return Wires(neuron, label, product_scale(ledger, a, b))

@@ -39,7 +39,7 @@ class Parameter(Operation):
         neuron, scale = ledger.new_neurons(count, soft=True).view(shape), ledger.new_scales(count).view(shape)
         ledger.owns(self.tensor, axes, neuron)
         ledger.factor(self.tensor, scale)
-        return Wires(neuron, mix(torch.zeros_like(neuron), ledger.number), scale)
+        return Wires(neuron, mix(torch.zeros_like(neuron), ledger.number), scale, self.tensor)
 
 
 @dataclass(frozen=True)
