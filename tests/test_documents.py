@@ -216,3 +216,16 @@ def test_the_page_of_settings_is_that_of_the_code_and_says_what_each_means():
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
     assert len(rows) > 90
     assert all(len(row) >= 3 and row[2].strip(" |") for row in rows)
+
+
+RUNS = {"WDBC": "reports", "MNIST": "reports/runs/mnist-normalized", "digits": "reports/runs/digits-cnn"}
+
+
+def test_numbers_of_the_readme_are_those_of_committed_runs():
+    rows = [line.split("|") for line in (ROOT / "README.md").read_text().splitlines() if " ± " in line and "|" in line]
+    told = {row[1].split(",")[0].strip(): [cell.strip() for cell in row[2:4]] for row in rows}
+    assert told.keys() == RUNS.keys()
+    for task, folder in RUNS.items():
+        details = json.loads((ROOT / folder / "details.json").read_text())
+        sets = (details["samples"], details["held-out"])
+        assert told[task] == [f"{one['accuracy_mean']:.3f} ± {one['accuracy_std']:.3f}" for one in sets]
