@@ -26,7 +26,6 @@ from stages.common import (
 from wflib.config import Settings, clear_errors, load_settings
 from wflib.device import resolve_device
 from wflib.distributed import process_group, rank, world_size
-from wflib.manifold import require_connected
 from wflib.networks import network_losses
 from wflib.storage import KeptParts, save_table
 from wflib.tasks import Dataset, load_dataset
@@ -104,13 +103,11 @@ def trained(settings: Settings, dataset: Dataset, parts: KeptParts) -> Zoo:
     """A zoo of networks trained here.
 
     Raises:
-        ValueError: The task has no examples to train on, or the flow that is asked for cannot run between such networks.
+        ValueError: The task has no examples to train on.
     """
     if not dataset.has_examples and settings.zoo.sampler != "gaussian":
         raise ValueError("task: none has no examples to train on; name a file or folder of networks in zoo.source.")
     architecture = network_for(settings.zoo, dataset)
-    if settings.flow.geometry != "euclidean":
-        require_connected(architecture.canonical_form(settings.canonicalize.norm))
     dataset, device = dataset.for_networks(architecture, "train-zoo"), resolve_device(settings.zoo.device)
     with progress_bar(settings.zoo.epochs, f"train {settings.zoo.networks} networks", "epoch") as bar:
 
