@@ -238,6 +238,40 @@ def test_a_pattern_of_steps_alone_leaves_each_file_a_run(tmp_path):
         read(tmp_path / "zoo", activation="relu", pattern=r"epoch_(?P<step>\d+)")
 
 
+STEPS = {
+    "run_{0}/model_{1}.pt": (r"model_(?P<step>\d+)", r"(?P<run>.+)model_(?P<step>\d+)"),
+    "seed{0}_{1}.pt": (r"_(?P<step>\d+)", r"(?P<run>.+)_(?P<step>\d+)"),
+    "seed{0}.{1}.pt": (r"(?P<step>\d+)\.pt", r"(?P<run>.+\D)(?P<step>\d+)\.pt"),
+    "{1}_of_{0}.pt": (r"(?P<step>\d+)_of", r"(?P<step>\d+)_of[-_/]?(?P<run>.+)\.\w+$"),
+    "net{0}_{1}_0.9{1}.pt": (r"_(?P<step>\d+)_(?P<test_accuracy>\d\.\d+)", r"(?P<run>.+)_(?P<step>\d+)_(?P<test_acc"),
+    "w{0}/at{1}.pt": (r"(?i)AT(?P<step>\d+)", "(?P<run>…)…(?P<step>"),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_without_runs_are_told_whatever_the_words(name, tmp_path):
+    for run in range(3):
+        for step in (10, 20):
+            path = tmp_path / "zoo" / name.format(run, step)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(foreign.seeded(foreign.mnist_perceptron, 100 * run + step).state_dict(), path)
+    asked, pattern = STEPS[name]
+    with pytest.warns(UserWarning, match="6 files, each a run of its own, look like snapshots of 3 ") as caught:
+        assert read(tmp_path / "zoo", activation="relu", pattern=asked).table["run"].nunique() == 6
+    assert f"pattern=r'{pattern}" in str(caught[0].message)
+    if "…" not in pattern:
+        told = str(caught[0].message).partition("pattern=r'")[2].partition("'), or")[0]
+        assert read(tmp_path / "zoo", activation="relu", pattern=told).trajectory.tolist() == [0, 0, 1, 1, 2, 2]
+    assert len(read(tmp_path / "zoo", activation="relu", pattern=asked, trajectories="each")) == 6
+
+
+@pytest.mark.parametrize("name", ["seed{}/model_10.pt", "seed{}/model_1{}.pt", "net{}_10_0.9{}.pt"])
+def test_steps_of_runs_of_one_network_are_no_doubt(name, tmp_path):
+    foreign.state_dicts(tmp_path / "zoo", name=name.replace("{}", "{0}"), count=3)
+    found = read(tmp_path / "zoo", activation="relu", pattern=r"_(?P<step>\d+)")  # a warning would be an error
+    assert found.table["run"].nunique() == 3
+
+
 @pytest.mark.parametrize("name", ["network_{}.pt", "seed{}/model.pt", "seed{}/epoch_10.pt", "lr0.{}/step_5.pt", "deep{}.pt"])
 def test_networks_that_are_numbered_are_runs(name, tmp_path):
     foreign.state_dicts(tmp_path / "zoo", name=name, count=3)

@@ -18,7 +18,7 @@ from torch import Tensor
 from wflib.architecture import Architecture
 from wflib.storage import ArtifactError, RowFile, header_text, read_header
 from wflib.symmetry import permute
-from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source
+from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, run_and_step
 from wflib.zoo.stored import INDEX, StoredZoo, stored_file, stored_folder
 from wflib.zoo.stored_networks import StoredNetworks
 
@@ -53,12 +53,13 @@ class Own(Source):
             return False
 
     def contents(self, request: Request) -> Contents:
-        """One row a network, with trajectory, step and held-out label of a zoo."""
+        """One row a network, with trajectory, step and held-out label of a zoo, or what its name says, ``run@step``."""
         found, metadata = self.opened(request.path)
         facts: dict[str, Any] = {key: metadata[key] for key in ("task", "provenance") if key in metadata}
         if isinstance(found, RowFile):
             names = metadata.get("names") or [str(place) for place in range(found.rows)]
-            return Contents(table(names, [0] * found.rows, range(found.rows)), facts)
+            named, steps = zip(*map(run_and_step, names), strict=True) if names else ((), ())
+            return Contents(table(named, steps, range(found.rows)), facts)
         runs = [str(run) for run in found.trajectory.tolist()]
         rows = table(runs, found.step.tolist(), range(len(found)))
         rows["held_out"] = found.held_out.tolist()

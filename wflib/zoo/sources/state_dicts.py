@@ -2,14 +2,14 @@
 
 What the networks are comes from a class (``zoo.read.module``), or for perceptrons from shapes and an asked-for activation.
 ``zoo.read.pattern`` says where runs, steps and figures of merit stand in paths; without one each file is a run of its own,
-with a warning where names look like snapshots of fewer runs.
+but for names as ``run@step``, with a warning where names look like snapshots of fewer runs.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,7 @@ from torch import Tensor
 from wflib.architecture import Architecture
 from wflib.networks.names import listed, natural_order
 from wflib.networks.reading import SUFFIXES, network_files
-from wflib.zoo.sources.base import LABELS, BrokenFileError, Contents, Request, Source, require
+from wflib.zoo.sources.base import LABELS, BrokenFileError, Contents, Request, Source, require, run_and_step
 from wflib.zoo.sources.files import is_shard_index, shard_files, stacked_files
 from wflib.zoo.sources.shapes import perceptron
 
@@ -32,6 +32,8 @@ SNAPSHOT = re.compile(
 )
 """A number by which snapshots of one run differ."""
 FIGURE = re.compile(r"(acc(?:uracy)?|loss)([-_=]?)\d+\.\d+", re.IGNORECASE)
+OWN_WORDS = r"(?P<run>…)…(?P<step>\d+)"
+"""What to say where no pattern is found that would do."""
 PREPROCESSED = (
     "Collections that others have preprocessed pickle classes of their own: give the raw folder of checkpoints behind it."
 )
@@ -67,7 +69,8 @@ class StateDicts(Source):
         rows = labels(root, names, files, request.config.pattern)
         found = Contents(rows)
         if request.config.trajectories != "each":
-            found.doubts += doubts([str(run) for run in rows["run"]], names)
+            pattern, runs = request.config.pattern, [str(run) for run in rows["run"]]
+            found.doubts += (doubts_of_steps(pattern, names) if pattern else []) or doubts(runs, names)
         found.leave_out("files that are no networks", (name for name in left_out if root / name not in indices))
         return found
 
@@ -115,7 +118,8 @@ def labels(root: Path, names: Sequence[str], files: Sequence[Path], pattern: str
     for name, file in zip(names, files, strict=True):
         plain = re.sub(r"\.(safetensors|bin)\.index\.json$", "", name)
         plain = plain if plain != name else Path(name).with_suffix("").as_posix()
-        row = {"run": plain, "step": 0, "initial": False, "place": file}
+        own, taken = run_and_step(plain) if given is None else (plain, 0)
+        row = {"run": own, "step": taken, "initial": False, "place": file}
         fine_tuned = FINE_TUNED.fullmatch(Path(plain).name) if given is None else None
         match = fine_tuned if given is None else given.search(name)
         if match is None and given is not None:
@@ -142,10 +146,35 @@ def doubts(runs: Sequence[str], paths: Sequence[str]) -> list[str]:
             whole, steps = SNAPSHOT.sub("#", FIGURE.sub("", run)), str(SNAPSHOT.findall(run))
             alike.setdefault(whole, {}).setdefault(steps, path)
     several = [list(found.values()) for found in alike.values() if len(found) > 1]
-    if not several:
-        return []
+    return doubt(several, naming) if several else []
+
+
+def doubts_of_steps(pattern: str, paths: Sequence[str]) -> list[str]:
+    """What to say where a pattern tells steps, no runs, and files differ in steps and figures alone, whatever the words."""
+    alike: dict[str, dict[str, str]] = {}
+    for path in paths:
+        match = re.search(pattern, path)
+        told = {} if match is None else {group: text for group, text in match.groupdict().items() if text}
+        if match is None or "step" not in told or "run" in told:
+            continue
+        figures = [match.span(group) for group, text in told.items() if group != "seed" and isinstance(number(text), float)]
+        rest = path
+        for start, end in sorted(figures, reverse=True):
+            rest = f"{rest[:start]}#{rest[end:]}"
+        alike.setdefault(FIGURE.sub("", rest), {}).setdefault(told["step"], path)
+
+    def with_runs(files: Sequence[str], count: int) -> str:
+        asked = (rf"(?P<run>.+){pattern}", rf"(?P<run>.+\D){pattern}", rf"{pattern}[-_/]?(?P<run>.+)\.\w+$")
+        return next((longer for longer in asked if tells_apart(longer, files, count)), OWN_WORDS)
+
+    several = [list(found.values()) for found in alike.values() if len(found) > 1]
+    return doubt(several, with_runs) if several else []
+
+
+def doubt(several: Sequence[Sequence[str]], remedy: Callable[[Sequence[str], int], str]) -> list[str]:
+    """The sentence about files that look like snapshots of one run each, with a pattern that takes them so."""
     files = [path for paths in several for path in paths]
-    pattern = naming(files, len(several))
+    pattern = remedy(files, len(several))
     return [
         f"{len(files)} files, each a run of its own, look like snapshots of {len(several)} ({listed(files, 3)}): flows "
         f"would learn from snapshots of runs that are held out. Say zoo.read.pattern (pattern=r'{pattern}'), "
@@ -163,10 +192,18 @@ def naming(paths: Sequence[str], runs: int) -> str:
             rf"(?P<run>{found['word']}){number}",
             rf"{found['word']}{number}[-_/]?(?P<run>.+)\.\w+$",
         ):
-            told = [(match["run"], match["step"]) for path in paths if (match := re.search(pattern, path))]
-            if len(set(told)) == len(paths) and len({run for run, _ in told}) == runs:
+            if tells_apart(pattern, paths, runs):
                 return pattern
-    return r"(?P<run>…)…(?P<step>\d+)"
+    return OWN_WORDS
+
+
+def tells_apart(pattern: str, paths: Sequence[str], runs: int) -> bool:
+    """Whether by a pattern paths are snapshots of so many runs."""
+    try:
+        told = [(match["run"], match["step"]) for path in paths if (match := re.search(pattern, path))]
+    except re.error:  # somebody's pattern, which need not be a part of another
+        return False
+    return len(set(told)) == len(paths) and len({run for run, _ in told}) == runs
 
 
 def number(text: str) -> float | str:
