@@ -191,7 +191,7 @@ def test_a_source_and_a_format_may_be_named_on_the_command_line(project):
 
 
 def test_what_was_left_out_is_said(project):
-    foreign.inr(project / "theirs")
+    foreign.inr(project / "theirs", nfn=True)
     (project / "theirs/broken.pth").write_bytes(b"PK")
     settings(zoo={"read": {"skip_broken": True}})
     run_all("fetch_data")
@@ -229,7 +229,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("task", "zoo", "sections", "stage", "sentence"), REFUSED)
 def test_what_does_not_go_together_is_refused(project, task, zoo, sections, stage, sentence):
-    foreign.inr(project / "theirs")
+    foreign.inr(project / "theirs", nfn=True)
     settings()
     run_all("fetch_data", "train_zoo", "align")
     if task != "none":

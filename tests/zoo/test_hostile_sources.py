@@ -462,7 +462,7 @@ CASES = {
     "a folder of images of unknown size": Dirt(
         lambda p: foreign.small_cnn_zoo(p) and p, r"cifar10.*zoo.read.inputs", {}
     ),
-    "representations of two makers": Dirt(two_makers, r"is of dwsnets, others here of nfn.*read them apart", {}),
+    "representations of two makers": Dirt(two_makers, r"is of dwsnets, others here of nfn.*read them", {}, format="inr"),
     "perceptrons in a zoo of convolutions": Dirt(
         lambda p: foreign.modelzoo(p, small) and p, r"no network of the format modelzoo follows.*zoo.read.module", {}
     ),

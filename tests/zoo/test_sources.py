@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from tests.zoo import foreign
+from wflib.config import ReadConfig
 from wflib.zoo import FORMATS, Collection, inspect, load_zoo, read, save_zoo
 
 pytest.importorskip("lmdb", reason="the extra wflib[gpt] is not installed")
@@ -68,7 +70,7 @@ CASES = {
         partial(foreign.state_dicts, make=foreign.cnn_small), (1, 28, 28), "state-dicts", 2464, 6, 6,
         {"module": foreign.cnn_small, "inputs": (1, 28, 28)},
     ),
-    "DWSNets": Case(foreign.inr, (2,), "inr", 1185, 6, 6, figures=("label",)),
+    "DWSNets": Case(foreign.inr, (2,), "inr", 1185, 6, 6, {"format": "inr"}, figures=("label",)),
     "NFN": Case(partial(foreign.inr, nfn=True, outputs=3), (2,), "inr", 1251, 6, 6, figures=("label",)),
     "wild park": Case(foreign.wild_park, (3, 32, 32), "wild-park", 1974, 4, 8, figures=("test_accuracy",)),
     "HDF5 (inputs, outputs)": Case(
@@ -108,6 +110,43 @@ def test_what_is_read_computes_what_its_authors_networks_do(name, tmp_path):
         assert torch.equal(zoo.initial.flat, found.networks[first].flat)
     save_zoo(tmp_path / "zoo.safetensors", zoo)
     assert load_zoo(tmp_path / "zoo.safetensors", "trained").metadata["provenance"]["format"] == case.format
+
+
+class Plain(nn.Module):
+    """A perceptron of two inputs whose names are DWSNets' or NFN's, too."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        setattr(self, name, nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return getattr(self, self.name)(x)
+
+
+@pytest.mark.parametrize("name", ["seq", "net"])
+def test_perceptrons_of_few_inputs_are_no_signals_unless_that_is_said(name, tmp_path):
+    made = foreign.state_dicts(tmp_path / "zoo", lambda: Plain(name), 4)
+    hint = r"perceptron's \(or a signal's representation by sines: zoo\.format: inr\), .* zoo\.read\.activation"
+    with pytest.raises(ValueError, match=hint):
+        read(tmp_path / "zoo")
+    assert re.search(hint, str(inspect(tmp_path / "zoo")))
+    found = read(tmp_path / "zoo", activation="relu")
+    assert found.provenance["format"] == "state-dicts"
+    assert difference(found, made, (2,)) < 1e-9
+    others = read(tmp_path / "zoo", "inr")
+    assert difference(others, dict(zip(others.networks.names, made.values(), strict=True)), (2,)) > 1e-2  # the control
+    with pytest.raises(ValueError, match=r"asks for networks of relu, but zoo\.format: inr means networks of sines"):
+        read(tmp_path / "zoo", "inr", activation="relu")
+
+
+def test_an_activation_is_not_passed_over_where_names_are_of_signals(tmp_path):
+    made = foreign.inr(tmp_path / "zoo", nfn=True)
+    assert difference(read(tmp_path / "zoo"), made, (2,)) < 1e-9
+    found = read(tmp_path / "zoo", activation="tanh")
+    assert found.provenance["format"] == "state-dicts"
+    assert {o.function for o in found.networks.architecture.operations if hasattr(o, "function")} == {"tanh"}
+    assert "tanh" in str(inspect(tmp_path / "zoo", config=ReadConfig(activation="tanh")))
 
 
 def test_every_format_has_a_case():

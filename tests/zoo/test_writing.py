@@ -86,7 +86,7 @@ MAKERS: dict[str, tuple[Callable[[Path], dict[str, nn.Module]], str, dict]] = {
     "gpt": (foreign.gpt, "theirs", {}),
     "small-cnn-zoo": (foreign.small_cnn_zoo, "cifar10", {}),
     "wild-park": (foreign.wild_park, "theirs", {}),
-    "inr": (foreign.inr, "theirs", {}),
+    "inr": (foreign.inr, "theirs", {"format": "inr"}),
     "state-dicts": (foreign.state_dicts, "theirs", {"activation": "relu"}),
     "hdf5": (partial(foreign.hdf5, turned=True), "theirs.h5", FLAT),
 }

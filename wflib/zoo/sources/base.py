@@ -116,11 +116,13 @@ class Source(ABC):
         name: As ``zoo.format`` says it.
         what: A line for people.
         chunk: Networks that :meth:`load` takes at once; one for files, which may be broken each for itself.
+        one_activation: Whether its networks are of an activation of their own, so that what one is asked for is not of it.
     """
 
     name: ClassVar[str]
     what: ClassVar[str]
     chunk: ClassVar[int] = 1
+    one_activation: ClassVar[bool] = False
 
     @abstractmethod
     def recognizes(self, path: Path) -> bool:

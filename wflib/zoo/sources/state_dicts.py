@@ -20,6 +20,7 @@ from wflib.networks.names import listed, natural_order
 from wflib.networks.reading import SUFFIXES, network_files
 from wflib.zoo.sources.base import LABELS, BrokenFileError, Contents, Request, Source, require, run_and_step
 from wflib.zoo.sources.files import is_shard_index, shard_files, stacked_files
+from wflib.zoo.sources.inr import may_be_signal
 from wflib.zoo.sources.shapes import perceptron
 
 __all__ = ["StateDicts"]
@@ -94,10 +95,11 @@ class StateDicts(Source):
             found = perceptron(first, activation or "relu", request.config.task_type or "classification")
         except ValueError as error:
             require(request, False, f"{REMEDY} (no perceptron: {error})", "module")
+        signal = " (or a signal's representation by sines: zoo.format: inr)" if may_be_signal(first) else ""
         require(
             request,
             activation is not None,
-            "the tensors are a perceptron's, whose activation they do not show",
+            f"the tensors are a perceptron's{signal}, whose activation they do not show",
             "activation",
         )
         return found
