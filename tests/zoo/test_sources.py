@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -205,6 +207,37 @@ def test_networks_are_chosen_by_steps_and_figures(options, steps, tmp_path):
     everything = read(tmp_path / "zoo")
     places = [everything.networks.names.index(f"{run}@{step}") for run, step in found.table[["run", "step"]].to_numpy()]
     assert torch.equal(found.networks.flat, everything.networks[places].flat)
+
+
+def test_databases_whose_runs_have_one_name_are_runs_of_their_own(tmp_path):
+    foreign.gpt(tmp_path / "theirs")
+    one = min(path.parent for path in (tmp_path / "theirs").glob("*/data.mdb"))
+    for name in ("first", "second"):
+        shutil.copytree(one, tmp_path / "zoo" / name)
+    alone = read(tmp_path / "zoo/first")
+    with pytest.warns(UserWarning, match="2 networks are the same as one of another run"):
+        found = read(tmp_path / "zoo")
+    run = alone.table["run"].iloc[0]
+    assert alone.table["run"].nunique() == 1  # a name that is one database's alone stays what it is
+    assert found.table["run"].unique().tolist() == [f"first/{run}", f"second/{run}"]
+    assert found.step.tolist() == alone.step.tolist() * 2
+    assert found.table["epoch"].tolist() == alone.table["epoch"].tolist() * 2
+
+
+@pytest.mark.parametrize("strange", ["Infinity", "-Infinity", "NaN"])
+def test_a_loss_that_is_not_finite_does_not_count_as_a_range(strange, tmp_path):
+    foreign.modelzoo(tmp_path / "zoo", epochs=tuple(range(1, 11)))
+    options = {"settled": 0.2, "settled_by": "validation_loss"}
+    expected = read(tmp_path / "zoo", **options)
+    assert 0 < len(expected) < 40
+    lines = (file := tmp_path / "zoo" / foreign.RUNS[0] / "result.json").read_text().splitlines()
+    loss = json.loads(lines[1])["validation_loss"]
+    lines[1] = lines[1].replace(f'"validation_loss": {loss}', f'"validation_loss": {strange}')
+    file.write_text("\n".join(lines))
+    found = read(tmp_path / "zoo", **options)
+    assert found.table["run"].tolist() == expected.table["run"].tolist()
+    assert found.step.tolist() == expected.step.tolist()
+    assert not found.table["validation_loss"].isna().any()
 
 
 def test_runs_are_held_out_by_share_or_by_name(tmp_path):
