@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
+from wflib.networks.headers import architecture_in, names_in
 from wflib.storage import ArtifactError, RowFile, header_text, read_header
 from wflib.symmetry import permute
 from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, run_and_step
@@ -96,7 +97,13 @@ class Own(Source):
     def architecture(self, request: Request, contents: Contents, first: Mapping[str, Tensor]) -> Architecture:
         """As the header says."""
         found, metadata = self.opened(request.path)
-        return Architecture.from_json(metadata["architecture"]) if isinstance(found, RowFile) else found.architecture
+        return said(found, metadata)
+
+
+def said(found: RowFile | StoredZoo, metadata: Mapping[str, Any]) -> Architecture:
+    """The header's architecture."""
+    made: Architecture = metadata["architecture"] if isinstance(found, RowFile) else found.architecture
+    return made
 
 
 def table(runs: Iterable[str], steps: Iterable[int], places: Iterable[int], initial: bool = False) -> pd.DataFrame:
@@ -141,6 +148,8 @@ def opened(path: Path) -> tuple[RowFile | StoredZoo, dict[str, Any]]:
                 "read data/zoo/trained.safetensors or data/networks.safetensors."
             )
         if kind == "networks":
+            metadata["architecture"] = architecture_in(path, metadata.get("architecture"))
+            metadata["names"] = names_in(path, metadata.get("names"))
             return file, metadata
         zoo = stored_folder(path, form) if path.is_dir() else stored_file(file, form)
     except ArtifactError as error:

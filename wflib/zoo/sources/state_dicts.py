@@ -35,6 +35,7 @@ SNAPSHOT = re.compile(
 FIGURE = re.compile(r"(acc(?:uracy)?|loss)([-_=]?)\d+\.\d+", re.IGNORECASE)
 OWN_WORDS = r"(?P<run>…)…(?P<step>\d+)"
 """What to say where no pattern is found that would do."""
+PART = re.compile(r"-[0-9]+-of-[0-9]+$")
 PREPROCESSED = (
     "Collections that others have preprocessed pickle classes of their own: give the raw folder of checkpoints behind it."
 )
@@ -64,7 +65,7 @@ class StateDicts(Source):
         root = request.path
         files, left_out = network_files(root) if root.is_dir() else ([root], [])
         indices = [root / name for name in left_out if is_shard_index(root / name)]
-        parts = {part for index in indices for part in shard_files(index)}
+        parts = {part for index in indices for part in shards(index, files, request.config.skip_broken)}
         files = sorted((*(f for f in files if f not in parts), *indices), key=lambda file: natural_order(file.as_posix()))
         names = [file.relative_to(root).as_posix() if root.is_dir() else file.name for file in files]
         rows = labels(root, names, files, request.config.pattern)
@@ -103,6 +104,20 @@ class StateDicts(Source):
             "activation",
         )
         return found
+
+
+def shards(index: Path, files: Sequence[Path], skip_broken: bool) -> set[Path]:
+    """Files that an index names; where it is damaged and left out, the numbered ones beside it.
+
+    Raises:
+        BrokenFileError: It is damaged, and not to be left out.
+    """
+    try:
+        return set(shard_files(index))
+    except BrokenFileError:
+        if not skip_broken:
+            raise
+        return {file for file in files if file.parent == index.parent and PART.search(file.stem)}
 
 
 def labels(root: Path, names: Sequence[str], files: Sequence[Path], pattern: str | None) -> pd.DataFrame:
