@@ -49,12 +49,13 @@ class INR(Source):
         """The first file that can be read has names that are NFN's alone, and at most three coordinates go in."""
         for file in network_files(path)[0][:FIRST] if path.is_dir() else []:
             try:
-                tensors = read_state(file, None).tensors
+                state = read_state(file, None)
             except BrokenFileError:
                 continue
             except ValueError:
                 return False
-            return may_be_signal(tensors) and any(EVIDENCE.fullmatch(name) for name in tensors)
+            evident = any(EVIDENCE.fullmatch(name) for name in state.tensors)
+            return evident and may_be_signal(state.tensors) and state.architecture is None
         return False
 
     def contents(self, request: Request) -> Contents:

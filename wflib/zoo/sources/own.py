@@ -20,6 +20,7 @@ from wflib.networks.headers import architecture_in, names_in
 from wflib.storage import ArtifactError, RowFile, header_text, read_header
 from wflib.symmetry import permute
 from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, run_and_step
+from wflib.zoo.sources.headers import holds_one, require_as_said
 from wflib.zoo.stored import INDEX, StoredZoo, stored_file, stored_folder
 from wflib.zoo.stored_networks import StoredNetworks
 
@@ -45,17 +46,18 @@ class Own(Source):
         self.opened = cache(opened)
 
     def recognizes(self, path: Path) -> bool:
-        """A safetensors file with our header, or a folder with our index."""
+        """A safetensors file with our header, of more than a single network's tensors, or a folder with our index."""
         try:
             if path.is_dir():
                 return (path / INDEX).is_file() and '"kind": "zoo"' in (path / INDEX).read_text()
-            return path.is_file() and path.suffix == ".safetensors" and "wflib" in header_text(path)
+            return path.is_file() and path.suffix == ".safetensors" and "wflib" in header_text(path) and not holds_one(path)
         except (ArtifactError, OSError, ValueError):
             return False
 
     def contents(self, request: Request) -> Contents:
         """One row a network, with trajectory, step and held-out label of a zoo, or what its name says, ``run@step``."""
         found, metadata = self.opened(request.path)
+        require_as_said(request.path, said(found, metadata), request)
         facts: dict[str, Any] = {key: metadata[key] for key in ("task", "provenance") if key in metadata}
         if isinstance(found, RowFile):
             names = metadata.get("names") or [str(place) for place in range(found.rows)]

@@ -1,6 +1,7 @@
 """Folders of state dicts as people keep them, one file a network: DeepWeightFlow, p-diff, RPG, one's own.
 
-What the networks are comes from a class (``zoo.read.module``), or for perceptrons from shapes and an asked-for activation.
+What the networks are comes from headers where wflib has written the files, from a class (``zoo.read.module``), or for
+perceptrons from shapes and an asked-for activation.
 ``zoo.read.pattern`` says where runs, steps and figures of merit stand in paths; without one each file is a run of its own,
 but for names as ``run@step``, with a warning where names look like snapshots of fewer runs.
 """
@@ -16,10 +17,12 @@ import pandas as pd
 from torch import Tensor
 
 from wflib.architecture import Architecture
+from wflib.networks.headers import described
 from wflib.networks.names import listed, natural_order
 from wflib.networks.reading import SUFFIXES, network_files
 from wflib.zoo.sources.base import LABELS, BrokenFileError, Contents, Request, Source, require, run_and_step
 from wflib.zoo.sources.files import is_shard_index, shard_files, stacked_files
+from wflib.zoo.sources.headers import Header, header_in, require_as_said
 from wflib.zoo.sources.inr import may_be_signal
 from wflib.zoo.sources.shapes import perceptron
 
@@ -52,6 +55,10 @@ class StateDicts(Source):
     name = "state-dicts"
     what = "a folder of state dicts, one file a network (.pt, .pth, .ckpt, .bin, .safetensors, shards with an index)"
 
+    def __init__(self) -> None:
+        self.headers: dict[Path, Header] = {}
+        self.said: Architecture | None = None
+
     def recognizes(self, path: Path) -> bool:
         """A file of networks, or a folder with some."""
         if path.is_file():
@@ -68,7 +75,14 @@ class StateDicts(Source):
         parts = {part for index in indices for part in shards(index, files, request.config.skip_broken)}
         files = sorted((*(f for f in files if f not in parts), *indices), key=lambda file: natural_order(file.as_posix()))
         names = [file.relative_to(root).as_posix() if root.is_dir() else file.name for file in files]
-        rows = labels(root, names, files, request.config.pattern)
+        self.headers = {file: header for file in files if (header := header_in(file)) is not None}
+        rows = labels(root, names, files, request.config.pattern, own_names(names, files, self.headers))
+        kinds = list(dict.fromkeys(header.architecture for header in self.headers.values()))
+        self.said = kinds[0] if len(kinds) == 1 else None
+        if len(kinds) > 1 and len(self.headers) == len(files):
+            told = [described(kind) for kind in kinds]
+            apart = [f"{text} ({number})" if told.count(text) > 1 else text for number, text in enumerate(told, 1)]
+            rows["kind"] = [apart[kinds.index(self.headers[file].architecture)] for file in files]
         found = Contents(rows)
         if request.config.trajectories != "each":
             pattern, runs = request.config.pattern, [str(run) for run in rows["run"]]
@@ -81,7 +95,16 @@ class StateDicts(Source):
 
         Raises:
             BrokenFileError: It cannot be read.
+            ValueError: Its header says other networks than those before it are, or than are asked for.
         """
+        if (header := self.headers.get(places[0])) is not None:
+            require_as_said(places[0], header.architecture, request)
+            self.said = header.architecture if self.said is None else self.said
+            if header.architecture != self.said:
+                raise ValueError(
+                    f"{places[0]}: its networks are {described(header.architecture)}, others here {described(self.said)}; "
+                    "read them apart."
+                )
         try:
             return stacked_files(places, request)
         except BrokenFileError as error:
@@ -90,7 +113,9 @@ class StateDicts(Source):
             raise BrokenFileError(f"{error} {PREPROCESSED}") from error
 
     def architecture(self, request: Request, contents: Contents, first: Mapping[str, Tensor]) -> Architecture:
-        """A perceptron by its shapes, whose activation must be said."""
+        """As headers say, or a perceptron by its shapes, whose activation must be said."""
+        if self.said is not None:
+            return self.said
         activation = request.activation
         try:
             found = perceptron(first, activation or "relu", request.config.task_type or "classification")
@@ -120,7 +145,16 @@ def shards(index: Path, files: Sequence[Path], skip_broken: bool) -> set[Path]:
         return {file for file in files if file.parent == index.parent and PART.search(file.stem)}
 
 
-def labels(root: Path, names: Sequence[str], files: Sequence[Path], pattern: str | None) -> pd.DataFrame:
+def own_names(names: Sequence[str], files: Sequence[Path], headers: Mapping[Path, Header]) -> dict[Path, str]:
+    """What headers call networks, where no two are called the same."""
+    found = {file: header.name for file, header in headers.items() if header.name is not None}
+    chosen = [found.get(file, name) for name, file in zip(names, files, strict=True)]
+    return found if len(set(chosen)) == len(chosen) else {}
+
+
+def labels(
+    root: Path, names: Sequence[str], files: Sequence[Path], pattern: str | None, own: Mapping[Path, str]
+) -> pd.DataFrame:
     """Runs, steps and figures of merit by what paths say.
 
     Raises:
@@ -135,22 +169,22 @@ def labels(root: Path, names: Sequence[str], files: Sequence[Path], pattern: str
     for name, file in zip(names, files, strict=True):
         plain = re.sub(r"\.(safetensors|bin)\.index\.json$", "", name)
         plain = plain if plain != name else Path(name).with_suffix("").as_posix()
-        own, taken = run_and_step(plain) if given is None else (plain, 0)
-        row = {"run": own, "step": taken, "initial": False, "place": file}
+        run, step = run_and_step(own.get(file, plain)) if given is None else (plain, 0)
+        row = {"run": run, "step": step, "initial": False, "place": file}
         fine_tuned = FINE_TUNED.fullmatch(Path(plain).name) if given is None else None
         match = fine_tuned if given is None else given.search(name)
         if match is None and given is not None:
             raise ValueError(f"{root}: zoo.read.pattern {pattern!r} does not fit {name}; change it, or move that file away.")
         if match is not None:
             told = {key: value for key, value in match.groupdict().items() if value is not None}
-            run, step = told.pop("run", ""), told.pop("step", "0")
+            run, when = told.pop("run", ""), told.pop("step", "0")
             told.pop("seed", None)
-            if not step.isdecimal():
+            if not when.isdecimal():
                 raise ValueError(
-                    f"{root}: zoo.read.pattern: expected the group step to be a number, got {step!r} of {name}."
+                    f"{root}: zoo.read.pattern: expected the group step to be a number, got {when!r} of {name}."
                 )
             run = run or (str(Path(plain).parent) if fine_tuned else plain)
-            row |= {"run": run, "step": int(step)} | {key: number(value) for key, value in told.items()}
+            row |= {"run": run, "step": int(when)} | {key: number(value) for key, value in told.items()}
         rows.append(row)
     return pd.DataFrame(rows)
 
