@@ -31,7 +31,7 @@ from wflib.storage import KeptParts
 from wflib.symmetry import squared_distance
 from wflib.tasks import load_dataset
 from wflib.testing import assert_same_function
-from wflib.zoo import Alignment, AnyZoo, ZooWriter, find_alignment, open_zoo, require_training_examples
+from wflib.zoo import Alignment, AnyZoo, ZooWriter, find_alignment, open_zoo, require_replaceable, require_training_examples
 
 app = application("align")
 
@@ -58,6 +58,7 @@ def main(
     and written part by part.
     """
     with process_group(processes), running("align") as facts:
+        require_replaceable(out)
         settings = load_settings(params, presets)
         dataset, trained = load_dataset(data), open_zoo(zoo, "trained")
         dataset = dataset.for_networks(trained.architecture, f"{zoo}")

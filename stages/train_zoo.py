@@ -29,7 +29,7 @@ from wflib.distributed import process_group, rank, world_size
 from wflib.networks import network_losses
 from wflib.storage import KeptParts, save_table
 from wflib.tasks import Dataset, load_dataset
-from wflib.zoo import Zoo, ZooWriter, network_for, open_zoo, read_into, train_zoo
+from wflib.zoo import Zoo, ZooWriter, network_for, open_zoo, read_into, require_replaceable, train_zoo
 from wflib.zoo.sources import copies_text
 
 app = application("train-zoo")
@@ -73,6 +73,7 @@ def main(
         if settings.zoo.source != "train" or settings.zoo.sampler != "optimizer":
             processes = 1  # reading, and Markov chains, are not shared
     with process_group(processes), running("train-zoo") as facts:
+        require_replaceable(out)
         dataset = load_dataset(data)
         if settings.zoo.source == "train":
             parts = KeptParts(checkpoint_folder(checkpoints, settings.zoo, [data]))

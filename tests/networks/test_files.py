@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import reduce
+from operator import getitem
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from wflib.architecture import mlp
+from tests.cases import random_networks
+from wflib.architecture import cnn, mlp
 from wflib.networks import Networks
+from wflib.networks.guards import BrokenFileError
 from wflib.networks.writing import file_names
 from wflib.rng import generator
 from wflib.storage import save_artifact, separate
@@ -361,3 +367,31 @@ def test_an_empty_file_is_told(tmp_path):
     (tmp_path / "empty.pt").touch()
     with pytest.raises(ValueError, match=r"damaged or foreign file \(\w+"):
         Networks.load(tmp_path / "empty.pt", mlp([3, 2]))
+
+
+def paths_in(data: object, path: tuple = ()) -> Iterator[tuple]:
+    """Every place in nested data."""
+    yield path
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        yield from paths_in(value, (*path, key))
+
+
+@pytest.mark.parametrize("architecture", [cnn((1, 8, 8), [3], 5), mlp([3, 4, 2])], ids=["cnn", "mlp"])
+def test_whatever_is_damaged_in_a_header_is_told_with_the_file(architecture, tmp_path):
+    networks, file = random_networks(architecture, 2).to(torch.float32), tmp_path / "net.safetensors"
+    whole, draws, told = json.loads(architecture.to_json()), random.Random(0), 0
+    places = [path for path in paths_in(whole) if path]
+    for _ in range(150):
+        facts, path = json.loads(json.dumps(whole)), draws.choice(places)
+        inside = reduce(getitem, path[:-1], facts)
+        inside[path[-1]] = draws.choice([None, -1, 0, 10**30, 1.5, "x", [], {}, True, [[1]], float("nan")])
+        save_artifact(file, "networks", networks.weights, {"architecture": json.dumps(facts)})
+        try:
+            Networks.load(file)
+        except ValueError as error:
+            assert str(file) in str(error)  # noqa: PT017 - some changes leave an architecture
+            told += 1
+    assert told > 100
+    save_file(dict(networks.weights), file, metadata={"wflib": "[" * 200_000})
+    with pytest.raises(BrokenFileError, match=r"net\.safetensors: expected a wflib header"):
+        Networks.load(file)

@@ -191,7 +191,7 @@ def test_a_source_and_a_format_may_be_named_on_the_command_line(project):
 
 
 def test_what_was_left_out_is_said(project):
-    foreign.inr(project / "theirs")
+    foreign.inr(project / "theirs", nfn=True)
     (project / "theirs/broken.pth").write_bytes(b"PK")
     settings(zoo={"read": {"skip_broken": True}})
     run_all("fetch_data")
@@ -229,7 +229,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("task", "zoo", "sections", "stage", "sentence"), REFUSED)
 def test_what_does_not_go_together_is_refused(project, task, zoo, sections, stage, sentence):
-    foreign.inr(project / "theirs")
+    foreign.inr(project / "theirs", nfn=True)
     settings()
     run_all("fetch_data", "train_zoo", "align")
     if task != "none":
@@ -240,3 +240,18 @@ def test_what_does_not_go_together_is_refused(project, task, zoo, sections, stag
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     assert sentence in result.output
+
+
+@pytest.mark.parametrize("stage", ["train_zoo", "align", "canonicalize"])
+def test_no_stage_writes_over_a_folder_that_is_no_zoo(project, stage):
+    foreign.state_dicts(project / "theirs", lambda: foreign.mnist_perceptron((20, 4, 3)))
+    settings(zoo={"read": {"activation": "relu"}})
+    before = ("fetch_data", "train_zoo", "align", "canonicalize")
+    run_all(*before[: before.index(stage)])
+    (project / "precious").mkdir()
+    (project / "precious/thesis.txt").write_text("years")
+    result = run(stage, "--out", "precious")
+    assert result.exit_code == 1
+    assert "precious: expected a place for a zoo, which replaces what is there" in result.output
+    assert [path.name for path in (project / "precious").iterdir()] == ["thesis.txt"]
+    run_all(stage)  # the control: its own place is one

@@ -21,7 +21,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from tests.cases import random_networks
 from tests.zoo import foreign
+from wflib.architecture import mlp
+from wflib.networks import finite_networks
+from wflib.storage import header_text
 from wflib.zoo import FORMATS, ZooWriter, inspect, read, read_into, read_settings
 from wflib.zoo.sources.leaving_out import fingerprints
 
@@ -178,6 +182,24 @@ def torch_shards(folder: Path) -> Path:
         for file in set(places.values()):
             torch.save({name: whole[name] for name in whole if places[name] == file}, home / file)
         (home / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    return folder
+
+
+def torch_shards_with_a_damaged_index(folder: Path) -> Path:
+    cut(torch_shards(folder) / "net_2/pytorch_model.bin.index.json", 0.4)
+    return folder
+
+
+def ours_with_a_damaged_header(folder: Path) -> Path:
+    """Files that wflib has written; an operation of one is not what operations are."""
+    networks = random_networks(mlp([3, 4, 2]), 4)
+    networks.save(folder)
+    path = folder / "network-0001.safetensors"
+    header = json.loads(header_text(path)["wflib"])
+    facts = json.loads(header["architecture"])
+    facts["operations"][0]["rows"] = True
+    text = json.dumps(header | {"architecture": json.dumps(facts)})
+    save_file(load_file(path), path, metadata={"wflib": text})
     return folder
 
 
@@ -462,7 +484,7 @@ CASES = {
     "a folder of images of unknown size": Dirt(
         lambda p: foreign.small_cnn_zoo(p) and p, r"cifar10.*zoo.read.inputs", {}
     ),
-    "representations of two makers": Dirt(two_makers, r"is of dwsnets, others here of nfn.*read them apart", {}),
+    "representations of two makers": Dirt(two_makers, r"is of dwsnets, others here of nfn.*read them", {}, format="inr"),
     "perceptrons in a zoo of convolutions": Dirt(
         lambda p: foreign.modelzoo(p, small) and p, r"no network of the format modelzoo follows.*zoo.read.module", {}
     ),
@@ -580,6 +602,21 @@ CASES = {
     "a broken run, left out": Dirt(
         damaged(foreign.gpt, "*/data.mdb", lambda p: cut(p, 0.4)), 9, {"skip_broken": True}, left_out=1
     ),
+    "a damaged params.json, left out": Dirt(
+        damaged(foreign.modelzoo, "*/params.json", lambda p: p.write_text("{")), 9, {"skip_broken": True}, left_out=1
+    ),
+    "a damaged index, left out": Dirt(
+        torch_shards_with_a_damaged_index, 3, {**WITH_NORMS, "skip_broken": True}, left_out=1
+    ),
+    "a damaged index": Dirt(torch_shards_with_a_damaged_index, r"bin.index.json: expected JSON", WITH_NORMS),
+    "a damaged header of ours, left out": Dirt(
+        ours_with_a_damaged_header, 3, {**RELU, "skip_broken": True}, left_out=1
+    ),
+    "a damaged header of ours": Dirt(ours_with_a_damaged_header, r"0001.safetensors: its header does not say what"),
+    "eight bits": Dirt(changed(lambda s: {n: t.to(torch.float8_e4m3fn) for n, t in s.items()}), 5),
+    "eight bits, as they are": Dirt(
+        changed(lambda s: {n: t.to(torch.float8_e5m2) for n, t in s.items()}), 5, {**RELU, "precision": "as-is"}
+    ),
 }  # fmt: skip
 
 
@@ -626,6 +663,25 @@ def test_tensors_are_taken_of_the_shards_that_the_index_names(tmp_path):
     save_file({**load_file(shard), "fc1.weight": torch.zeros(4, 3)}, shard)
     found = read(tmp_path, **RELU).networks.weights["fc1.weight"][1]
     assert torch.equal(found, foreign.seeded(small, 1).state_dict()["fc1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kept"),
+    [
+        (torch.float8_e4m3fn, torch.float16), (torch.float8_e5m2, torch.float16), (torch.float8_e8m0fnu, torch.float32),
+        (torch.float16, torch.float16),
+    ],
+)  # fmt: skip
+def test_eight_bits_are_raised_to_what_holds_them_exactly(tmp_path, dtype, kept):
+    plain(tmp_path, 3)
+    for number in range(3):
+        short = {name: tensor.abs().to(dtype) for name, tensor in state(tmp_path, number).items()}
+        torch.save(short, tmp_path / f"net_{number}.pt")
+    found = read(tmp_path, precision="as-is", **RELU)
+    assert found.networks.dtype == kept
+    for number in range(3):
+        assert all(torch.equal(found.networks[number][n], t.to(kept)) for n, t in state(tmp_path, number).items())
+    assert finite_networks({"w": torch.tensor([[1.0], [float("nan")]]).to(dtype)}).tolist() == [True, False]
 
 
 def test_networks_of_several_precisions_are_kept_as_they_are(tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,6 +15,7 @@ import torch
 from torch import nn
 
 from tests.zoo import foreign
+from wflib.config import ReadConfig
 from wflib.zoo import FORMATS, Collection, inspect, load_zoo, read, save_zoo
 
 pytest.importorskip("lmdb", reason="the extra wflib[gpt] is not installed")
@@ -68,7 +72,7 @@ CASES = {
         partial(foreign.state_dicts, make=foreign.cnn_small), (1, 28, 28), "state-dicts", 2464, 6, 6,
         {"module": foreign.cnn_small, "inputs": (1, 28, 28)},
     ),
-    "DWSNets": Case(foreign.inr, (2,), "inr", 1185, 6, 6, figures=("label",)),
+    "DWSNets": Case(foreign.inr, (2,), "inr", 1185, 6, 6, {"format": "inr"}, figures=("label",)),
     "NFN": Case(partial(foreign.inr, nfn=True, outputs=3), (2,), "inr", 1251, 6, 6, figures=("label",)),
     "wild park": Case(foreign.wild_park, (3, 32, 32), "wild-park", 1974, 4, 8, figures=("test_accuracy",)),
     "HDF5 (inputs, outputs)": Case(
@@ -108,6 +112,43 @@ def test_what_is_read_computes_what_its_authors_networks_do(name, tmp_path):
         assert torch.equal(zoo.initial.flat, found.networks[first].flat)
     save_zoo(tmp_path / "zoo.safetensors", zoo)
     assert load_zoo(tmp_path / "zoo.safetensors", "trained").metadata["provenance"]["format"] == case.format
+
+
+class Plain(nn.Module):
+    """A perceptron of two inputs whose names are DWSNets' or NFN's, too."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        setattr(self, name, nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return getattr(self, self.name)(x)
+
+
+@pytest.mark.parametrize("name", ["seq", "net"])
+def test_perceptrons_of_few_inputs_are_no_signals_unless_that_is_said(name, tmp_path):
+    made = foreign.state_dicts(tmp_path / "zoo", lambda: Plain(name), 4)
+    hint = r"perceptron's \(or a signal's representation by sines: zoo\.format: inr\), .* zoo\.read\.activation"
+    with pytest.raises(ValueError, match=hint):
+        read(tmp_path / "zoo")
+    assert re.search(hint, str(inspect(tmp_path / "zoo")))
+    found = read(tmp_path / "zoo", activation="relu")
+    assert found.provenance["format"] == "state-dicts"
+    assert difference(found, made, (2,)) < 1e-9
+    others = read(tmp_path / "zoo", "inr")
+    assert difference(others, dict(zip(others.networks.names, made.values(), strict=True)), (2,)) > 1e-2  # the control
+    with pytest.raises(ValueError, match=r"asks for networks of relu, but zoo\.format: inr means networks of sines"):
+        read(tmp_path / "zoo", "inr", activation="relu")
+
+
+def test_an_activation_is_not_passed_over_where_names_are_of_signals(tmp_path):
+    made = foreign.inr(tmp_path / "zoo", nfn=True)
+    assert difference(read(tmp_path / "zoo"), made, (2,)) < 1e-9
+    found = read(tmp_path / "zoo", activation="tanh")
+    assert found.provenance["format"] == "state-dicts"
+    assert {o.function for o in found.networks.architecture.operations if hasattr(o, "function")} == {"tanh"}
+    assert "tanh" in str(inspect(tmp_path / "zoo", config=ReadConfig(activation="tanh")))
 
 
 def test_every_format_has_a_case():
@@ -166,6 +207,37 @@ def test_networks_are_chosen_by_steps_and_figures(options, steps, tmp_path):
     everything = read(tmp_path / "zoo")
     places = [everything.networks.names.index(f"{run}@{step}") for run, step in found.table[["run", "step"]].to_numpy()]
     assert torch.equal(found.networks.flat, everything.networks[places].flat)
+
+
+def test_databases_whose_runs_have_one_name_are_runs_of_their_own(tmp_path):
+    foreign.gpt(tmp_path / "theirs")
+    one = min(path.parent for path in (tmp_path / "theirs").glob("*/data.mdb"))
+    for name in ("first", "second"):
+        shutil.copytree(one, tmp_path / "zoo" / name)
+    alone = read(tmp_path / "zoo/first")
+    with pytest.warns(UserWarning, match="2 networks are the same as one of another run"):
+        found = read(tmp_path / "zoo")
+    run = alone.table["run"].iloc[0]
+    assert alone.table["run"].nunique() == 1  # a name that is one database's alone stays what it is
+    assert found.table["run"].unique().tolist() == [f"first/{run}", f"second/{run}"]
+    assert found.step.tolist() == alone.step.tolist() * 2
+    assert found.table["epoch"].tolist() == alone.table["epoch"].tolist() * 2
+
+
+@pytest.mark.parametrize("strange", ["Infinity", "-Infinity", "NaN"])
+def test_a_loss_that_is_not_finite_does_not_count_as_a_range(strange, tmp_path):
+    foreign.modelzoo(tmp_path / "zoo", epochs=tuple(range(1, 11)))
+    options = {"settled": 0.2, "settled_by": "validation_loss"}
+    expected = read(tmp_path / "zoo", **options)
+    assert 0 < len(expected) < 40
+    lines = (file := tmp_path / "zoo" / foreign.RUNS[0] / "result.json").read_text().splitlines()
+    loss = json.loads(lines[1])["validation_loss"]
+    lines[1] = lines[1].replace(f'"validation_loss": {loss}', f'"validation_loss": {strange}')
+    file.write_text("\n".join(lines))
+    found = read(tmp_path / "zoo", **options)
+    assert found.table["run"].tolist() == expected.table["run"].tolist()
+    assert found.step.tolist() == expected.step.tolist()
+    assert not found.table["validation_loss"].isna().any()
 
 
 def test_runs_are_held_out_by_share_or_by_name(tmp_path):
@@ -236,6 +308,40 @@ def test_a_pattern_of_steps_alone_leaves_each_file_a_run(tmp_path):
     foreign.state_dicts(tmp_path / "zoo", name="run_7/epoch_{}.pt", count=3)
     with pytest.warns(UserWarning, match="3 files, each a run of its own, look like snapshots of 1 "):
         read(tmp_path / "zoo", activation="relu", pattern=r"epoch_(?P<step>\d+)")
+
+
+STEPS = {
+    "run_{0}/model_{1}.pt": (r"model_(?P<step>\d+)", r"(?P<run>.+)model_(?P<step>\d+)"),
+    "seed{0}_{1}.pt": (r"_(?P<step>\d+)", r"(?P<run>.+)_(?P<step>\d+)"),
+    "seed{0}.{1}.pt": (r"(?P<step>\d+)\.pt", r"(?P<run>.+\D)(?P<step>\d+)\.pt"),
+    "{1}_of_{0}.pt": (r"(?P<step>\d+)_of", r"(?P<step>\d+)_of[-_/]?(?P<run>.+)\.\w+$"),
+    "net{0}_{1}_0.9{1}.pt": (r"_(?P<step>\d+)_(?P<test_accuracy>\d\.\d+)", r"(?P<run>.+)_(?P<step>\d+)_(?P<test_acc"),
+    "w{0}/at{1}.pt": (r"(?i)AT(?P<step>\d+)", "(?P<run>…)…(?P<step>"),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_without_runs_are_told_whatever_the_words(name, tmp_path):
+    for run in range(3):
+        for step in (10, 20):
+            path = tmp_path / "zoo" / name.format(run, step)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(foreign.seeded(foreign.mnist_perceptron, 100 * run + step).state_dict(), path)
+    asked, pattern = STEPS[name]
+    with pytest.warns(UserWarning, match="6 files, each a run of its own, look like snapshots of 3 ") as caught:
+        assert read(tmp_path / "zoo", activation="relu", pattern=asked).table["run"].nunique() == 6
+    assert f"pattern=r'{pattern}" in str(caught[0].message)
+    if "…" not in pattern:
+        told = str(caught[0].message).partition("pattern=r'")[2].partition("'), or")[0]
+        assert read(tmp_path / "zoo", activation="relu", pattern=told).trajectory.tolist() == [0, 0, 1, 1, 2, 2]
+    assert len(read(tmp_path / "zoo", activation="relu", pattern=asked, trajectories="each")) == 6
+
+
+@pytest.mark.parametrize("name", ["seed{}/model_10.pt", "seed{}/model_1{}.pt", "net{}_10_0.9{}.pt"])
+def test_steps_of_runs_of_one_network_are_no_doubt(name, tmp_path):
+    foreign.state_dicts(tmp_path / "zoo", name=name.replace("{}", "{0}"), count=3)
+    found = read(tmp_path / "zoo", activation="relu", pattern=r"_(?P<step>\d+)")  # a warning would be an error
+    assert found.table["run"].nunique() == 3
 
 
 @pytest.mark.parametrize("name", ["network_{}.pt", "seed{}/model.pt", "seed{}/epoch_10.pt", "lr0.{}/step_5.pt", "deep{}.pt"])

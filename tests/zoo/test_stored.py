@@ -142,6 +142,43 @@ def test_what_was_there_is_replaced_whole_or_stays(tmp_path, shards, before):
     assert [found.name for found in tmp_path.iterdir()] == ["zoo"]
 
 
+PRECIOUS = {
+    "others' files": {"thesis.txt": "years", "sub/x": "x"},
+    "hidden files": {".git/HEAD": "ref"},
+    "another index": {"index.json": json.dumps({"kind": "thesis"})},
+    "a damaged index": {"index.json": "{"},
+    "notes beside a zoo": {"index.json": json.dumps({"kind": "zoo"}), "notes.md": "mine"},
+    "weights of another": {"networks-00000.safetensors": "w"},
+}
+
+
+@pytest.mark.parametrize("shards", [5, 100])
+@pytest.mark.parametrize("case", PRECIOUS)
+def test_folders_that_are_no_zoos_are_not_touched(tmp_path, case, shards):
+    folder, files = tmp_path / "precious", PRECIOUS[case]
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=r"precious: .* files that are no zoo's: .*; name another place, or move"):
+        ZooWriter(folder, shards)
+    (empty := tmp_path / "empty").mkdir()
+    with ZooWriter(empty, shards) as writer:
+        writer.append((zoo := trained_zoo()).networks)
+        (empty / "late.txt").write_text("while it was written")
+        with pytest.raises(ValueError, match=r"empty: .* no zoo's: late\.txt"):
+            writer.finish("trained", zoo.trajectory, zoo.step, zoo.held_out)
+    assert {name: (folder / name).read_text() for name in files} == files
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["empty", "precious"]
+    assert (empty / "late.txt").read_text() == "while it was written"
+
+
+@pytest.mark.parametrize("shards", [5, 100])
+def test_an_empty_folder_is_replaced(tmp_path, shards):
+    (tmp_path / "zoo").mkdir()
+    write(tmp_path / "zoo", trained_zoo(), shards)
+    assert same(load_zoo(tmp_path / "zoo", "trained"), single(trained_zoo()))
+
+
 HALF = random_networks(ARCHITECTURE.with_widths({"hidden1": 3}), 2)
 REFUSED = {
     "not finite": (lambda w, z: w.append(z.networks.map(lambda tensor: tensor / 0)), "NaN"),

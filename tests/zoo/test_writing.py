@@ -55,8 +55,29 @@ def test_what_is_written_comes_back_to_the_bit(name, format, tmp_path):
     again = read(path, architecture=architecture if format == "state-dicts" else None)
     assert again.networks.architecture == architecture
     assert torch.equal(again.networks.flat, zoo.networks.flat)
-    if format == "modelzoo":
-        assert (again.trajectory.tolist(), again.step.tolist()) == (zoo.trajectory.tolist(), zoo.step.tolist())
+    assert (again.trajectory.tolist(), again.step.tolist()) == (zoo.trajectory.tolist(), zoo.step.tolist())
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_snapshots_of_a_run_stay_of_one_run_whoever_writes_them(format, tmp_path):
+    zoo, path = zoo_of(ARCHITECTURES["mlp"]), tmp_path / ("out.safetensors" if format == "stacked" else "out")
+    write(tmp_path / "first", zoo, "modelzoo")
+    found = read(tmp_path / "first")
+    write(path, found.networks, format)  # which know of runs and steps by their names alone
+    again = read(path, **({"activation": "tanh"} if format == "state-dicts" else {}))
+    assert (again.trajectory.tolist(), again.step.tolist()) == ([0, 0, 1, 1, 2, 2], [0, 7] * 3)
+    assert again.networks.names == found.networks.names
+    parts = again.zoo(0.3)
+    assert not set(parts.trajectory[parts.held_out].tolist()) & set(parts.trajectory[~parts.held_out].tolist())
+
+
+def test_names_that_are_no_run_and_step_are_runs(tmp_path):
+    names = ("a@", "@1", "b@01", "b@1.5", "me@home", "c@7")
+    zoo = zoo_of(ARCHITECTURES["mlp"])
+    Networks(zoo.architecture, zoo.weights, names).save(tmp_path / "out.safetensors")
+    assert dict(zip(*read(tmp_path / "out.safetensors").table[["run", "step"]].to_numpy().T, strict=True)) == {
+        **dict.fromkeys(names[:5], 0), "c": 7,
+    }  # fmt: skip
 
 
 FLAT = {"layers": [784, 16, 10], "activation": "relu", "orientation": "in-out"}
@@ -65,7 +86,7 @@ MAKERS: dict[str, tuple[Callable[[Path], dict[str, nn.Module]], str, dict]] = {
     "gpt": (foreign.gpt, "theirs", {}),
     "small-cnn-zoo": (foreign.small_cnn_zoo, "cifar10", {}),
     "wild-park": (foreign.wild_park, "theirs", {}),
-    "inr": (foreign.inr, "theirs", {}),
+    "inr": (foreign.inr, "theirs", {"format": "inr"}),
     "state-dicts": (foreign.state_dicts, "theirs", {"activation": "relu"}),
     "hdf5": (partial(foreign.hdf5, turned=True), "theirs.h5", FLAT),
 }

@@ -22,11 +22,20 @@ def from_json(text: str) -> Architecture:
     """The architecture of a text; runs no code.
 
     Raises:
-        ValueError: The text names an operation that does not exist, or one of its parts is missing or unknown.
+        ValueError: The text names an operation that does not exist, one of its parts is missing or unknown, or it is damaged
+            in any other way.
     """
-    facts = frozen(json.loads(text))
-    check_names("an architecture", set(facts), {field.name for field in fields(Architecture)})
-    return Architecture(**facts | {"operations": tuple(operation(data) for data in facts["operations"])})
+    try:
+        facts = frozen(json.loads(text))
+        check_names("an architecture", set(facts), {field.name for field in fields(Architecture)})
+        made = Architecture(**facts | {"operations": tuple(operation(data) for data in facts["operations"])})
+        _ = made.derivation  # goes through all operations, and is kept
+        return made
+    except ValueError:
+        raise
+    except Exception as error:  # anything may stand in a text, and Architecture computes with all of it
+        said = f"{type(error).__name__}: {error}"[:200]
+        raise ValueError(f"Architecture: expected a text that to_json has written, found a damaged one ({said}).") from error
 
 
 def operation(data: dict[str, Any]) -> Operation:

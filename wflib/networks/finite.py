@@ -9,12 +9,19 @@ from torch import Tensor
 
 from wflib.networks.names import listed
 
-__all__ = ["LEAVE_OUT", "broken_networks", "finite_networks", "require_finite", "told"]
+__all__ = ["LEAVE_OUT", "broken_networks", "finite_networks", "raised", "require_finite", "told"]
 
 LEAVE_OUT = "leave those networks out with wflib.networks.finite_networks"
 """What to do about them."""
 CHUNK = 1024
 """Networks that are looked at together: looking at all at once would take as much memory as they do."""
+
+
+def raised(tensor: Tensor) -> Tensor:
+    """Numbers of eight bits, with which torch does not compute, in the shortest precision that holds all of them exactly."""
+    if not tensor.is_floating_point() or tensor.dtype.itemsize > 1:
+        return tensor
+    return tensor.to(torch.float32 if tensor.dtype == torch.float8_e8m0fnu else torch.float16)
 
 
 def finite_networks(weights: Mapping[str, Tensor]) -> Tensor:
@@ -28,7 +35,7 @@ def finite_networks(weights: Mapping[str, Tensor]) -> Tensor:
     """
     return torch.stack(
         [
-            torch.cat([part.isfinite().unsqueeze(-1).flatten(1).all(1) for part in tensor.split(CHUNK)])
+            torch.cat([raised(part).isfinite().unsqueeze(-1).flatten(1).all(1) for part in tensor.split(CHUNK)])
             for tensor in weights.values()
         ]
     ).all(0)

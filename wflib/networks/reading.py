@@ -7,7 +7,6 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +16,15 @@ from torch import Tensor, nn
 from wflib.architecture import Architecture, Weights
 from wflib.networks.checks import check_architecture
 from wflib.networks.guards import BrokenFileError, refuse_expanded, refuse_more_than_held, refuse_no_file
+from wflib.networks.headers import StateFile, described, from_artifact, header_of
 from wflib.networks.names import listed, natural_order
 from wflib.networks.stacking import stack
 from wflib.networks.states import plain_state
-from wflib.storage import ArtifactError, load_tensors, read_header
+from wflib.storage import ArtifactError, load_tensors
 
 __all__ = ["SUFFIXES", "StateFile", "network_files", "read_file", "read_networks", "require_text"]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
-ELSEWHERE = {
-    "flow": "draw networks from it: wflib.flow.draw_networks(wflib.flow.load_flow(path), 10)",
-    "dataset": "networks that the pipeline draws are in data/networks.safetensors",
-    "zoo-shard": "read the folder that it is in with wflib.zoo.load_zoo",
-    "zoo-labels": "read the folder that it is in with wflib.zoo.load_zoo",
-}
-"""Kind of another artifact → where its networks are."""
-
-ORDINARY = ("trained", "aligned")
-"""Forms of zoos whose networks have no scale of outputs of their own."""
-
-
-@dataclass(frozen=True)
-class StateFile:
-    """What one file holds.
-
-    Attributes:
-        path: The file.
-        tensors: Of one network, or of stacked ones.
-        architecture: Where its header says it.
-        names: Of its networks, where its header says them.
-        metadata: Of its header.
-    """
-
-    path: Path
-    tensors: dict[str, Tensor]
-    architecture: Architecture | None = None
-    names: tuple[str, ...] | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 def read_networks(
@@ -211,7 +182,7 @@ def read_file(path: Path, key: str | None) -> StateFile:
         raise BrokenFileError(str(error)) from error
     if "wflib" not in header:
         return StateFile(path, located(path, tensors, key))
-    return from_artifact(path, tensors, *read_header(path, header, remedy="write it again with this version"))
+    return from_artifact(path, tensors, *header_of(path, header))
 
 
 def located(path: Path, content: Any, key: str | None) -> dict[str, Tensor]:
@@ -242,29 +213,6 @@ def read_torch_file(path: Path) -> Any:
         raise BrokenFileError(f"{path}: expected a state dict, found a damaged or foreign file ({said}).") from error
 
 
-def from_artifact(path: Path, tensors: dict[str, Tensor], kind: str, metadata: dict[str, Any]) -> StateFile:
-    """Networks of an artifact of ours."""
-    if kind not in ("networks", "zoo"):
-        remedy = ELSEWHERE.get(kind, "give a file of networks")
-        raise ValueError(f"{path}: expected networks, found a {kind} artifact; {remedy}.")
-    try:
-        architecture = Architecture.from_json(metadata.pop("architecture"))
-        names = metadata.pop("names", None)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its header does not say what its networks are ({error}); write it again.") from error
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise ValueError(f"{path}: expected a list of names in its header, found {names!r}; write it again.")
-    if kind == "zoo":
-        if (form := metadata.get("form")) not in ORDINARY:
-            raise ValueError(
-                f"{path}: expected ordinary networks, found a zoo of form {form}, perhaps in a flow's own form; read it "
-                "with wflib.zoo.load_zoo, or read the aligned zoo or data/networks.safetensors."
-            )
-        metadata.pop("initial_architecture", None)
-        tensors = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
-    return StateFile(path, tensors, architecture, tuple(names) if names else None, metadata)
-
-
 def agreed(path: Path, given: Architecture | None, files: Sequence[StateFile]) -> Architecture:
     """The one architecture that the caller and all headers mean.
 
@@ -284,10 +232,3 @@ def agreed(path: Path, given: Architecture | None, files: Sequence[StateFile]) -
     if found is None:
         raise ValueError(f"{path}: no header says the architecture; give it, as in Networks.load(path, mlp([30, 16, 2])).")
     return found
-
-
-def described(architecture: Architecture) -> str:
-    """An architecture for a sentence: all in which two could differ."""
-    widths = "-".join(str(group.size) for group in architecture.groups)
-    activations = "/".join(dict.fromkeys(layer.activation for layer in architecture.layers))
-    return f"{widths} {activations} {architecture.task_type} with {listed(spec.name for spec in architecture.tensors)}"

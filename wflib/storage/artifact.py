@@ -161,7 +161,7 @@ def read_header(path: str | Path, header: Mapping[str, str], remedy: str) -> tup
     try:
         metadata = json.loads(header["wflib"])
         kind, version = str(metadata.pop("kind")), metadata.pop("format")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path}: expected a wflib header, found {sorted(header) or 'none'}; {remedy}.") from error
     if version != FORMAT_VERSION:
         raise ArtifactError(f"{path}: expected format version {FORMAT_VERSION}, found {version}; {remedy}.")

@@ -26,7 +26,7 @@ from wflib.zoo.steps import adam_steps
 from wflib.zoo.stored import StoredZoo, load_zoo, open_zoo
 from wflib.zoo.stored_networks import StoredNetworks, in_parts
 from wflib.zoo.training import TRAINED_HERE, train_networks, train_zoo
-from wflib.zoo.writer import ZooWriter
+from wflib.zoo.writer import ZooWriter, require_replaceable
 from wflib.zoo.zoo import COUNTS, Zoo, canonical_zoo
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "read",
     "read_into",
     "read_settings",
+    "require_replaceable",
     "require_same_architecture",
     "require_training_examples",
     "save_zoo",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture
 from wflib.networks import Networks
+from wflib.networks.names import listed
 from wflib.storage import RowFile, RowWriter, artifact_header, atomic_path, readable, save_artifact
 from wflib.symmetry import Permutations, Scales
 from wflib.zoo.base import AnyZoo
@@ -20,9 +22,39 @@ from wflib.zoo.checks import check_initial, check_labels, check_metadata, check_
 from wflib.zoo.files import facts_of, require_distinct
 from wflib.zoo.stored import INDEX, LABEL_FILE, shard_name
 
-__all__ = ["ZooWriter"]
+__all__ = ["ZooWriter", "require_replaceable"]
 
 AGAIN = "write the zoo again"
+FILES = re.compile(r"index\.json|labels\.safetensors|(networks|initial)-[0-9]{5,}\.safetensors")
+"""What a zoo's folder holds."""
+
+
+def require_replaceable(path: str | Path) -> None:
+    """Refuse the name of a folder that is no zoo, before the work whose result would take its place; touches nothing.
+
+    Args:
+        path: File or folder to write; a file, an empty folder and a zoo's folder are replaced.
+
+    Raises:
+        ValueError: A folder with files that no zoo has; names some.
+    """
+    path = Path(path)
+    present = sorted(inner.name for inner in path.iterdir()) if path.is_dir() else []
+    strange = [name for name in present if FILES.fullmatch(name) is None]
+    if strange or (present and not is_zoo(path)):
+        raise ValueError(
+            f"{path}: expected a place for a zoo, which replaces what is there, found a folder with files that are no "
+            f"zoo's: {listed(strange or present, 3)}; name another place, or move the folder away."
+        )
+
+
+def is_zoo(folder: Path) -> bool:
+    """Whether a folder's index says that it is a zoo."""
+    try:
+        index = json.loads((folder / INDEX).read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(index, dict) and index.get("kind") == "zoo"
 
 
 class ZooWriter:
@@ -47,13 +79,17 @@ class ZooWriter:
     >>> folder.cleanup()
 
     Args:
-        path: File or folder to write; what is there is replaced.
+        path: File or folder to write; a file, an empty folder or a zoo's that is there is replaced.
         shard_networks: Most networks of one file.
+
+    Raises:
+        ValueError: A folder that is no zoo is there, as :func:`require_replaceable` says.
     """
 
     def __init__(self, path: str | Path, shard_networks: int) -> None:
         if shard_networks < 1:
             raise ValueError(f"zoo.shard_networks: expected at least 1, got {shard_networks}.")
+        require_replaceable(path)
         self.path, self.limit = Path(path), shard_networks
         self.architectures: dict[str, Architecture] = {}
         self.shards: dict[str, list[dict[str, Any]]] = {"networks": [], "initial": []}
@@ -177,6 +213,7 @@ class ZooWriter:
     def put(self, made: Path) -> None:
         """Give what was made its name; an older zoo, file or folder, goes."""
         readable(made)
+        require_replaceable(self.path)  # others may have put something there in the meantime
         if self.path.is_dir():
             old = self.waiting / "old"
             self.path.rename(old)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wflib.architecture import Architecture, Weights
 from wflib.networks.beside import own_part
+from wflib.networks.finite import raised
 from wflib.networks.names import check_orientation, listed, match
 from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, architecture_of
 from wflib.zoo.sources.files import total_bytes
@@ -205,7 +206,7 @@ def parts(
             contents.leave_out(BROKEN, (told(rows, place) for place in chosen))
             contents.first_error = contents.first_error or str(error)
             continue
-        yield chosen, tensors
+        yield chosen, {name: raised(tensor) for name, tensor in tensors.items()}
 
 
 def allocate(request: Request, architecture: Architecture, first: Mapping[str, Tensor], count: int) -> Weights:

@@ -34,6 +34,7 @@ __all__ = [
     "only_activation",
     "ordered_runs",
     "require",
+    "run_and_step",
     "stacked",
 ]
 
@@ -49,6 +50,7 @@ ACTIVATIONS = {
     "linear": "identity",
 }
 """Other people's names of activations → ours."""
+SNAPSHOT_NAME = re.compile(r"(?P<run>.+)@(?P<step>0|[1-9][0-9]{0,14})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,13 @@ class Source(ABC):
         name: As ``zoo.format`` says it.
         what: A line for people.
         chunk: Networks that :meth:`load` takes at once; one for files, which may be broken each for itself.
+        one_activation: Whether its networks are of an activation of their own, so that what one is asked for is not of it.
     """
 
     name: ClassVar[str]
     what: ClassVar[str]
     chunk: ClassVar[int] = 1
+    one_activation: ClassVar[bool] = False
 
     @abstractmethod
     def recognizes(self, path: Path) -> bool:
@@ -191,6 +195,12 @@ def canonical_figures(found: Mapping[str, Any]) -> dict[str, float]:
         measure = "loss" if match[2] == "loss" else "accuracy"
         figures[f"{part}_{measure}"] = 1 - float(value) / 100 if match[2] == "err" else float(value)
     return figures
+
+
+def run_and_step(name: str) -> tuple[str, int]:
+    """What a network's name says, as :func:`wflib.zoo.write` and collections have them: ``run@step``, or a run."""
+    found = SNAPSHOT_NAME.fullmatch(name)
+    return (name, 0) if found is None else (found["run"], int(found["step"]))
 
 
 def ordered_runs(folders: Iterable[Path]) -> list[Path]:

@@ -78,6 +78,7 @@ class GPT(Source):
                 labels = {"run": match["run"], "step": 0, "initial": False, "place": (folder, key)}
                 labels |= {"epoch": int(match["epoch"]), "iteration": int(match["iteration"])}
                 rows.append(labels | figures.get(key, {}))
+        own_names(rows, request.path)
         found.leave_out("keys that name no checkpoint", unknown)
         if not rows:
             raise ValueError(
@@ -167,6 +168,16 @@ def databases(path: Path) -> Iterator[Path]:
         yield path
     else:
         yield from (file.parent for file in path.glob("*/data.mdb") if not file.parent.is_symlink())
+
+
+def own_names(rows: list[dict[str, Any]], path: Path) -> None:
+    """Put the folder before the name of a run that several databases have: their checkpoints are of different trainings."""
+    homes: dict[str, set[Path]] = {}
+    for row in rows:
+        homes.setdefault(row["run"], set()).add(row["place"][0])
+    for row in rows:
+        if len(homes[row["run"]]) > 1:
+            row["run"] = f"{row['place'][0].relative_to(path).as_posix()}/{row['run']}"
 
 
 def run_figures(folder: Path) -> dict[str, dict[str, float]]:

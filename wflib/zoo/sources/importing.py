@@ -65,7 +65,7 @@ def read_into(writer: ZooWriter, path: str | Path, format: str = "auto", config:
         ValueError: As of :func:`wflib.zoo.read`.
     """
     request = asked(Path(path), config or ReadConfig())
-    source = recognized(request.path, format)()
+    source = recognized(request.path, format, request.activation)()
     contents = source.contents(request)
     rows = with_one_architecture(source, request, contents, select(path, contents, request.config))
     kept, prints = [], []

@@ -2,6 +2,9 @@
 
 Both compute sin(30 x) behind hidden layers. DWSNets' networks (``seq.0.weight``, …) add 0.5 to their outputs, NFN's
 (``net.0.linear.weight``, …, ``net.2.weight``) do not. The class is in the path: ``…_<label>_<id>/…``, ``…_<label>s/…``.
+
+Only NFN's names are nobody else's: ``seq.0.weight`` and ``net.0.weight`` may be of any perceptron, and have to be told by
+``zoo.format: inr``.
 """
 
 from __future__ import annotations
@@ -20,12 +23,14 @@ from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source
 from wflib.zoo.sources.files import read_state, stacked_files
 from wflib.zoo.sources.shapes import perceptron
 
-__all__ = ["INR"]
+__all__ = ["INR", "may_be_signal"]
 
 FIRST = 5
 """Files that are looked into to tell the format."""
 FREQUENCY = 30.0
 LABEL = re.compile(r"_([0-9]{1,15})(?:_[0-9]+)?s?/")
+EVIDENCE = re.compile(r"net\.\d+\.linear\.(weight|bias)")
+"""Names that perceptrons of others hardly have."""
 NAMES = {"dwsnets": r"seq\.\d+\.(weight|bias)", "nfn": r"net\.\d+\.(linear\.)?(weight|bias)"}
 OFFSETS = {"dwsnets": 0.5, "nfn": 0.0}
 
@@ -34,21 +39,23 @@ class INR(Source):
     """See the module."""
 
     name = "inr"
-    what = "implicit neural representations of DWSNets and NFN: one file a signal"
+    what = "implicit neural representations of DWSNets and NFN: one file a signal; DWSNets' are not told by their names"
+    one_activation = True
 
     def __init__(self) -> None:
         self.maker: str | None = None
 
     def recognizes(self, path: Path) -> bool:
-        """The first file that can be read has names of DWSNets or NFN, and at most three coordinates go in."""
+        """The first file that can be read has names that are NFN's alone, and at most three coordinates go in."""
         for file in network_files(path)[0][:FIRST] if path.is_dir() else []:
             try:
-                tensors = read_state(file, None).tensors
+                state = read_state(file, None)
             except BrokenFileError:
                 continue
             except ValueError:
                 return False
-            return made_by(tensors) is not None and next(iter(tensors.values())).shape[-1] <= 3
+            evident = any(EVIDENCE.fullmatch(name) for name in state.tensors)
+            return evident and may_be_signal(state.tensors) and state.architecture is None
         return False
 
     def contents(self, request: Request) -> Contents:
@@ -79,11 +86,25 @@ class INR(Source):
         return found
 
     def architecture(self, request: Request, contents: Contents, first: Mapping[str, Tensor]) -> Architecture:
-        """A perceptron of sines."""
+        """A perceptron of sines.
+
+        Raises:
+            ValueError: Another activation is asked for.
+        """
+        if request.activation is not None:
+            raise ValueError(
+                f"{request.path}: zoo.read.activation asks for networks of {request.activation}, but zoo.format: inr means "
+                "networks of sines; leave out the one, or say zoo.format: state-dicts."
+            )
         maker = maker_of(request.path, first)
         contents.facts["settings"] = {"made by": maker, "frequency": FREQUENCY, "offset": OFFSETS[maker]}
         sine = (("frequency", FREQUENCY),)
         return perceptron(first, "sine", request.config.task_type or "regression", sine, OFFSETS[maker])
+
+
+def may_be_signal(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether names and at most three coordinates are such as representations of signals have."""
+    return made_by(tensors) is not None and next(iter(tensors.values())).shape[-1] <= 3
 
 
 def maker_of(path: Path, tensors: Mapping[str, Tensor]) -> str:

@@ -70,7 +70,7 @@ def inspect(
     path, config = Path(path), replaced(config or ReadConfig())
     if (kind := artifact_kind(path)) is not None:
         return Inspection(path, (("path", str(path)), *kind), None)
-    source = recognized(path, format)()
+    source = recognized(path, format, config.activation)()
     request = asked(path, config, module=module)
     lines = [("path", str(path)), ("size", size_text(path)), ("format", f"{source.name}: {source.what}")]
     try:

@@ -18,8 +18,9 @@ from torch import Tensor
 from wflib.architecture import Architecture
 from wflib.networks.names import listed, natural_order
 from wflib.networks.reading import require_text
-from wflib.zoo.sources.base import Contents, Request, Source, canonical_figures, only_activation, require
+from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, canonical_figures, only_activation, require
 from wflib.zoo.sources.files import read_json, read_lines, stacked_files
+from wflib.zoo.sources.leaving_out import BROKEN
 from wflib.zoo.sources.shapes import convolutional
 
 __all__ = ["ARCHITECTURE", "CHECKPOINT", "ModelZoo", "models"]
@@ -49,9 +50,15 @@ class ModelZoo(Source):
         common = first_of(request.path, ("config.json",))
         rows, found = [], Contents(pd.DataFrame(), {"reference": "Schürholt et al. 2022, arXiv 2209.14764"})
         for folder, steps in models(request.path, "checkpoints"):
-            settings = first_of(folder, ("params.json", "config.json")) or common or {}
-            figures, cut = results(folder, steps)
             name = folder.relative_to(request.path).as_posix()
+            try:
+                settings = first_of(folder, ("params.json", "config.json")) or common or {}
+                figures, cut = results(folder, steps)
+            except BrokenFileError:
+                if not request.config.skip_broken:
+                    raise
+                found.leave_out(BROKEN, [name])
+                continue
             found.leave_out("last lines of result.json that were cut off", [name] if cut else [])
             kind, activation = settings.get("model::type"), settings.get("model::nlin")
             if ARCHITECTURE in settings:

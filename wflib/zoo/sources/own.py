@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from wflib.architecture import Architecture
+from wflib.networks.headers import architecture_in, names_in
 from wflib.storage import ArtifactError, RowFile, header_text, read_header
 from wflib.symmetry import permute
-from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source
+from wflib.zoo.sources.base import BrokenFileError, Contents, Request, Source, run_and_step
+from wflib.zoo.sources.headers import holds_one, require_as_said
 from wflib.zoo.stored import INDEX, StoredZoo, stored_file, stored_folder
 from wflib.zoo.stored_networks import StoredNetworks
 
@@ -44,21 +46,23 @@ class Own(Source):
         self.opened = cache(opened)
 
     def recognizes(self, path: Path) -> bool:
-        """A safetensors file with our header, or a folder with our index."""
+        """A safetensors file with our header, of more than a single network's tensors, or a folder with our index."""
         try:
             if path.is_dir():
                 return (path / INDEX).is_file() and '"kind": "zoo"' in (path / INDEX).read_text()
-            return path.is_file() and path.suffix == ".safetensors" and "wflib" in header_text(path)
+            return path.is_file() and path.suffix == ".safetensors" and "wflib" in header_text(path) and not holds_one(path)
         except (ArtifactError, OSError, ValueError):
             return False
 
     def contents(self, request: Request) -> Contents:
-        """One row a network, with trajectory, step and held-out label of a zoo."""
+        """One row a network, with trajectory, step and held-out label of a zoo, or what its name says, ``run@step``."""
         found, metadata = self.opened(request.path)
+        require_as_said(request.path, said(found, metadata), request)
         facts: dict[str, Any] = {key: metadata[key] for key in ("task", "provenance") if key in metadata}
         if isinstance(found, RowFile):
             names = metadata.get("names") or [str(place) for place in range(found.rows)]
-            return Contents(table(names, [0] * found.rows, range(found.rows)), facts)
+            named, steps = zip(*map(run_and_step, names), strict=True) if names else ((), ())
+            return Contents(table(named, steps, range(found.rows)), facts)
         runs = [str(run) for run in found.trajectory.tolist()]
         rows = table(runs, found.step.tolist(), range(len(found)))
         rows["held_out"] = found.held_out.tolist()
@@ -95,7 +99,13 @@ class Own(Source):
     def architecture(self, request: Request, contents: Contents, first: Mapping[str, Tensor]) -> Architecture:
         """As the header says."""
         found, metadata = self.opened(request.path)
-        return Architecture.from_json(metadata["architecture"]) if isinstance(found, RowFile) else found.architecture
+        return said(found, metadata)
+
+
+def said(found: RowFile | StoredZoo, metadata: Mapping[str, Any]) -> Architecture:
+    """The header's architecture."""
+    made: Architecture = metadata["architecture"] if isinstance(found, RowFile) else found.architecture
+    return made
 
 
 def table(runs: Iterable[str], steps: Iterable[int], places: Iterable[int], initial: bool = False) -> pd.DataFrame:
@@ -140,6 +150,8 @@ def opened(path: Path) -> tuple[RowFile | StoredZoo, dict[str, Any]]:
                 "read data/zoo/trained.safetensors or data/networks.safetensors."
             )
         if kind == "networks":
+            metadata["architecture"] = architecture_in(path, metadata.get("architecture"))
+            metadata["names"] = names_in(path, metadata.get("names"))
             return file, metadata
         zoo = stored_folder(path, form) if path.is_dir() else stored_file(file, form)
     except ArtifactError as error:

@@ -41,8 +41,13 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 FOREIGN = {".npz": "arrays", ".pkl": "a pickle, which could run code", ".pickle": "a pickle, which could run code"}
 
 
-def recognized(path: Path, format: str = "auto") -> type[Source]:
+def recognized(path: Path, format: str = "auto", activation: str | None = None) -> type[Source]:
     """The format of a file or folder, the given one or that it looks like.
+
+    Args:
+        path: File or folder.
+        format: A key of ``FORMATS``, or ``auto`` to look.
+        activation: The asked-for one: networks that have one of their own are not meant.
 
     Raises:
         ValueError: Nothing is there, nothing that can be read, or no such format; says what helps.
@@ -53,7 +58,7 @@ def recognized(path: Path, format: str = "auto") -> type[Source]:
     if format != "auto":
         return FORMATS[format]
     for source in FORMATS.values():
-        if source().recognizes(path):
+        if not (activation and source.one_activation) and source().recognizes(path):
             return source
     known = "; ".join(f"{name}: {source.what}" for name, source in FORMATS.items())
     there = (
@@ -120,7 +125,7 @@ def read(
             and the option that helps.
     """
     request = asked(Path(path), read_settings(options, config), architecture, module, inputs)
-    source = recognized(request.path, format)()
+    source = recognized(request.path, format, request.activation)()
     contents = source.contents(request)
     rows = with_one_architecture(source, request, contents, select(path, contents, request.config))
     wanted = with_initial(contents, rows)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from wflib.config import ReadConfig
@@ -90,13 +91,14 @@ def first_runs(path: object, rows: pd.DataFrame, config: ReadConfig) -> pd.DataF
 
 
 def settled(path: object, rows: pd.DataFrame, config: ReadConfig) -> pd.DataFrame:
-    """Rows from the first on whose loss ℓ has (ℓ − min ℓ) / (max ℓ − min ℓ) ≤ ``settled`` in its run."""
+    """Rows from the first on whose loss ℓ has (ℓ − min ℓ) / (max ℓ − min ℓ) ≤ ``settled`` in its run, over finite losses."""
     if config.settled is None:
         return rows
     loss = figure(path, rows, config.settled_by, "zoo.read.settled_by")
+    loss = loss.astype(float).where(np.isfinite(loss.astype(float)))
     runs = loss.groupby(rows["order"])
     low, high = runs.transform("min"), runs.transform("max")
-    below = loss <= low + config.settled * (high - low)
+    below = loss <= low + config.settled * (high - low)  # nowhere without a finite loss
     return rows[below.groupby(rows["order"]).cummax()]
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from wflib.networks import Networks, states_for
 from wflib.networks.names import listed
 from wflib.storage import atomic_folder
+from wflib.zoo.sources.base import run_and_step
 from wflib.zoo.sources.collection import Collection
 from wflib.zoo.sources.modelzoo import ARCHITECTURE
 from wflib.zoo.zoo import Zoo
@@ -30,7 +31,8 @@ def write(
 ) -> None:
     """Write networks as others take them; reading them back gives the same numbers, exact to the bit.
 
-    - ``state-dicts``: a folder with a torch file for each network, ``<run>.pt`` or ``<run>@<step>.pt``
+    - ``state-dicts``: a folder with a torch file for each network, ``<run>.pt`` or ``<run>@<step>.pt``, which reading takes
+      for run and step
     - ``modelzoo``: a folder for each run with ``params.json``, ``result.json`` and ``checkpoint_<step>/checkpoints``
     - ``stacked``: one safetensors file of stacked tensors, with the architecture in its header
 
@@ -77,6 +79,9 @@ def labelled(zoo: Zoo | Collection | Networks) -> tuple[Networks, list[str], lis
     count = len(networks)
     if isinstance(zoo, Networks):
         runs, steps = list(networks.names or (f"network-{index:0{len(str(count))}d}" for index in range(count))), [0] * count
+        told = [run_and_step(run) for run in runs]
+        if len({run for run, _ in told}) < count:  # snapshots, as a collection's networks are called
+            runs, steps = [run for run, _ in told], [step for _, step in told]
     elif isinstance(zoo, Collection):
         runs, steps = zoo.table["run"].tolist(), zoo.table["step"].tolist()
     else:
