@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -223,13 +223,23 @@ def inspect(
     networks are broken or hold NaN. Where something must be told before it can be read, the sentence says which setting.
     """
     with answers("inspect"):
-        from wflib.config.loading import read_yaml
         from wflib.zoo import inspect as looked_at
         from wflib.zoo import read_settings
 
         pairs = (one.partition("=") for one in option or ())
-        settings = read_settings({name: read_yaml(name, value) for name, _, value in pairs})
+        settings = read_settings({name: setting(name, value) for name, _, value in pairs})
         typer.echo(str(looked_at(path, format, config=settings)))
+
+
+def setting(name: str, text: str) -> object:
+    """A value of ``zoo.read`` in YAML, where texts need no quotes: no part of a pattern is a comment or a list."""
+    from wflib.config import ReadConfig
+    from wflib.config.loading import read_yaml
+
+    field = ReadConfig.model_fields.get(name)
+    plain = text not in ("", "~", "null") and not text.startswith(("'", '"'))
+    is_text = field is not None and str in (field.annotation, *get_args(field.annotation))
+    return text if is_text and plain else read_yaml(name, text)
 
 
 def form_of(zoo: Path) -> str:
