@@ -68,6 +68,16 @@ def test_the_first_process_speaks_for_all_and_shares_its_threads(tmp_path):
     assert (done.returncode, done.stdout) == (0, f"0 2 3.0 {max(1, int(threads) // 2)}\n"), done.stderr
 
 
+@pytest.mark.parametrize("name", ["two words", "größe", "a%20b#c?d=1"])
+def test_processes_meet_in_temporary_folders_of_any_name(tmp_path, name):
+    """A file's address would write spaces and letters otherwise, and torch took them as they were written: all waited."""
+    (tmp_path / name).mkdir()
+    result = run(SUMS.format(processes=2), tmp_path, TMPDIR=str(tmp_path / name))
+    assert (result.returncode, result.stdout) == (0, "0 2 3.0 1\n"), result.stderr
+    assert list((tmp_path / name).iterdir()) == []
+    assert (tmp_path / name / "meeting").as_uri() != f"file://{tmp_path / name / 'meeting'}"
+
+
 def test_a_failed_helper_ends_a_wait_that_would_have_no_end(tmp_path):
     started = time.monotonic()
     done = run(FAILS.format(then="time.sleep(100)"), tmp_path)

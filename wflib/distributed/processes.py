@@ -56,14 +56,14 @@ def helpers(processes: int) -> Iterator[str]:
         processes: How many in all, at least two.
 
     Yields:
-        The file by which they meet, ``init_method`` of ``torch.distributed``.
+        Path of the file by which they meet, a ``FileStore`` of ``torch.distributed``.
 
     Raises:
         ConnectionError: One of them ended before all had met.
     """
     threads = max(1, torch.get_num_threads() // processes)
     with tempfile.TemporaryDirectory(prefix="wflib-") as folder:
-        meeting = (Path(folder) / "meeting").as_uri()
+        meeting = str(Path(folder) / "meeting")
         shared = {**os.environ, MEETING: meeting, "WORLD_SIZE": str(processes), "OMP_NUM_THREADS": str(threads)}
         started, logs, done = [], [Path(folder) / f"{rank}.log" for rank in range(1, processes)], threading.Event()
         for rank, path in enumerate(logs, 1):
