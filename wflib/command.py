@@ -243,15 +243,20 @@ def setting(name: str, text: str) -> object:
 
 
 def form_of(zoo: Path) -> str:
-    """What a zoo's header says was done to it."""
+    """What a zoo's header says was done to it, of a file or of a folder of shards."""
     from safetensors import SafetensorError, safe_open
 
     from wflib.storage import read_header
+    from wflib.zoo.stored import INDEX
 
     try:
-        with safe_open(zoo, framework="pt") as file:
-            form = str(read_header(zoo, file.metadata() or {}, "name a zoo by --zoo")[1].get("form"))
-    except (OSError, SafetensorError) as error:
+        if zoo.is_dir():
+            header = {"wflib": (zoo / INDEX).read_text()}
+        else:
+            with safe_open(zoo, framework="pt") as file:
+                header = file.metadata() or {}
+        form = str(read_header(zoo, header, "name a zoo by --zoo")[1].get("form"))
+    except (OSError, SafetensorError, UnicodeDecodeError) as error:
         raise ValueError(f"{zoo}: expected a zoo, found {error}; name one by --zoo.") from error
     if form not in FORMS:
         raise ValueError(f"{zoo}: expected a zoo of form {', '.join(FORMS)}, found {form}; name one by --zoo.")
