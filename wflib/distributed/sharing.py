@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,7 +11,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
-from wflib.distributed.processes import MEETING, helpers
+from wflib.distributed.processes import MEETING, end_with_the_first, helpers
 
 __all__ = [
     "average",
@@ -39,6 +40,8 @@ def process_group(processes: int = 1) -> Iterator[None]:
         with helpers(processes) as meeting, joined(meeting, 0, processes):
             yield
     elif (size := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        if MEETING in os.environ:
+            threading.Thread(target=end_with_the_first, daemon=True).start()
         with joined(os.environ.get(MEETING), int(os.environ["RANK"]), size):
             yield
     else:
