@@ -129,7 +129,7 @@ def works(pid: int) -> bool:
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
 def test_helpers_end_with_a_command_that_is_killed(tmp_path, kill):
     (tmp_path / "command.py").write_text(WORKS)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "command.py"], cwd=tmp_path, env=environment) as first:
         places = [tmp_path / f"{rank}.pid" for rank in range(2)]
         until(lambda: all(path.exists() and path.read_text() for path in places))
