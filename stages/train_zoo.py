@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -68,7 +69,8 @@ def main(
     """
     chosen = {"zoo.source": source, "zoo.format": format}
     with clear_errors("train-zoo"):
-        changes = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+        # In quotes: of zoo #2, YAML would take zoo alone, and 2024 for a number.
+        changes = [f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in chosen.items() if text is not None]
         settings = load_settings(params, presets, changes)
         if settings.zoo.source != "train" or settings.zoo.sampler != "optimizer":
             processes = 1  # reading, and Markov chains, are not shared

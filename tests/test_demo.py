@@ -20,7 +20,7 @@ from wflib.demo import DemoResult, demo_settings, run_demo
 from wflib.flow import ordinary_architecture
 from wflib.symmetry import squared_distance
 from wflib.tasks import TASKS, load_dataset
-from wflib.zoo import canonical_zoo, load_zoo, save_zoo
+from wflib.zoo import ZooWriter, canonical_zoo, load_zoo, save_zoo
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
@@ -190,6 +190,23 @@ def test_command_report(data, form):
     assert "held-out networks" in result.output
     assert "not audited" not in result.output
     assert Path("page.html").read_text().count("data:image/svg+xml") == 2
+
+
+def test_command_report_says_of_a_zoo_in_shards_what_it_says_of_its_file(data):
+    zoo = load_zoo(data / "zoo/aligned.safetensors", "aligned")
+    with ZooWriter(data / "zoo/shards", 25) as writer:
+        writer.append(zoo.networks, zoo.permutations, zoo.record)
+        writer.append_initial_of(zoo)
+        writer.finish(zoo.form, zoo.trajectory, zoo.step, zoo.held_out, zoo.aligned_to, zoo.metadata)
+    assert (data / "zoo/shards/index.json").is_file()
+    folder, file = (
+        run("report", "data/networks.safetensors", "--zoo", str(path), *FILES[2:], "--page", "page.html")
+        for path in (data / "zoo/shards", data / "zoo/aligned.safetensors")
+    )
+    assert (folder.exit_code, folder.output) == (0, file.output), folder.output
+    (data / "zoo/shards/index.json").write_text("{")
+    damaged = run("report", "data/networks.safetensors", "--zoo", str(data / "zoo/shards"), *FILES[2:])
+    assert (damaged.exit_code, "name a zoo by --zoo" in damaged.output) == (1, True), damaged.output
 
 
 @pytest.mark.parametrize(

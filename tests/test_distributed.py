@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -68,6 +69,16 @@ def test_the_first_process_speaks_for_all_and_shares_its_threads(tmp_path):
     assert (done.returncode, done.stdout) == (0, f"0 2 3.0 {max(1, int(threads) // 2)}\n"), done.stderr
 
 
+@pytest.mark.parametrize("name", ["two words", "größe", "a%20b#c?d=1"])
+def test_processes_meet_in_temporary_folders_of_any_name(tmp_path, name):
+    """A file's address would write spaces and letters otherwise, and torch took them as they were written: all waited."""
+    (tmp_path / name).mkdir()
+    result = run(SUMS.format(processes=2), tmp_path, TMPDIR=str(tmp_path / name))
+    assert (result.returncode, result.stdout) == (0, "0 2 3.0 1\n"), result.stderr
+    assert list((tmp_path / name).iterdir()) == []
+    assert (tmp_path / name / "meeting").as_uri() != f"file://{tmp_path / name / 'meeting'}"
+
+
 def test_a_failed_helper_ends_a_wait_that_would_have_no_end(tmp_path):
     started = time.monotonic()
     done = run(FAILS.format(then="time.sleep(100)"), tmp_path)
@@ -95,3 +106,44 @@ with process_group(2):
     done = run(early, tmp_path)
     assert done.returncode == 1
     assert "ended with code 1: the helper was in a hurry" in done.stderr
+
+
+WORKS = """
+import os, pathlib, time
+from wflib.distributed import process_group, rank
+with process_group(2):
+    pathlib.Path(f"{rank()}.pid").write_text(str(os.getpid()))
+    time.sleep(100)
+"""
+
+
+def works(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
+def test_helpers_end_with_a_command_that_is_killed(tmp_path, kill):
+    (tmp_path / "command.py").write_text(WORKS)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "command.py"], cwd=tmp_path, env=environment) as first:
+        places = [tmp_path / f"{rank}.pid" for rank in range(2)]
+        until(lambda: all(path.exists() and path.read_text() for path in places))
+        helper = int(places[1].read_text())
+        time.sleep(1)
+        assert works(helper)  # as long as the first does
+        first.send_signal(kill)
+        first.wait()
+        until(lambda: not works(helper), 20)
+
+
+def until(condition, seconds: float = 60) -> None:
+    """Wait for something, but not for ever."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typer.testing import CliRunner
 
 from tests.zoo import foreign
-from wflib.command import app
+from wflib.command import app, setting
+from wflib.config.loading import read_yaml
 from wflib.zoo import read, write
 
 
@@ -30,3 +31,19 @@ def test_inspect_says_what_a_path_is(tmp_path, monkeypatch):
     assert "wflib: a zoo or stacked networks" in run("inspect", "own.safetensors").output
     gone = run("inspect", "gone")
     assert (gone.exit_code, "found neither" in gone.output) == (1, True)
+
+
+def test_texts_of_settings_need_no_quotes():
+    pattern = r"run #(?P<run>\d+)/(?P<step>\d+)"
+    for name, text, value in (
+        ("pattern", pattern, pattern),
+        ("pattern", f"'{pattern}'", pattern),
+        ("pattern", "[ab]+_(?P<run>.+)", "[ab]+_(?P<run>.+)"),
+        ("key", "2024", "2024"),
+        ("key", "null", None),
+        ("inputs", "[1, 28, 28] # images", [1, 28, 28]),
+        ("skip_broken", "true", True),
+        ("unknown", "1", 1),
+    ):
+        assert setting(name, text) == value
+    assert read_yaml("pattern", pattern) == "run"  # what YAML makes of it

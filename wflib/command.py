@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -223,25 +223,40 @@ def inspect(
     networks are broken or hold NaN. Where something must be told before it can be read, the sentence says which setting.
     """
     with answers("inspect"):
-        from wflib.config.loading import read_yaml
         from wflib.zoo import inspect as looked_at
         from wflib.zoo import read_settings
 
         pairs = (one.partition("=") for one in option or ())
-        settings = read_settings({name: read_yaml(name, value) for name, _, value in pairs})
+        settings = read_settings({name: setting(name, value) for name, _, value in pairs})
         typer.echo(str(looked_at(path, format, config=settings)))
 
 
+def setting(name: str, text: str) -> object:
+    """A value of ``zoo.read`` in YAML, where texts need no quotes: no part of a pattern is a comment or a list."""
+    from wflib.config import ReadConfig
+    from wflib.config.loading import read_yaml
+
+    field = ReadConfig.model_fields.get(name)
+    plain = text not in ("", "~", "null") and not text.startswith(("'", '"'))
+    is_text = field is not None and str in (field.annotation, *get_args(field.annotation))
+    return text if is_text and plain else read_yaml(name, text)
+
+
 def form_of(zoo: Path) -> str:
-    """What a zoo's header says was done to it."""
+    """What a zoo's header says was done to it, of a file or of a folder of shards."""
     from safetensors import SafetensorError, safe_open
 
     from wflib.storage import read_header
+    from wflib.zoo.stored import INDEX
 
     try:
-        with safe_open(zoo, framework="pt") as file:
-            form = str(read_header(zoo, file.metadata() or {}, "name a zoo by --zoo")[1].get("form"))
-    except (OSError, SafetensorError) as error:
+        if zoo.is_dir():
+            header = {"wflib": (zoo / INDEX).read_text()}
+        else:
+            with safe_open(zoo, framework="pt") as file:
+                header = file.metadata() or {}
+        form = str(read_header(zoo, header, "name a zoo by --zoo")[1].get("form"))
+    except (OSError, SafetensorError, UnicodeDecodeError) as error:
         raise ValueError(f"{zoo}: expected a zoo, found {error}; name one by --zoo.") from error
     if form not in FORMS:
         raise ValueError(f"{zoo}: expected a zoo of form {', '.join(FORMS)}, found {form}; name one by --zoo.")

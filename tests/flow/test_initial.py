@@ -56,7 +56,8 @@ KINDS = {
 
 def zoo_of(initial: dict, init_std: float | None = STD) -> Zoo:
     trained = Networks(ARCHITECTURE, {name: tensor + 0.1 for name, tensor in initial.items()})
-    return zoo_from_networks(trained, initial=Networks(ARCHITECTURE, initial), init_std=init_std, held_out=0.2)
+    began, each = Networks(ARCHITECTURE, initial), torch.arange(len(trained))  # copies or not
+    return zoo_from_networks(trained, each, initial=began, init_std=init_std, held_out=0.2)
 
 
 def settings(geometry: str, *changes: str):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from wflib.architecture import mlp
+from wflib.architecture import Architecture, mlp
 from wflib.networks import Networks
 from wflib.rng import generator
 
@@ -39,6 +39,34 @@ def test_the_stacked_module_trains(networks):
         "linear3_weight",
         "linear3_bias",
     }
+
+
+class Alike(nn.Module):
+    """Names that are one where dots become underscores, and one that every stacked module has itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc_0, self.out = nn.Linear(4, 4), nn.Linear(4, 2)
+        self.fc = nn.ModuleList([nn.Linear(4, 4)])
+        self.names = nn.Parameter(torch.randn(4))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.relu(self.fc_0(torch.relu(self.fc[0](inputs) + self.names))))
+
+
+def test_the_stacked_module_keeps_tensors_apart_whose_names_are_alike():
+    models = [Alike() for _ in range(3)]
+    architecture = Architecture.from_module(models[0], INPUTS)
+    networks = Networks.from_state_dicts(architecture, [model.state_dict() for model in models])
+    module = networks.module()
+    expected = torch.stack([model(INPUTS) for model in models])
+    torch.testing.assert_close(module(INPUTS), expected)
+    assert len(list(module.parameters())) == len(networks.weights)
+    assert all(torch.equal(module.stacked[name], tensor) for name, tensor in networks.weights.items())
+    assert {"fc_0_weight", "out_weight", "out_bias"} < set(module.state_dict())
+    # the check has teeth: one of two in the other's place is seen
+    merged = networks.weights | {"fc.0.weight": networks.weights["fc_0.weight"]}
+    assert not torch.allclose(architecture.forward(merged, INPUTS), expected, atol=1e-3)
 
 
 def test_they_are_a_sequence_of_copies(networks):

@@ -190,6 +190,26 @@ def test_a_source_and_a_format_may_be_named_on_the_command_line(project):
     assert len(load_zoo("data/zoo/trained.safetensors", "trained")) == 6
 
 
+def test_a_source_is_the_folder_of_that_name_whatever_it_means_in_yaml(project):
+    """``zoo #2`` was read as ``zoo``, which may be there, too; others were taken for numbers, lists or nothing."""
+    foreign.inr(project / "zoo")
+    for file in sorted((project / "zoo").iterdir())[:2]:
+        shutil.rmtree(file)
+    folders = ("zoo #2", "2024", "1e3", "null", "[1]", "runs: old", "'x", 'a "b"', "größe 😀")
+    settings(zoo={"source": "gone"})
+    run_all("fetch_data")
+    for name in folders:
+        foreign.inr(project / name)
+        result = run("train_zoo", "--source", name)
+        assert result.exit_code == 0, f"{name}: {result.output}"
+        zoo = load_zoo("data/zoo/trained.safetensors", "trained")
+        assert (len(zoo), Path(zoo.metadata["provenance"]["source"]).name) == (6, name)
+    assert run("train_zoo", "--source", "zoo").exit_code == 0
+    assert len(load_zoo("data/zoo/trained.safetensors", "trained")) == 4  # the folder that was read instead is another
+    result = run("train_zoo", "--source", "")
+    assert (result.exit_code, "zoo.source: got ''" in result.output) == (1, True), result.output
+
+
 def test_what_was_left_out_is_said(project):
     foreign.inr(project / "theirs", nfn=True)
     (project / "theirs/broken.pth").write_bytes(b"PK")

@@ -67,6 +67,25 @@ def test_files_put_into_the_store_by_hand_are_used(source, files, tmp_path):
     assert source["tried"] == []
 
 
+def test_a_store_that_is_complete_is_read_and_never_written(source, files, tmp_path, monkeypatch):
+    found = fetch_images("toy", tmp_path)
+    before = {name: (path.stat().st_ino, path.stat().st_mtime_ns) for name, path in found.items()}
+
+    def refuses(path):
+        raise PermissionError(f"{path}: the folder is for reading")
+
+    monkeypatch.setattr(images, "atomic_path", refuses)
+    again = fetch_images("toy", tmp_path)
+    assert {name: path.read_bytes() for name, path in again.items()} == files
+    assert {name: (path.stat().st_ino, path.stat().st_mtime_ns) for name, path in again.items()} == before
+    # what is not there yet is written, so that the refusal is heard
+    name = next(iter(files))
+    (tmp_path / "toy" / f"{name}.gz").write_bytes(gzip.compress(files[name]))
+    (tmp_path / "toy" / name).unlink()
+    with pytest.raises(OSError, match="the folder is for reading"):
+        fetch_images("toy", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -115,3 +119,39 @@ def test_initial_weights_are_of_the_same_networks():
     other = random_networks(mlp([3, 6, 4, 2]), 20)
     with pytest.raises(ValueError, match=r"initial expected .*linear1.weight \(5, 3\).*got linear1.weight \(6, 3\)"):
         zoo_from_networks(networks(), initial=other)
+
+
+def folder_of_runs(folder: Path, word: str) -> Networks:
+    """Three folders of four networks and a copy of the last, as checkpoints lie about."""
+    for run in range(3):
+        (folder / f"run_{run}").mkdir()
+        for place in range(4):
+            torch.save(ARCHITECTURE.module().state_dict(), folder / f"run_{run}/{word}_{place}.pt")
+        shutil.copy(folder / f"run_{run}/{word}_3.pt", folder / f"run_{run}/best.pt")
+    return Networks.load(folder, ARCHITECTURE)
+
+
+def test_copies_and_snapshots_that_would_count_as_runs_are_said(tmp_path):
+    mine = folder_of_runs(tmp_path, "epoch")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        zoo_from_networks(mine)
+    snapshots, copies = (str(one.message) for one in caught)
+    assert "12 files, each a run of its own, look like snapshots of 3 (run_0/epoch_0" in snapshots
+    assert "trajectory=torch.arange(len(networks))" in snapshots
+    assert "zoo.read.trajectories" not in snapshots
+    assert "3 networks are the same as one of another run: run_0/epoch_3" in copies
+    assert Path(caught[0].filename).name == "test_own.py"
+    # who says the runs hears nothing
+    assert len(zoo_from_networks(mine, torch.arange(15) // 5)) == 15
+
+
+def test_copies_are_said_without_names_and_nothing_is_where_nothing_is_amiss(tmp_path):
+    mine = networks()
+    again = Networks(ARCHITECTURE, {name: tensor[[*range(20), 4]] for name, tensor in mine.weights.items()})
+    with pytest.warns(UserWarning, match="zoo_from_networks: 1 networks are the same as one of another run: 20;"):
+        zoo_from_networks(again)
+    other = Networks(ARCHITECTURE, {name: tensor.clone() for name, tensor in again.weights.items()})
+    other.weights["linear1.bias"][20, 0] += 1e-3  # warnings are errors in tests
+    assert len(zoo_from_networks(other)) == 21
+    assert zoo_from_networks(networks()).trajectory.tolist() == list(range(20))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import typer
 
@@ -17,9 +20,40 @@ TRACEBACK = "WFLIB_TRACEBACK"
 """Environment variable that lets exceptions through."""
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was told to end, by kill, a container or a queue of jobs."""
+
+
+@contextmanager
+def termination_raised() -> Iterator[None]:
+    """SIGTERM as an exception, so that blocks put away what they have begun; a second one ends the process at once.
+
+    Where somebody else handles it already, or off the main thread, all stays as it is.
+
+    Raises:
+        Terminated: On the signal.
+    """
+
+    def raised(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, raised)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 @contextmanager
 def clear_errors(command: str) -> Iterator[None]:
-    """One clear sentence that names the command, and exit code 1 (130 for an interrupt), in place of a traceback.
+    """One clear sentence that names the command, and exit code 1, in place of a traceback.
+
+    It is 130 for an interrupt and 143 where the command was told to end (SIGTERM): what is half-written is taken away first.
 
     ValueError and OSError are what bad input raises, MissingExtra says what to install. Anything else is a limit of the
     machine or a mistake of ours: its sentence says so, and ``WFLIB_TRACEBACK=1`` in the environment lets the exception
@@ -31,13 +65,13 @@ def clear_errors(command: str) -> Iterator[None]:
     code = 1
     cause: BaseException
     try:
-        yield
+        with termination_raised():
+            yield
         return
     except KeyboardInterrupt as error:
-        cause, code = error, 130
-        sentence = (
-            "interrupted; nothing half-written is left, and train-zoo, align and train-flow go on from what they have kept"
-        )
+        what, code = ("told to end", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+        cause, kept = error, "train-zoo, align and train-flow go on from what they have kept"
+        sentence = f"{what}; nothing half-written is left, and {kept}"
     except (ValueError, OSError, MissingExtra) as error:
         cause, sentence = error, str(error)
     except Exception as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["MEETING", "helpers", "number_of_processes"]
+__all__ = ["MEETING", "end_with_the_first", "helpers", "number_of_processes"]
 
 MEETING = "WFLIB_MEETING"
 """Environment variable: the file by which processes of one command find each other."""
@@ -49,28 +49,28 @@ def helpers(processes: int) -> Iterator[str]:
     """Run this command in further processes, ranks 1, 2, … of so many, while the block is rank 0.
 
     They are started as this process was (``sys.orig_argv``), find what they are in the variables that ``torchrun`` sets, and
-    share the threads of this process evenly. Where one of them fails and the block does not end within some seconds, it
-    never would: the command stops with that process's last words.
+    share the threads of this process evenly. They end when this process does, however that ends. Where one of them fails
+    and the block does not end within some seconds, it never would: the command stops with that process's last words.
 
     Args:
         processes: How many in all, at least two.
 
     Yields:
-        The file by which they meet, ``init_method`` of ``torch.distributed``.
+        Path of the file by which they meet, a ``FileStore`` of ``torch.distributed``.
 
     Raises:
         ConnectionError: One of them ended before all had met.
     """
     threads = max(1, torch.get_num_threads() // processes)
     with tempfile.TemporaryDirectory(prefix="wflib-") as folder:
-        meeting = (Path(folder) / "meeting").as_uri()
+        meeting = str(Path(folder) / "meeting")
         shared = {**os.environ, MEETING: meeting, "WORLD_SIZE": str(processes), "OMP_NUM_THREADS": str(threads)}
         started, logs, done = [], [Path(folder) / f"{rank}.log" for rank in range(1, processes)], threading.Event()
         for rank, path in enumerate(logs, 1):
             with path.open("wb") as output:
                 own = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-                command = [sys.executable, *sys.orig_argv[1:]]
-                started.append(subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=output))
+                command, pipe, nowhere = [sys.executable, *sys.orig_argv[1:]], subprocess.PIPE, subprocess.DEVNULL
+                started.append(subprocess.Popen(command, env=own, stdin=pipe, stdout=nowhere, stderr=output))
         for process, log in zip(started, logs, strict=True):
             threading.Thread(target=stop_if_it_fails, args=(process, log, done), daemon=True).start()
         before = torch.get_num_threads()
@@ -82,6 +82,10 @@ def helpers(processes: int) -> Iterator[str]:
                 if process.poll():
                     raise ConnectionError(last_words(process.returncode, log)) from error
             raise
+        except BaseException:  # of a stage that was told to end, too: what they would still do is of no use
+            for process in started:
+                process.terminate()
+            raise
         finally:
             done.set()
             torch.set_num_threads(before)
@@ -91,6 +95,15 @@ def helpers(processes: int) -> Iterator[str]:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+                if process.stdin is not None:
+                    process.stdin.close()
+
+
+def end_with_the_first() -> None:
+    """End this helper when the process that has started it is gone, even killed: then the pipe between them is closed."""
+    while os.read(0, 1):
+        pass
+    os._exit(1)
 
 
 def stop_if_it_fails(process: subprocess.Popen[bytes], log: Path, done: threading.Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,7 +11,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
-from wflib.distributed.processes import MEETING, helpers
+from wflib.distributed.processes import MEETING, end_with_the_first, helpers
 
 __all__ = [
     "average",
@@ -39,15 +40,22 @@ def process_group(processes: int = 1) -> Iterator[None]:
         with helpers(processes) as meeting, joined(meeting, 0, processes):
             yield
     elif (size := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
-        with joined(os.environ.get(MEETING, "env://"), int(os.environ["RANK"]), size):
+        if MEETING in os.environ:
+            threading.Thread(target=end_with_the_first, daemon=True).start()
+        with joined(os.environ.get(MEETING), int(os.environ["RANK"]), size):
             yield
     else:
         yield
 
 
 @contextmanager
-def joined(meeting: str, rank: int, processes: int) -> Iterator[None]:
+def joined(meeting: str | None, rank: int, processes: int) -> Iterator[None]:
     """Be one of some processes.
+
+    Args:
+        meeting: File by which they meet; None for the variables that ``torchrun`` sets.
+        rank: Which of them.
+        processes: How many they are.
 
     Raises:
         ConnectionError: They did not meet, as one of them ended before.
@@ -57,7 +65,12 @@ def joined(meeting: str, rank: int, processes: int) -> Iterator[None]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % gpus)
     backend = "cpu:gloo,cuda:nccl" if gpus >= here else "gloo"  # NCCL refuses processes that share a GPU
     try:
-        distributed.init_process_group(backend, meeting, timeout=PATIENCE, rank=rank, world_size=processes)
+        if meeting is None:
+            distributed.init_process_group(backend, timeout=PATIENCE, rank=rank, world_size=processes)
+        else:  # not by file://…, whose spaces and letters torch looks for as they are written there
+            store = distributed.FileStore(meeting, processes)  # type: ignore[attr-defined]  # torch lists it nowhere
+            store.set_timeout(PATIENCE)
+            distributed.init_process_group(backend, store=store, timeout=PATIENCE, rank=rank, world_size=processes)
     except (RuntimeError, ValueError) as error:
         raise ConnectionError(f"processes that share the work did not meet: {error}") from error
     try:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from wflib.architecture import Architecture
+from wflib.architecture.operations import Convolution, Linear
 
 __all__ = ["check_orientation", "listed", "match", "natural_order", "place", "units", "unwrapped"]
 
@@ -123,20 +124,23 @@ def counted_otherwise(names: Collection[str], count: int) -> str:
 
 
 def check_orientation(architecture: Architecture, given: Mapping[str, str]) -> None:
-    """Check that weights are (outputs, inputs), as those of torch.nn.Linear, where shapes do not show it.
+    """Check that weights are (outputs, inputs, *kernel), as those of torch.nn.Linear, where shapes do not show it.
 
     Args:
         architecture: What tensors are taken for.
         given: The architecture's name → given name.
 
     Raises:
-        ValueError: Transposed weights would fit as well, and some are not named as torch.nn.Linear names them, or are
-            numbered in another order than they would run.
+        ValueError: Transposed weights would fit as well, and some are named neither as torch.nn.Linear names them nor as the
+            architecture does, but for prefixes, or are numbered in another order than they would run.
     """
-    weights = [spec.name for spec in architecture.tensors if len(spec.axes) == 2]
-    foreign = [given[name] for name in weights if given[name] != name and given[name].split(".")[-1] != "weight"]
-    order = [given[name] for name in weights]
-    if not foreign and len({pattern(name) for name in order}) == 1 and order != sorted(order, key=numbers):
+    maps = affine_maps(architecture)
+    variants = list(unwrapped(given.values()))
+    own = {name for name in maps if any(plain[given[name]] == name for plain in variants)}
+    foreign = [given[name] for name in maps if name not in own and given[name].split(".")[-1] != "weight"]
+    order = [given[name] for name in maps]
+    numbered = len(own) < len(maps) and len({pattern(name) for name in order}) == 1
+    if not foreign and numbered and order != sorted(order, key=numbers):
         foreign = order  # layers that would run from last to first: more likely transposed ones
     if foreign and fits_transposed(architecture, given):
         raise ValueError(
@@ -145,12 +149,24 @@ def check_orientation(architecture: Architecture, given: Mapping[str, str]) -> N
         )
 
 
+def affine_maps(architecture: Architecture) -> dict[str, str | None]:
+    """Weights of linear maps and convolutions, in the order they run, → their biases."""
+    maps = (one for one in architecture.operations if isinstance(one, (Linear, Convolution)))
+    return {one.weight: one.bias for one in maps}
+
+
+def turned(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(outputs, inputs, *kernel) → (*kernel, inputs, outputs), as others keep weights."""
+    return (*shape[2:], *shape[1::-1])
+
+
 def fits_transposed(architecture: Architecture, given: Mapping[str, str]) -> bool:
-    """Whether weights could be (inputs, outputs), too: the same shapes either way, and no bias of theirs counts outputs."""
-    shapes = {layer.weight: architecture.shape(layer.weight) for layer in architecture.layers}
-    if sorted(shapes.values()) != sorted(shape[::-1] for shape in shapes.values()):
+    """Whether weights could be (…, inputs, outputs), too: the same shapes either way, and no bias counts outputs."""
+    maps = affine_maps(architecture)
+    shapes = {weight: architecture.shape(weight) for weight in maps}
+    if sorted(shapes.values()) != sorted(turned(shape) for shape in shapes.values()):
         return False
-    uneven = [(layer.weight, layer.bias) for layer in architecture.layers if len(set(shapes[layer.weight])) > 1]
+    uneven = [(weight, bias) for weight, bias in maps.items() if shapes[weight][0] != shapes[weight][-1]]
     return not any(bias and place(given[weight])[0] == place(given[bias])[0] for weight, bias in uneven)
 
 
@@ -190,11 +206,11 @@ def match_shapes(ours: Shapes, theirs: Shapes) -> dict[str, str]:
         owners = {found[name]: module for module, roles in own.items() for name in roles.values()}
         if all(len({owners[name] for name in roles.values()}) == 1 for roles in given.values()):
             return found
-    turned = sorted(shape[::-1] for shape in theirs.values()) == sorted(ours.values())
+    transposed = sorted(map(turned, ours.values())) == sorted(theirs.values())
     raise ValueError(
         f"has tensors {listed(f'{name} {shape}' for name, shape in theirs.items())}; the architecture has "
         f"{listed(f'{name} {shape}' for name, shape in ours.items())}"
-        f"{', (outputs, inputs): transpose the weights' if turned else ''}."
+        f"{', (outputs, inputs): transpose the weights' if transposed else ''}."
     )
 
 

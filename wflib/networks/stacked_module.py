@@ -18,8 +18,9 @@ __all__ = ["StackedModule"]
 class StackedModule(nn.Module):
     """Many networks as one module: inputs (examples, features) → outputs (networks, examples, outputs).
 
-    Its parameters are the stacked tensors, named as in one network with dots as underscores; ``stacked`` gives them under
-    their own names, as ``torch.func.functional_call`` with ``vmap`` over ``architecture.module()`` takes them.
+    Its parameters are the stacked tensors, named as in one network with dots as underscores, and one more at the end where
+    something has that name; ``stacked`` gives them under their own names, as ``torch.func.functional_call`` with ``vmap``
+    over ``architecture.module()`` takes them.
 
     Args:
         networks: What it starts from.
@@ -28,9 +29,13 @@ class StackedModule(nn.Module):
     def __init__(self, networks: Networks) -> None:
         super().__init__()
         self.architecture = networks.architecture
-        self.names = {name: name.replace(".", "_") for name in networks.weights}
+        self.names: dict[str, str] = {}
         for name, tensor in networks.weights.items():
-            self.register_parameter(self.names[name], nn.Parameter(tensor.detach().clone()))
+            own = name.replace(".", "_")
+            while hasattr(self, own):  # fc.0.weight after fc_0.weight, or what every module has, as names and training
+                own += "_"
+            self.names[name] = own
+            self.register_parameter(own, nn.Parameter(tensor.detach().clone()))
 
     @property
     def stacked(self) -> Weights:

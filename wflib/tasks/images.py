@@ -104,6 +104,8 @@ def unpacked(path: Path) -> bytes:
 def collect(source: ImageSource, found: Path, folder: Path) -> None:
     """Copy a source's files from anywhere below ``found`` into the store, each only with the right checksum.
 
+    What lies there already is not written: a store may be one that only others can write to.
+
     Raises:
         OSError: A file is missing, damaged or has another checksum.
     """
@@ -120,6 +122,8 @@ def collect(source: ImageSource, found: Path, folder: Path) -> None:
         if checksum != expected:
             raise OSError(f"{candidates[0]} has SHA-256 {checksum}, expected {expected}; remove the file")
     for name, content in contents.items():
+        if (folder / name).is_file() and (folder / name).read_bytes() == content:
+            continue
         with atomic_path(folder / name) as temporary:
             temporary.write_bytes(content)
 

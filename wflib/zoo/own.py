@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -37,7 +39,8 @@ def zoo_from_networks(
         networks: From ``Networks.from_state_dicts`` or ``Networks.load``, which leave diverged networks out when asked to;
             brought to float32.
         trajectory: Training run of each network, (networks,) integers from 0 on; None where each network has its own, as the
-            checkpoints of a single run must have, too: whole trajectories are held out.
+            checkpoints of a single run must have, too: whole trajectories are held out. Without one, a warning says which
+            networks are copies of others, and where names look like snapshots of fewer runs.
         step: When in its run each network was taken, (networks,) integers; None for the order given.
         held_out: Share of trajectories that no flow sees, between 0 and 1, at least one and never all, drawn by the seed; or
             which networks, (networks,) bool, whole trajectories.
@@ -66,7 +69,10 @@ def zoo_from_networks(
     networks, facts = as_float32("networks", networks), {"provenance": "zoo_from_networks", **(metadata or {})}
     if not len(networks):
         raise ValueError("zoo_from_networks: networks expected at least two, got none.")
-    trajectory = labels("trajectory", torch.arange(len(networks)) if trajectory is None else trajectory, len(networks))
+    if trajectory is None:
+        warn_of_runs_that_are_none(networks)
+        trajectory = torch.arange(len(networks))
+    trajectory = labels("trajectory", trajectory, len(networks))
     step = order_in(trajectory) if step is None else labels("step", step, len(networks))
     if isinstance(held_out, Real):
         held_out = held_out_runs(trajectory, held_out, seed)
@@ -85,6 +91,23 @@ def zoo_from_networks(
     )
     zoo.require_both_parts("zoo_from_networks")
     return zoo
+
+
+def warn_of_runs_that_are_none(networks: Networks) -> None:
+    """Say, as :func:`wflib.zoo.read` does, what hardly is a run of its own: copies, and names like those of snapshots."""
+    from wflib.zoo.sources.leaving_out import copies, copies_text, fingerprints  # these import this module
+    from wflib.zoo.sources.state_dicts import doubts
+
+    runs = networks.names or tuple(str(place) for place in range(len(networks)))
+    rows = pd.DataFrame({"run": runs, "step": 0, "initial": False})
+    for doubt in doubts(networks.names or (), networks.names or ()):
+        warnings.warn(
+            f"zoo_from_networks: {doubt.partition(' Say zoo.read')[0]} Say by trajectory= which run each is of "
+            "(trajectory=torch.arange(len(networks)) where each is one), or let wflib.zoo.read take them by a pattern.",
+            stacklevel=3,
+        )
+    if found := copies(rows, fingerprints(networks.weights)):
+        warnings.warn(f"zoo_from_networks: {copies_text([one.removesuffix(' 0') for one in found])}", stacklevel=3)
 
 
 def as_float32(name: str, networks: Networks) -> Networks:
