@@ -200,7 +200,7 @@ def test_a_source_is_the_folder_of_that_name_whatever_it_means_in_yaml(project):
     run_all("fetch_data")
     for name in folders:
         foreign.inr(project / name)
-        result = run("train_zoo", "--source", name)
+        result = run("train_zoo", "--source", name, "--format", "inr")
         assert result.exit_code == 0, f"{name}: {result.output}"
         zoo = load_zoo("data/zoo/trained.safetensors", "trained")
         assert (len(zoo), Path(zoo.metadata["provenance"]["source"]).name) == (6, name)
