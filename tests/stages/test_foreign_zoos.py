@@ -204,7 +204,7 @@ def test_a_source_is_the_folder_of_that_name_whatever_it_means_in_yaml(project):
         assert result.exit_code == 0, f"{name}: {result.output}"
         zoo = load_zoo("data/zoo/trained.safetensors", "trained")
         assert (len(zoo), Path(zoo.metadata["provenance"]["source"]).name) == (6, name)
-    assert run("train_zoo", "--source", "zoo").exit_code == 0
+    assert run("train_zoo", "--source", "zoo", "--format", "inr").exit_code == 0
     assert len(load_zoo("data/zoo/trained.safetensors", "trained")) == 4  # the folder that was read instead is another
     result = run("train_zoo", "--source", "")
     assert (result.exit_code, "zoo.source: got ''" in result.output) == (1, True), result.output
