@@ -143,12 +143,12 @@ def main(
             said = [f"samples: {weights_alone(dataset)}"]
         else:
             facts |= {"accuracy": float(samples_row["accuracy_mean"]), "nll": float(samples_row["nll_mean"])}
-            copying = joined["groups"].set_index("source")[["copying_ratio", "copying_ratio_error"]]
-            ratios = {str(name): tuple(row) for name, row in zip(copying.index, copying.to_numpy(), strict=True)}
+            rows = joined["groups"].to_dict("records")
+            copying = {str(row["source"]): (row["copying_ratio"], row["copying_ratio_error"]) for row in rows}
             independent = {name: networks for name, (networks, trajectory) in sets.items() if trajectory is None}
             labels = {name: METHODS[name].label for name in settings.evaluate.models}
             said = [NO_AUDIT] if audit is None else verdict(audit)
-            said.append(beaten(rivals(independent, ratios, examples), labels))
+            said.append(beaten(rivals(independent, copying, examples), labels))
         facts |= {
             "verdict": said,
             "networks": int((~whole.is_early).sum()),
