@@ -39,7 +39,7 @@ from wflib.networks import Networks
 from wflib.rng import generator
 from wflib.symmetry import decanonicalize
 from wflib.tasks import Dataset, load_dataset
-from wflib.zoo import Zoo, open_zoo, require_training_examples, save_zoo, zoo_of_flow
+from wflib.zoo import Zoo, learned_zoo, open_zoo, require_training_examples, save_zoo, zoo_of_flow
 
 app = application("sample")
 
@@ -96,7 +96,7 @@ def main(
             return
         else:
             zoo = zoo_of_flow(flow, geometry, trained.architecture, aligned, canonical, open_zoo)
-            require_training_examples(zoo.metadata, dataset, f"{aligned}")
+            require_training_examples(zoo.metadata, dataset, f"{learned_zoo(geometry, aligned, canonical)[0]}")
             zoo = zoo.to_fit(generator(config.seed, "sample", "zoo"))
             chosen = method_settings(settings.models, config.source)
             model = METHODS[config.source].fit(zoo, dataset, chosen, generator(config.seed, "sample", "fit"))
