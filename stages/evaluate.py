@@ -92,8 +92,8 @@ def main(
 
     Quality and calibration on the test part, Bayesian model average, diversity; variance ratio and novelty after alignment
     and moments tensor by tensor, in the coordinates the flow works in; loss barriers of the zoo before and after alignment;
-    quality of samples against Euler steps with and without guidance. Tests on training and validation examples, which are
-    more, say whether samples are like held-out networks and whether some are copies: the verdict comes first in the report.
+    quality of samples against steps with and without guidance. Tests on training and validation examples, which are more,
+    say whether samples are like held-out networks and whether some are copies: the verdict comes first in the report.
     Where the task has no examples, or is a regression, networks are compared in their weights alone.
 
     Several processes share the sets of networks: --processes 2, or torchrun. Of a zoo larger than memory
@@ -237,7 +237,7 @@ def in_order(found: list[dict[str, pd.DataFrame]], sources: list[str]) -> dict[s
 
 
 def quality_curve(settings: Settings, model: Flow, dataset: Dataset) -> list[dict[str, float]]:
-    """Quality of the flow's samples for every number of Euler steps and strength of guidance."""
+    """Quality of the flow's samples for every number of steps and strength of guidance."""
     config, drawing, rows = settings.evaluate, settings.sample, []
     model.precision = drawing.precision
     points = [(steps, strength) for strength in config.guidance for steps in config.steps]
@@ -250,7 +250,7 @@ def quality_curve(settings: Settings, model: Flow, dataset: Dataset) -> list[dic
                 guidance = Guidance(model, loss, strength, drawing.guidance_schedule, drawing.guidance_point)
             wish: dict[str, Any] = {"condition": drawing.condition, "condition_strength": drawing.condition_strength}
             random = generator(config.seed, "evaluate", "curve")
-            x = sample(model, config.curve_networks, steps, random, guidance, **wish)
+            x = sample(model, config.curve_networks, steps, random, guidance, **drawing.by_steps, **wish)
             quality = sampling_quality(model.coordinates.decode_state(x), dataset.test)
             rows.append({"steps": steps, "guidance": strength, **quality})
             bar.update()

@@ -102,7 +102,7 @@ def draw(
     networks: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same networks.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the solver.")] = 32,
-    solver: Annotated[str, typer.Option(help="euler, heun or rk4; on flat flows also dopri5.")] = "euler",
+    solver: Annotated[str, typer.Option(help="euler, multistep, heun or rk4; on flat flows also dopri5.")] = "euler",
     width: Annotated[list[str] | None, typer.Option(help="Another hidden width, as hidden1=32; repeat for more.")] = None,
 ) -> None:
     """Draw networks from a flow and write them as state dicts."""

@@ -143,6 +143,16 @@ WRONG = {
     "sample: {diffusion: 0.5, condition_strength: 2.0}": ["sample", "diffusion (0.5)", "condition_strength (2.0)", "to 0"],
     "sample:\n  diffusion_schedule: sideways": ["sample.diffusion_schedule", "'sideways'", "'constant'", "'falling'"],
     "flow: {condition: none}\nsample: {condition: 0.05}": ["sample.condition: 0.05 needs flow.condition: loss", "got none"],
+    "sample: {solver: multistep, noise: 0.1}": [
+        "sample",
+        "noise (0.1) disturbs what multistep goes by",
+        "choose solver euler",
+    ],
+    "sample: {last_step: 0.3, noise: 0.1}": ["sample", "last_step (0.3) goes with neither noise", "set it to 0.0"],
+    "sample: {last_step: 0.3, solver: dopri5}": ["sample", "last_step (0.3) goes with neither noise", "dopri5"],
+    "sample: {last_step: 1.0}": ["sample.last_step", "less than 1"],
+    "sample: {last_step: .nan}": ["sample.last_step", "nan"],
+    "sample: {jumps: 2, last_step: 0.3}": ["sample", "jumps (2) do not go with last_step 0.3 (choose 0.0)"],
     "flow: {geometry: geometric}\nsample: {solver: dopri5}": [
         "sample.solver: dopri5",
         "flow.geometry: geometric",

@@ -62,8 +62,13 @@ class SampleConfig(Section):
     seed: Seed = Field(description="Of the draws.")
     source: str = Field(alias="from", description="flow, or another model of wflib.models to draw from in its place.")
     networks: Annotated[int, Field(ge=2, strict=True)] = Field(description="Networks to draw.")
-    solver: Literal["euler", "heun", "rk4", "dopri5"] = Field(description="K steps are K, 2K, 4K evaluations; adaptive.")
+    solver: Literal["euler", "multistep", "heun", "rk4", "dopri5"] = Field(
+        description="K steps are K, K, 2K, 4K evaluations; adaptive."
+    )
     steps: Count = Field(description="Steps from t = 0 to t = 1, K.")
+    last_step: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        description="Length of the last step, which lands on x̂_1 and leaves out the end of the way; 0 for equal steps."
+    )
     precision: Literal["float32", "bfloat16"] = Field(description="What the velocity network computes in while drawing.")
     jumps: Literal[0, 1, 2, 4] = Field(description="Jumps of the flow's distilled student, in place of steps; 0 for steps.")
     noise: NonNegative = Field(description="Deviation of noise added before each step.")
@@ -103,8 +108,12 @@ class SampleConfig(Section):
                 f"diffusion ({self.diffusion}) keeps the marginals of a flow, and condition_strength "
                 f"({self.condition_strength}) makes a field that has none; set one to 0"
             )
-        if self.noise > 0 and self.solver == "dopri5":
-            raise ValueError(f"noise ({self.noise}) needs steps of fixed length; choose solver euler, heun or rk4")
+        if self.noise > 0 and self.solver in ("dopri5", "multistep"):
+            raise ValueError(f"noise ({self.noise}) disturbs what {self.solver} goes by; choose solver euler, heun or rk4")
+        if self.last_step > 0 and (self.noise > 0 or self.diffusion > 0 or self.solver == "dopri5"):
+            raise ValueError(
+                f"last_step ({self.last_step}) goes with neither noise, diffusion nor dopri5; set it to 0.0, or change these"
+            )
         if self.noise_interval[0] > self.noise_interval[1]:
             raise ValueError(f"noise_interval ({self.noise_interval}) must name the earlier time first")
         return self
@@ -131,11 +140,17 @@ class SampleConfig(Section):
         wrong = {
             f"solver {self.solver} (choose euler)": self.solver != "euler",
             f"diffusion {self.diffusion} (choose 0.0)": self.diffusion > 0,
+            f"last_step {self.last_step} (choose 0.0)": self.last_step > 0,
             "guidance_point end-point (choose x_t)": self.guidance > 0 and self.guidance_point == "end-point",
         }
         if self.jumps > 0 and (found := [what for what, given in wrong.items() if given]):
             raise ValueError(f"jumps ({self.jumps}) do not go with {', '.join(found)}; or set jumps to 0")
         return self
+
+    @property
+    def by_steps(self) -> dict[str, Any]:
+        """Arguments of :func:`wflib.flow.sample` for any number of steps, such as curves have; Euler's where steps adapt."""
+        return {"solver": "euler" if self.solver == "dopri5" else self.solver, "last_step": self.last_step}
 
 
 class EvaluateConfig(Section):
@@ -149,7 +164,7 @@ class EvaluateConfig(Section):
     barrier_networks: Annotated[int, Field(ge=2, strict=True, description="Last snapshots in the barrier matrices.")]
     calibration_bins: Count = Field(description="Bins of confidence in calibration errors.")
     models: list[str] = Field(description="Simpler models that samples are compared with, by their names in wflib.models.")
-    steps: Annotated[list[Count], Field(min_length=1)] = Field(description="Euler steps compared in the report.")
+    steps: Annotated[list[Count], Field(min_length=1)] = Field(description="Numbers of steps compared in the report.")
     guidance: Annotated[list[NonNegative], Field(min_length=1)] = Field(description="Guidance strengths compared.")
     curve_networks: Annotated[int, Field(ge=2, strict=True, description="Networks per point of that comparison.")]
     device: Device = DEVICE

@@ -12,8 +12,10 @@ from wflib.distributed import ours, put_together, world_size
 from wflib.flow.conditioning import AS_IN_ZOO
 from wflib.flow.fields import Asked, Field
 from wflib.flow.flow import Flow
+from wflib.flow.multistep import Multistep, as_it_is
 from wflib.flow.solvers import adaptive, solver_step
 from wflib.flow.stochastic import AddedNoise, Diffusion
+from wflib.velocity.preconditioning import Frame
 
 __all__ = ["DIVERGED", "ExtraVelocity", "integrate", "sample"]
 
@@ -33,31 +35,38 @@ def integrate(
     solver: str = "euler",
     stochastic: AddedNoise | Diffusion | None = None,
     keep: bool = False,
+    last_step: float = 0.0,
 ) -> Tensor:
-    """K equal steps from t = 0 to t = 1.
+    """K steps from t = 0 to t = 1, equal ones, or K − 1 equal ones and a last one of the given length.
 
-    K steps of ``euler`` are exactly K evaluations, of ``heun`` 2 K, of ``rk4`` 4 K. The last Euler step of a flow, where
-    h = 1 − t, lands on its prediction x̂_1 itself.
+    K steps of ``euler`` and of ``multistep`` are exactly K evaluations, of ``heun`` 2 K, of ``rk4`` 4 K. The last Euler step
+    of a flow, where h = 1 − t, lands on its prediction x̂_1 itself: the longer it is, the more of what the flow has learned
+    of the end of its way is left out.
 
     Args:
         field: A trained flow, or another field with a geometry and a velocity.
         x_0: Starting points, (batch, D).
         steps: K, at least one; with ``dopri5`` only where trajectories are kept.
         guidance: Extra velocity; projected on the tangent space.
-        solver: ``euler``, ``heun``, ``rk4`` or ``dopri5``; the last in flat space.
+        solver: ``euler``, ``multistep``, ``heun``, ``rk4`` or ``dopri5``; the last in flat space.
         stochastic: Noise, or a diffusion, which goes with ``euler`` only.
         keep: Whether to return the points after every step, too.
+        last_step: Length of the last step, below one; 0 for equal steps.
 
     Returns:
         End points (batch, D), put where x_1 must lie; with ``keep`` (K + 1, batch, D), the starting points first.
 
     Raises:
-        ValueError: ``steps`` is below one, or solver, geometry and noise do not go together.
+        ValueError: ``steps`` is below one, or solver, geometry, noise and a last step do not go together.
     """
     if steps < 1:
         raise ValueError(f"integrate: steps must be at least 1, got {steps}.")
-    if stochastic is not None and solver == "dopri5":
-        raise ValueError("integrate: noise changes the path that dopri5 adapts its steps to; choose another solver.")
+    if not 0 <= last_step < 1:
+        raise ValueError(f"integrate: last_step expected from 0 to below 1, got {last_step}.")
+    if stochastic is not None and solver in ("dopri5", "multistep"):
+        raise ValueError(f"integrate: noise changes the path that {solver} goes by; choose another solver.")
+    if last_step > 0 and (stochastic is not None or solver == "dopri5"):
+        raise ValueError("integrate: last_step goes with neither noise nor dopri5, whose steps have lengths of their own.")
     if isinstance(stochastic, Diffusion) and solver != "euler":
         raise ValueError(f"integrate: a diffusion takes steps of its own, of order one; choose solver: euler, not {solver}.")
     if isinstance(stochastic, Diffusion) and isinstance(field, Asked) and field.strength != 0:
@@ -65,7 +74,8 @@ def integrate(
             f"integrate: a diffusion keeps the marginals of a flow, and condition_strength: {field.strength:g} makes a "
             "field that has none, whose score is not known; choose condition_strength: 0, or noise in the diffusion's place."
         )
-    geometry, step = field.geometry, solver_step(solver, field.geometry)
+    geometry, step = field.geometry, solver_step(solver, field.geometry, ("multistep", "dopri5"))
+    multistep = Multistep(geometry, frames(field, x_0)) if solver == "multistep" else None
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         found = field.velocity(x, t)
@@ -74,20 +84,39 @@ def integrate(
     if solver == "dopri5":
         points = list(adaptive(velocity, x_0, torch.linspace(0, 1, steps + 1, device=x_0.device)))
     else:
-        points, h = [x_0], 1 / steps
-        for index in range(steps):
+        points = [x_0]
+        for time, h in steps_of(steps, last_step):
             x = points[-1]
             if isinstance(stochastic, AddedNoise):
-                x = stochastic.before(geometry, x, index / steps)
-            t = x.new_full((len(x),), index / steps)
+                x = stochastic.before(geometry, x, time)
+            t = x.new_full((len(x),), time)
             if isinstance(stochastic, Diffusion):
-                moved = stochastic.step(x, field.velocity(x, t), index / steps, h)
+                moved = stochastic.step(x, field.velocity(x, t), time, h)
                 x = moved if guidance is None else moved + h * guidance(x, t)  # which is no part of the score
+            elif multistep is not None:
+                ahead = multistep.step(field.velocity(x, t), x, time, h)
+                if guidance is not None:  # never extrapolated: its gradients are of other examples in each step
+                    ahead = ahead + h * geometry.tangent(x, guidance(x, t))
+                x = geometry.step(x, ahead)
             else:
                 x = step(velocity, geometry, x, t, h)
             points = [*points, x] if keep else [x]
     points[-1] = geometry.project_prediction(points[-1])
     return torch.stack(points) if keep else points[-1]
+
+
+def steps_of(steps: int, last_step: float) -> list[tuple[float, float]]:
+    """Where each step begins, and its length."""
+    if last_step == 0 or steps == 1:
+        return [(index / steps, 1 / steps) for index in range(steps)]
+    h = (1 - last_step) / (steps - 1)
+    return [*((index * h, h) for index in range(steps - 1)), (1 - last_step, last_step)]
+
+
+def frames(field: Field, x: Tensor) -> Callable[[float], Frame]:
+    """Where the Gaussian model of a field stands still, if it has one."""
+    flow = field.flow if isinstance(field, Asked) else field
+    return flow.preconditioner.frame if isinstance(flow, Flow) else as_it_is(x)
 
 
 def sample(
@@ -104,6 +133,7 @@ def sample(
     chunk: int = 256,
     progress: Callable[[int], None] | None = None,
     shared: bool = False,
+    last_step: float = 0.0,
 ) -> Tensor:
     """Draw networks from a flow.
 
@@ -123,6 +153,7 @@ def sample(
         progress: Called with the number of networks drawn so far.
         shared: Whether all processes of :mod:`wflib.distributed` call this and share the work; where steps draw random
             numbers, in guidance or noise, each does all of it.
+        last_step: Length of the last step, see :func:`integrate`; 0 for equal ones.
 
     Returns:
         Coordinates (networks, D), or (steps + 1, networks, D) with ``keep``; ``flow.coordinates.decode`` makes ordinary
@@ -135,8 +166,10 @@ def sample(
         raise ValueError(f"sample: expected at least one network to draw, got {networks}.")
     if chunk < 1:
         raise ValueError(f"sample: chunk expected at least one network at a time, got {chunk}.")
-    if flow.jumps and (solver != "euler" or isinstance(stochastic, Diffusion)):
-        raise ValueError("sample: a distilled flow jumps by its mean velocity; choose solver: euler, without a diffusion.")
+    if flow.jumps and (solver != "euler" or isinstance(stochastic, Diffusion) or last_step > 0):
+        raise ValueError(
+            "sample: a distilled flow jumps by its mean velocity; choose solver: euler, without a diffusion or a last step."
+        )
     if isinstance(condition, Tensor) and condition.numel() not in (1, networks):
         raise ValueError(f"sample: expected one condition or {networks}, one for each network, got {condition.numel()}.")
     if condition is None and condition_strength != 0:
@@ -164,7 +197,7 @@ def sample(
             if isinstance(figure, Tensor) and figure.numel() > 1:
                 part = figure[done : done + len(start)]
             field = Asked(flow, part, condition_strength, 1 / steps if flow.jumps else None)
-        drawn.append(integrate(field, start, steps, guidance, solver, stochastic, keep))
+        drawn.append(integrate(field, start, steps, guidance, solver, stochastic, keep, last_step))
         done += len(start)
         if progress is not None:
             progress(done)

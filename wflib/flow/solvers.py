@@ -5,6 +5,7 @@
 | ``euler`` | x ← exp_x(h v), v = u_t(x) | 1 | 1 | all |
 | ``heun`` | x ← exp_x(h/2 (v + P_x w)), w = u_{t+h}(exp_x(h v)) | 2 | 2 | all |
 | ``rk4`` | the classical Runge–Kutta method, each point put back where it must lie | 4 | 4 | all |
+| ``multistep`` | extrapolates from the step before, see :mod:`wflib.flow.multistep` | 1 | 2 | all |
 | ``dopri5`` | Dormand and Prince's adaptive pair, by torchdiffeq | adaptive | 5 | flat |
 
 In flat space exp_x(v) = x + v and P_x, the projection on the tangent space at x, does nothing. On spheres P_x w differs from
@@ -18,7 +19,7 @@ Lubich and Wanner, "Geometric Numerical Integration" (2006), section IV.4).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -58,19 +59,21 @@ def rk4(velocity: Velocity, geometry: Space, x: Tensor, t: Tensor, h: float) -> 
 
 
 SOLVERS = {"euler": euler, "heun": heun, "rk4": rk4}
-EVALUATIONS = {"euler": 1, "heun": 2, "rk4": 4}
+EVALUATIONS = {"euler": 1, "multistep": 1, "heun": 2, "rk4": 4}
 """Evaluations of the velocity in one step."""
 
 
-def solver_step(name: str, geometry: Geometry) -> Callable[[Velocity, Space, Tensor, Tensor, float], Tensor]:
-    """The step of a solver.
+def solver_step(
+    name: str, geometry: Geometry, others: Sequence[str] = ("dopri5",)
+) -> Callable[[Velocity, Space, Tensor, Tensor, float], Tensor]:
+    """The step of a solver; of one of the others, whose steps are no functions of one point, that of Euler.
 
     Raises:
         ValueError: The solver does not exist, or leaves the manifold of a curved geometry.
     """
-    if name not in (*SOLVERS, "dopri5"):
-        raise ValueError(f"solver: expected one of {', '.join(SOLVERS)}, dopri5, got {name!r}.")
-    if geometry.curved and name not in SOLVERS:
+    if name not in (*SOLVERS, *others):
+        raise ValueError(f"solver: expected one of {', '.join((*SOLVERS, *others))}, got {name!r}.")
+    if geometry.curved and name == "dopri5":
         raise ValueError(
             f"solver: {name} takes steps in flat space and would leave the manifold; choose rk4, heun or euler for the "
             "geometric flow."

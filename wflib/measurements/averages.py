@@ -29,7 +29,7 @@ class Options(Section):
     networks: Annotated[int, Field(ge=2, description="Networks to choose from.")] = 200
     count: Annotated[tuple[Count, ...], Field(description="Networks in an average; repeat for more.")] = COUNTS
     repeats: Annotated[int, Field(ge=2, description="Averages of each size, at least.")] = 20
-    steps: Annotated[Count, Field(description="Euler steps of a draw.")] = 64
+    steps: Annotated[Count, Field(description="Steps of a draw, by the sampler of the settings.")] = 64
     seed: Annotated[Seed, Field(description="Of every random number.")] = 0
 
 
@@ -41,7 +41,7 @@ def measure_averages(inputs: Inputs, options: Options) -> Tables:
     """
     flow, seed, config = inputs.flow(), options.seed, inputs.settings.sample
     zoo, dataset = inputs.of_flow(flow)
-    x = sample(flow, options.networks, options.steps, generator(seed, "paper", "averages"))
+    x = sample(flow, options.networks, options.steps, generator(seed, "paper", "averages"), **config.by_steps)
     sets = {"samples": flow.coordinates.decode_state(x).to("cpu")}
     if config.polish_steps:
         sets[FURTHER] = polish(sets["samples"], dataset.train, dataset.validation, config).networks

@@ -45,7 +45,12 @@ class Options(Section):
     """Which draws are measured."""
 
     networks: Annotated[int, Field(ge=2, description="Networks of each row.")] = 100
-    steps: Annotated[tuple[Count, ...], Field(description="Euler steps; repeat for more.")] = (8, 16, 32, 64)
+    steps: Annotated[tuple[Count, ...], Field(description="Steps of the settings' solver; repeat for more.")] = (
+        8,
+        16,
+        32,
+        64,
+    )
     guidance: Annotated[tuple[NonNegative, ...], Field(description="Strengths λ by training data; repeat.")] = (0.0, 0.1)
     width: Annotated[tuple[Count, ...], Field(description="Neurons of hidden layers; the flow's own if none; repeat.")] = ()
     diverse: Annotated[int, Field(ge=2, description="Networks whose diversity is measured.")] = 50
@@ -68,7 +73,7 @@ def learned_networks(part: Zoo, count: int, seed: int, name: str) -> Networks:
 
 
 def measure_quality(inputs: Inputs, options: Options) -> Tables:
-    """Quality of draws on test data for every number of Euler steps, strength of guidance and width.
+    """Quality of draws on test data for every number of steps, strength of guidance and width.
 
     Rows of networks of training and of held-out trajectories, any snapshot, come first, as what is to be met. Canonical
     networks have a second row without their output scale, which the thesis drops; wide ones one with all logits times one
@@ -92,7 +97,7 @@ def measure_quality(inputs: Inputs, options: Options) -> Tables:
             sample(wide, 2, 1, generator(seed, "paper", "once"))  # what is slow once only
             started = time.perf_counter()
             guidance = guidance_by(wide, dataset.train, strength, seed)
-            x = sample(wide, options.networks, steps, generator(seed, "paper", "prior"), guidance)
+            x = sample(wide, options.networks, steps, generator(seed, "paper", "prior"), guidance, **config.by_steps)
             drawn = wide.coordinates.decode_state(x).to("cpu")
             seconds = (time.perf_counter() - started) / len(drawn)
             plainest = steps == max(options.steps) and strength == 0

@@ -33,7 +33,7 @@ class Options(Section):
     """Which draws are measured."""
 
     networks: Annotated[int, Field(ge=2, description="Networks of each row.")] = 100
-    steps: Annotated[tuple[Count, ...], Field(description="Euler steps; repeat for more.")] = (8, 16, 64)
+    steps: Annotated[tuple[Count, ...], Field(description="Steps of the settings' solver; repeat for more.")] = (8, 16, 64)
     seed: Annotated[Seed, Field(description="Of every random number.")] = 0
 
 
@@ -56,7 +56,7 @@ def measure_regression(inputs: Inputs, options: Options) -> Tables:
         networks = learned_networks(part, options.networks, seed, name)
         rows.append({"source": name, "steps": 0, **measured(networks, dataset)})
     for steps in options.steps:
-        x = sample(flow, options.networks, steps, generator(seed, "paper", "prior"))
+        x = sample(flow, options.networks, steps, generator(seed, "paper", "prior"), **config.by_steps)
         drawn = flow.coordinates.decode_state(x).to("cpu")
         rows.append({"source": "samples", "steps": steps, **measured(drawn, dataset)})
         if config.polish_steps and steps == max(options.steps):

@@ -17,7 +17,13 @@ from wflib.tasks import Dataset
 
 __all__ = ["SAMPLERS"]
 
-SOLVERS = {"euler": (4, 8, 16, 32, 64), "heun": (2, 4, 8, 16, 32), "rk4": (1, 2, 4, 8), "dopri5": (1,)}
+SOLVERS = {
+    "euler": (4, 8, 16, 32, 64),
+    "multistep": (2, 4, 8, 16, 32),
+    "heun": (2, 4, 8, 16, 32),
+    "rk4": (1, 2, 4, 8),
+    "dopri5": (1,),
+}
 NOISES, DIFFUSIONS, NOISY_STEPS = (0.01, 0.03), (0.5, 2.0), 64
 GUIDANCE = (("x_t", "constant"), ("x_t", "rising"), ("end-point", "constant"))
 STRENGTHS, GUIDED_STEPS = (0.03, 0.1, 0.3, 1.0), 32

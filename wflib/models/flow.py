@@ -117,6 +117,7 @@ class FlowModel(GenerativeModel):
             config.condition_strength,
             progress=progress,
             shared=shared,
+            last_step=config.last_step,
         )
         require_finite({"coordinates": drawn}, "draws", DIVERGED)
         return self.flow.coordinates.decode_state(drawn)

@@ -1,4 +1,4 @@
-"""Curves: training of the flow, and quality of its samples by number of Euler steps."""
+"""Curves: training of the flow, and quality of its samples by number of steps."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def learning_rate(history: pd.DataFrame, axes: Axes) -> Axes:
 def quality_by_steps(
     curve: pd.DataFrame, metric: str, axes: Axes, *, text: str, zoo: tuple[float, float] | None = None, log: bool = False
 ) -> Axes:
-    """Quality of samples by number of Euler steps, one line a guidance strength (thesis figure 7.3).
+    """Quality of samples by number of steps, one line a guidance strength (thesis figure 7.3).
 
     Args:
         curve: Columns ``steps``, ``guidance``, ``<metric>_mean``, ``<metric>_std``.
@@ -120,7 +120,7 @@ def quality_by_steps(
     steps = sorted(table["steps"].astype(int).unique())
     axes.set_xticks(steps, [str(count) for count in steps])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel="Euler steps", ylabel=text)
+    axes.set(xlabel="steps", ylabel=text)
     return framed(axes)
 
 

@@ -62,7 +62,7 @@ class ReportData:
         groups: One row a source: means, model average, diversity, novelty.
         moments: One row a source and tensor: how far its mean and variance are from the zoo's.
         barriers: One row a pair of networks and stage (``unaligned``, ``aligned``).
-        curve: Quality of samples by number of Euler steps and guidance strength.
+        curve: Quality of samples by number of steps and guidance strength.
         history: Training of the flow; ``validation_loss`` is NaN between validations.
         stages: Seconds of each pipeline stage, in order.
         parts: Quality on training, validation and test examples, one row a source and part, with both standard errors.

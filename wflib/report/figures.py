@@ -202,7 +202,7 @@ FIGURES = (
     ),
     ReportFigure(
         "steps",
-        "Quality by number of Euler steps",
+        "Quality by number of steps",
         "Samples drawn with more steps cost more and follow the flow more closely; bars are one standard deviation over "
         "networks. The line and band show the zoo.",
         steps,

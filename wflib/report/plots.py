@@ -16,7 +16,7 @@ def plot_tables(data: ReportData) -> dict[str, str]:
     """Name → CSV with a head, and no rows where the run has none of that.
 
     ``sets``: one row a set of networks, mean accuracy and NLL [nats] of single ones on training and test examples, expected
-    calibration error of single ones and of their average on test examples. ``steps``: one row a number of Euler steps,
+    calibration error of single ones and of their average on test examples. ``steps``: one row a number of steps,
     accuracy and NLL of samples drawn with the weakest guidance of the run, which is none by default. ``reliability``: a row
     a bin of confidence, mean confidence and accuracy of the samples' predictions on test examples.
     """

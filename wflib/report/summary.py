@@ -204,8 +204,8 @@ def guidance(curve: pd.DataFrame) -> str | None:
     before, after = both.loc[steps, 0], both.loc[steps, strength]
     verb = "lowers" if after < before else "does not lower"
     return (
-        f"Guidance (λ = {strength:g}, {steps} Euler steps) {verb} the mean negative log-likelihood: "
-        f"{fixed(after)} with it, {fixed(before)} without (deviations are in the figure of Euler steps)."
+        f"Guidance (λ = {strength:g}, {steps} steps) {verb} the mean negative log-likelihood: "
+        f"{fixed(after)} with it, {fixed(before)} without (deviations are in the figure of steps)."
     )
 
 

@@ -14,6 +14,13 @@ x_0 and x_1, o is stretched to what this model leaves open of their displacement
 "Elucidating the design space of diffusion-based generative models" (2022), section 5, extended to dependent couplings.
 
 Networks that are not preconditioned, as published ones are, predict x̂_1 = F(x_t, t): centres and k are 0, scales are 1.
+
+On straight paths the Gaussian model's own flow stands still in z = (x_t − a μ_0 − b μ_1) / c, and a network turns z by its
+prediction:
+
+    dz/dt = F φ'(t),   φ = atan2(b √det, a s_0² + b s_01),   φ' = √det / c²,   det = s_0² s_1² − s_01²:
+
+what :mod:`wflib.flow.multistep` takes its steps in.
 """
 
 from __future__ import annotations
@@ -27,7 +34,7 @@ from wflib.architecture import Architecture
 from wflib.manifold.sphere import sine_ratio
 from wflib.symmetry import pool, pooling_index
 
-__all__ = ["Coefficients", "Preconditioner", "bulk", "without_outliers"]
+__all__ = ["Coefficients", "Frame", "Preconditioner", "bulk", "without_outliers"]
 
 BULK = 10.0
 QUANTILE_VALUES = 2**22
@@ -41,6 +48,27 @@ class Coefficients:
     input_scale: Tensor
     skip: Tensor
     output_scale: Tensor
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Coordinates z = (x − mean) / deviation at one time, in which a Gaussian model's flow stands still: each (D,).
+
+    Attributes:
+        mean: m(t).
+        drift: m'(t).
+        deviation: c(t).
+        growth: c'(t) / c(t).
+        phase: φ(t), by which z turns.
+        pace: φ'(t).
+    """
+
+    mean: Tensor
+    drift: Tensor
+    deviation: Tensor
+    growth: Tensor
+    phase: Tensor
+    pace: Tensor
 
 
 class Preconditioner(nn.Module):
@@ -159,6 +187,23 @@ class Preconditioner(nn.Module):
             left = left * self.stretch
         parts = (a * self.mean_0 + b * self.mean_1, variance.rsqrt(), (a * s_01 + b * s_1) / variance, left)
         return Coefficients(*(part[:, self.index] for part in parts))
+
+    def frame(self, t: float) -> Frame:
+        """Where the Gaussian model's flow stands still at time t; coordinates on spheres stay as they are (z = x, φ = t)."""
+        a, b = 1 - t, t
+        s_0, s_1, s_01 = self.deviation_0.double().square(), self.deviation_1.double().square(), self.covariance.double()
+        mean_0, mean_1, root = self.mean_0.double(), self.mean_1.double(), (s_0 * s_1 - s_01.square()).sqrt()
+        variance = a * a * s_0 + 2 * a * b * s_01 + b * b * s_1
+        straight, still = self.angle == 0, torch.zeros_like(s_0)
+        parts = (
+            (a * mean_0 + b * mean_1, still),
+            (mean_1 - mean_0, still),
+            (variance.sqrt(), still + 1),
+            ((b * s_1 - a * s_0 + (a - b) * s_01) / variance, still),
+            (torch.atan2(b * root, a * s_0 + b * s_01), still + t),
+            (root / variance, still + 1),
+        )
+        return Frame(*(torch.where(straight, flat, sphere)[self.index].to(self.mean_0) for flat, sphere in parts))
 
     @property
     def data_mean(self) -> Tensor:

@@ -32,13 +32,13 @@ METHODS = {"thesis": "published method", "ours": "project's method"}
 Columns = tuple[tuple[str, str], ...]
 Published = Mapping[tuple[str, str, str], tuple[Pair, Pair]]
 EXPLAINED = (
-    "Test data; mean ± deviation over samples ± deviation over seeds, at the most Euler steps (64) without guidance. Loss "
-    "in nats, with the output scale that a flow draws; the thesis drops that of normalized and geometric flows, as the "
-    "columns without scale do: on MNIST its losses are theirs, on WDBC they are far lower than here "
-    "without scale, which its text does not explain. “Trained further”: draws after the few steps of training that the "
-    "task's preset asks for. “Published method”: the thesis' network, prediction, loss and zoo, without preconditioning, "
-    "but for {iterations} iterations in the place of its {published:,}, with averaged weights and a falling learning rate. "
-    "Target: networks that flows learn from, any snapshot of a run."
+    "Test data; mean ± deviation over samples ± deviation over seeds, at the most steps (64) without guidance: Euler's, but "
+    "for the project's method on MNIST, whose sampler is the preset's. Loss in nats, with the output scale that a flow "
+    "draws; the thesis drops that of normalized and geometric flows, as the columns without scale do: on MNIST its losses "
+    "are theirs, on WDBC they are far lower than here without scale, which its text does not explain. “Trained further”: "
+    "draws after the few steps of training that the task's preset asks for. “Published method”: the thesis' network, "
+    "prediction, loss and zoo, without preconditioning, but for {iterations} iterations in the place of its {published:,}, "
+    "with averaged weights and a falling learning rate. Target: networks that flows learn from, any snapshot of a run."
 )
 PUBLISHED_ITERATIONS = {"wdbc": 250_000, "mnist": 100_000}
 OF_SOME = (
@@ -154,7 +154,7 @@ def sentences(rows: pd.DataFrame, task: str, least: float, columns: Columns) -> 
 
 
 def steps_figure(rows: pd.DataFrame, task: str) -> bytes | None:
-    """Loss and accuracy against Euler steps, with and without guidance, a row for each method; None without rows."""
+    """Loss and accuracy against steps, with and without guidance, a row for each method; None without rows."""
     rows = chosen(rows, task=task, alignment="aligned", width=0)
     methods = [method for method in METHODS if len(chosen(rows, method=method, source="samples"))]
     if not methods:
@@ -170,7 +170,7 @@ def steps_figure(rows: pd.DataFrame, task: str) -> bytes | None:
                 step_lines(drawn, measure, axes)
                 if len(own):
                     axes.axhline(own[measure].mean(), color=INK, linestyle="--", linewidth=1, label="trained networks")
-                axes.set(xlabel="Euler steps", title=f"{METHODS[method]}, {coupling} coupling")
+                axes.set(xlabel="steps", title=f"{METHODS[method]}, {coupling} coupling")
                 framed(axes)
             log_scale(left.yaxis, [*drawn.nll_mean, *own.get("nll_mean", [])])
             left.set_ylabel("mean test loss [nats]")
@@ -228,7 +228,7 @@ def task_section(cells: Cells, task: str, title: str, numbers: Published, column
         number = {"wdbc": "7.3", "mnist": "7.4"}[task]
         figures[f"steps-{task}"] = (
             drawing,
-            f"Figure {number}: loss and accuracy against Euler steps, dotted: guided.",
+            f"Figure {number}: loss and accuracy against steps, dotted: guided.",
         )
     pairs, rows = (chosen(table_of(cells, "alignment", name), task=task) for name in ("barriers", "rows"))
     if len(pairs):
