@@ -56,7 +56,7 @@ def main(
     networks: Annotated[Path, typer.Option(help="The same networks to write as ordinary ones.")] = NETWORKS,
     processes: Processes = 1,
 ) -> None:
-    """Draw networks by steps along the flow: K evaluations of the velocity network with sample.solver: euler, 2 K with heun.
+    """Draw networks by steps along the flow: K evaluations of the velocity network, 2 K with sample.solver: heun.
 
     Networks come twice: as the flow draws them (canonical for normalized and geometric), and as ordinary networks whose
     tensors are named as in torch.nn.Sequential, for wflib.networks.Networks.load or your own code. sample.guidance > 0
