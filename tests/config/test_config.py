@@ -140,7 +140,12 @@ WRONG = {
         "flow.coupling: equivariant-ot",
         "velocity.identities: false",
     ],
-    "sample: {diffusion: 0.5, condition_strength: 2.0}": ["sample", "diffusion (0.5)", "condition_strength (2.0)", "to 0"],
+    "sample: {solver: euler, diffusion: 0.5, condition_strength: 2.0}": [
+        "sample",
+        "diffusion (0.5)",
+        "condition_strength (2.0)",
+        "to 0",
+    ],
     "sample:\n  diffusion_schedule: sideways": ["sample.diffusion_schedule", "'sideways'", "'constant'", "'falling'"],
     "flow: {condition: none}\nsample: {condition: 0.05}": ["sample.condition: 0.05 needs flow.condition: loss", "got none"],
     "sample: {solver: multistep, noise: 0.1}": [
@@ -148,17 +153,21 @@ WRONG = {
         "noise (0.1) disturbs what multistep goes by",
         "choose solver euler",
     ],
-    "sample: {last_step: 0.3, noise: 0.1}": ["sample", "last_step (0.3) goes with neither noise", "set it to 0.0"],
+    "sample: {solver: euler, last_step: 0.3, noise: 0.1}": [
+        "sample",
+        "last_step (0.3) goes with neither noise",
+        "set it to 0.0",
+    ],
     "sample: {last_step: 0.3, solver: dopri5}": ["sample", "last_step (0.3) goes with neither noise", "dopri5"],
     "sample: {last_step: 1.0}": ["sample.last_step", "less than 1"],
     "sample: {last_step: .nan}": ["sample.last_step", "nan"],
-    "sample: {jumps: 2, last_step: 0.3}": ["sample", "jumps (2) do not go with last_step 0.3 (choose 0.0)"],
+    "sample: {solver: euler, jumps: 2, last_step: 0.3}": ["sample", "jumps (2) do not go with last_step 0.3 (choose 0.0)"],
     "flow: {geometry: geometric}\nsample: {solver: dopri5}": [
         "sample.solver: dopri5",
         "flow.geometry: geometric",
         "choose rk4",
     ],
-    "sample: {diffusion: 0.5}": [
+    "sample: {solver: euler, diffusion: 0.5}": [
         "sample.diffusion: 0.5 needs flow.geometry: euclidean, flow.coupling: independent",
         "to 0.0",
     ],
@@ -166,7 +175,10 @@ WRONG = {
     "sample:\n  noise_interval: [0.5, 0.0]": ["sample", "noise_interval ([0.5, 0.0])", "the earlier time first"],
     "training:\n  distillation_iterations: -1": ["training.distillation_iterations", "-1", "greater than or equal to 0"],
     "sample:\n  jumps: 3": ["sample.jumps", "3", "0, 1, 2 or 4"],
-    "sample:\n  jumps: 2": ["settings", "sample.jumps: 2 needs a student; set training.distillation_iterations above 0"],
+    "sample:\n  solver: euler\n  jumps: 2": [
+        "settings",
+        "sample.jumps: 2 needs a student; set training.distillation_iterations above 0",
+    ],
     "sample: {jumps: 2, solver: heun, diffusion: 0.0, condition: 0.1}": [
         "jumps (2) do not go with solver heun (choose euler); or set jumps to 0",
     ],
@@ -198,7 +210,7 @@ RIGHT = [
     "zoo:\n  device: cuda:1",
     "velocity:\n  heads: 8",
     "sample:\n  condition: 1",
-    "flow: {coupling: independent}\nsample: {diffusion: 0.5, diffusion_schedule: constant, condition: 0.1}",
+    "flow: {coupling: independent}\nsample: {solver: euler, diffusion: 0.5, diffusion_schedule: constant, condition: 0.1}",
     "sample:\n  noise_interval: [0.5, 0.5]",
 ]
 
@@ -319,9 +331,9 @@ def test_settings_inside_settings_are_joined_one_by_one(tmp_path):
 
 @pytest.mark.parametrize("steered", ["guidance=0.1", "noise=0.1", "diffusion=0.1", "condition=0.2", "jumps=1"])
 def test_only_a_flow_can_be_steered_on_its_way(steered):
-    changes = [f"sample.{steered}", "flow.condition=loss", "flow.coupling=independent"]
+    changes = ["sample.solver=euler", f"sample.{steered}", "flow.condition=loss", "flow.coupling=independent"]
     if steered.startswith("jumps"):
-        changes = [f"sample.{steered}", "training.distillation_iterations=10"]
+        changes = ["sample.solver=euler", f"sample.{steered}", "training.distillation_iterations=10"]
     load_settings(changes=changes)
     with pytest.raises(
         SettingsError, match=f"from: few-steps has no way to be steered on; leave out {steered.split('=')[0]}"

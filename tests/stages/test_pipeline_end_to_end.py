@@ -194,7 +194,7 @@ def test_another_model_is_drawn_from_evaluated_and_reported_alike(finished, copy
 
 def test_a_student_is_distilled_kept_in_the_flows_file_and_drawn_from(finished, copy, monkeypatch):
     Path("params.yaml").write_text(
-        "task: wdbc\ntraining: {distillation_iterations: 2}\nsample: {jumps: 2, polish_steps: 0}\n"
+        "task: wdbc\ntraining: {distillation_iterations: 2}\nsample: {solver: euler, jumps: 2, polish_steps: 0}\n"
     )
     result = run("sample")
     assert (result.exit_code, "set training.distillation_iterations above 0 and rerun" in result.output) == (1, True)
