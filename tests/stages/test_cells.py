@@ -61,7 +61,7 @@ def written(result, name: str) -> tuple[pd.DataFrame, str]:
 
 def test_samplers_of_a_curved_flow_say_why_there_is_no_diffusion(study):
     rows, text = written(study("samplers", "--networks", "3"), "samplers")
-    assert set(rows[rows.kind == "solver"].sampler) == {"euler", "heun", "rk4"}
+    assert set(rows[rows.kind == "solver"].sampler) == {"euler", "multistep", "heun", "rk4"}
     assert rows[rows.kind == "diffusion"].nll_mean.isna().all()
     assert "diffusion: impossible, see below" in text
     assert "No diffusion for flow: sample.diffusion: on geodesics" in text
@@ -73,8 +73,8 @@ def test_samplers_of_a_curved_flow_say_why_there_is_no_diffusion(study):
 def test_samplers_count_evaluations_and_take_the_diffusion_from_an_independent_flow(study):
     options = ["--flow", FLAT, "--independent", INDEPENDENT, "--networks", "3"]
     rows, text = written(study("samplers", *options), "samplers")
-    fixed = rows[rows.sampler.isin(["euler", "heun", "rk4"])]
-    assert (fixed.evaluations == fixed.steps * fixed.sampler.map({"euler": 1, "heun": 2, "rk4": 4})).all()
+    fixed = rows[rows.sampler.isin(["euler", "multistep", "heun", "rk4"])]
+    assert (fixed.evaluations == fixed.steps * fixed.sampler.map({"euler": 1, "multistep": 1, "heun": 2, "rk4": 4})).all()
     assert (rows[rows.sampler == "dopri5"].evaluations > 6).all()
     assert (rows[rows.sampler.str.startswith("guided at end")].evaluations == 64).all()
     diffusions = rows[(rows.kind == "diffusion") & rows.nll_mean.notna()]
