@@ -172,6 +172,19 @@ def test_guidance_is_not_extrapolated(make_flow):
     torch.testing.assert_close(guided[-1] - plain[-1], 0.25 * (last / first).expand_as(x_0), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("solver", ["euler", "multistep", "heun"])
+def test_guidance_goes_no_further_in_a_long_last_step_than_in_others(make_flow, solver):
+    flow, _ = make_flow("euclidean")
+
+    def still(x: Tensor, t: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    x_0 = flow.prior.sample(4, generator(0, "start"))
+    field = SimpleNamespace(geometry=flow.geometry, velocity=still)
+    path = integrate(field, x_0, 5, lambda x, t: torch.ones_like(x), solver=solver, keep=True, last_step=0.6)
+    torch.testing.assert_close(path.diff(dim=0), torch.full_like(path[1:], 0.1))
+
+
 @pytest.mark.parametrize(
     ("given", "match"),
     [

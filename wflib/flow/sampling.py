@@ -51,7 +51,8 @@ def integrate(
         solver: ``euler``, ``multistep``, ``heun``, ``rk4`` or ``dopri5``; the last in flat space.
         stochastic: Noise, or a diffusion, which goes with ``euler`` only.
         keep: Whether to return the points after every step, too.
-        last_step: Length of the last step, below one; 0 for equal steps.
+        last_step: Length of the last step, below one; 0 for equal steps. Guidance goes no further in it than in the others:
+            one gradient is too little for a long way.
 
     Returns:
         End points (batch, D), put where x_1 must lie; with ``keep`` (K + 1, batch, D), the starting points first.
@@ -77,16 +78,18 @@ def integrate(
     geometry, step = field.geometry, solver_step(solver, field.geometry, ("multistep", "dopri5"))
     multistep = Multistep(geometry, frames(field, x_0)) if solver == "multistep" else None
 
+    lengths, share = steps_of(steps, last_step), 1.0
+
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         found = field.velocity(x, t)
-        return found if guidance is None else found + geometry.tangent(x, guidance(x, t))
+        return found if guidance is None else found + share * geometry.tangent(x, guidance(x, t))
 
     if solver == "dopri5":
         points = list(adaptive(velocity, x_0, torch.linspace(0, 1, steps + 1, device=x_0.device)))
     else:
         points = [x_0]
-        for time, h in steps_of(steps, last_step):
-            x = points[-1]
+        for time, h in lengths:
+            x, share = points[-1], min(1.0, lengths[0][1] / h)
             if isinstance(stochastic, AddedNoise):
                 x = stochastic.before(geometry, x, time)
             t = x.new_full((len(x),), time)
@@ -96,7 +99,7 @@ def integrate(
             elif multistep is not None:
                 ahead = multistep.step(field.velocity(x, t), x, time, h)
                 if guidance is not None:  # never extrapolated: its gradients are of other examples in each step
-                    ahead = ahead + h * geometry.tangent(x, guidance(x, t))
+                    ahead = ahead + h * share * geometry.tangent(x, guidance(x, t))
                 x = geometry.step(x, ahead)
             else:
                 x = step(velocity, geometry, x, t, h)
