@@ -113,7 +113,8 @@ def test_a_student_is_kept_beside_its_teacher(teacher, make_flow, tmp_path):
 def test_a_flow_model_draws_by_the_jumps_of_its_student(teacher):
     flow = teacher("euclidean")
     student = distill(flow, 0, trajectories=16, teacher_steps=4, iterations=3, batch_size=4)
-    config = load_settings(changes=["sample.jumps=2", "training.distillation_iterations=1", "sample.polish_steps=0"]).sample
+    jumping = ["sample.solver=euler", "sample.jumps=2", "training.distillation_iterations=1"]
+    config = load_settings(changes=[*jumping, "sample.polish_steps=0"]).sample
     drawn = FlowModel(student, config).draw(5, generator(0, "draw"))
     expected = student.coordinates.decode_state(sample(student, 5, 2, generator(0, "draw")))
     assert torch.equal(drawn.flat, expected.flat)

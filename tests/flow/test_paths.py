@@ -178,7 +178,7 @@ def test_what_does_not_go_with_them(zoos, zoo, dataset, recipe):
         with pytest.raises(ValueError, match=rf"flow\.path: training does not go with .*{remedy}"):
             settings("euclidean", change)
     with pytest.raises(ValueError, match=r"sample\.diffusion: 0\.1 needs .*flow\.path: straight"):
-        settings("euclidean", "sample.diffusion=0.1")
+        settings("euclidean", "sample.solver=euler", "sample.diffusion=0.1")
     with pytest.raises(ValueError, match=r"sample\.guidance_point: end-point \(choose x_t\)"):
         settings("euclidean", "sample.guidance_point=end-point")
     with pytest.raises(ValueError, match=r"and path_noise: 0, got velocity and 0\.1"):
