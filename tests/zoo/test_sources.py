@@ -286,13 +286,18 @@ SNAPSHOTS = {
 }
 
 
-@pytest.mark.parametrize("name", SNAPSHOTS)
-def test_names_that_look_like_snapshots_are_told_with_a_pattern(name, tmp_path):
+def save_snapshots(folder: Path, name: str) -> None:
+    """Two snapshots, 10 and 20, of each of three runs; places of a name are the run and the step."""
     for run in range(3):
         for step in (10, 20):
-            path = tmp_path / "zoo" / name.format(run, step)
+            path = folder / name.format(run, step)
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(foreign.seeded(foreign.mnist_perceptron, 100 * run + step).state_dict(), path)
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_names_that_look_like_snapshots_are_told_with_a_pattern(name, tmp_path):
+    save_snapshots(tmp_path / "zoo", name)
     with pytest.warns(UserWarning, match="6 files, each a run of its own, look like snapshots of 3 ") as caught:
         assert read(tmp_path / "zoo", activation="relu").table["run"].nunique() == 6
     pattern = SNAPSHOTS[name]
@@ -322,11 +327,7 @@ STEPS = {
 
 @pytest.mark.parametrize("name", STEPS)
 def test_steps_without_runs_are_told_whatever_the_words(name, tmp_path):
-    for run in range(3):
-        for step in (10, 20):
-            path = tmp_path / "zoo" / name.format(run, step)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(foreign.seeded(foreign.mnist_perceptron, 100 * run + step).state_dict(), path)
+    save_snapshots(tmp_path / "zoo", name)
     asked, pattern = STEPS[name]
     with pytest.warns(UserWarning, match="6 files, each a run of its own, look like snapshots of 3 ") as caught:
         assert read(tmp_path / "zoo", activation="relu", pattern=asked).table["run"].nunique() == 6

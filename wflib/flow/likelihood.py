@@ -25,7 +25,7 @@ from wflib.flow.fields import Asked, Field
 from wflib.flow.flow import Flow
 from wflib.flow.geometry import Geometry, Normalized, Space
 from wflib.flow.prior import Prior
-from wflib.flow.solvers import Velocity, adaptive, solver_step
+from wflib.flow.solvers import SOLVERS, Velocity, adaptive, require_solver
 from wflib.networks import require_finite
 
 __all__ = ["divergence", "draw_probes", "log_likelihood", "require_density"]
@@ -185,12 +185,12 @@ def log_likelihood(
         found, trace = divergence(field.velocity, geometry, state[:, :-1], t, probes, width=width)
         return torch.cat([found, trace[:, None]], 1)
 
+    require_solver(solver, geometry, "dopri5")
     state = torch.cat([x_1, x_1.new_zeros(len(x_1), 1)], 1)
     if solver == "dopri5":
-        solver_step(solver, geometry)
         state = adaptive(velocity, state, torch.tensor([end, 0.0], device=x_1.device))[-1]
     else:
-        step, h = solver_step(solver, geometry), end / steps
+        step, h = SOLVERS[solver], end / steps
         for index in range(steps):
             t = state.new_full((len(state),), end - index * h)
             state = step(velocity, WithLogDensity(geometry), state, t, -h)

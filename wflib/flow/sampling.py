@@ -13,7 +13,7 @@ from wflib.flow.conditioning import AS_IN_ZOO
 from wflib.flow.fields import Asked, Field
 from wflib.flow.flow import Flow
 from wflib.flow.multistep import Multistep, as_it_is
-from wflib.flow.solvers import adaptive, solver_step
+from wflib.flow.solvers import SOLVERS, adaptive, require_solver
 from wflib.flow.stochastic import AddedNoise, Diffusion
 from wflib.velocity.preconditioning import Frame
 
@@ -75,10 +75,9 @@ def integrate(
             f"integrate: a diffusion keeps the marginals of a flow, and condition_strength: {field.strength:g} makes a "
             "field that has none, whose score is not known; choose condition_strength: 0, or noise in the diffusion's place."
         )
-    geometry, step = field.geometry, solver_step(solver, field.geometry, ("multistep", "dopri5"))
+    geometry, lengths, share = field.geometry, steps_of(steps, last_step), 1.0
+    require_solver(solver, geometry, "multistep", "dopri5")
     multistep = Multistep(geometry, frames(field, x_0)) if solver == "multistep" else None
-
-    lengths, share = steps_of(steps, last_step), 1.0
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         found = field.velocity(x, t)
@@ -102,7 +101,7 @@ def integrate(
                     ahead = ahead + h * share * geometry.tangent(x, guidance(x, t))
                 x = geometry.step(x, ahead)
             else:
-                x = step(velocity, geometry, x, t, h)
+                x = SOLVERS[solver](velocity, geometry, x, t, h)
             points = [*points, x] if keep else [x]
     points[-1] = geometry.project_prediction(points[-1])
     return torch.stack(points) if keep else points[-1]

@@ -19,14 +19,14 @@ Lubich and Wanner, "Geometric Numerical Integration" (2006), section IV.4).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from wflib.flow.geometry import Geometry, Space
 
-__all__ = ["EVALUATIONS", "SOLVERS", "Velocity", "adaptive", "solver_step"]
+__all__ = ["EVALUATIONS", "SOLVERS", "Velocity", "adaptive", "require_solver"]
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """(x (batch, D), t (batch,)) → u_t(x), (batch, D)."""
@@ -63,10 +63,8 @@ EVALUATIONS = {"euler": 1, "multistep": 1, "heun": 2, "rk4": 4}
 """Evaluations of the velocity in one step."""
 
 
-def solver_step(
-    name: str, geometry: Geometry, others: Sequence[str] = ("dopri5",)
-) -> Callable[[Velocity, Space, Tensor, Tensor, float], Tensor]:
-    """The step of a solver; of one of the others, whose steps are no functions of one point, that of Euler.
+def require_solver(name: str, geometry: Geometry, *others: str) -> None:
+    """Refuse what is neither one of ``SOLVERS`` nor of the others, whose steps are no functions of one point.
 
     Raises:
         ValueError: The solver does not exist, or leaves the manifold of a curved geometry.
@@ -78,7 +76,6 @@ def solver_step(
             f"solver: {name} takes steps in flat space and would leave the manifold; choose rk4, heun or euler for the "
             "geometric flow."
         )
-    return SOLVERS.get(name, euler)
 
 
 def adaptive(velocity: Velocity, x: Tensor, times: Tensor, tolerance: float = TOLERANCE) -> Tensor:

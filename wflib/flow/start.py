@@ -22,7 +22,7 @@ from torch import Tensor
 
 from wflib.flow.fields import Field
 from wflib.flow.prior import Prior
-from wflib.flow.solvers import SOLVERS, solver_step
+from wflib.flow.solvers import SOLVERS
 
 __all__ = ["OptimizedStart", "carried", "optimize_start"]
 
@@ -84,7 +84,7 @@ def carried(field: Field, x_0: Tensor, steps: int, solver: str = "euler") -> Ten
         raise ValueError(f"carried: steps must be at least 1, got {steps}.")
     if solver not in SOLVERS:
         raise ValueError(f"carried: expected a solver of fixed steps, {', '.join(SOLVERS)}, got {solver!r}.")
-    geometry, step, x = field.geometry, solver_step(solver, field.geometry), x_0
+    geometry, step, x = field.geometry, SOLVERS[solver], x_0
     for index in range(steps):
         t = x_0.new_full((len(x_0),), index / steps)
 

@@ -45,12 +45,7 @@ class Options(Section):
     """Which draws are measured."""
 
     networks: Annotated[int, Field(ge=2, description="Networks of each row.")] = 100
-    steps: Annotated[tuple[Count, ...], Field(description="Steps of the settings' solver; repeat for more.")] = (
-        8,
-        16,
-        32,
-        64,
-    )
+    steps: Annotated[tuple[Count, ...], Field(description="Steps of the settings' solver; repeat.")] = (8, 16, 32, 64)
     guidance: Annotated[tuple[NonNegative, ...], Field(description="Strengths λ by training data; repeat.")] = (0.0, 0.1)
     width: Annotated[tuple[Count, ...], Field(description="Neurons of hidden layers; the flow's own if none; repeat.")] = ()
     diverse: Annotated[int, Field(ge=2, description="Networks whose diversity is measured.")] = 50

@@ -33,7 +33,7 @@ class Options(Section):
     """Which draws are measured."""
 
     networks: Annotated[int, Field(ge=2, description="Networks of each row.")] = 100
-    steps: Annotated[tuple[Count, ...], Field(description="Steps of the settings' solver; repeat for more.")] = (8, 16, 64)
+    steps: Annotated[tuple[Count, ...], Field(description="Steps of the settings' solver; repeat.")] = (8, 16, 64)
     seed: Annotated[Seed, Field(description="Of every random number.")] = 0
 
 
