@@ -172,6 +172,22 @@ def test_guidance_is_not_extrapolated(make_flow):
     torch.testing.assert_close(guided[-1] - plain[-1], 0.25 * (last / first).expand_as(x_0), rtol=1e-3, atol=1e-4)
 
 
+def test_nothing_is_extrapolated_across_guidance(make_flow, randomized):
+    # What a kick does to the network's prediction is no change along the way: seven times it, in a long last step, is ruin.
+    flow, _ = make_flow("normalized")
+    randomized(flow.network)
+    x_0 = flow.prior.sample(4, generator(0, "start"))
+    free = integrate(flow, x_0, 4, solver="multistep", keep=True, last_step=0.4)
+    path = integrate(flow, x_0, 4, lambda x, t: torch.zeros_like(x), solver="multistep", keep=True, last_step=0.4)
+    x = x_0
+    for number, (t, h) in enumerate(steps_of(4, 0.4), 1):
+        anew = Multistep(flow.geometry, flow.preconditioner.frame)
+        x = flow.geometry.step(x, anew.step(flow.velocity(x, x.new_full((4,), t)), x, t, h))
+        torch.testing.assert_close(path[number], x if number < 4 else flow.geometry.project_prediction(x))
+    torch.testing.assert_close(path[1], free[1])
+    assert (path[2:] - free[2:]).abs().amax((1, 2)).min() > 1e-3  # or the network says the same everywhere
+
+
 @pytest.mark.parametrize("solver", ["euler", "multistep", "heun"])
 def test_guidance_goes_no_further_in_a_long_last_step_than_in_others(make_flow, solver):
     flow, _ = make_flow("euclidean")

@@ -39,10 +39,12 @@ class Multistep:
     Args:
         geometry: Where the field runs.
         frame: t → where the field's Gaussian model stands still.
+        extrapolates: Whether steps look at the one before, False where something else moves x between steps: what that
+            does to F would be taken for F's own change. All steps are of order one then.
     """
 
-    def __init__(self, geometry: Geometry, frame: Callable[[float], Frame]) -> None:
-        self.geometry, self.frame = geometry, frame
+    def __init__(self, geometry: Geometry, frame: Callable[[float], Frame], extrapolates: bool = True) -> None:
+        self.geometry, self.frame, self.extrapolates = geometry, frame, extrapolates
         self.before: tuple[float, Tensor] | None = None
 
     def step(self, velocity: Tensor, x: Tensor, t: float, h: float) -> Tensor:
@@ -61,7 +63,7 @@ class Multistep:
         centred = x - here.mean
         turned = (velocity - here.drift - here.growth * centred) / (here.deviation * here.pace)
         ahead = turned
-        if self.before is not None:
+        if self.extrapolates and self.before is not None:
             earlier, last = self.before
             ahead = turned + h / (2 * (t - earlier)) * (turned - self.geometry.tangent(x, last))
         self.before = t, turned

@@ -39,9 +39,10 @@ def integrate(
 ) -> Tensor:
     """K steps from t = 0 to t = 1, equal ones, or K − 1 equal ones and a last one of the given length.
 
-    K steps of ``euler`` and of ``multistep`` are exactly K evaluations, of ``heun`` 2 K, of ``rk4`` 4 K. The last Euler step
-    of a flow, where h = 1 − t, lands on its prediction x̂_1 itself: the longer it is, the more of what the flow has learned
-    of the end of its way is left out.
+    K steps of ``euler`` and of ``multistep`` are exactly K evaluations, of ``heun`` 2 K, of ``rk4`` 4 K; steps of
+    ``multistep`` are of order one under guidance, which moves points between them. The last Euler step of a flow, where
+    h = 1 − t, lands on its prediction x̂_1 itself: the longer it is, the more of what the flow has learned of the end of
+    its way is left out.
 
     Args:
         field: A trained flow, or another field with a geometry and a velocity.
@@ -77,7 +78,7 @@ def integrate(
         )
     geometry, lengths, share = field.geometry, steps_of(steps, last_step), 1.0
     require_solver(solver, geometry, "multistep", "dopri5")
-    multistep = Multistep(geometry, frames(field, x_0)) if solver == "multistep" else None
+    multistep = Multistep(geometry, frames(field, x_0), guidance is None) if solver == "multistep" else None
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         found = field.velocity(x, t)
@@ -97,7 +98,7 @@ def integrate(
                 x = moved if guidance is None else moved + h * guidance(x, t)  # which is no part of the score
             elif multistep is not None:
                 ahead = multistep.step(field.velocity(x, t), x, time, h)
-                if guidance is not None:  # never extrapolated: its gradients are of other examples in each step
+                if guidance is not None:
                     ahead = ahead + h * share * geometry.tangent(x, guidance(x, t))
                 x = geometry.step(x, ahead)
             else:
