@@ -218,7 +218,7 @@ def test_presets_say_every_setting_and_params_have_their_sections(preset):
     assert key_errors(read_yaml(ROOT / "params.yaml"), sections) == []
     for name in sections.keys() - {"geometries", "models"}:
         known = {field.alias or key for key, field in models[name].model_fields.items()}
-        assert (name, set(sections[name]) - {"by_network"}) == (name, known)
+        assert (name, set(sections[name]) - {"by_network", "by_coupling"}) == (name, known)
 
 
 @pytest.mark.parametrize("network", [None, "cnn", "vit"])

@@ -24,6 +24,8 @@ def test_null_means_as_the_preset_says(tmp_path):
     preset = YAML(typ="safe").load((PRESETS / "wdbc.yaml").read_text())
     settings = settings_with(tmp_path, "task: wdbc\nflow:\n  geometry: null\nzoo: null\n")
     preset["zoo"]["read"] = ReadConfig().model_dump()  # whose settings presets leave out
+    for name in ("training", "sample"):
+        del preset[name]["by_coupling"]  # which is for another coupling
     assert settings.model_dump() == {"task": "wdbc", **{key: preset[key] for key in preset if key != "geometries"}}
     assert settings == settings_with(tmp_path, "task: wdbc\n")
 
@@ -263,21 +265,22 @@ def test_a_preset_that_lacks_a_setting_is_refused(tmp_path):
         load_settings(tmp_path / "params.yaml", tmp_path)
 
 
-def with_networks(tmp_path: Path, **sections: dict) -> Path:
-    """A folder with one preset, wdbc's, in which some sections say what is different for some networks."""
-    preset = YAML(typ="safe").load(Path("stages/presets/wdbc.yaml").read_text())
-    for name, by_network in sections.items():
+def with_kinds(tmp_path: Path, by: str = "by_network", **sections: dict) -> Path:
+    """A folder with one preset, wdbc's, in which some sections say what is different for some networks or couplings."""
+    known = tmp_path / "wdbc.yaml"
+    preset = YAML(typ="safe").load((known if known.exists() else PRESETS / "wdbc.yaml").read_text())
+    for name, kinds in sections.items():
         if name == "geometric":
             section = preset["geometries"].setdefault("geometric", {}).setdefault("training", {})
         else:
             section = preset[name]
-        section["by_network"] = by_network
-    YAML(typ="safe").dump(preset, tmp_path / "wdbc.yaml")
+        section[by] = kinds
+    YAML(typ="safe").dump(preset, known)
     return tmp_path
 
 
 def test_networks_may_have_settings_of_their_own(tmp_path):
-    presets = with_networks(
+    presets = with_kinds(
         tmp_path,
         zoo={"cnn": {"widths": [8], "init": "he"}},
         training={"cnn": {"iterations": 7, "batch_size": 5}},
@@ -310,7 +313,48 @@ def test_networks_may_have_settings_of_their_own(tmp_path):
 )
 def test_wrong_settings_of_networks_are_refused(tmp_path, sections, message):
     with pytest.raises(SettingsError, match=message):
-        load_settings(presets=with_networks(tmp_path, **sections))
+        load_settings(presets=with_kinds(tmp_path, **sections))
+
+
+def test_couplings_may_have_settings_of_their_own(tmp_path):
+    presets = with_kinds(
+        tmp_path,
+        "by_coupling",
+        training={"independent": {"iterations": 7, "batch_size": 5}, "ot": {"batch_size": 6}},
+        sample={"independent": {"steps": 3}},
+        geometric={"independent": {"iterations": 9}},
+    )
+    assert load_settings(presets=presets) == load_settings()
+    independent = load_settings(presets=presets, changes=["flow.coupling=independent"])
+    assert (independent.training.iterations, independent.training.batch_size, independent.sample.steps) == (7, 5, 3)
+    geometric = load_settings(presets=presets, changes=["flow.coupling=independent", "flow.geometry=geometric"])
+    assert (geometric.training.iterations, geometric.training.batch_size) == (9, 5)
+    changes = ["flow.coupling=independent", "training.iterations=3"]
+    assert load_settings(presets=presets, changes=changes).training.iterations == 3
+    assert load_settings(presets=presets, changes=["flow.coupling=ot"]).training.batch_size == 6
+
+
+def test_a_coupling_may_be_that_of_a_kind_of_network(tmp_path):
+    presets = with_kinds(tmp_path, flow={"cnn": {"coupling": "ot"}})
+    presets = with_kinds(presets, "by_coupling", training={"ot": {"iterations": 7}})
+    assert load_settings(presets=presets).training == load_settings().training
+    assert load_settings(presets=presets, changes=["zoo.network=cnn"]).training.iterations == 7
+    other = load_settings(presets=presets, changes=["zoo.network=cnn", "flow.coupling=independent"])
+    assert other.training == load_settings().training
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"flow": {"transport": {}}}, r"flow\.by_coupling: expected a mapping of independent, ot, .* got"),
+        ({"flow": {"ot": {"coupling": "ot"}}}, r"flow\.by_coupling\.ot: expected settings, got"),
+        ({"sample": {"ot": {"steps": 0}}}, r"for flow\.coupling: ot: sample\.steps: got 0"),
+        ({"geometric": {"ot": {"iterations": 0}}}, r"for flow\.coupling: ot: geometries\.geometric: training\.iterations"),
+    ],
+)
+def test_wrong_settings_of_couplings_are_refused(tmp_path, sections, message):
+    with pytest.raises(SettingsError, match=message):
+        load_settings(presets=with_kinds(tmp_path, "by_coupling", **sections))
 
 
 def test_settings_inside_settings_are_joined_one_by_one(tmp_path):

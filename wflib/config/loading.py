@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,7 +22,11 @@ class SettingsError(ValueError):
     """A setting is unknown, of the wrong type or out of range; the message lists every such key."""
 
 
-BY_NETWORK = "by_network"
+BY = {
+    "by_network": ("network", get_args(ZooConfig.model_fields["network"].annotation)),
+    "by_coupling": ("coupling", get_args(FlowConfig.model_fields["coupling"].annotation)),
+}
+"""Keys of sections below which settings are for one kind of network or coupling: the setting that names it, all kinds."""
 SECTIONS = tuple(name for name in Settings.model_fields if name != "task")
 
 
@@ -34,7 +39,8 @@ def load_settings(
         params: File with ``task`` and mappings of sections; what is left out, or ``null``, is as the preset says.
         presets: Folder with one complete preset per task, and below its key ``geometries`` what is different in ``flow``,
             ``velocity`` and ``training`` for some; dvc.yaml names that key, so that presets without any say ``{}``. Below
-            ``by_network`` a section may say what is different for some kinds of network, as ``zoo.network`` names them.
+            ``by_network`` a section may say what is different for some kinds of network, as ``zoo.network`` names them, and
+            below ``by_coupling``, which wins, for some of ``flow.coupling``.
         changes: More overrides, which win: ``section.key=value`` with a value in YAML.
 
     Returns:
@@ -59,14 +65,12 @@ def load_settings(
         for key in reversed(keys):
             value = {key: value}
         chosen[section] = joined(chosen.get(section, {}), value)
-    network = str(chosen.get("zoo", {}).get("network", preset["zoo"]["network"]))
     geometry = str(chosen.get("flow", {}).get("geometry", preset["flow"]["geometry"]))
-    base, different = (of_network(part, network) for part in (preset, geometries.get(geometry, {})))
-    return validated(str(params), task, base, different, chosen)
+    return validated(str(params), task, *of_chosen(chosen, preset, geometries.get(geometry, {})), chosen)
 
 
 def read_preset(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Complete sections of settings, and by geometry what is different; both with what is different by network."""
+    """Complete sections of settings, and by geometry what is different; both with what is different by kind."""
     preset = read_mapping(path)
     geometries, allowed = preset.pop("geometries", None), get_args(FlowConfig.model_fields["geometry"].annotation)
     geometries = {} if geometries is None else geometries
@@ -78,54 +82,64 @@ def read_preset(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         different[geometry] = without_nulls(where, {} if sections is None else sections, ("flow", "velocity", "training"))
         if "geometry" in different[geometry].get("flow", {}):
             raise SettingsError(f"{where}: flow.geometry: unknown setting; the geometry is what these settings are for.")
-    check_networks(f"{path}", preset)
+    check_kinds(f"{path}", preset)
     for geometry, sections in different.items():
-        check_networks(f"{path}: geometries.{geometry}", sections)
-    own = validated(str(path), path.stem, of_network(preset, "")).zoo.network
-    for network in {own, *named_networks(preset, *different.values())}:
-        where = f"{path}" if network == own else f"{path} for zoo.network: {network}"
-        base, chosen = of_network(preset, network), {"zoo": {"network": network}}
-        validated(where, path.stem, base, chosen)
+        check_kinds(f"{path}: geometries.{geometry}", sections)
+    own = validated(str(path), path.stem, of_kinds(preset)).zoo.network
+    networks, couplings = (named_kinds(by, preset, *different.values()) for by in BY)
+    for network, coupling in product({own, *networks}, (None, *couplings)):
+        kinds = [f"zoo.network: {network}"] * (network != own) + [f"flow.coupling: {coupling}"] * (coupling is not None)
+        where = f"{path} for {', '.join(kinds)}" if kinds else f"{path}"
+        chosen = {"zoo": {"network": network}, "flow": {} if coupling is None else {"coupling": coupling}}
+        validated(where, path.stem, *of_chosen(chosen, preset), chosen)
         for geometry, sections in different.items():
-            changes = of_network(sections, network), chosen | {"flow": {"geometry": geometry}}
-            validated(f"{where}: geometries.{geometry}", path.stem, base, *changes)
+            parts = of_chosen(chosen, preset, sections)
+            validated(f"{where}: geometries.{geometry}", path.stem, *parts, joined(chosen, {"flow": {"geometry": geometry}}))
     return preset, different
 
 
-def of_network(sections: dict[str, Any], network: str) -> dict[str, Any]:
-    """Sections as they are for one kind of network."""
+def of_chosen(chosen: dict[str, Any], *parts: dict[str, Any]) -> list[dict[str, Any]]:
+    """A preset, and what is different for a geometry, for the network and coupling that are chosen, or else theirs."""
+    network = str(chosen.get("zoo", {}).get("network", parts[0]["zoo"]["network"]))
+    flows = [sections.get("flow", {}) for sections in (*(of_kinds(part, network) for part in parts), chosen)]
+    coupling = [str(flow["coupling"]) for flow in flows if isinstance(flow, dict) and "coupling" in flow][-1]
+    return [of_kinds(part, network, coupling) for part in parts]
+
+
+def of_kinds(sections: dict[str, Any], *kinds: str) -> dict[str, Any]:
+    """Sections as they are for one kind of network, or of network and coupling."""
     found = {}
     for name, section in sections.items():
         if not isinstance(section, dict):
             found[name] = section  # Said by whoever validates it.
             continue
-        values = {key: value for key, value in section.items() if key != BY_NETWORK}
-        found[name] = values | (section.get(BY_NETWORK) or {}).get(network, {})
+        found[name] = {key: value for key, value in section.items() if key not in BY}
+        for by, kind in zip(BY, kinds, strict=False):
+            found[name] |= (section.get(by) or {}).get(kind, {})
     return found
 
 
-def named_networks(*parts: dict[str, Any]) -> set[str]:
-    """Kinds of network that some section has settings of its own for."""
+def named_kinds(by: str, *parts: dict[str, Any]) -> set[str]:
+    """Kinds that some section has settings of its own for."""
     sections = [section for part in parts for section in part.values() if isinstance(section, dict)]
-    return {network for section in sections for network in section.get(BY_NETWORK) or {}}
+    return {kind for section in sections for kind in section.get(by) or {}}
 
 
-def check_networks(where: str, sections: dict[str, Any]) -> None:
-    """Refuse settings for networks that do not exist.
+def check_kinds(where: str, sections: dict[str, Any]) -> None:
+    """Refuse settings for networks or couplings that do not exist.
 
     Raises:
         SettingsError: Says which section, and what is allowed.
     """
-    allowed = get_args(ZooConfig.model_fields["network"].annotation)
-    for name, section in sections.items():
-        given = section.get(BY_NETWORK) if isinstance(section, dict) else None
+    for (name, section), (by, (own, allowed)) in product(sections.items(), BY.items()):
+        given = section.get(by) if isinstance(section, dict) else None
         if given is None:
             continue
         if not isinstance(given, dict) or not set(given) <= set(allowed):
-            raise SettingsError(f"{where}: {name}.{BY_NETWORK}: expected a mapping of {', '.join(allowed)}, got {given!r}.")
-        for network, values in given.items():
-            if not isinstance(values, dict) or "network" in values:
-                raise SettingsError(f"{where}: {name}.{BY_NETWORK}.{network}: expected settings, got {values!r}.")
+            raise SettingsError(f"{where}: {name}.{by}: expected a mapping of {', '.join(allowed)}, got {given!r}.")
+        for kind, values in given.items():
+            if not isinstance(values, dict) or own in values:
+                raise SettingsError(f"{where}: {name}.{by}.{kind}: expected settings, got {values!r}.")
 
 
 def validated(where: str, task: str, preset: dict[str, Any], *changes: dict[str, dict[str, Any]]) -> Settings:
