@@ -74,12 +74,12 @@ def write_project(folder: Path, **changes: dict[str, object]) -> None:
 
 
 def write_preset(folder: Path, *changes: tuple[str, dict[str, object]]) -> None:
-    """The wdbc preset with changes of its sections, and no geometry that trains longer."""
+    """The wdbc preset with changes of its sections, and no geometry or coupling that trains longer."""
     (folder / "stages/presets").mkdir(parents=True)
     preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text())
-    for different in preset["geometries"].values():
-        different["training"].pop("iterations", None)
+    preset["geometries"] = {}
     for section, values in changes:
+        preset[section].pop("by_coupling", None)
         preset[section] |= values
     with (folder / "stages/presets/wdbc.yaml").open("w") as file:
         YAML().dump(preset, file)
