@@ -19,9 +19,9 @@ HEAD = """# Settings
 
 Every key of `stages/presets/<task>.yaml`, the values that it takes, what it means, and what two presets say. `params.yaml`
 and `dvc exp run -S ++section.key=value` change it for a run; what is not there, or out of range, is refused by name before
-anything runs. Presets may say more for a geometry (`geometries`), a kind of network (`by_network`)
-or a coupling (`by_coupling`). `models` has settings
-of single generative models, each with defaults of its own, which their docstrings say.
+anything runs. Presets may say more for a geometry (`geometries`), a kind of network (`by_network`) or a coupling
+(`by_coupling`). `models` has settings of single generative models, each with defaults of its own, which their docstrings
+say.
 """
 WORDS = {"integer": "integer", "number": "number", "string": "text", "boolean": "`true` or `false`", "null": "`null`"}
 RANGES = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

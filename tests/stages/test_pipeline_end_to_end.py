@@ -78,8 +78,9 @@ def write_preset(folder: Path, *changes: tuple[str, dict[str, object]]) -> None:
     (folder / "stages/presets").mkdir(parents=True)
     preset = YAML(typ="safe").load((ROOT / "stages/presets/wdbc.yaml").read_text())
     preset["geometries"] = {}
+    for section in preset.values():
+        section.pop("by_coupling", None)
     for section, values in changes:
-        preset[section].pop("by_coupling", None)
         preset[section] |= values
     with (folder / "stages/presets/wdbc.yaml").open("w") as file:
         YAML().dump(preset, file)

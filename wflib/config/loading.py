@@ -102,7 +102,7 @@ def of_chosen(chosen: dict[str, Any], *parts: dict[str, Any]) -> list[dict[str, 
     """A preset, and what is different for a geometry, for the network and coupling that are chosen, or else theirs."""
     network = str(chosen.get("zoo", {}).get("network", parts[0]["zoo"]["network"]))
     flows = [sections.get("flow", {}) for sections in (*(of_kinds(part, network) for part in parts), chosen)]
-    coupling = [str(flow["coupling"]) for flow in flows if isinstance(flow, dict) and "coupling" in flow][-1]
+    coupling = [str(flow["coupling"]) for flow in flows if "coupling" in flow][-1]
     return [of_kinds(part, network, coupling) for part in parts]
 
 
